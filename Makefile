@@ -1,0 +1,33 @@
+# make train | test | lint | bench, each with ARGS="..." for more arguments. The first call builds .venv.
+PYTHON ?= python3
+ARGS ?=
+INSTALLED := .venv/.installed
+
+.PHONY: train test lint bench
+
+train: $(INSTALLED)
+	.venv/bin/molrl train task=qed algo=rgdm $(ARGS)
+
+# One thread: sums in another order would move the last digits, and tests would fight over the cores.
+test: $(INSTALLED)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 .venv/bin/pytest $(ARGS)
+
+lint: $(INSTALLED)
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/pyright --warnings
+	.venv/bin/yamllint --strict .
+	.venv/bin/codespell molrl models rewards data conf tests benchmarks *.md *.toml *.yml *.cff
+
+bench: $(INSTALLED)
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; .venv/bin/python "$$script" $(ARGS); done
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "molrl needs Python 3.11 or later; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." \
+	"Name another: make PYTHON=python3.12" >&2; exit 1; }
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt setuptools
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,e3nn,qm9]'
+	@touch $@

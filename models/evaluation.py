@@ -1,0 +1,61 @@
+"""`molrl evaluate`: the metrics of a set of molecules by EDM's protocol."""
+
+import json
+from pathlib import Path
+
+from molrl.data.bonds import BondReader
+from molrl.data.files import read
+from molrl.data.quality import Quality, measure, smiles_set
+from molrl.models.pretrained import SHIPPED, load
+
+ROWS = {
+    "atom_stability": "atoms with an allowed valence",
+    "molecule_stability": "molecules of such atoms only",
+    "validity": "read by the reader",
+    "validity_connected": "read, and one fragment",
+    "uniqueness": "distinct, of the valid",
+    "novelty": "not in the reference, of the distinct",
+    "internal_diversity": "mean Tanimoto distance",
+    "aromatic": "with an aromatic ring, of the valid",
+    "mean_heavy_atoms": "heavy atoms per molecule",
+}
+
+
+def evaluate_file(*, file: str, reference: str | None, hydrogens: str, out: str | None, reader: BondReader) -> int:
+    """Print the metrics of a molecule file; returns the exit code.
+
+    Args:
+        reference: what novelty is against: a molecule file, or the name of a shipped model (its training set).
+        hydrogens: "file" leaves them as they are, "counts" folds them into the heavy atoms, "atoms" demands them.
+        out: also write the figures here, as JSON.
+    """
+    if hydrogens not in ("file", "counts", "atoms"):
+        raise ValueError(f"hydrogens: got {hydrogens!r}, allowed are 'file', 'counts', 'atoms'")
+    molecules, report = read(file, hydrogens)  # type: ignore[arg-type]
+    print(report)
+    if not molecules:
+        return 3
+    quality = measure(molecules, reader, known_smiles(reference, reader))
+    print(table(quality))
+    if out is not None:
+        Path(out).write_text(json.dumps(quality.as_dict(), indent=1) + "\n")
+    return 0
+
+
+def known_smiles(reference: str | None, reader: BondReader) -> frozenset[str] | None:
+    """SMILES of the reference set."""
+    if reference is None:
+        return None
+    if (SHIPPED / reference).is_dir():
+        return load(reference).reference
+    return smiles_set(read(reference)[0], reader)
+
+
+def table(quality: Quality) -> str:
+    """One line per metric."""
+    lines = []
+    for name, meaning in ROWS.items():
+        value = getattr(quality, name)
+        lines.append(f"{name:<20} {'-' if value is None else f'{value:.4f}':>8}  {meaning}")
+    refused = ", ".join(f"{count} {reason}" for reason, count in quality.unreadable.items())
+    return "\n".join(lines + ([f"unreadable: {refused}"] if refused else []))

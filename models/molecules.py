@@ -1,0 +1,109 @@
+"""Molecules as a domain of the trainers: what is drawn, how it is decoded, what is measured."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from molrl.data.bonds import BondReader
+from molrl.data.molecule import Molecule
+from molrl.data.quality import measure
+from molrl.data.sizes import mask_of
+from molrl.gaussian import Context, MaskedPoints
+from molrl.models.pretrained import Pretrained, load, save
+from molrl.noise import Key
+from molrl.policy import Policy
+from molrl.rewards.sa import SA
+from molrl.samplers import DDIM, PowerGrid
+from molrl.task import Reward, Task
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoleculeDomain:
+    """Molecules whose size is drawn first and then kept.
+
+    Attributes:
+        model: how states are coded, which sizes are drawn (the training set's, so that results are comparable), and
+            what the training set was (for novelty).
+        reader: reads bonds for the metrics, the pictures and the files; the one that read the training set.
+    """
+
+    model: Pretrained
+    reader: BondReader
+
+    def draw_context(self, samples: Sequence[int], key: Key) -> Context:
+        """The mask of each sample's atoms."""
+        return {"mask": mask_of(self.model.sizes.draw(samples, key))}
+
+    def state_shape(self, context: Context) -> tuple[int, ...]:
+        """[atoms, 3 + features]."""
+        return (context["mask"].shape[1], 3 + self.model.codec.features)
+
+    def decode(self, x0: Float[Tensor, "b n c"], context: Context) -> list[Molecule]:
+        """Molecules without bonds: those are the reader's business."""
+        return self.model.codec.decode(x0, context)
+
+    def groups(self, context: Context) -> list[int]:
+        """The number of atoms."""
+        return context["mask"].sum(1).tolist()
+
+    def measure(self, samples: Sequence[Molecule]) -> Mapping[str, float]:
+        """EDM's protocol with this domain's reader, and the SA score of what is valid (lower is easier to make)."""
+        quality = measure(samples, self.reader, self.model.reference)
+        names = ["validity", "validity_connected", "uniqueness", "novelty", "atom_stability", "molecule_stability"]
+        names += ["internal_diversity", "aromatic", "mean_heavy_atoms"]
+        found = {name: getattr(quality, name) for name in names}
+        scored = SA(reader=self.reader).score(samples).scored
+        easy = [value for value, reason in scored if not reason]
+        found["sa"] = sum(easy) / len(easy) if easy else None
+        return {name: float("nan") if value is None else float(value) for name, value in found.items()}
+
+    def write(self, samples: Sequence[Molecule], path: Path, values: Mapping[str, Sequence[float]]) -> None:
+        """An SDF with the values as properties."""
+        from molrl.data.sdf import write_sdf
+
+        rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+        write_sdf(samples, path, self.reader, rows)
+
+    def save(self, denoiser: nn.Module, folder: Path) -> None:
+        """A model folder that `weights=` accepts."""
+        save(folder, self.model.architecture, denoiser.state_dict(), self.model.reference)
+
+    def draw(self, samples: Sequence[Molecule], captions: Sequence[str]) -> "Image":
+        """A grid of structural formulas."""
+        from molrl.data.drawing import draw_grid
+
+        return draw_grid(samples, captions, self.reader, columns=6, title=None)
+
+
+def molecule_policy(
+    model: Pretrained, *, num_steps: int, grid_power: float, eta: float, device: torch.device
+) -> Policy:
+    """The model's denoiser and the chain that draws molecules from it."""
+    schedule, grid = model.denoiser.schedule, PowerGrid(grid_power)
+    sampler = DDIM(schedule=schedule, num_steps=num_steps, space=MaskedPoints(), eta=eta, grid=grid)
+    return Policy(model.denoiser.to(device), sampler)
+
+
+def molecule_task(
+    *,
+    name: str,
+    weights: str,
+    num_steps: int,
+    grid_power: float,
+    eta: float,
+    reader: BondReader,
+    reward: Reward,
+    device: torch.device,
+) -> Task:
+    """Fine-tune the model in `weights` (a shipped one by name, or a folder) toward a reward."""
+    model = load(weights)
+    policy = molecule_policy(model, num_steps=num_steps, grid_power=grid_power, eta=eta, device=device)
+    return Task(name, policy, MoleculeDomain(model=model, reader=reader), reward, device)

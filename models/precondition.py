@@ -1,0 +1,64 @@
+"""Karras preconditioning: a raw network with unit-scale inputs and targets at every noise level, as a noise predictor.
+
+(Karras et al. 2022, arXiv:2206.00364, Sec. 5, Table 1.)
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from molrl.gaussian import Context
+from molrl.schedule import Schedule, alpha, sigma
+
+
+class Preconditioned(nn.Module):
+    """Turn a raw network F into a noise predictor: D(y; s) = c_skip y + c_out F(c_in y, log s), eps = (y - D) / s.
+
+    Here y = x_t / alpha_t is the noisy sample in the data's own units and s = sigma_t / alpha_t its noise. With
+    data_std per channel, c_skip = d^2 / (s^2 + d^2), c_out = s d / sqrt(s^2 + d^2), c_in = 1 / sqrt(s^2 + d^2): the
+    network is asked for the clean sample at high noise and for the noise at low noise, so neither end of a chain
+    divides a network error by a small number. c_in must be one number for all position channels to stay equivariant.
+
+    Args:
+        network: F(x [b, n, c], log_noise [b], context) -> [b, n, c].
+        schedule: turns t into the noise level.
+        data_std: standard deviation of each channel of the data, c numbers.
+    """
+
+    data_std: Tensor
+
+    def __init__(self, network: nn.Module, schedule: Schedule, data_std: Sequence[float]) -> None:
+        super().__init__()
+        if not all(std > 0 for std in data_std):
+            raise ValueError(f"data_std: got {list(data_std)}, every channel needs a value above 0")
+        self.network = network
+        self.schedule = schedule
+        self.register_buffer("data_std", torch.tensor(list(data_std)), persistent=False)
+
+    def forward(self, x: Float[Tensor, "b n c"], t: Float[Tensor, " b"], context: Context) -> Float[Tensor, "b n c"]:
+        """The predicted noise in x_t."""
+        log_snr = self.schedule.log_snr(t).view(-1, 1, 1)
+        a, noise = alpha(log_snr), sigma(log_snr)
+        d, s = self.data_std.to(x.dtype), noise / a
+        norm = (s.square() + d.square()).sqrt()
+        raw = self.raw(x, t, context)
+        # eps = (y - D) / s with y = x / a, rearranged so that nothing cancels: (s y / norm - d F) / norm
+        return (s * (x / a) / norm - d * raw) / norm
+
+    def raw(self, x: Float[Tensor, "b n c"], t: Float[Tensor, " b"], context: Context) -> Float[Tensor, "b n c"]:
+        """F at x_t."""
+        log_snr = self.schedule.log_snr(t)
+        a, s = alpha(log_snr).view(-1, 1, 1), (-log_snr / 2).exp().view(-1, 1, 1)
+        scaled = x / a / (s.square() + self.data_std.to(x.dtype).square()).sqrt()
+        return cast(Tensor, self.network(scaled, -log_snr / 2, context))
+
+    def target(
+        self, x0: Float[Tensor, "b n c"], eps: Float[Tensor, "b n c"], t: Float[Tensor, " b"]
+    ) -> Float[Tensor, "b n c"]:
+        """What F should say: (x_0 - c_skip y) / c_out = (s x_0 / d - d eps) / sqrt(s^2 + d^2), of unit variance."""
+        s = (-self.schedule.log_snr(t) / 2).exp().view(-1, 1, 1)
+        d = self.data_std.to(x0.dtype)
+        return (s * x0 / d - d * eps) / (s.square() + d.square()).sqrt()

@@ -1,0 +1,232 @@
+"""Denoising pretraining: the simple loss at random noise levels, with an exponential moving average of the weights.
+
+(Ho et al. 2020, arXiv:2006.11239, Eq. 14; noise levels drawn as in Kingma et al. 2021, arXiv:2107.00630, App. I.1.)
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from molrl import checkpoint
+from molrl.gaussian import Context, Space, sum_per_sample
+from molrl.noise import Key
+from molrl.schedule import Schedule, alpha, sigma
+
+
+class Preconditioner(Protocol):
+    """A denoiser whose raw network has a target of unit variance at every noise level."""
+
+    schedule: Schedule
+
+    def raw(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
+        """The network's output at x_t."""
+        ...
+
+    def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """What the network should have said."""
+        ...
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Clean samples of nearly one size, padded to the same shape: x0 [N, ...] and the context of each row."""
+
+    x0: Tensor
+    context: Context
+
+    def __len__(self) -> int:
+        return len(self.x0)
+
+    def rows(self, index: Tensor) -> tuple[Tensor, Context]:
+        """Some of them."""
+        return self.x0[index], {name: value[index] for name, value in self.context.items()}
+
+
+def draw_batches(buckets: Sequence[Bucket], batch: int, key: Key, start: int = 0) -> Iterator[tuple[Tensor, Context]]:
+    """Endless batches, each from one bucket drawn by its number of samples; batch `i` depends on the key and i alone.
+
+    A bucket of larger states than the mean gives smaller batches, so that every step costs about the same.
+    """
+    sizes = torch.tensor([len(bucket) for bucket in buckets], dtype=torch.float64)
+    cost = torch.tensor([bucket.x0[0].shape[0] ** 2 for bucket in buckets], dtype=torch.float64)
+    typical = float((sizes * cost).sum() / sizes.sum())
+    share = (sizes * cost / (sizes * cost).sum()).cumsum(0)
+    step = start
+    while True:
+        generator = key.generator(0, step)
+        chosen = int(torch.searchsorted(share, generator.random(), right=True).clamp(max=len(buckets) - 1))
+        count = max(1, min(len(buckets[chosen]), round(batch * typical / float(cost[chosen]))))
+        yield buckets[chosen].rows(torch.from_numpy(generator.integers(len(buckets[chosen]), size=count)))
+        step += 1
+
+
+def denoising_loss(
+    model: Preconditioner,
+    space: Space,
+    x0: Float[Tensor, "b ..."],
+    t: Float[Tensor, " b"],
+    noise: Float[Tensor, "b ..."],
+    context: Context,
+) -> Float[Tensor, " b"]:
+    """|F(x_t) - target|^2 per degree of freedom, one number per sample."""
+    log_snr = model.schedule.log_snr(t).view(-1, *[1] * (x0.dim() - 1))
+    eps = space.project(noise, context)
+    x_t = alpha(log_snr) * x0 + sigma(log_snr) * eps
+    error = space.project(model.raw(x_t, t, context).float() - model.target(x0, eps, t), context)
+    return sum_per_sample(error.square()) / space.dof(x0, context)
+
+
+def stratified_times(generator: Any, batch: int) -> Float[Tensor, " b"]:
+    """One time in each of `batch` equal parts of [0, 1], shifted together: uniform, with less variance."""
+    return torch.from_numpy((generator.random() + generator.permutation(batch) / batch) % 1.0).float()
+
+
+def learning_rate(step: int, *, peak: float, warmup: int, cooldown: int, steps: int) -> float:
+    """Linear warm-up, plateau, and a 1 - sqrt cool-down over the last `cooldown` steps (Haegele et al. 2024,
+    arXiv:2405.18392): a run can be prolonged from its plateau.
+    """
+    rising = min(1.0, (step + 1) / max(1, warmup))
+    falling = max(0.0, (step - (steps - cooldown)) / max(1, cooldown))
+    return peak * rising * (1 - math.sqrt(falling))
+
+
+@dataclass
+class Average:
+    """Exponential moving average of weights; the decay ramps up as (1 + step) / (10 + step)."""
+
+    decay: float
+    shadow: dict[str, Tensor] = field(default_factory=dict)
+
+    def update(self, module: nn.Module, step: int) -> None:
+        """shadow <- decay shadow + (1 - decay) weights."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for name, value in module.state_dict().items():
+                if name not in self.shadow:
+                    self.shadow[name] = value.clone()
+                else:
+                    self.shadow[name].lerp_(value, 1 - decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """The numbers of one pretraining run.
+
+    Attributes:
+        steps: optimiser steps in all.
+        batch: samples per step, for states of typical size.
+        lr: peak learning rate of AdamW.
+        warmup: steps of linear warm-up.
+        cooldown: last steps, over which the rate falls to zero.
+        ema: decay of the average of the weights.
+        weight_decay: of AdamW.
+        clip_norm: largest norm of the gradient.
+        save_every: steps between checkpoints and reports.
+        bf16: run the network in bfloat16 (state, geometry and loss stay float32).
+        compile: let torch compile the network; pays off after some thousand steps.
+        seed: of data order, noise levels and noise.
+    """
+
+    steps: int
+    batch: int
+    lr: float
+    warmup: int
+    cooldown: int
+    ema: float
+    weight_decay: float
+    clip_norm: float
+    save_every: int
+    bf16: bool
+    compile: bool
+    seed: int
+
+    def run(
+        self,
+        model: nn.Module,
+        space: Space,
+        buckets: Sequence[Bucket],
+        folder: Path,
+        report: Callable[[Mapping[str, float], Mapping[str, Tensor]], None],
+    ) -> dict[str, Tensor]:
+        """Train `model` in place, continuing from `folder` if it holds a checkpoint; return the averaged weights.
+
+        `report(metrics, averaged weights)` is called every `save_every` steps, after the checkpoint is safe.
+        """
+        optimizer = torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay, betas=(0.9, 0.99))
+        names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+        average = Average(self.ema)
+        step = self.restore(folder, model, optimizer, names, average)
+        if self.compile:
+            model.network.compile(dynamic=False)  # type: ignore[union-attr]
+        key, losses, since = Key(self.seed), [], time.perf_counter()
+        device = next(model.parameters()).device
+        for x0, conditions in draw_batches(buckets, self.batch, key, step):
+            if step >= self.steps:
+                break
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(
+                    step, peak=self.lr, warmup=self.warmup, cooldown=self.cooldown, steps=self.steps
+                )
+            generator = key.child(1).generator(0, step)
+            t = stratified_times(generator, len(x0)).to(device)
+            noise = torch.from_numpy(generator.standard_normal(tuple(x0.shape), dtype="float32")).to(device)
+            context = {name: value.to(device) for name, value in conditions.items()}
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+                loss = denoising_loss(model, space, x0.to(device), t, noise, context).mean()  # type: ignore[arg-type]
+            optimizer.zero_grad()
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(model.parameters(), self.clip_norm, error_if_nonfinite=True)
+            optimizer.step()
+            step += 1
+            average.update(model, step)
+            losses.append((loss.item(), norm.item()))
+            if step % self.save_every == 0 or step == self.steps:
+                self.save(folder, step, model, optimizer, names, average)
+                seconds, since = time.perf_counter() - since, time.perf_counter()
+                mean_loss, mean_norm = torch.tensor(losses).mean(0).tolist()
+                metrics = {"step": step, "loss": mean_loss, "grad_norm": mean_norm, "seconds": seconds}
+                report(metrics, average.shadow)
+                losses = []
+        return average.shadow
+
+    @staticmethod
+    def save(
+        folder: Path,
+        step: int,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        names: Mapping[Tensor, str],
+        average: Average,
+    ) -> None:
+        """Everything that is needed to go on."""
+        tensors = {
+            "model": model.state_dict(),
+            "average": average.shadow,
+            "optimizer": checkpoint.optimizer_tensors(optimizer, names),
+        }
+        checkpoint.save(folder / "checkpoint", tensors, {"progress": {"step": step}})
+
+    @staticmethod
+    def restore(
+        folder: Path,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        names: Mapping[Tensor, str],
+        average: Average,
+    ) -> int:
+        """Continue from the folder's checkpoint, if any; the number of steps it had made."""
+        if not (folder / "checkpoint").exists():
+            return 0
+        tensors, values = checkpoint.load(folder / "checkpoint")
+        checkpoint.check_fits(model.state_dict(), tensors["model"], type(model).__name__)
+        model.load_state_dict(tensors["model"])
+        average.shadow = tensors["average"]
+        checkpoint.load_optimizer(optimizer, names, tensors["optimizer"])
+        return int(values["progress"]["step"])

@@ -1,0 +1,165 @@
+"""Reverse processes: the Gaussian kernel p(x_s | x_t) that a predicted noise defines on a grid of times."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from molrl.gaussian import Context, Gaussian, Space
+from molrl.schedule import Schedule, alpha, sigma
+
+
+class Denoiser(Protocol):
+    """Any callable that predicts the noise in x_t; an nn.Module, or a lambda in a test."""
+
+    def __call__(
+        self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], context: Context, /
+    ) -> Float[Tensor, "b ..."]:
+        """The noise in x_t; t in [0, 1], 1 is the prior."""
+        ...
+
+
+class Sampler(Protocol):
+    """A chain of `num_steps` Gaussian steps from the prior, and one deterministic estimate of x_0 at its end."""
+
+    @property
+    def num_steps(self) -> int:
+        """K."""
+        ...
+
+    @property
+    def space(self) -> Space:
+        """The subspace that states live in."""
+        ...
+
+    def prior(self, noise: Float[Tensor, "b ..."], context: Context) -> Float[Tensor, "b ..."]:
+        """The state the chain starts from."""
+        ...
+
+    def transition(
+        self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
+    ) -> Gaussian:
+        """p(x_{step+1} | x_step): each row of the batch may be at a step of its own."""
+        ...
+
+    def clean(
+        self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
+    ) -> Float[Tensor, "b ..."]:
+        """The clean estimate (x_t - sigma_t eps) / alpha_t at grid point `step`."""
+        ...
+
+
+@dataclass(frozen=True)
+class PowerGrid:
+    """Times (1 - k / K)^power from 1 to 0: even for power 1, finer toward the data above it (Karras et al. 2022,
+    arXiv:2206.00364, Eq. 5, warp the noise level in the same spirit).
+    """
+
+    power: float = 1.0
+
+    def __call__(self, num_steps: int) -> Float[Tensor, " points"]:
+        """The K + 1 times, float64."""
+        return torch.linspace(1, 0, num_steps + 1, dtype=torch.float64) ** self.power
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDIM:
+    """DDIM(eta) on a grid of times (Song et al. 2021, arXiv:2010.02502, Eq. 12 and 16); eta = 1 is ancestral sampling.
+
+    One step t -> s has std = eta (sigma_s / sigma_t) sqrt(1 - alpha_t^2 / alpha_s^2) and
+    mean = alpha_s x_0hat + sqrt(sigma_s^2 - std^2) eps. The mean is affine in (x_t, eps); both coefficients are worked
+    out once in float64, so that nothing is divided by a small alpha at run time. The grid ends at t = 0, where sigma is
+    small but not zero: every step of the chain has a density, and the estimate of x_0 from the last state is a
+    deterministic decode outside the policy.
+
+    Attributes:
+        schedule: how much signal and noise x_t holds.
+        num_steps: K, the number of Gaussian steps; a sample costs K + 1 network calls.
+        space: the subspace that states live in.
+        eta: 0 (deterministic: no density, no policy gradient) to 1.
+        grid: num_steps -> K + 1 decreasing times in [0, 1].
+    """
+
+    schedule: Schedule
+    num_steps: int
+    space: Space
+    eta: float = 1.0
+    grid: Callable[[int], Tensor] = PowerGrid()
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps: got {self.num_steps}, need at least 1")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta: got {self.eta}, allowed 0 (deterministic) to 1 (ancestral)")
+        if self.times.shape != (self.num_steps + 1,) or not 0 <= self.times[-1] < self.times[0] <= 1:
+            raise ValueError(
+                f"grid: got times {self.times.tolist()}, need {self.num_steps + 1} that fall within [0, 1]"
+            )
+        if not (self.log_snr.diff() > 0).all():
+            raise ValueError(
+                f"num_steps: got {self.num_steps}, but {self.schedule} has the same noise at neighbouring times of the "
+                "grid, and a step between them has no density"
+            )
+
+    @cached_property
+    def times(self) -> Float[Tensor, " points"]:
+        """The K + 1 times of the grid, float64, decreasing."""
+        return self.grid(self.num_steps)
+
+    @cached_property
+    def log_snr(self) -> Float[Tensor, " points"]:
+        """log SNR at the grid's times, float64."""
+        return self.schedule.log_snr(self.times)
+
+    @cached_property
+    def std(self) -> Float[Tensor, " steps"]:
+        """Std of each step, float64; sqrt(1 - alpha_t^2/alpha_s^2) without cancellation."""
+        gamma_t, gamma_s = -self.log_snr[:-1], -self.log_snr[1:]
+        drop = -torch.expm1(softplus(gamma_s) - softplus(gamma_t))  # 1 - alpha_t^2 / alpha_s^2
+        return self.eta * sigma(-gamma_s) / sigma(-gamma_t) * drop.sqrt()
+
+    @cached_property
+    def x_coef(self) -> Float[Tensor, " steps"]:
+        """d mean / d x_t = alpha_s / alpha_t, float64."""
+        return alpha(self.log_snr[1:]) / alpha(self.log_snr[:-1])
+
+    @cached_property
+    def eps_coef(self) -> Float[Tensor, " steps"]:
+        """d mean / d eps = sqrt(sigma_s^2 - std^2) - alpha_s sigma_t / alpha_t, float64 and negative."""
+        remaining = (sigma(self.log_snr[1:]) ** 2 - self.std**2).clamp(min=0).sqrt()
+        return remaining - self.x_coef * sigma(self.log_snr[:-1])
+
+    def prior(self, noise: Float[Tensor, "b ..."], context: Context) -> Float[Tensor, "b ..."]:
+        """The projected noise: N(0, I) on the space."""
+        return self.space.project(noise, context)
+
+    def transition(
+        self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
+    ) -> Gaussian:
+        """p(x_s | x_t) from grid point `step` to the next."""
+        eps = denoiser(x, gather(self.times, step, x), context)
+        mean = per_row(self.x_coef, step, x) * x + per_row(self.eps_coef, step, x) * eps
+        return Gaussian(self.space.project(mean, context), gather(self.std, step, x), self.space, context)
+
+    def clean(
+        self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
+    ) -> Float[Tensor, "b ..."]:
+        """(x_t - sigma_t eps) / alpha_t at grid point `step`."""
+        eps = denoiser(x, gather(self.times, step, x), context)
+        a, s = alpha(self.log_snr), sigma(self.log_snr)
+        return self.space.project(per_row(1 / a, step, x) * x - per_row(s / a, step, x) * eps, context)
+
+
+def gather(table: Float[Tensor, " k"], step: Int[Tensor, " b"], like: Tensor) -> Float[Tensor, " b"]:
+    """Look a float64 table up, in the dtype and on the device of `like`."""
+    return table.to(like.device)[step].to(like.dtype)
+
+
+def per_row(table: Float[Tensor, " k"], step: Int[Tensor, " b"], like: Float[Tensor, "b ..."]) -> Tensor:
+    """`gather`, shaped to multiply `like`."""
+    return gather(table, step, like).view(-1, *[1] * (like.dim() - 1))

@@ -1,0 +1,1 @@
+"""Rewards: finished samples in, one number each out; values that are floors or missing have a reason."""

@@ -1,0 +1,75 @@
+"""Scorers that fail in every way a plug-in can; they live here because worker processes must be able to import them."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from molrl.rewards.scores import Scored
+
+
+@dataclass(frozen=True)
+class Square:
+    """The square of a number."""
+
+    def judge(self, sample: Any, /) -> Scored:
+        return Scored(sample * sample)
+
+
+def fail() -> Scored:
+    raise RuntimeError("no such molecule")
+
+
+def leave() -> Scored:
+    raise SystemExit(3)
+
+
+FAULTS: Mapping[str, Callable[[], Any]] = {
+    "hang": lambda: time.sleep(3600),
+    "exit": lambda: os._exit(7),
+    "leave": leave,
+    "segmentation fault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "raise": fail,
+    "memory": lambda: Scored(float(len(bytearray(2**40)))),
+    "nan": lambda: Scored(float("nan")),
+    "infinity": lambda: Scored(float("inf")),
+    "beyond float32": lambda: Scored(1e300),
+    "none": lambda: None,
+    "text": lambda: ("high", ""),
+    "floor": lambda: Scored(-1.0, "bad: on purpose"),
+}
+
+
+@dataclass(frozen=True)
+class Faulty:
+    """The square of a number; the name of a fault instead of a number commits the fault."""
+
+    def judge(self, sample: Any, /) -> Any:
+        return FAULTS[sample]() if isinstance(sample, str) else Scored(sample * sample)
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """The process a sample was scored in."""
+
+    def judge(self, sample: Any, /) -> Scored:
+        return Scored(float(os.getpid()))
+
+
+@dataclass(frozen=True)
+class LoadedTorch:
+    """1 if the process has imported torch."""
+
+    def judge(self, sample: Any, /) -> Scored:
+        return Scored(float("torch" in sys.modules))
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The integer value of an environment variable."""
+
+    def judge(self, sample: Any, /) -> Scored:
+        return Scored(float(os.environ[sample]))

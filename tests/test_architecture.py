@@ -1,0 +1,141 @@
+"""The shape of the code base: who may import whom, and what package code never does."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SUBPACKAGES = ("models", "rewards", "data", "conf")
+VAGUE_NAMES = {"utils", "common", "base", "core", "helpers", "misc"}
+TARGETS = ("molrl.", "torch.optim.")
+RUNS_FOREIGN_CODE = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "torch.load", "yaml.load"}
+LONGEST_FILE = 400
+
+CORE = sorted([*ROOT.glob("molrl/*.py"), *ROOT.glob("molrl/algos/**/*.py")])
+PLUGINS = sorted(path for folder in SUBPACKAGES for path in ROOT.glob(f"{folder}/**/*.py"))
+PACKAGE = CORE + PLUGINS
+YAML = sorted(ROOT.glob("conf/**/*.yaml"))
+
+
+def module_name(path: Path) -> str:
+    """Dotted name of a file: models/egnn.py is molrl.models.egnn."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in ("molrl", *parts[parts[0] == "molrl" :]) if part != "__init__")
+
+
+def imported(source: str, package: str) -> set[str]:
+    """Dotted names that a module of `package` imports anywhere in it, functions and annotations included."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            origin = ".".join([*parents, *([node.module] if node.module else [])])
+            names |= {f"{origin}.{alias.name}" for alias in node.names}
+    return names
+
+
+def called(source: str) -> set[str]:
+    """Dotted names of everything a module calls."""
+    return {ast.unparse(node.func) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)}
+
+
+def imports_of(path: Path) -> set[str]:
+    name = module_name(path)
+    return imported(path.read_text("utf-8"), name if path.stem == "__init__" else name.rpartition(".")[0])
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def offenders(paths: list[Path], forbidden: set[str]) -> list[str]:
+    """Files that import something forbidden, each with what it imports."""
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in paths
+        for name in sorted(imports_of(path))
+        if any(within(name, package) for package in forbidden)
+    ]
+
+
+def targets(node: object) -> Iterator[str]:
+    """Every `_target_` in a configuration, however deep."""
+    if isinstance(node, dict):
+        yield from (value for key, value in node.items() if key == "_target_")
+        for value in node.values():
+            yield from targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from targets(value)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import molrl.models.egnn", {"molrl.models.egnn"}),
+        ("from molrl import models", {"molrl.models"}),
+        ("from molrl.models.egnn import EGNN as Net", {"molrl.models.egnn.EGNN"}),
+        ("from . import models", {"molrl.models"}),
+        ("from .models import egnn", {"molrl.models.egnn"}),
+        ("def f():\n    import rdkit.Chem as Chem", {"rdkit.Chem"}),
+    ],
+)
+def test_every_spelling_of_an_import_is_seen(source: str, expected: set[str]) -> None:
+    assert imported(source, "molrl") == expected
+
+
+def test_the_code_is_where_these_tests_look() -> None:
+    assert {module_name(path) for path in PACKAGE} >= {"molrl.gaussian", "molrl.models.egnn", "molrl.data.molecule"}
+    assert YAML
+
+
+def test_the_core_knows_no_models_rewards_or_data() -> None:
+    assert not offenders(CORE, {"molrl.models", "molrl.rewards", "molrl.data", "rdkit"})
+
+
+def test_only_the_command_line_and_the_configuration_know_hydra() -> None:
+    below = [path for path in PACKAGE if path not in CORE or not path.stem.startswith(("cli", "config"))]
+    assert not offenders(below, {"hydra", "omegaconf"})
+
+
+def test_models_rewards_and_data_know_no_algorithm() -> None:
+    assert not offenders(PLUGINS, {"molrl.algos"})
+
+
+def test_every_module_has_one_import_name() -> None:
+    assert not offenders(
+        PACKAGE + [path for folder in ("tests", "benchmarks") for path in ROOT.glob(f"{folder}/**/*.py")],
+        set(SUBPACKAGES),
+    )
+
+
+def test_every_file_is_named_after_a_concept() -> None:
+    folders = ("molrl", *SUBPACKAGES, "tests", "benchmarks")
+    named = [path for name in folders for path in (ROOT / name).rglob("*") if path.stem.strip("_") in VAGUE_NAMES]
+    assert not named
+
+
+def test_every_file_can_be_read_in_one_sitting() -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in PACKAGE}
+    assert not {path: lines for path, lines in lengths.items() if lines >= LONGEST_FILE}
+
+
+def test_nothing_that_is_read_from_a_file_is_run() -> None:
+    found = offenders(PACKAGE, RUNS_FOREIGN_CODE)
+    for path in PACKAGE:
+        source = path.read_text("utf-8")
+        calls = called(source) & (RUNS_FOREIGN_CODE | {"eval", "exec"})
+        found += [f"{path.relative_to(ROOT)} calls {name}" for name in sorted(calls)]
+        if "allow_pickle=True" in source:
+            found.append(f"{path.relative_to(ROOT)} lets numpy unpickle")
+    assert not found
+
+
+@pytest.mark.parametrize("path", YAML, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_configuration_builds_only_what_is_ours_or_an_optimizer(path: Path) -> None:
+    assert [name for name in targets(yaml.safe_load(path.read_text("utf-8"))) if not name.startswith(TARGETS)] == []

@@ -1,0 +1,250 @@
+"""DDPO follows the policy gradient: its first update is REINFORCE's, its clip bites on the right side."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+from toy import (
+    AffineDenoiser,
+    Clouds,
+    chain,
+    expected_quadratic,
+    number_task,
+    quadratic,
+)
+
+from molrl.advantages import standardised
+from molrl.algos.ddpo import DDPO, DDPOSF, clipped_surrogate, random_steps, score_function
+from molrl.finetune import frozen, trainable
+from molrl.noise import Key
+from molrl.policy import Policy
+from molrl.trajectory import Transitions
+
+F64 = torch.float64
+KEY = Key(0, 1)
+
+
+def ddpo(**changes: object) -> DDPO:
+    settings = {"clip": 0.2, "advantage_clip": 5.0, "train_steps": 10, "grouped": False, "kl_weight": 0.0}
+    return DDPO(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def ddpo_sf(**changes: object) -> DDPOSF:
+    return DDPOSF(**{"advantage_clip": 5.0, "train_steps": 10, "grouped": False, **changes})  # type: ignore[arg-type]
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+
+
+def rolled_out(batch: int, num_steps: int = 10) -> tuple[Policy, Transitions]:
+    """Rollouts of the oracle in double precision, with standardised advantages."""
+    sampler = chain(num_steps)
+    policy = Policy(AffineDenoiser(sampler, F64), sampler)
+    noise = randn(num_steps + 1, batch, 1)
+    run = policy.rollout({}, lambda i: noise[i])
+    return policy, run.transitions(standardised(quadratic(list(run.final))))
+
+
+def gradients(policy: Policy, loss: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(loss, list(trainable(policy).parameters()))
+
+
+def test_the_first_ratio_is_one() -> None:
+    task = number_task()
+    table = ddpo().collect(task, list(range(8)), KEY).table
+    _, metrics = ddpo().loss(task.policy, task.policy, table)
+    assert metrics["max_abs_log_ratio"] == 0
+    assert metrics["clip_fraction"] == 0
+
+
+def test_the_first_gradient_is_that_of_reinforce() -> None:
+    policy, table = rolled_out(64)
+    clipped, _ = ddpo().loss(policy, policy, table)
+    expected = gradients(policy, -(table.advantage * policy.log_prob(table)).mean())
+    assert_close(gradients(policy, clipped), expected, rtol=1e-10, atol=1e-12)
+    plain, _ = ddpo_sf().loss(policy, policy, table)
+    assert_close(gradients(policy, plain), expected, rtol=1e-12, atol=0)
+
+
+def test_both_variants_make_the_same_first_update() -> None:
+    policy, table = rolled_out(64)
+    for algorithm in (ddpo(clip=1e6), ddpo(clip=1e-4)):
+        first = gradients(policy, algorithm.loss(policy, policy, table)[0])
+        assert_close(first, gradients(policy, ddpo_sf().loss(policy, policy, table)[0]), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("advantage", "ratio", "expected"),
+    [
+        (1.0, 0.5, -0.5),  # a good step that became less likely is pulled back, however far it went
+        (1.0, 1.0, -1.0),
+        (1.0, 1.5, 0.0),  # enough
+        (-1.0, 0.5, 0.0),  # enough
+        (-1.0, 1.0, 1.0),
+        (-1.0, 1.5, 1.5),  # a bad step that became more likely is pushed back
+    ],
+)
+def test_the_clip_stops_only_moves_that_go_too_far(advantage: float, ratio: float, expected: float) -> None:
+    """d loss / d log ratio = -A ratio, or zero."""
+    log_ratio = torch.tensor([ratio], dtype=F64).log().requires_grad_()
+    loss = clipped_surrogate(log_ratio, torch.tensor([advantage], dtype=F64), 0.2)
+    (gradient,) = torch.autograd.grad(loss, log_ratio)
+    assert gradient.item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_surrogate_never_promises_more_than_the_ratio() -> None:
+    log_ratio, advantage = randn(500), randn(500, seed=1)
+    assert clipped_surrogate(log_ratio, advantage, 0.2) >= -(log_ratio.exp() * advantage).mean()
+    assert clipped_surrogate(log_ratio, advantage, 1e9) == -(log_ratio.exp() * advantage).mean()
+
+
+def test_the_score_function_is_the_gradient_of_the_expected_reward() -> None:
+    """r = -(x - 2)^2 / 2 and x ~ N(m, s^2): d E[r] / d m = -(m - 2)."""
+    mean = torch.tensor(0.5, dtype=F64, requires_grad=True)
+    std, n = 0.7, 200_000
+    x = mean.detach() + std * randn(n)
+    reward = -((x - 2) ** 2) / 2
+    log_prob = -((x - mean) ** 2) / (2 * std**2)
+    (gradient,) = torch.autograd.grad(score_function(log_prob, reward - reward.mean()), mean)
+    assert gradient.item() == pytest.approx(-1.5, abs=0.03)  # the loss is minimised
+
+
+def test_the_policy_gradient_of_the_chain_is_that_of_its_exact_moments() -> None:
+    """E over rollouts of sum_k grad log p_k r, against the derivative of the exact E[r] of the affine chain."""
+    policy, table = rolled_out(50_000, num_steps=3)
+    denoiser, scale = policy.denoiser, 3  # the loss is a mean over the three steps
+    assert isinstance(denoiser, AffineDenoiser)
+    reward = quadratic(list(table.y[-50_000:]))
+    raw = replace(table, advantage=(reward - reward.mean()).repeat(3))
+    got = gradients(policy, scale * ddpo_sf().loss(policy, policy, raw)[0])
+    for parameter, gradient in zip((denoiser.slope, denoiser.shift), got, strict=True):
+        for k in range(3):
+            values = []
+            for step in (1e-4, -1e-4):
+                with torch.no_grad():
+                    parameter[k] += step
+                    values.append(expected_quadratic(*denoiser.moments()))
+                    parameter[k] -= step
+            assert -gradient[k].item() == pytest.approx((values[0] - values[1]) / 2e-4, abs=0.03)
+
+
+def test_kl_to_the_reference_holds_the_policy_back() -> None:
+    policy, table = rolled_out(16)
+    with torch.no_grad():
+        anchor = frozen(policy)
+        policy.denoiser.shift.add_(0.3)  # type: ignore[attr-defined]
+    flat = replace(table, advantage=torch.zeros_like(table.advantage), log_prob=policy.log_prob(table).detach())
+    loss, _ = ddpo(kl_weight=2.0).loss(policy, anchor, flat)
+    assert loss.item() == pytest.approx(2.0 * 0.3**2 / 2, rel=1e-9)  # the mean of every step moved by 0.3 std
+    slope, shift = gradients(policy, loss)
+    assert (shift > 0).all()
+    assert_close(shift.sum(), torch.tensor(2.0 * 0.3, dtype=F64), rtol=1e-9, atol=0)
+
+
+def test_integer_rewards_are_not_truncated() -> None:
+    """0/1 rewards of four in ten have advantages sqrt(1.5) and -sqrt(2/3)."""
+
+    def count(samples: Sequence[Tensor]) -> Tensor:
+        return torch.tensor([1, 0, 0, 1, 0, 1, 0, 0, 1, 0])
+
+    table = ddpo(train_steps=1).collect(number_task(count), list(range(10)), KEY).table
+    expected = torch.where(count([]).bool(), 1.5**0.5, -((2 / 3) ** 0.5))
+    assert_close(table.advantage, expected[table.sample], rtol=1e-6, atol=0)
+
+
+def test_samples_without_a_reward_are_not_trained_on() -> None:
+    def some(samples: Sequence[Tensor]) -> Tensor:
+        return torch.tensor([1.0, float("nan"), 2.0, float("inf")])
+
+    for algorithm in (ddpo(), ddpo_sf(), ddpo(grouped=True)):
+        table = algorithm.collect(number_task(some), list(range(4)), KEY).table
+        assert set(table.sample.tolist()) == {0, 2}
+        assert table.advantage.isfinite().all()
+
+
+def test_a_flat_reward_gives_no_gradient() -> None:
+    task = number_task(lambda samples: torch.ones(len(samples)))
+    table = ddpo().collect(task, list(range(4)), KEY).table
+    assert (table.advantage == 0).all()
+    for gradient in gradients(task.policy, ddpo().loss(task.policy, task.policy, table)[0]):
+        assert (gradient == 0).all()
+
+
+def test_advantages_are_clamped_and_the_clamped_share_is_reported() -> None:
+    task = number_task(lambda samples: torch.tensor([0.0] * 19 + [100.0]))
+    collected = ddpo(advantage_clip=2.0).collect(task, list(range(20)), KEY)
+    assert collected.table.advantage.max() == 2.0
+    assert collected.metrics["advantage_saturated"] == pytest.approx(1 / 20)
+
+
+def test_each_sample_is_trained_on_at_steps_of_its_own() -> None:
+    task = number_task()
+    collected = ddpo(train_steps=3).collect(task, list(range(30)), KEY)
+    chosen = [tuple(collected.table.step[collected.table.sample == i].tolist()) for i in range(30)]
+    assert all(len(set(steps)) == 3 for steps in chosen)
+    assert len(set(chosen)) > 15
+    assert set(collected.table.step.tolist()) == set(range(10))
+
+
+def test_the_chosen_steps_do_not_depend_on_the_batch() -> None:
+    task = number_task()
+    together = random_steps(task.rollout([4, 5, 6], KEY), [4, 5, 6], KEY, 3)
+    alone = random_steps(task.rollout([5], KEY), [5], KEY, 3)
+    assert (together[:, [1]] == alone).all()
+
+
+def test_more_steps_than_there_are_means_all() -> None:
+    assert len(ddpo(train_steps=99).collect(number_task(), [0, 1], KEY).table) == 20
+
+
+def test_grouped_advantages_compare_samples_of_one_size() -> None:
+    task = number_task(lambda samples: torch.tensor([float(len(s) * 10 + i) for i, s in enumerate(samples)]))
+    clouds = replace(task, domain=Clouds(sizes=(2, 3), width=3, channels=4))
+    table = ddpo(grouped=True, train_steps=1).collect(clouds, list(range(4)), KEY).table
+    assert_close(table.advantage[table.sample.argsort()], torch.tensor([-1.0, -1.0, 1.0, 1.0]), rtol=1e-6, atol=0)
+
+
+def train(algorithm: DDPO | DDPOSF, iterations: int, batch: int, rate: float) -> tuple[float, float]:
+    """On-policy gradient ascent on the oracle with a falling rate; exact mean and variance of the trained chain."""
+    sampler, generator = chain(), torch.Generator().manual_seed(0)
+    denoiser = AffineDenoiser(sampler, F64)
+    policy = Policy(denoiser, sampler)
+    reference = frozen(policy)
+    for i in range(iterations):
+        noise = torch.randn(11, batch, 1, generator=generator, dtype=F64)
+        run = policy.rollout({}, lambda k, noise=noise: noise[k])  # type: ignore[misc]
+        table = run.transitions(standardised(quadratic(run.states[-1])))
+        gradient = gradients(policy, algorithm.loss(policy, reference, table)[0])
+        with torch.no_grad():
+            for parameter, g in zip(denoiser.parameters(), gradient, strict=True):
+                parameter -= rate * sampler.num_steps * (1 - i / iterations) * g  # the loss is a mean over the steps
+    return denoiser.moments()
+
+
+@pytest.mark.parametrize("algorithm", [ddpo(), ddpo_sf()], ids=["IS", "SF"])
+def test_the_expected_reward_of_the_oracle_rises(algorithm: DDPO | DDPOSF) -> None:
+    before = expected_quadratic(0.5, 0.318)
+    assert expected_quadratic(*train(algorithm, 15, 500, 0.25)) > before + 0.7
+
+
+def test_the_kl_penalty_stops_at_its_known_fixed_point() -> None:
+    """The linear-Gaussian chain with a local KL of weight one per unit of reward ends at 0.8313 / 0.2542.
+
+    A standardised advantage is the reward over its own spread, 0.616 at that point (Var (x - 2)^2 / 2 of the normal),
+    so that the weight per unit of advantage is 1 / 0.616.
+    """
+    mean, variance = train(ddpo(kl_weight=1 / 0.616), 40, 4000, 0.4)
+    assert mean == pytest.approx(0.8313, abs=0.012)
+    assert variance == pytest.approx(0.2542, abs=0.008)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"clip": 0.0}, {"advantage_clip": -1.0}, {"train_steps": 0}, {"kl_weight": -0.1}, {"clip": float("nan")}]
+)
+def test_settings_that_mean_nothing_are_refused_by_name(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        ddpo(**wrong)

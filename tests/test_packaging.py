@@ -1,0 +1,80 @@
+"""What a wheel and an editable install put where."""
+
+import importlib.metadata
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SUBPACKAGES = ("models", "rewards", "data", "conf")
+BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
+
+
+def shipped_files() -> set[str]:
+    """Every file of the five folders, by its path in the installed package; links are not followed."""
+    files = [path for name in ("molrl", *SUBPACKAGES) for path in (ROOT / name).rglob("*") if path.is_file()]
+    relative = [path.relative_to(ROOT) for path in files if "__pycache__" not in path.parts]
+    return {path.as_posix() if path.parts[0] == "molrl" else f"molrl/{path.as_posix()}" for path in relative}
+
+
+def build(command: str, source: Path, target: Path) -> Path:
+    """Run one of setuptools' build commands on a source tree, without the network; returns the file made."""
+    made = subprocess.run(
+        [sys.executable, "-c", BUILD, command, str(target)], cwd=source, capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    return target / made.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    checkout, target = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("sdist")
+    for folder in ("molrl", *SUBPACKAGES):
+        shutil.copytree(ROOT / folder, checkout / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, checkout)
+    return build("build_sdist", checkout, target)
+
+
+@pytest.fixture(scope="module")
+def wheel_files(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What lies in the wheel that is built from the sdist, so that both are put to the test."""
+    unpacked, target = tmp_path_factory.mktemp("unpacked"), tmp_path_factory.mktemp("wheel")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(unpacked, filter="data")
+    (source,) = unpacked.iterdir()
+    with zipfile.ZipFile(build("build_wheel", source, target)) as archive:
+        return archive.namelist()
+
+
+def test_the_wheel_holds_every_file_of_the_package_once(wheel_files: list[str]) -> None:
+    assert sorted(name for name in wheel_files if ".dist-info/" not in name) == sorted(shipped_files())
+
+
+def test_the_wheel_adds_one_name_to_site_packages(wheel_files: list[str]) -> None:
+    version = importlib.metadata.version("molrl")
+    assert {name.split("/")[0] for name in wheel_files} == {"molrl", f"molrl-{version}.dist-info"}
+
+
+@pytest.mark.parametrize("name", SUBPACKAGES)
+def test_the_links_in_the_package_lead_to_the_folders_beside_it(name: str) -> None:
+    assert (ROOT / "molrl" / name).readlink() == Path("..", name)
+
+
+@pytest.mark.parametrize("name", SUBPACKAGES)
+def test_the_folders_beside_the_package_are_its_subpackages(name: str) -> None:
+    spec = importlib.util.find_spec(f"molrl.{name}")
+    assert spec is not None
+    assert spec.origin is not None
+    assert Path(spec.origin).resolve() == ROOT / name / "__init__.py"
+
+
+def test_the_command_line_is_installed() -> None:
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="molrl")
+    assert callable(script.load())
