@@ -114,20 +114,9 @@ def _contenders(device: torch.device) -> tuple[Contender, Contender, Contender]:
 
 
 def _default_settings() -> dict[str, int]:
-    """Constructor arguments of the default network, from the configuration that names it."""
-    names = ("width", "pair_width", "blocks", "radial")
-    for path in sorted((ROOT / "conf").rglob("*.yaml")):
-        for node in _nodes(OmegaConf.to_container(OmegaConf.load(path))):
-            if node.get("_target_") == "molrl.models.egnn.EGNN":
-                return {name: int(str(node[name])) for name in names}
-    raise SystemExit("no file under conf/ has _target_: molrl.models.egnn.EGNN")
-
-
-def _nodes(node: object) -> Iterator[dict[str, object]]:
-    if isinstance(node, dict):
-        yield node
-    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else []:
-        yield from _nodes(child)
+    """Sizes of the network that all-atom models have by default."""
+    network = OmegaConf.load(ROOT / "conf" / "model" / "all_atoms.yaml").network
+    return {str(name): int(size) for name, size in network.items() if name != "kind"}
 
 
 def _batches(molecules: int, size: int, device: torch.device) -> Iterator[Batch]:

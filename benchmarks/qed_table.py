@@ -1,7 +1,7 @@
 """The README's table: `molrl train task=qed` for both algorithms and three seeds, each a run folder of its own.
 
-`python benchmarks/qed_table.py [folder] [setting=value ...]` runs what is missing in the folder (default runs/table) and
-prints the table in Markdown; a run that was interrupted goes on where it was.
+`python benchmarks/qed_table.py [folder] [setting=value ...]` runs what is missing in the folder (default runs/table)
+and prints the table in Markdown; a run that was interrupted goes on where it was.
 """
 
 import json
@@ -22,7 +22,16 @@ HEAD = "| algo | seed | mean QED before | after | gain | valid before | after | 
 def summary(folder: Path, algorithm: str, seed: int, settings: list[str]) -> dict[str, Any]:
     """Run, unless the run is complete, and read its summary."""
     run = folder / f"{algorithm}_{seed}"
-    command = [sys.executable, "-m", "molrl.cli", "train", "task=qed", f"algo={algorithm}", f"seed={seed}", f"run={run}"]
+    command = [
+        sys.executable,
+        "-m",
+        "molrl.cli",
+        "train",
+        "task=qed",
+        f"algo={algorithm}",
+        f"seed={seed}",
+        f"run={run}",
+    ]
     subprocess.run([*command, *settings], check=True)
     found: dict[str, Any] = json.loads((run / "summary.json").read_text())
     return found
@@ -55,7 +64,9 @@ def main() -> None:
         row(algorithm, seed, summary(folder, algorithm, seed, arguments)) for algorithm in ALGORITHMS for seed in SEEDS
     ]
     print("\n".join([HEAD, "|" + "---|" * (HEAD.count("|") - 1), *rows]))
-    print(f"\n{os.cpu_count()} cores ({platform.machine()}), torch {torch.__version__}, ± standard error over the samples")
+    print(
+        f"\n{os.cpu_count()} cores ({platform.machine()}), torch {torch.__version__}, ± standard error over the samples"
+    )
 
 
 if __name__ == "__main__":

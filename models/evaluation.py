@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
+from molrl.config import ConfigError
 from molrl.data.bonds import BondReader
-from molrl.data.files import read
+from molrl.data.files import SUFFIXES, read, suffix
 from molrl.data.quality import Quality, measure, smiles_set
-from molrl.models.pretrained import SHIPPED, load
+from molrl.models.pretrained import locate, read_reference
 
 ROWS = {
     "atom_stability": "atoms with an allowed valence",
@@ -25,17 +26,18 @@ def evaluate_file(*, file: str, reference: str | None, hydrogens: str, out: str 
     """Print the metrics of a molecule file; returns the exit code.
 
     Args:
-        reference: what novelty is against: a molecule file, or the name of a shipped model (its training set).
+        reference: what novelty is against: a molecule file, or a model (its training set).
         hydrogens: "file" leaves them as they are, "counts" folds them into the heavy atoms, "atoms" demands them.
         out: also write the figures here, as JSON.
     """
     if hydrogens not in ("file", "counts", "atoms"):
-        raise ValueError(f"hydrogens: got {hydrogens!r}, allowed are 'file', 'counts', 'atoms'")
+        raise ConfigError(f"hydrogens: got {hydrogens!r}, allowed are 'file', 'counts', 'atoms'")
     molecules, report = read(file, hydrogens)  # type: ignore[arg-type]
     print(report)
     if not molecules:
         return 3
     quality = measure(molecules, reader, known_smiles(reference, reader))
+    print(f"bonds: the file's where it has them, else by {getattr(reader, '__name__', type(reader).__name__)}")
     print(table(quality))
     if out is not None:
         Path(out).write_text(json.dumps(quality.as_dict(), indent=1) + "\n")
@@ -46,9 +48,12 @@ def known_smiles(reference: str | None, reader: BondReader) -> frozenset[str] | 
     """SMILES of the reference set."""
     if reference is None:
         return None
-    if (SHIPPED / reference).is_dir():
-        return load(reference).reference
-    return smiles_set(read(reference)[0], reader)
+    if suffix(reference) in SUFFIXES:
+        return smiles_set(read(reference)[0], reader)
+    known = read_reference(locate(reference))
+    if known is None:
+        raise ValueError(f"reference={reference}: this model came without its training set")
+    return known
 
 
 def table(quality: Quality) -> str:

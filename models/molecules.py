@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from molrl import checkpoint
 from molrl.data.bonds import BondReader
 from molrl.data.molecule import Molecule
 from molrl.data.quality import measure
@@ -73,8 +75,12 @@ class MoleculeDomain:
         write_sdf(samples, path, self.reader, rows)
 
     def save(self, denoiser: nn.Module, folder: Path) -> None:
-        """A model folder that `weights=` accepts."""
-        save(folder, self.model.architecture, denoiser.state_dict(), self.model.reference)
+        """What `weights=` accepts: a model folder, or weights.safetensors under EDM's names for EDM's network."""
+        if self.model.architecture is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(checkpoint.detached(denoiser.state_dict()), folder / "weights.safetensors")
+        else:
+            save(folder, self.model.architecture, denoiser.state_dict(), self.model.reference)
 
     def draw(self, samples: Sequence[Molecule], captions: Sequence[str]) -> "Image":
         """A grid of structural formulas."""
@@ -87,7 +93,7 @@ def molecule_policy(
     model: Pretrained, *, num_steps: int, grid_power: float, eta: float, device: torch.device
 ) -> Policy:
     """The model's denoiser and the chain that draws molecules from it."""
-    schedule, grid = model.denoiser.schedule, PowerGrid(grid_power)
+    schedule, grid = model.schedule, PowerGrid(grid_power)
     sampler = DDIM(schedule=schedule, num_steps=num_steps, space=MaskedPoints(), eta=eta, grid=grid)
     return Policy(model.denoiser.to(device), sampler)
 

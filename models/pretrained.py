@@ -7,19 +7,27 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from molrl import checkpoint
 from molrl.checkpoint import CheckpointError
 from molrl.data.sizes import Sizes
 from molrl.models.codec import MoleculeCodec
+from molrl.models.edm import EDM
 from molrl.models.egnn import EGNN
 from molrl.models.precondition import Preconditioned
-from molrl.schedule import LogLinear
+from molrl.models.tensor_field import TensorField
+from molrl.schedule import LogLinear, Polynomial, Schedule
 
 SHIPPED = Path(__file__).parent / "weights"
 LARGEST = 4096  # no dimension of a network is read from a file above this
 REFERENCE_BYTES = 2**28
+NETWORKS = {"egnn": EGNN, "tensor_field": TensorField}
+EDM_QM9 = MoleculeCodec(elements=(1, 6, 7, 8, 9), type_scale=0.25, charge_scale=0.1)
+EDM_COUNTS = (
+    "1 4 5 9 16 49 124 362 807 1689 3060 5136 7796 10644 13025 13364 13832 9482 9970 3393 4848 539 1506 48 266 25"
+)
+EDM_SIZES = Sizes((*range(3, 28), 29), tuple(map(int, EDM_COUNTS.split())))  # of EDM's QM9 training split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +35,14 @@ class Architecture:
     """What model.json says: enough to build the network, and to read and draw molecules.
 
     Attributes:
-        network: arguments of EGNN.
+        network: "kind", one of NETWORKS, and the sizes it takes.
         noise_min, noise_max: ends of the log-linear schedule, in the data's units.
         data_std: root mean square of each state channel.
         codec: fields of MoleculeCodec.
         sizes: histogram of the numbers of atoms in the training set.
     """
 
-    network: Mapping[str, int]
+    network: Mapping[str, Any]
     noise_min: float
     noise_max: float
     data_std: tuple[float, ...]
@@ -43,24 +51,26 @@ class Architecture:
 
     def build(self) -> "Pretrained":
         """A model with fresh weights."""
-        if any(not 0 < size <= LARGEST for size in self.network.values()):
-            raise ValueError(f"network: got {dict(self.network)}, allowed sizes are 1 to {LARGEST}")
+        kind, arguments = self.network["kind"], {name: size for name, size in self.network.items() if name != "kind"}
+        if kind not in NETWORKS or any(not 0 < size <= LARGEST for size in arguments.values()):
+            raise ValueError(f"network: got {dict(self.network)}, allowed {list(NETWORKS)} with sizes 1 to {LARGEST}")
         codec = MoleculeCodec(**{**self.codec, "elements": tuple(self.codec["elements"])})
-        network = EGNN(features=codec.features, **self.network)
-        denoiser = Preconditioned(network, LogLinear(self.noise_min, self.noise_max), self.data_std)
+        schedule = LogLinear(self.noise_min, self.noise_max)
+        denoiser = Preconditioned(NETWORKS[kind](features=codec.features, **arguments), schedule, self.data_std)
         sizes = Sizes(tuple(self.sizes["atoms"]), tuple(self.sizes["counts"]))
-        return Pretrained(denoiser, codec, sizes, None, self)
+        return Pretrained(denoiser, schedule, codec, sizes, None, self)
 
 
 @dataclass(frozen=True)
 class Pretrained:
     """A denoiser with all that is needed to draw molecules from it."""
 
-    denoiser: Preconditioned
+    denoiser: nn.Module
+    schedule: Schedule
     codec: MoleculeCodec
     sizes: Sizes
     reference: frozenset[str] | None
-    architecture: Architecture
+    architecture: Architecture | None
 
 
 def locate(weights: str) -> Path:
@@ -75,11 +85,13 @@ def locate(weights: str) -> Path:
 
 
 def load(weights: str) -> Pretrained:
-    """Read a model, in evaluation mode.
+    """Read a model, in evaluation mode: a folder of ours, or EDM's published QM9 weights as a .safetensors file.
 
     Raises:
         CheckpointError: missing, altered, or not fitting its own description.
     """
+    if weights.endswith(".safetensors"):
+        return load_edm(Path(weights))
     folder = locate(weights)
     tensors, values = checkpoint.load(folder)
     try:
@@ -91,6 +103,17 @@ def load(weights: str) -> Pretrained:
     model.denoiser.load_state_dict(state)
     model.denoiser.eval()
     return replace(model, reference=read_reference(folder))
+
+
+def load_edm(path: Path) -> Pretrained:
+    """EDM's network with its schedule, scaling and size histogram (Hoogeboom et al. 2022, arXiv:2203.17003)."""
+    if not path.is_file():
+        raise CheckpointError(f"weights={path}: no such file")
+    network = EDM.from_safetensors(path).eval()
+    features = network.state_dict()["dynamics.egnn.embedding.weight"].shape[1] - 1
+    if features != EDM_QM9.features:
+        raise CheckpointError(f"{path}: {features} features per atom, EDM's QM9 model has {EDM_QM9.features}")
+    return Pretrained(network, Polynomial(), EDM_QM9, EDM_SIZES, None, None)
 
 
 def save(

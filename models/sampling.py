@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from molrl.config import ConfigError, settings
 from molrl.data.bonds import BondReader
+from molrl.data.files import suffix
 from molrl.data.molecule import Molecule
 from molrl.data.sdf import write_sdf
 from molrl.device import choose_device
@@ -54,9 +56,15 @@ def sample_file(
 ) -> int:
     """Write n molecules to an SDF and say what they are worth; returns the exit code."""
     if n < 1 or batch < 1:
-        raise ValueError(f"n, batch: got {n}, {batch}; need at least 1")
+        raise ConfigError(f"n, batch: got {n}, {batch}; need at least 1")
+    if suffix(out) != ".sdf":
+        raise ConfigError(f"out={out}: samples are written as .sdf or .sdf.gz")
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     model = load(weights)
-    policy = molecule_policy(model, num_steps=num_steps, grid_power=grid_power, eta=eta, device=choose_device(device))
+    with settings():
+        policy = molecule_policy(
+            model, num_steps=num_steps, grid_power=grid_power, eta=eta, device=choose_device(device)
+        )
     domain = MoleculeDomain(model=model, reader=reader)
     began = time.perf_counter()
     molecules = draw_molecules(policy, domain, n, seed=seed, batch=batch, device=choose_device(device))

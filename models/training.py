@@ -33,7 +33,7 @@ SMALLEST = 3  # atoms; below that there is no shape to learn
 class Design:
     """A model before it has met its data."""
 
-    network: Mapping[str, int]
+    network: Mapping[str, Any]
     noise_min: float
     noise_max: float
     codec: MoleculeCodec
@@ -74,7 +74,7 @@ class Design:
 
 
 def design(
-    *, network: Mapping[str, int], noise_min: float, noise_max: float, codec: Mapping[str, Any], bucket: int
+    *, network: Mapping[str, Any], noise_min: float, noise_max: float, codec: Mapping[str, Any], bucket: int
 ) -> Design:
     """A design from plain numbers."""
     fields = {**codec, "elements": tuple(codec["elements"])}

@@ -46,6 +46,15 @@ def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapp
     shutil.rmtree(retired, ignore_errors=True)
 
 
+def present(folder: Path) -> bool:
+    """Whether there is a checkpoint; one that was set aside by a save that then was killed is put back."""
+    if not folder.exists():
+        for retired in sorted(folder.parent.glob(f".{folder.name}.retired-*")):
+            retired.rename(folder)
+            break
+    return folder.exists()
+
+
 def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Read what `save` wrote, after checking every file against the manifest.
 

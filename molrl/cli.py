@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 failed while running; 2 wrong use; 3 nothing could be done
 import os
 import sys
 from collections.abc import Sequence
+from textwrap import indent
 from typing import Any
 
 COMMANDS = {
@@ -16,11 +17,13 @@ COMMANDS = {
     "evaluate": "measure a file of molecules by EDM's protocol",
 }
 
+FILES = ("score", "evaluate")  # commands that take a file's name as it is
 PATHS = ("file", "out", "run", "task.weights", "weights", "data.path", "data.root", "reference")
+MOST_THREADS, MOST_BY_DEFAULT = 1024, 16
 
 HELP = """molrl: fine-tune diffusion models toward rewards.
 
-usage: molrl COMMAND [FILE] [setting=value ...] [--cfg] [--help]
+usage: molrl COMMAND [FILE] [setting=value ...] [--cfg] [--help] [--version]
 
 commands
 {commands}
@@ -62,7 +65,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
         if command not in COMMANDS:
             raise ConfigError(f"{command}: no such command; known are {', '.join(COMMANDS)}")
         if "--help" in arguments or "-h" in arguments:
-            print(usage(command))
+            print(usage(command, arguments))
             return 0
         config = compose(command, overrides(command, [item for item in arguments if item != "--cfg"]))
         if "--cfg" in arguments:
@@ -85,61 +88,86 @@ def overrides(command: str, arguments: Sequence[str]) -> list[str]:
 
     found: list[str] = []
     for item in arguments:
+        key, equals, value = item.partition("=")
         if item.startswith("-"):
             raise ConfigError(f"{item}: no such option; settings are written name=value, see molrl {command} --help")
-        if command in ("score", "evaluate") and ("=" not in item or os.path.exists(item)):
+        if command in FILES and (not equals or os.path.exists(item)):
             found.append(f"file={quoted(item)}")
-        elif "=" not in item:
+        elif not equals or not key:
             raise ConfigError(f"{item}: settings are written name=value, see molrl {command} --help")
         else:
-            key, _, value = item.partition("=")
             found.append(f"{key}={quoted(value)}" if key in PATHS and value != "null" else item)
+    if (files := sum(item.startswith("file=") for item in found)) > 1:
+        raise ConfigError(f"got {files} files, molrl {command} takes one at a time")
     return found
 
 
-def quoted(text: str) -> str:
-    """A path as one value of Hydra's grammar."""
-    if text[:1] in "'\"":
-        return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+def quoted(path: str) -> str:
+    """A path as one value of Hydra's grammar; ~ is the home folder."""
+    if path[:1] in "'\"":
+        return path
+    return "'" + os.path.expanduser(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def start(command: str, config: dict[str, Any]) -> int:
     """Hand over to what the command is about."""
     from molrl.config import build
 
-    set_threads(config.pop("threads"))
+    set_threads(config["threads"])
     if command == "train":
         from molrl.run import train
 
         return train(config)
-    return int(build({**config, "_partial_": True}, command)())
+    del config["threads"]
+    return int(build({**config, "_partial_": True}, "")())
 
 
 def set_threads(threads: Any) -> None:
-    """Torch threads: as asked, or the usable cores; idle ones sleep (OMP_WAIT_POLICY) while reward workers work."""
+    """Torch threads: as asked, or as OMP_NUM_THREADS says, or one for each usable core."""
     from molrl.config import ConfigError
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
-        raise ConfigError(f"threads={threads!r}: expected a whole number above 0, or null for the usable cores")
-    count = min(usable, 16) if threads is None else threads
-    os.environ["OMP_NUM_THREADS"] = str(count)
+    if threads is not None and (type(threads) is not int or not 1 <= threads <= MOST_THREADS):
+        raise ConfigError(f"threads={threads!r}: expected 1 to {MOST_THREADS}, or null for the usable cores")
     import torch
 
-    torch.set_num_threads(count)
+    from molrl.device import usable_cores
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(usable_cores(), MOST_BY_DEFAULT))
 
 
-def usage(command: str) -> str:
-    """The settings of a command with their defaults and comments, straight from its YAML."""
-    from molrl.config import CONF, choices
+def usage(command: str, arguments: Sequence[str]) -> str:
+    """The settings of a command with their defaults and comments, straight from the YAML of what was chosen."""
+    from molrl.config import CONF, choices, groups, refuse_unknown_choice
 
-    lines = [f"usage: molrl {command} {'FILE ' if command in ('score', 'evaluate') else ''}[setting=value ...]", ""]
-    lines.append((CONF / f"{command}.yaml").read_text().rstrip())
-    for group in sorted(path.name for path in CONF.iterdir() if path.is_dir() and any(path.glob("*.yaml"))):
-        if f"- {group}:" in lines[-1] or any(f"- {group}:" in line for line in lines):
-            lines.append(f"\n{group}= one of: {', '.join(choices(group))}")
-    return "\n".join(lines)
+    title, _, own = (CONF / f"{command}.yaml").read_text().partition("\n")
+    chosen = groups(command)
+    for item in arguments:
+        group, _, name = item.partition("=")
+        if group in chosen:
+            refuse_unknown_choice(item)
+            chosen[group] = name
+    file = "FILE " if command in FILES else ""
+    parts = [f"{title.lstrip('# ')}\n\nusage: molrl {command} {file}[setting=value ...] [--cfg]"]
+    parts += ["\n".join(f"{group}={name}   one of: {', '.join(choices(group))}" for group, name in chosen.items())]
+    parts += [plain(own)]
+    for group, name in chosen.items():
+        text = (CONF / group / f"{name}.yaml").read_text()
+        nested = text if "@package _global_" in text else f"{group}:\n{indent(text, '  ')}"
+        parts.append(f"with {group}={name}:\n{indent(plain(nested), '  ')}")
+    return "\n\n".join(filter(None, parts))
+
+
+def plain(text: str) -> str:
+    """YAML without what only Hydra needs to know."""
+    lines, skipping = list[str](), False
+    for line in text.rstrip().splitlines():
+        skipping = line.startswith("defaults:") or (skipping and line.startswith(" "))
+        if not skipping and not line.lstrip().startswith(("_target_:", "_partial_:", "# @package")):
+            lines.append(line)
+    return "\n".join(lines).strip("\n")
 
 
 def as_yaml(config: dict[str, Any]) -> str:
@@ -151,7 +179,9 @@ def as_yaml(config: dict[str, Any]) -> str:
 
 def complain(error: object, code: int) -> int:
     """One line on stderr."""
-    print(f"molrl: {error}", file=sys.stderr)
+    known = isinstance(error, OSError) and error.filename is not None
+    text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and known else str(error)
+    print(f"molrl: {' '.join(text.split())}", file=sys.stderr)
     return code
 
 

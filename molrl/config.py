@@ -4,18 +4,20 @@ The callee's signature is the schema. A target is built only if the object it na
 optimisers, and nothing that came with a checkpoint is ever built.
 """
 
+import contextlib
 import difflib
 import functools
 import importlib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 CONF = Path(__file__).parent / "conf"
-GROUPS = ("task", "algo", "reward", "model", "data")
+PLAIN = (int, float, str, bool, type(None))
+MISSING = "???"
 
 
 class ConfigError(ValueError):
@@ -24,20 +26,40 @@ class ConfigError(ValueError):
 
 def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The resolved configuration of a command as plain Python values."""
+    chosen = [override for override in overrides if override.partition("=")[0] in groups(command)]
+    for override in chosen:
+        refuse_unknown_choice(override)
+    known = list(names(composed(command, chosen)))
+    for override in overrides:
+        refuse_unknown_setting(override, known, command)
+    config = composed(command, overrides)
+    if missing := [name for name, value in names(config).items() if value == MISSING]:
+        raise ConfigError(f"{missing[0]}: missing, it has no default; see molrl {command} --help")
+    return config
+
+
+def composed(command: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """What Hydra makes of it."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    for override in overrides:
-        refuse_unknown_choice(override)
     try:
         with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
             config = hydra_compose(command, overrides=list(overrides))
-        return typing.cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+        return typing.cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(command, overrides, error)) from error
+        raise ConfigError(str(error).splitlines()[0]) from error
+
+
+def groups(command: str) -> dict[str, str]:
+    """The groups a command chooses from, with what it takes by default."""
+    import yaml
+
+    entries = yaml.safe_load((CONF / f"{command}.yaml").read_text()).get("defaults", [])
+    return {group: name for entry in entries if isinstance(entry, dict) for group, name in entry.items()}
 
 
 def choices(group: str) -> list[str]:
@@ -45,33 +67,51 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+def names(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value of all settings, inner nodes included."""
+    found = {prefix: node} if prefix else {}
+    for name, value in node.items() if isinstance(node, Mapping) else ():
+        found |= names(value, dotted(prefix, str(name)))
+    return found
+
+
+def dotted(prefix: str, name: str) -> str:
+    """A name below another: a.b."""
+    return f"{prefix}.{name}" if prefix else name
+
+
 def refuse_unknown_choice(override: str) -> None:
     """task=... and algo=... must name a file."""
     group, _, name = override.partition("=")
-    if group in GROUPS and (CONF / group).is_dir() and name not in choices(group):
+    if name not in choices(group):
         near = difflib.get_close_matches(name, choices(group), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"{group}={name}: no such {group}; known are {', '.join(choices(group))}{hint}")
+        raise ConfigError(f"{override}: no such {group}; known are {', '.join(choices(group))}{hint}")
 
 
-def explain(command: str, overrides: Sequence[str], error: Exception) -> str:
-    """Hydra's complaint in one line, with the near matches of a misspelt key."""
-    known = flat_keys(compose(command, [])) if overrides else []
-    for override in overrides:
-        key = override.partition("=")[0].lstrip("+~")
-        if key not in known and not any(name.startswith(f"{key}.") for name in known):
-            near = difflib.get_close_matches(key, known, 3, 0.5)
-            return f"{override}: no setting {key!r}" + (f"; did you mean {' or '.join(near)}?" if near else "")
-    return str(error).splitlines()[0]
+def refuse_unknown_setting(override: str, known: Sequence[str], command: str) -> None:
+    """The name before the = must exist; `+name=value` adds one, which the callee's signature then has to know."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        raise ConfigError(f"{override}: cannot be read; put special characters in quotes: \"name='value'\"") from error
+    if parsed.is_sweep_override():
+        raise ConfigError(f"{override}: several values; give one, or put it in quotes: \"name='value'\"")
+    key = parsed.key_or_group
+    if not parsed.is_add() and (key not in known or parsed.is_delete()):
+        near = nearest(key, known)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"molrl {command} --help lists them"
+        raise ConfigError(f"{override}: no setting {override.partition('=')[0]!r}; {hint}")
 
 
-def flat_keys(node: Any, prefix: str = "") -> list[str]:
-    """Dotted names of all settings."""
-    if not isinstance(node, Mapping):
-        return [prefix]
-    return [
-        key for name, value in node.items() for key in flat_keys(value, f"{prefix}.{name}" if prefix else str(name))
-    ]
+def nearest(key: str, known: Sequence[str]) -> list[str]:
+    """Names that were perhaps meant: those with the same last part, and those spelt nearly alike."""
+    open_to_all = [name for name in known if not name.rpartition(".")[2].startswith("_")]
+    same = [name for name in open_to_all if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    return list(dict.fromkeys(same + difflib.get_close_matches(key, open_to_all, 3, 0.6)))[:3]
 
 
 def build(node: Any, where: str, **extra: Any) -> Any:
@@ -80,38 +120,55 @@ def build(node: Any, where: str, **extra: Any) -> Any:
     Args:
         where: dotted name of the node, for error messages.
         extra: arguments that are objects already.
+
+    Raises:
+        ConfigError: a wrong name, type or value. Errors with a type of their own, such as that of a damaged
+            checkpoint, are not about the settings and pass.
     """
     if isinstance(node, Mapping):
         values = {
-            str(key): build(value, f"{where}.{key}") for key, value in node.items() if not str(key).startswith("_")
+            str(key): build(value, dotted(where, str(key)))
+            for key, value in node.items()
+            if not str(key).startswith("_")
         }
         if "_target_" not in node:
             return values
         callee = target(str(node["_target_"]), where)
-        check_arguments(callee, values | extra, where, partial=bool(node.get("_partial_", False)))
-        if node.get("_partial_", False):
+        partial = bool(node.get("_partial_", False))
+        check_arguments(callee, values | extra, where, partial=partial)
+        if partial:
             return functools.partial(callee, **values, **extra) if values or extra else callee
-        try:
+        with settings(where):
             return callee(**values, **extra)
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"{where}: {error}") from error
     if isinstance(node, list):
         return [build(value, f"{where}[{index}]") for index, value in enumerate(node)]
     return node
 
 
+@contextlib.contextmanager
+def settings(where: str = "") -> Iterator[None]:
+    """What is wrong in here is wrong with the settings."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if type(error) not in (ValueError, TypeError):
+            raise
+        raise ConfigError(f"{where}: {error}" if where else str(error)) from error
+
+
 def target(path: str, where: str) -> Callable[..., Any]:
     """The class or function a `_target_` names, if it is one that may be built."""
+    named = f"{dotted(where, '_target_')}={path}"
     module, _, name = path.rpartition(".")
     if module != "torch.optim" and not module.startswith("molrl."):
-        raise ConfigError(f"{where}._target_={path}: refused, only molrl.* and torch.optim.* can be built")
+        raise ConfigError(f"{named}: refused, only molrl.* and torch.optim.* can be built")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{where}._target_={path}: {error}") from error
+        raise ConfigError(f"{named}: {error}") from error
     home = str(getattr(found, "__module__", ""))
     if not (home.startswith("molrl.") or (home.startswith("torch.optim.") and inspect.isclass(found))):
-        raise ConfigError(f"{where}._target_={path}: refused, it is defined in {home!r}")
+        raise ConfigError(f"{named}: refused, it is defined in {home!r}")
     return typing.cast(Callable[..., Any], found)
 
 
@@ -122,29 +179,39 @@ def check_arguments(callee: Callable[..., Any], values: Mapping[str, Any], where
         if name not in parameters:
             near = difflib.get_close_matches(name, list(parameters), 1, 0.5)
             hint = f"; did you mean {near[0]}?" if near else f"; allowed are {', '.join(parameters)}"
-            raise ConfigError(f"{where}.{name}: no such setting{hint}")
+            raise ConfigError(f"{dotted(where, name)}: no such setting{hint}")
     missing = [
         name for name, parameter in parameters.items() if parameter.default is parameter.empty and name not in values
     ]
     if missing and not partial:
-        raise ConfigError(f"{where}: missing {', '.join(missing)}")
+        raise ConfigError(f"{where}: missing {', '.join(missing)}" if where else f"missing {', '.join(missing)}")
     hints = typing.get_type_hints(callee.__init__ if inspect.isclass(callee) else callee)
     for name, value in values.items():
-        check_type(value, hints.get(name, Any), f"{where}.{name}")
+        check_type(value, hints.get(name, Any), dotted(where, name))
 
 
 def check_type(value: Any, hint: Any, where: str) -> None:
     """Numbers, text, truth values and None are checked; objects were checked when they were built."""
-    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    plain = [option for option in options if option in (int, float, str, bool, type(None))]
-    if len(plain) < len(options) or not plain:
-        return
-    if isinstance(value, bool):
-        fits = bool in plain
-    elif isinstance(value, int):
-        fits = int in plain or float in plain
-    else:
-        fits = type(value) in plain
-    if not fits:
-        allowed = " or ".join("null" if option is type(None) else option.__name__ for option in plain)
-        raise ConfigError(f"{where}={value!r}: got {type(value).__name__}, expected {allowed}")
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    options = typing.get_args(hint) if union else (hint,)
+    if not any(fits(value, option) for option in options):
+        allowed = " or ".join("null" if option is type(None) else spelled(option) for option in options)
+        raise ConfigError(f"{where}={'null' if value is None else repr(value)}: expected {allowed}")
+
+
+def fits(value: Any, option: Any) -> bool:
+    """Whether a value may be passed where the annotation, not a union, is `option`."""
+    if typing.get_origin(option) is typing.Literal:
+        return value in typing.get_args(option)
+    if option in PLAIN:
+        return type(value) is option or (option is float and type(value) is int)
+    if type(value) in PLAIN:
+        return option in (Any, object) or isinstance(option, typing.TypeVar)
+    return True
+
+
+def spelled(option: Any) -> str:
+    """An annotation as a word."""
+    if typing.get_origin(option) is typing.Literal:
+        return " or ".join(map(repr, typing.get_args(option)))
+    return str(getattr(option, "__name__", option))

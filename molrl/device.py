@@ -1,5 +1,10 @@
 """Where to compute."""
 
+import contextlib
+import math
+import os
+from pathlib import Path
+
 import torch
 
 from molrl.config import ConfigError
@@ -24,3 +29,12 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device={name}: this machine has {torch.cuda.device_count()} usable GPUs; use device=cpu")
     return device
+
+
+def usable_cores() -> int:
+    """Processors this process may use, by affinity and by the container's quota; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+        cores = min(cores, math.ceil(int(quota) / int(period)))  # "max" is no number: no quota
+    return max(1, cores)

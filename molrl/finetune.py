@@ -1,6 +1,7 @@
 """The fine-tuning loop: roll out, score, learn, look."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -85,7 +86,7 @@ class Finetuning:
                 **summary(task, collected),
                 **collected.metrics,
                 **learned,
-                "kl": chain_kl(task.policy, reference, collected.table, self.minibatch),
+                "kl": chain_kl(task.policy, reference, all_steps(collected), self.minibatch),
                 "seconds_train": time.perf_counter() - learning,
                 "seconds": time.perf_counter() - began,
             }
@@ -103,6 +104,8 @@ class Finetuning:
         key: Key,
     ) -> Metrics:
         """`epochs` passes of minibatch updates; the means of what the loss reports."""
+        if not len(table):
+            raise TrainingError("no reverse step is left to learn from: none of the rewards it needs could be computed")
         seen: list[Metrics] = []
         parameters = list(trainable(policy).parameters())
         for rows in self.minibatches(len(table), key):
@@ -117,16 +120,15 @@ class Finetuning:
                 raise TrainingError(f"gradient norm is {norm.item()}: nothing was updated with it")
             optimizer.step()
             seen.append({**metrics, "loss": loss.item(), "grad_norm": norm.item()})
-        if not seen:
-            return {"max_abs_log_ratio_first": 0.0, "clip_fraction": 0.0, "updates": 0.0}
         first = seen[0].pop("max_abs_log_ratio_first")
         mean = {name: sum(step[name] for step in seen) / len(seen) for name in seen[0]}
         return {**mean, "max_abs_log_ratio_first": first, "updates": float(len(seen))}
 
     def minibatches(self, rows: int, key: Key) -> Iterator[Tensor]:
-        """Rows in a fresh order for every epoch."""
+        """Rows in a fresh order for every epoch, in equal shares of at most `minibatch`."""
         for epoch in range(self.epochs):
-            yield from key.permutation(rows, SHUFFLE_STREAM - epoch).split(self.minibatch)
+            order = key.permutation(rows, SHUFFLE_STREAM - epoch)
+            yield from order.tensor_split(math.ceil(rows / self.minibatch))
 
     def refuse_stale(self, log_ratio: float) -> float:
         """Before the first update the ratio is one, or something is wrong."""
@@ -166,7 +168,7 @@ class State:
 
     def restore(self, folder: Path) -> int:
         """Continue from the folder's checkpoint, if there is one; the number of rounds it had made."""
-        if not (folder / "checkpoint").exists():
+        if not checkpoint.present(folder / "checkpoint"):
             return 0
         tensors, values = checkpoint.load(folder / "checkpoint")
         checkpoint.check_fits(self.denoiser.state_dict(), tensors["denoiser"], type(self.denoiser).__name__)
@@ -204,10 +206,13 @@ def summary(task: Task, collected: Collected) -> Metrics:
     }
 
 
+def all_steps(collected: Collected) -> Transitions:
+    """Every reverse step of the round's rollouts, whatever part of them was learned from."""
+    return collected.rollouts.trajectory.transitions(torch.zeros_like(collected.rollouts.rewards))
+
+
 @torch.no_grad()
 def chain_kl(policy: Policy, reference: Policy, table: Transitions, rows: int) -> float:
     """KL of whole chains to the reference, nats: the mean exact KL of the table's steps times the number of steps."""
-    if not len(table):
-        return 0.0
-    batch = table[torch.linspace(0, len(table) - 1, min(rows, len(table))).round().long()]
+    batch = table[torch.linspace(0, len(table) - 1, min(rows, len(table))).round().long().to(table.x.device)]
     return policy.transition(batch).kl(reference.transition(batch)).mean().item() * policy.sampler.num_steps

@@ -43,7 +43,7 @@ class Euclidean:
 
     def dof(self, x: Float[Tensor, "b ..."], context: Context) -> Float[Tensor, " b"]:
         """The number of entries of a sample."""
-        return x.new_full((len(x),), x[0].numel())
+        return x.new_full((len(x),), x.shape[1:].numel())
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,11 @@ class Bucket:
 
 
 def draw_batches(buckets: Sequence[Bucket], batch: int, key: Key, start: int = 0) -> Iterator[tuple[Tensor, Context]]:
-    """Endless batches, each from one bucket drawn by its number of samples; batch `i` depends on the key and i alone.
+    """Endless batches, each from one bucket; batch `i` depends on the key and on i alone.
 
-    A bucket of larger states than the mean gives smaller batches, so that every step costs about the same.
+    A step costs about the same whatever the bucket: states of n rows come in batches of about batch * mean(n^2) / n^2.
+    Buckets are drawn by samples times n^2, so that on average each sample is seen equally often; a loss must therefore
+    be the sum over a batch divided by the fixed `batch`, not the mean.
     """
     sizes = torch.tensor([len(bucket) for bucket in buckets], dtype=torch.float64)
     cost = torch.tensor([bucket.x0[0].shape[0] ** 2 for bucket in buckets], dtype=torch.float64)
@@ -62,7 +64,7 @@ def draw_batches(buckets: Sequence[Bucket], batch: int, key: Key, start: int = 0
     while True:
         generator = key.generator(0, step)
         chosen = int(torch.searchsorted(share, generator.random(), right=True).clamp(max=len(buckets) - 1))
-        count = max(1, min(len(buckets[chosen]), round(batch * typical / float(cost[chosen]))))
+        count = max(1, round(batch * typical / float(cost[chosen])))
         yield buckets[chosen].rows(torch.from_numpy(generator.integers(len(buckets[chosen]), size=count)))
         step += 1
 
@@ -179,14 +181,15 @@ class Pretraining:
             noise = torch.from_numpy(generator.standard_normal(tuple(x0.shape), dtype="float32")).to(device)
             context = {name: value.to(device) for name, value in conditions.items()}
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                loss = denoising_loss(model, space, x0.to(device), t, noise, context).mean()  # type: ignore[arg-type]
+                each = denoising_loss(model, space, x0.to(device), t, noise, context)  # type: ignore[arg-type]
+            loss = each.sum() / self.batch
             optimizer.zero_grad()
             loss.backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), self.clip_norm, error_if_nonfinite=True)
             optimizer.step()
             step += 1
             average.update(model, step)
-            losses.append((loss.item(), norm.item()))
+            losses.append((each.mean().item(), norm.item()))
             if step % self.save_every == 0 or step == self.steps:
                 self.save(folder, step, model, optimizer, names, average)
                 seconds, since = time.perf_counter() - since, time.perf_counter()
@@ -222,11 +225,13 @@ class Pretraining:
         average: Average,
     ) -> int:
         """Continue from the folder's checkpoint, if any; the number of steps it had made."""
-        if not (folder / "checkpoint").exists():
+        if not checkpoint.present(folder / "checkpoint"):
             return 0
         tensors, values = checkpoint.load(folder / "checkpoint")
         checkpoint.check_fits(model.state_dict(), tensors["model"], type(model).__name__)
         model.load_state_dict(tensors["model"])
-        average.shadow = tensors["average"]
+        checkpoint.check_fits(model.state_dict(), tensors["average"], type(model).__name__)
+        device = next(model.parameters()).device
+        average.shadow = {name: value.to(device) for name, value in tensors["average"].items()}
         checkpoint.load_optimizer(optimizer, names, tensors["optimizer"])
         return int(values["progress"]["step"])

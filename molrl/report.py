@@ -302,9 +302,9 @@ def table(summary: Mapping[str, Any]) -> str:
     """Measurements before and after the run; the reward comes first, with its standard errors."""
     ends = [measured(summary, when) for when in ("before", "after")]
     names = [name for name in dict.fromkeys([*ends[0], *ends[1]]) if name not in ("n", "reward_mean", "reward_sem")]
-    sems = [number(values.get("reward_sem")) for values in ends]
-    both = math.hypot(*(sem for sem in sems if sem is not None)) if None not in sems else None
-    rows = [row("reward", [number(values.get("reward_mean")) for values in ends], [*sems, both], "main")]
+    errors = [number(values.get("reward_sem")) for values in ends]
+    both = math.hypot(*(error for error in errors if error is not None)) if None not in errors else None
+    rows = [row("reward", [number(values.get("reward_mean")) for values in ends], [*errors, both], "main")]
     for name in names:
         values = [measurements.get(name) for measurements in ends]
         if not any(isinstance(value, Mapping | list | str) for value in values):

@@ -3,32 +3,34 @@
 import contextlib
 import json
 import math
-import os
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
-import yaml
 from torch import nn
 
+from molrl import checkpoint
+from molrl.algos import Algorithm
 from molrl.checkpoint import write_synced
-from molrl.config import ConfigError, build
+from molrl.config import ConfigError, build, check_type, settings
 from molrl.device import choose_device
 from molrl.finetune import Finetuning, frozen, trainable
+from molrl.folder import claim, dated, lock
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.report import write_report
-from molrl.task import Domain, Task
+from molrl.task import Domain, Reward, Task
 from molrl.tracking import Tracker, read_metrics
 
 FRESH = 2**62  # stream of the noise that before and after are measured on; training never draws from it
 BATCH = 256
 SHOWN = 12
-FREE = ("run", "device")  # settings that may differ when a run is continued
+OWN = {"task": dict, "algo": dict, "run": str | None, "device": str, "threads": int | None, "evaluate": int}
 
 
 class Showable(Domain, Protocol):
@@ -47,42 +49,49 @@ class Showable(Domain, Protocol):
         ...
 
 
-def train(config: dict[str, Any]) -> int:
-    """`molrl train`: returns the exit code."""
-    folder = claim(config)
+def train(config: Mapping[str, Any], reward: Reward | None = None) -> int:
+    """`molrl train`: returns the exit code.
+
+    Args:
+        config: what `compose("train", ["algo=ddpo", ...])` gives.
+        reward: in place of the task's own, any function of the finished samples; the run is named after it.
+
+    Raises:
+        ConfigError: a wrong setting; nothing has been written then.
+        TrainingError: the run cannot go on.
+    """
+    if reward is not None:
+        config = {**config, "task": {**config["task"], "name": spoken(reward), "reward": spoken(reward)}}
+    task, algorithm, finetuning = parts(config, reward)
+    folder = claim({**config, "run": config["run"] or dated(task.name)})
     if (folder / "summary.json").exists():
         print(f"{folder} is complete: {headline(json.loads((folder / 'summary.json').read_text()))}")
         return 0
-    settings = {field.name: config[field.name] for field in fields(Finetuning) if field.name != "optimizer"}
-    algorithm = build(config["algo"], "algo")
-    optimizer = build(config["optimizer"], "optimizer")
-    finetuning = build({"_target_": "molrl.finetune.Finetuning", **settings}, "train", optimizer=optimizer)
-    task = build(config["task"], "task", device=choose_device(config["device"]))
     began = time.perf_counter()
     with lock(folder), opened(task.reward):
-        reference = frozen(task.policy)
-        print(f"{folder}: task {task.name}, {type(algorithm).__name__}, seed {config['seed']}, on {task.device}")
-        before = remembered(
-            folder / "before.json", lambda: measure(task, reference, folder / "samples" / "before.sdf", config)
-        )
-        print(f"before: {spelled(before)}")
         start = restored_iteration(folder)
+        reference = frozen(task.policy)
+        print(f"{folder}: task {task.name}, {type(algorithm).__name__}, seed {finetuning.seed}, on {task.device}")
+        before = measure(task, reference, folder / "samples" / "before.sdf", config)
+        if before["n"] == before["lost"]:
+            print(f"molrl: none of {before['n']} samples could be scored", file=sys.stderr)
+            return 3
+        print(f"before: {spelled(before)}")
         try:
             with Tracker(folder, finetuning.iterations, start) as tracker:
                 finetuning.run(task, algorithm, reference, folder, tracker.log)
         except KeyboardInterrupt:
             done = restored_iteration(folder)
-            print(
-                f"\ninterrupted after {done} of {finetuning.iterations} iterations; run={folder} again continues there"
-            )
+            kept = f"{done} of {finetuning.iterations} iterations are kept"
+            print(f"\ninterrupted: {kept}; the same settings with run={folder} go on from there")
             return 130
         after = measure(task, task.policy, folder / "samples" / "after.sdf", config)
         showable(task).save(trainable(task.policy), folder / "model")
     metrics = read_metrics(folder / "metrics.jsonl")
     summary = {
         "task": task.name,
-        "algo": config["algo"]["_target_"].rpartition(".")[2].lower(),
-        "seed": config["seed"],
+        "algo": type(algorithm).__name__.lower(),
+        "seed": finetuning.seed,
         "reward_queries": int(sum(row["reward_queries"] for row in metrics)),
         "wall_seconds": round(time.perf_counter() - began + sum(row["seconds"] for row in metrics[:start]), 1),
         "before": figures(before),
@@ -95,56 +104,27 @@ def train(config: dict[str, Any]) -> int:
     return 0
 
 
-def claim(config: dict[str, Any]) -> Path:
-    """The run's folder: a new one, or the one of this very run; never somebody else's.
-
-    Raises:
-        ConfigError: the folder holds another run or something else.
-    """
-    if config["run"] is None:
-        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        config["run"] = f"runs/{stamp}_{config['task']['name']}"
-    folder = Path(config["run"])
-    settings = folder / "config.yaml"
-    if settings.exists():
-        old = yaml.safe_load(settings.read_text())
-        if differing := differences(old, config):
-            raise ConfigError(f"run={folder} holds another run ({'; '.join(differing)}); name another folder")
-        return folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"run={folder} exists and is not the folder of a run; name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_synced(settings, yaml.safe_dump(config, sort_keys=False).encode())
-    return folder
+def parts(config: Mapping[str, Any], reward: Reward | None) -> tuple[Task, Algorithm, Finetuning]:
+    """What a run is made of. All settings are checked here, before anything is written."""
+    for name, kind in OWN.items():
+        if name not in config:
+            raise ConfigError(f"{name}: missing")
+        check_type(config[name], kind, name)
+    if config["evaluate"] < 2:
+        raise ConfigError(f"evaluate: got {config['evaluate']}, need at least 2")
+    algorithm = build(config["algo"], "algo")
+    loop = {name: value for name, value in config.items() if name not in OWN}
+    finetuning = build({"_target_": "molrl.finetune.Finetuning", **loop}, "")
+    with settings("optimizer"):
+        finetuning.optimizer([nn.Parameter(torch.zeros(1))])
+    node = {name: value for name, value in config["task"].items() if reward is None or name != "reward"}
+    given = {} if reward is None else {"reward": reward}
+    return build(node, "task", device=choose_device(config["device"]), **given), algorithm, finetuning
 
 
-def differences(old: Any, new: Any, where: str = "") -> list[str]:
-    """Settings that differ, as `name: old -> new`."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        names = [name for name in {**old, **new} if where or name not in FREE]
-        return [
-            line
-            for name in names
-            for line in differences(old.get(name), new.get(name), f"{where}.{name}" if where else str(name))
-        ]
-    return [] if old == new else [f"{where}: {old!r} -> {new!r}"]
-
-
-@contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """One process per run folder; the lock goes with the process, however it ends."""
-    import fcntl
-
-    with (folder / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise ConfigError(f"run={folder} is in use by process {file.read().strip() or '?'}") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+def spoken(reward: Reward) -> str:
+    """The name of a function, or of the class of a callable."""
+    return str(getattr(reward, "__name__", type(reward).__name__))
 
 
 @contextlib.contextmanager
@@ -165,7 +145,7 @@ def measure(task: Task, policy: Policy, path: Path, config: Mapping[str, Any]) -
     The noise depends on the seed alone: before and after are measured on the same.
     """
     key, count = Key(config["seed"], stream=FRESH), config["evaluate"]
-    measured = Task(task.name, policy, task.domain, task.reward, task.device)
+    measured = replace(task, policy=policy)
     samples: list[Any] = []
     rewards: list[float] = []
     for start in range(0, count, BATCH):
@@ -174,28 +154,23 @@ def measure(task: Task, policy: Policy, path: Path, config: Mapping[str, Any]) -
         rewards.extend(rollouts.rewards.tolist())
     path.parent.mkdir(exist_ok=True)
     showable(task).write(samples, path, {"reward": rewards})
-    known = torch.tensor([reward for reward in rewards if not math.isnan(reward)])
+    known = np.array([reward for reward in rewards if not math.isnan(reward)])
     return {
         "n": count,
-        "reward_mean": known.mean().item(),
-        "reward_sem": known.std().item() / math.sqrt(len(known)),
+        "reward_mean": float(known.mean()) if len(known) else math.nan,
+        "reward_sem": float(known.std(ddof=1)) / math.sqrt(len(known)) if len(known) > 1 else math.nan,
         **task.domain.measure(samples),
-        "shown": [samples[index] for index in range(min(SHOWN, count))],
+        "lost": count - len(known),
+        "samples": samples[:SHOWN],
         "rewards": rewards[:SHOWN],
     }
 
 
-def remembered(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Compute, and leave the figures in the folder."""
-    found = compute()
-    write_synced(path, (json.dumps(figures(found), indent=1) + "\n").encode())
-    return found
-
-
 def restored_iteration(folder: Path) -> int:
     """How many iterations the folder's checkpoint has made."""
-    path = folder / "checkpoint" / "progress.json"
-    return int(json.loads(path.read_text())["iteration"]) if path.is_file() else 0
+    if not checkpoint.present(folder / "checkpoint"):
+        return 0
+    return int(checkpoint.load(folder / "checkpoint")[1]["progress"]["iteration"])
 
 
 def showable(task: Task) -> Showable:
@@ -208,13 +183,13 @@ def figures(found: Mapping[str, Any]) -> dict[str, float | None]:
     return {
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in found.items()
-        if name not in ("shown", "rewards")
+        if name not in ("lost", "samples", "rewards")
     }
 
 
 def shown(found: Mapping[str, Any]) -> tuple[Sequence[Any], list[str]]:
     """The first samples and their rewards as captions: not the best ones."""
-    return found["shown"], [f"{reward:.2f}" for reward in found["rewards"]]
+    return found["samples"], [f"{reward:.2f}" for reward in found["rewards"]]
 
 
 def spelled(found: Mapping[str, Any]) -> str:

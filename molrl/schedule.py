@@ -5,6 +5,7 @@ log(alpha_t^2 / sigma_t^2) as a decreasing function of t in [0, 1]; t = 1 is the
 arXiv:2107.00630, Sec. 3.2).
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -50,7 +51,7 @@ class LogLinear:
 
     def log_snr(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """-2 log(sigma_t / alpha_t), linear in t."""
-        low, high = torch.tensor([self.noise_min, self.noise_max], dtype=torch.float64).log().tolist()
+        low, high = math.log(self.noise_min), math.log(self.noise_max)
         return -2 * (low + (high - low) * t)
 
 

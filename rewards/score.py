@@ -237,8 +237,8 @@ def harmless(text: str) -> str:
 
 def score_command(*, file: str, reward: MoleculeReward, out: str | None, reader: BondReader) -> int:
     """`molrl score`: write the table, print the summary; returns the exit code."""
-    scorer = getattr(reward, "scorer", reward)
-    summary = score_file(file, {type(scorer).__name__.lower(): reward}, out or f"{file}.scores.csv", reader=reader)
-    print(summary)
-    print(f"table: {out or f'{file}.scores.csv'}")
+    name = type(getattr(reward, "scorer", reward)).__name__.lower()
+    table = out or f"{file}.{name}.csv"
+    summary = score_file(file, {name: reward}, table, reader=reader)
+    print(f"{summary}\ntable: {table}")
     return summary.exit_code

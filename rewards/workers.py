@@ -1,34 +1,37 @@
 """Rewards in worker processes: a sample that hangs, crashes or eats memory costs its own value and nothing else.
 
 Chemistry toolkits hang and end the interpreter on odd molecules, neither of which Python can catch, so each worker is
-a process that may be killed. It answers sample by sample: when it dies, the culprit is the one it had not answered.
+a process that may die. Pebble keeps the processes; this file decides whose fault a death was.
 """
 
-import contextlib
 import math
 import os
+import pickle
 import signal
 import sys
 import threading
 import time
 import warnings
 import weakref
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import KW_ONLY, dataclass
 from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import TracebackType
 from typing import Any
+
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from molrl.rewards.scores import Judge, Scored, Scores, Values, careful, scores
 
 ONE_THREAD: dict[str, str] = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+GRACE = 5.0  # seconds beyond a chunk's own timers before pebble ends its worker
 START_LIMIT = 120.0  # seconds a worker may take to import its scorer, on a loaded machine
-ORPHAN_GRACE = 5.0  # seconds beyond the time limit after which a worker without a parent ends itself
-MEBIBYTE = 2**20
+ATTEMPTS = 4  # fruitless ones, after which a sample is given up
 
 
+@dataclass(eq=False)
 class Pooled:
     """A reward computed by worker processes; values do not depend on how many there are.
 
@@ -37,39 +40,34 @@ class Pooled:
             must be importable there, and with it only what it needs.
         workers: number of processes; 0 scores in this process, without protection.
         timeout: seconds one sample may take before its worker is killed and its value is NaN ("timeout").
-        chunk: samples handed to a worker at a time; it only amortises communication.
+        chunk: samples handed to a worker at a time, because handing out costs as much as a quick reward. The samples
+            of a chunk that does not come back are handed out again one by one, so some of them are scored twice: a
+            scorer that counts its calls or pays for them wants 1.
         memory: MiB a worker may allocate on top of what it has at its start (Linux); beyond it allocation fails,
             which is an "error" or a "crash" of that sample.
-        recycle: samples after which a worker is replaced, against slow leaks.
+        recycle: samples, counted in chunks, after which a worker is replaced, against slow leaks.
 
     Workers start at the first batch, or at `start`, and end with `close`, with this object or with the interpreter.
     A script that uses workers needs the `if __name__ == "__main__":` guard, as all of multiprocessing does.
     """
 
-    def __init__(
-        self,
-        scorer: Judge[Any],
-        *,
-        workers: int,
-        timeout: float = 10.0,
-        chunk: int = 8,
-        memory: int = 4096,
-        recycle: int = 20_000,
-    ) -> None:
-        if workers < 0:
-            raise ValueError(f"workers: got {workers}, need 0 (score in this process) or more")
-        for name, number in {"timeout": timeout, "chunk": chunk, "memory": memory, "recycle": recycle}.items():
-            if not number > 0:
-                raise ValueError(f"{name}: got {number}, need a positive number")
-        self.scorer = scorer
-        self.workers = workers
-        self.timeout = timeout
-        self.chunk = chunk
-        self.memory = memory
-        self.recycle = recycle
-        self._crew: list[Worker] = []
+    scorer: Judge[Any]
+    _: KW_ONLY
+    workers: int
+    timeout: float = 10.0
+    chunk: int = 8
+    memory: int = 4096
+    recycle: int = 20_000
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ValueError(f"workers: got {self.workers}, need 0 (score in this process) or more")
+        for name in ("timeout", "chunk", "memory", "recycle"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}, need a positive number")
+        self._pool: ProcessPool | None = None
+        self._end: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
-        weakref.finalize(self, dismiss, self._crew)
 
     def __call__(self, samples: Sequence[Any]) -> Values:
         """One float32 for each sample; NaN where a sample could not be scored."""
@@ -83,211 +81,167 @@ class Pooled:
         """
         if self.workers == 0:
             return scores(careful(self.scorer, sample) for sample in samples)
-        with self._lock, self._all_or_closed():
-            answers: dict[int, Scored] = {}
-            waiting = deque(range(len(samples)))
-            while len(answers) < len(samples):
-                self._hand_out(waiting, samples)
-                self._listen(waiting, answers)
-        return scores(answers[position] for position in range(len(samples)))
+        found: dict[int, Scored] = {}
+        size, fruitless = self.chunk, 0
+        while missing := [position for position in range(len(samples)) if position not in found]:
+            known = len(found)
+            self._hand_out([missing[start : start + size] for start in range(0, len(missing), size)], samples, found)
+            fruitless = fruitless + 1 if size == 1 and len(found) == known else 0
+            if fruitless == ATTEMPTS:
+                found[missing[0]] = Scored(math.nan, "crash: all workers were lost")
+            size = 1
+        return scores(found[position] for position in range(len(samples)))
 
     def start(self) -> None:
-        """Start the workers and wait until each has imported the scorer: a broken set-up fails here, early."""
-        with self._lock, self._all_or_closed():
-            self._staff()
-            while not all(worker.ready for worker in self._crew):
-                self._listen(deque(), {})
+        """Start the workers and wait until one has imported the scorer: a broken set-up fails here, early."""
+        if self.workers:
+            self._hand_out([], [], {})
 
     def close(self) -> None:
         """End the workers; the next batch starts new ones."""
-        dismiss(self._crew)
+        self._end()
 
     def __enter__(self) -> "Pooled":
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    @contextlib.contextmanager
-    def _all_or_closed(self) -> Iterator[None]:
-        """Leave no worker with half a batch behind, Ctrl-C included."""
+    def _hand_out(self, chunks: list[list[int]], samples: Sequence[Any], found: dict[int, Scored]) -> None:
+        """Score chunks of positions, each as one task.
+
+        Nothing is found for a chunk that fails, unless it is one sample: then that is the culprit. Nor is it if the
+        pool breaks: pebble gives up all tasks when a worker dies before its first words arrived.
+        """
         try:
-            yield
-        except BaseException:
+            with self._lock:
+                pool = self._staffed()
+                tasks = [schedule(pool, [samples[position] for position in chunk], self.timeout) for chunk in chunks]
+                for chunk, task in zip(chunks, tasks, strict=True):
+                    if not settled(task, pool, START_LIMIT + 2 * self.chunk * self.timeout):
+                        self.close()
+                        continue
+                    error = task.exception()
+                    if isinstance(error, Unloadable):
+                        raise error
+                    if error is None:
+                        found.update(zip(chunk, task.result(), strict=True))
+                    elif len(chunk) == 1:
+                        found[chunk[0]] = Scored(math.nan, cause(error))
+        except BaseException:  # leave no worker with half a batch behind, Ctrl-C included
             self.close()
             raise
 
-    def _staff(self) -> None:
-        """Replace workers that are worn out and hire those that are missing."""
-        for worker in [worker for worker in self._crew if worker.idle and worker.answered >= self.recycle]:
-            self._crew.remove(worker)
-            worker.stop()
-        if not self._crew:
-            warn_of_spinning_threads(self.workers)
-        while len(self._crew) < self.workers:
-            self._crew.append(Worker(self.scorer, self.timeout, self.memory))
-
-    def _hand_out(self, waiting: deque[int], samples: Sequence[Any]) -> None:
-        """Give every idle worker its next chunk."""
-        self._staff()
-        for worker in [worker for worker in self._crew if worker.idle]:
-            positions = [waiting.popleft() for _ in range(min(self.chunk, len(waiting)))]
-            if positions and not worker.give(positions, samples):
-                waiting.extendleft(reversed(positions))  # it died idle: nobody's fault
-                self._crew.remove(worker)
-                worker.stop()
-
-    def _listen(self, waiting: deque[int], answers: dict[int, Scored]) -> None:
-        """Wait for the next answer, death or time limit, and act on it."""
-        busy = [worker for worker in self._crew if not worker.idle]
-        if not busy:
-            return
-        patience = max(0.0, min(worker.deadline for worker in busy) - time.monotonic())
-        heard = wait([worker.pipe for worker in busy], patience)
-        for worker in busy:
-            try:
-                if worker.pipe in heard:
-                    worker.hear(answers)
-                elif time.monotonic() > worker.deadline:
-                    raise Lost("timeout")
-            except Lost as loss:
-                answers.update(worker.give_up(loss))
-                waiting.extendleft(reversed(worker.positions))
-                self._crew.remove(worker)
-
-
-class Lost(Exception):
-    """A worker that died or ran out of time; the message is the reason."""
-
-
-class Worker:
-    """This side's view of one worker process.
-
-    Attributes:
-        ready: whether it has imported the scorer.
-        positions: what it has been given and has not answered, in order.
-        deadline: when it must have said something (monotonic clock).
-        answered: number of samples it has answered.
-    """
-
-    def __init__(self, scorer: Judge[Any], timeout: float, memory: int) -> None:
-        context = get_context("spawn")  # a fork would copy the threads' locks and torch with them
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, timeout, memory), name="molrl-reward", daemon=True)
-        self.process.start()
-        theirs.close()  # so that its death ends the pipe
-        self.timeout = timeout
-        self.ready = False
-        self.positions: deque[int] = deque()
-        self.answered = 0
-        self.deadline = time.monotonic() + START_LIMIT
+    def _staffed(self) -> ProcessPool:
+        """The pool, new if there is none or it broke, with at least one worker that has its scorer."""
+        if self._pool is not None and self._pool.active:
+            return self._pool
+        self.close()
+        warn_of_spinning_threads(self.workers)
         try:
-            self.pipe.send(scorer)
-        except OSError:
-            pass  # it is dead already, which `hear` explains
+            scorer = pickle.dumps(self.scorer)
         except Exception as error:
-            self.stop()
             raise ValueError(
-                f"{type(scorer).__name__} cannot be sent to a worker process ({error}); "
+                f"{type(self.scorer).__name__} cannot be sent to a worker process ({error}); "
                 "it must be made of things that can be imported there, not of lambdas or open files"
             ) from error
-
-    @property
-    def idle(self) -> bool:
-        return self.ready and not self.positions
-
-    def give(self, positions: list[int], samples: Sequence[Any]) -> bool:
-        """Hand it the samples at some positions; whether it was there to take them."""
-        try:
-            self.pipe.send([samples[position] for position in positions])
-        except OSError:
-            return False
-        self.positions.extend(positions)
-        self.deadline = time.monotonic() + self.timeout
-        return True
-
-    def hear(self, answers: dict[int, Scored]) -> None:
-        """Take its next message: that it is ready, or the answer to its next sample."""
-        try:
-            message = self.pipe.recv()
-        except (EOFError, OSError):
-            raise Lost(f"crash: {self.ending()}") from None
-        if isinstance(message, Scored):
-            answers[self.positions.popleft()] = message
-            self.answered += 1
-        elif message:
-            self.stop()
-            raise RuntimeError(f"a reward worker cannot load its scorer: {message}")
-        self.ready = True
-        self.deadline = time.monotonic() + self.timeout
-
-    def give_up(self, loss: Lost) -> dict[int, Scored]:
-        """End it and answer for the sample it was at."""
-        self.stop()
-        if not self.ready:
+        self._pool = pool = ProcessPool(
+            self.workers,
+            max_tasks=math.ceil(self.recycle / self.chunk),
+            initializer=load,
+            initargs=(scorer, self.memory),
+            context=get_context("spawn"),  # a fork would copy the threads' locks and torch with them
+        )
+        self._end = weakref.finalize(self, end, pool)
+        first = schedule(pool, [], self.timeout)
+        if not settled(first, pool, START_LIMIT):
             raise RuntimeError(
-                f"a reward worker did not start ({loss}); a script that uses worker processes needs the guard "
+                "the reward workers did not start; a script that uses worker processes needs the guard "
                 '`if __name__ == "__main__":` around what it does'
             )
-        return {self.positions.popleft(): Scored(math.nan, str(loss))}
-
-    def ending(self) -> str:
-        """How the process ended."""
-        self.process.join(1.0)
-        code = self.process.exitcode
-        if code is not None and code < 0:
-            return signal.Signals(-code).name
-        return f"exit code {code}"
-
-    def stop(self) -> None:
-        """End the process at once; there is nothing in it to save."""
-        self.pipe.close()
-        self.process.kill()
-        self.process.join()
+        first.result()
+        return pool
 
 
-def dismiss(crew: list[Worker]) -> None:
-    """End all workers of a crew."""
-    while crew:
-        crew.pop().stop()
+class Unloadable(RuntimeError):
+    """A worker cannot load its scorer."""
 
 
-def serve(pipe: Connection, timeout: float, memory: int) -> None:
-    """The life of a worker: receive a scorer, then answer chunks of samples until the pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent decides
-    os.environ.update(ONE_THREAD)  # before the scorer brings its libraries with it
-    with contextlib.suppress(EOFError, OSError):  # the parent is gone
-        try:
-            scorer: Judge[Any] = pipe.recv()
-        except (ImportError, AttributeError) as error:
-            pipe.send(f"{type(error).__name__}: {error}")
-            return
-        limit_memory(memory)
-        pipe.send("")
-        while True:
-            for sample in pipe.recv():
-                with ended_after(timeout + ORPHAN_GRACE):
-                    answer = careful(scorer, sample)
-                pipe.send(answer)
+def schedule(pool: ProcessPool, samples: list[Any], timeout: float) -> "ProcessFuture[list[Scored]]":
+    """Hand out a chunk, or a failed task if the pool has broken.
 
-
-@contextlib.contextmanager
-def ended_after(seconds: float) -> Iterator[None]:
-    """Let the kernel end this process after some time, also in the middle of C++ (not on Windows).
-
-    The parent kills a hanging worker earlier; this is for a worker that has lost its parent.
+    Pebble's own limit is for systems without timers; samples go as bytes because pebble would wait for ever for a task
+    that a worker cannot unpickle.
     """
-    if not hasattr(signal, "setitimer"):
-        yield
-        return
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    content = pickle.dumps(samples)
     try:
-        yield
+        return pool.schedule(judged, (content, timeout), timeout=timeout * max(1, len(samples)) + GRACE)
+    except RuntimeError as error:
+        broken: ProcessFuture[list[Scored]] = ProcessFuture()
+        broken.set_exception(BrokenProcessPool(str(error)))
+        return broken
+
+
+def settled(task: "ProcessFuture[Any]", pool: ProcessPool, patience: float) -> bool:
+    """Wait for a task; whether it ended before its pool broke or the seconds ran out."""
+    deadline = time.monotonic() + patience
+    while pool.active and time.monotonic() < deadline and not wait([task], 1.0).done:
+        pass
+    return task.done() and not isinstance(task.exception(), BrokenProcessPool)
+
+
+def cause(error: BaseException) -> str:
+    """The reason for the loss of a sample that was alone with its worker."""
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if not isinstance(error, ProcessExpired):
+        return f"error: {type(error).__name__}: {error}"
+    if error.exitcode >= 0:
+        return f"crash: exit code {error.exitcode}"
+    name = signal.Signals(-error.exitcode).name
+    return "timeout" if name == "SIGALRM" else f"crash: {name}"
+
+
+def end(pool: ProcessPool) -> None:
+    """End all processes of a pool, whatever they are at."""
+    pool.stop()  # type: ignore[no-untyped-call]
+    pool.join()
+
+
+class Bench:
+    """What a worker process holds: its scorer, or why there is none."""
+
+    scorer: Judge[Any] | None = None
+    trouble: str = ""
+
+
+def load(scorer: bytes, memory: int) -> None:
+    """Prepare a worker process."""
+    os.environ.update(ONE_THREAD)  # before the scorer brings its libraries with it
+    try:
+        Bench.scorer = pickle.loads(scorer)
+    except Exception as error:  # pebble would replace this worker by the next that fails
+        Bench.trouble = f"{type(error).__name__}: {error}"
+    limit_memory(memory)
+
+
+def judged(samples: bytes, timeout: float) -> list[Scored]:
+    """Score a chunk in a worker process.
+
+    The timer lets the kernel end the process, also in the middle of C++ and when its parent is gone.
+    """
+    if Bench.scorer is None:
+        raise Unloadable(f"a reward worker cannot load its scorer: {Bench.trouble}")
+    set_timer = getattr(signal, "setitimer", lambda *_: None)  # Windows has none; 0 is ITIMER_REAL
+    answers = []
+    try:
+        for sample in pickle.loads(samples):
+            set_timer(0, timeout)
+            answers.append(careful(Bench.scorer, sample))
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        set_timer(0, 0)
+    return answers
 
 
 def limit_memory(mebibytes: int) -> None:
@@ -298,17 +252,8 @@ def limit_memory(mebibytes: int) -> None:
 
     used = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    limit = used + mebibytes * MEBIBYTE
+    limit = used + mebibytes * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
-
-
-def usable_cores() -> int:
-    """Processors this process may use, by affinity and by the container's quota; at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
-        cores = min(cores, math.ceil(int(quota) / int(period)))  # "max" is no number: no quota
-    return max(1, cores)
 
 
 def warn_of_spinning_threads(workers: int) -> None:
@@ -320,9 +265,10 @@ def warn_of_spinning_threads(workers: int) -> None:
     if torch is None or os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive":
         return
     threads = torch.get_num_threads()
-    if threads > 1 and threads + workers > usable_cores():
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads > 1 and threads + workers > cores:
         warnings.warn(
-            f"{workers} reward workers beside {threads} torch threads on {usable_cores()} cores: set "
+            f"{workers} reward workers beside {threads} torch threads on {cores} cores: set "
             "OMP_WAIT_POLICY=passive before torch is imported, or call torch.set_num_threads with fewer threads",
             RuntimeWarning,
             stacklevel=2,

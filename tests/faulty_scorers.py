@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from molrl.rewards.scores import Scored
@@ -73,3 +74,15 @@ class Environment:
 
     def judge(self, sample: Any, /) -> Scored:
         return Scored(float(os.environ[sample]))
+
+
+@dataclass(frozen=True)
+class HangsAfterTelling:
+    """Writes its process into a file and hangs."""
+
+    path: str
+
+    def judge(self, sample: Any, /) -> Scored:
+        Path(self.path).write_text(str(os.getpid()), "ascii")
+        time.sleep(3600)
+        return Scored(0.0)

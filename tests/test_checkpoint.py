@@ -31,6 +31,10 @@ def rewrite_manifest(folder: Path, change: Callable[[dict[str, object]], object]
     (folder / "manifest.json").write_text(json.dumps(change(manifest)))
 
 
+def names(model: nn.Module) -> dict[Tensor, str]:
+    return {parameter: name for name, parameter in model.named_parameters()}
+
+
 def test_what_is_read_is_what_was_written(folder: Path) -> None:
     tensors, values = load(folder)
     assert_close(tensors, TENSORS, rtol=0, atol=0)
@@ -98,7 +102,15 @@ def test_files_outside_of_the_folder_or_of_other_kinds_are_refused(folder: Path,
 
 @pytest.mark.parametrize(
     "manifest",
-    [[], {}, {"files": {}}, {"format": 1, "files": ["a.json"]}, {"format": 1, "files": None}, 3, {"format": 1, "files": 1}],
+    [
+        [],
+        {},
+        {"files": {}},
+        {"format": 1, "files": ["a.json"]},
+        {"format": 1, "files": None},
+        3,
+        {"format": 1, "files": 1},
+    ],
 )
 def test_a_manifest_of_another_shape_is_refused(folder: Path, manifest: object) -> None:
     rewrite_manifest(folder, lambda _: manifest)
@@ -151,7 +163,9 @@ def test_a_save_that_is_interrupted_leaves_the_old_checkpoint(folder: Path, monk
 
 def test_every_tensor_that_does_not_fit_is_named() -> None:
     expected = {"a": torch.zeros(2), "b": torch.zeros(3), "c": torch.zeros(1)}
-    with pytest.raises(CheckpointError, match=r"Net: missing \['a'\], unexpected \['z'\], .*b is \(4,\) instead of \(3,\)"):
+    with pytest.raises(
+        CheckpointError, match=r"Net: missing \['a'\], unexpected \['z'\], .*b is \(4,\) instead of \(3,\)"
+    ):
         check_fits(expected, {"b": torch.zeros(4), "c": torch.zeros(1), "z": torch.zeros(1)}, "Net")
 
 
@@ -187,13 +201,12 @@ def test_a_restored_optimiser_makes_the_same_steps(
     optimizer = build(model.parameters())
     for _ in range(3):
         step(model, optimizer)
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    save(tmp_path / "c", {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer, names)}, {})
+    save(tmp_path / "c", {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer, names(model))}, {})
 
     saved = load(tmp_path / "c")[0]
     other.load_state_dict(saved["model"])
     again = build(other.parameters())
-    load_optimizer(again, {parameter: name for name, parameter in other.named_parameters()}, saved["optimizer"])
+    load_optimizer(again, names(other), saved["optimizer"])
     for _ in range(3):
         step(model, optimizer)
         step(other, again)
@@ -202,6 +215,5 @@ def test_a_restored_optimiser_makes_the_same_steps(
 
 def test_the_state_of_an_unknown_parameter_is_named() -> None:
     model = nn.Linear(1, 1)
-    names = {parameter: name for name, parameter in model.named_parameters()}
     with pytest.raises(CheckpointError, match="'gone'"):
-        load_optimizer(torch.optim.SGD(model.parameters()), names, {"gone/step": torch.tensor(1.0)})
+        load_optimizer(torch.optim.SGD(model.parameters()), names(model), {"gone/step": torch.tensor(1.0)})

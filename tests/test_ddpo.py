@@ -14,6 +14,7 @@ from toy import (
     expected_quadratic,
     number_task,
     quadratic,
+    scored,
 )
 
 from molrl.advantages import standardised
@@ -140,7 +141,7 @@ def test_kl_to_the_reference_holds_the_policy_back() -> None:
     flat = replace(table, advantage=torch.zeros_like(table.advantage), log_prob=policy.log_prob(table).detach())
     loss, _ = ddpo(kl_weight=2.0).loss(policy, anchor, flat)
     assert loss.item() == pytest.approx(2.0 * 0.3**2 / 2, rel=1e-9)  # the mean of every step moved by 0.3 std
-    slope, shift = gradients(policy, loss)
+    _, shift = gradients(policy, loss)
     assert (shift > 0).all()
     assert_close(shift.sum(), torch.tensor(2.0 * 0.3, dtype=F64), rtol=1e-9, atol=0)
 
@@ -175,7 +176,7 @@ def test_a_flat_reward_gives_no_gradient() -> None:
 
 
 def test_advantages_are_clamped_and_the_clamped_share_is_reported() -> None:
-    task = number_task(lambda samples: torch.tensor([0.0] * 19 + [100.0]))
+    task = number_task(scored(torch.tensor([0.0] * 19 + [100.0])))
     collected = ddpo(advantage_clip=2.0).collect(task, list(range(20)), KEY)
     assert collected.table.advantage.max() == 2.0
     assert collected.metrics["advantage_saturated"] == pytest.approx(1 / 20)
@@ -217,11 +218,11 @@ def train(algorithm: DDPO | DDPOSF, iterations: int, batch: int, rate: float) ->
     for i in range(iterations):
         noise = torch.randn(11, batch, 1, generator=generator, dtype=F64)
         run = policy.rollout({}, lambda k, noise=noise: noise[k])  # type: ignore[misc]
-        table = run.transitions(standardised(quadratic(run.states[-1])))
+        table = run.transitions(standardised(quadratic(list(run.states[-1]))))
         gradient = gradients(policy, algorithm.loss(policy, reference, table)[0])
         with torch.no_grad():
             for parameter, g in zip(denoiser.parameters(), gradient, strict=True):
-                parameter -= rate * sampler.num_steps * (1 - i / iterations) * g  # the loss is a mean over the steps
+                parameter.sub_(rate * sampler.num_steps * (1 - i / iterations) * g)  # the loss is a mean over the steps
     return denoiser.moments()
 
 

@@ -7,7 +7,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from rdkit import Chem
-from scipy import ndimage
 
 from molrl.data.bonds import edm_table, rdkit_bonds
 from molrl.data.drawing import CARD, draw_grid, drawing, fitted, typeface
@@ -25,12 +24,20 @@ def broken(molecule: Molecule) -> Molecule:
     return replace(molecule, positions=np.full_like(molecule.positions, np.nan))
 
 
+def spans(inked: NDArray[np.bool_]) -> list[slice]:
+    """The runs of True that are as long as a cell, not as short as a title."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], inked, [False]])))
+    runs = zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+    return [slice(start, stop) for start, stop in runs if stop - start > 100]
+
+
 def cells(page: Image.Image) -> list[NDArray[np.uint8]]:
-    """The pixels of each closed frame, left to right and top to bottom."""
+    """The pixels of each cell, row by row."""
     pixels = np.asarray(page)
-    frames, _ = ndimage.label(ndimage.binary_fill_holes((pixels != 255).any(-1)))
-    boxes = [box for box in ndimage.find_objects(frames) if box[0].stop - box[0].start > 100]
-    return [pixels[box] for box in sorted(boxes, key=lambda box: (box[0].start, box[1].start))]
+    inked = (pixels != 255).any(-1)
+    rows = spans(inked.any(1))
+    columns = spans(inked[rows[0].start :].any(0))
+    return [pixels[row, column] for row in rows for column in columns if inked[row, column].any()]
 
 
 def colours(pixels: NDArray[np.uint8]) -> set[tuple[int, ...]]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
 from torch.testing import assert_close
 
 from molrl.gaussian import Context, Euclidean, Gaussian, MaskedPoints, Space
@@ -30,7 +30,8 @@ def basis(row: int) -> Tensor:
     assert_close(matrix, matrix.T, rtol=0, atol=1e-14)  # orthogonal, not oblique
     assert_close(matrix @ matrix, matrix, rtol=0, atol=1e-14)
     values, vectors = torch.linalg.eigh(matrix)
-    return vectors[:, values > 0.5]
+    inside: Tensor = vectors[:, values > 0.5]
+    return inside
 
 
 def repeated(p: Gaussian, times: int) -> Gaussian:
@@ -39,7 +40,7 @@ def repeated(p: Gaussian, times: int) -> Gaussian:
     return Gaussian(p.mean.repeat(times, 1, 1), p.std.repeat(times), p.space, context)
 
 
-def in_basis(p: Gaussian, row: int) -> Independent:
+def in_basis(p: Gaussian, row: int) -> Distribution:
     mean = p.mean[row].flatten() @ basis(row)
     return Independent(Normal(mean, p.std[row].expand_as(mean)), 1)
 

@@ -20,7 +20,6 @@ from molrl.trajectory import Trajectory, Transitions
 
 SIZES, WIDTH, FEATURES, STEPS = (4, 2, 5), 5, 2, 6
 F64 = torch.float64
-EXACT = {"rtol": 0, "atol": 1e-12}
 
 
 @cache
@@ -63,7 +62,7 @@ def test_the_recomputed_log_prob_is_the_recorded_one() -> None:
         for size in (len(order), 5, 1):
             for rows in order.split(size):
                 batch = table()[rows]
-                assert_close(policy().log_prob(batch), batch.log_prob, **EXACT)
+                assert_close(policy().log_prob(batch), batch.log_prob, rtol=0, atol=1e-12)
 
 
 def test_a_row_of_the_table_is_a_step_of_its_sample() -> None:
@@ -89,9 +88,9 @@ def test_only_the_kept_steps_are_in_the_table() -> None:
 def test_a_sample_does_not_depend_on_its_batch() -> None:
     for i in range(len(SIZES)):
         alone = rollout(draws()[:, [i]], {"mask": mask()[[i]]})
-        assert_close(alone.states, trajectory().states[:, [i]], **EXACT)
-        assert_close(alone.log_prob, trajectory().log_prob[:, [i]], **EXACT)
-        assert_close(alone.final, trajectory().final[[i]], **EXACT)
+        assert_close(alone.states, trajectory().states[:, [i]], rtol=0, atol=1e-12)
+        assert_close(alone.log_prob, trajectory().log_prob[:, [i]], rtol=0, atol=1e-12)
+        assert_close(alone.final, trajectory().final[[i]], rtol=0, atol=1e-12)
 
 
 def rotated(x: Tensor) -> Tensor:
@@ -116,8 +115,8 @@ def test_changing_the_noise_changes_the_trajectory_alike_and_no_log_prob(change:
 def test_padding_changes_nothing() -> None:
     extra = torch.full((STEPS + 1, len(SIZES), 3, 3 + FEATURES), 7.0, dtype=F64)
     wide = rollout(torch.cat([draws(), extra], 2), {"mask": mask(WIDTH + 3)})
-    assert_close(wide.states[:, :, :WIDTH], trajectory().states, **EXACT)
-    assert_close(wide.log_prob, trajectory().log_prob, **EXACT)
+    assert_close(wide.states[:, :, :WIDTH], trajectory().states, rtol=0, atol=1e-12)
+    assert_close(wide.log_prob, trajectory().log_prob, rtol=0, atol=1e-12)
     assert (wide.states[:, :, WIDTH:] == 0).all()
     assert (wide.final[:, WIDTH:] == 0).all()
 

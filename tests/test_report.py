@@ -83,7 +83,7 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Page, Image.Im
 
 def test_the_page_says_what_was_measured(usual: tuple[str, Page, Image.Image]) -> None:
     source, page, _ = usual
-    assert [" | ".join(Page(line).words) for line in re.findall(r"<tr.*?</tr>", source)] == [
+    assert [" | ".join(map(str.strip, Page(line).words)) for line in re.findall(r"<tr.*?</tr>", source)] == [
         "before | (100 samples) | after | (200 samples) | change",
         "reward | 0.460 | ± 0.003 | 0.580 | ± 0.004 | +0.120 | ± 0.005",
         "validity | 0.930 | 0.900 | −0.030",

@@ -170,7 +170,7 @@ def test_candidates_without_a_reward_do_not_pull() -> None:
 
     task = cloud_task(flaky)
     collected = rgdm(candidates=8).collect(task, list(range(8)), KEY)
-    assert 0 < len(collected.table)
+    assert len(collected.table) > 0
     assert collected.table.y.isfinite().all()
     assert collected.table.log_prob.isfinite().all()
 
@@ -250,7 +250,7 @@ def test_the_expected_reward_of_the_oracle_rises() -> None:
         samples = list(range(20 * i, 20 * (i + 1)))
         table = algorithm.collect(task, samples, Key(0, i)).table
         optimizer.zero_grad()
-        algorithm.loss(task.policy, task.policy, table)[0].backward()  # type: ignore[no-untyped-call]
+        algorithm.loss(task.policy, task.policy, table)[0].backward()
         optimizer.step()
     assert expected_quadratic(*denoiser.moments()) > before + 0.35
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
-from toy import AffineDenoiser, ExactDenoiser, chain
+from toy import AffineDenoiser, ExactDenoiser, always, chain
 
 from molrl.gaussian import Euclidean, MaskedPoints
 from molrl.samplers import DDIM
@@ -33,11 +33,11 @@ def ends_of_steps(sampler: DDIM) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def test_the_kernel_is_the_one_of_the_paper(schedule: Schedule, eta: float) -> None:
     """Song et al. 2021, Eq. 12 and 16, step by step as printed."""
     sampler = ddim(schedule, eta=eta)
-    a_t, s_t, a_s, s_s = (v[:, None] for v in ends_of_steps(sampler))
+    a_t, s_t, a_s, _ = (v[:, None] for v in ends_of_steps(sampler))
     x, eps = randn(20, 3), randn(20, 3, seed=1)
     std = eta * ((1 - a_s**2) / (1 - a_t**2)).sqrt() * (1 - a_t**2 / a_s**2).sqrt()
     mean = a_s * (x - s_t * eps) / a_t + (1 - a_s**2 - std**2).clamp(min=0).sqrt() * eps
-    kernel = sampler.transition(lambda x, t, context: eps, x, torch.arange(20), {})
+    kernel = sampler.transition(always(eps), x, torch.arange(20), {})
     assert_close(kernel.std, std.squeeze(1), rtol=1e-9, atol=0)
     assert_close(kernel.mean, mean, rtol=1e-9, atol=1e-9)
 
@@ -60,7 +60,7 @@ def test_the_kl_of_a_step_is_the_fall_of_the_snr_times_the_difference_of_the_noi
     """KL = (SNR_s / SNR_t - 1) / 2 |eps - eps_ref|^2 for eta = 1."""
     sampler = ddim(schedule)
     x, eps, other = randn(20, 3), randn(20, 3, seed=1), randn(20, 3, seed=2)
-    kernels = [sampler.transition(lambda x, t, c, e=e: e, x, torch.arange(20), {}) for e in (eps, other)]  # type: ignore[misc]
+    kernels = [sampler.transition(always(e), x, torch.arange(20), {}) for e in (eps, other)]
     fall = torch.expm1(sampler.log_snr.diff())
     assert_close(kernels[0].kl(kernels[1]), fall / 2 * (eps - other).square().sum(1), rtol=1e-6, atol=0)
 
@@ -109,9 +109,7 @@ def test_the_denoiser_is_asked_at_the_time_of_the_state() -> None:
 def test_the_true_noise_gives_the_clean_sample_back(schedule: Schedule) -> None:
     sampler, x0, eps = ddim(schedule, 5), randn(6, 3), randn(6, 3, seed=1)
     a, s = alpha(sampler.log_snr)[:, None], sigma(sampler.log_snr)[:, None]
-    assert_close(
-        sampler.clean(lambda x, t, context: eps, a * x0 + s * eps, torch.arange(6), {}), x0, rtol=1e-9, atol=1e-9
-    )
+    assert_close(sampler.clean(always(eps), a * x0 + s * eps, torch.arange(6), {}), x0, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +153,7 @@ def test_states_means_and_clean_estimates_stay_in_the_space() -> None:
     context = {"mask": mask}
     sampler = DDIM(schedule=Cosine(), num_steps=3, space=MaskedPoints())
     start = sampler.prior(randn(2, 5, 4), context)
-    stray = lambda x, t, c: torch.ones_like(x)  # noqa: E731
+    stray = always(torch.ones(2, 5, 4, dtype=F64))
     outputs = (start, sampler.transition(stray, start, torch.tensor([0, 2]), context).mean)
     for x in (*outputs, sampler.clean(stray, start, torch.tensor([0, 3]), context)):
         assert (x[~mask] == 0).all()
@@ -184,4 +182,4 @@ def test_steps_without_a_density_are_refused() -> None:
 @pytest.mark.parametrize("grid", [torch.linspace(0, 1, 6), torch.linspace(1, 0, 5), torch.linspace(1.2, 0, 6)])
 def test_a_grid_falls_within_zero_and_one(grid: Tensor) -> None:
     with pytest.raises(ValueError, match="grid"):
-        DDIM(schedule=Cosine(), num_steps=5, space=Euclidean(), grid=lambda num_steps: grid)
+        DDIM(schedule=Cosine(), num_steps=5, space=Euclidean(), grid=lambda _: grid)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from molrl.gaussian import Context, Euclidean
 from molrl.noise import Key
 from molrl.policy import Policy
-from molrl.samplers import DDIM
+from molrl.samplers import DDIM, Denoiser
 from molrl.schedule import Cosine, Schedule, alpha, sigma
 from molrl.task import Task
 
@@ -136,3 +136,25 @@ def number_task(reward: Callable[[Sequence[Any]], Tensor] = quadratic, dims: int
     """The oracle as a task, with a denoiser of its own to train."""
     sampler = chain()
     return Task("numbers", Policy(AffineDenoiser(sampler), sampler), Numbers(dims), reward)
+
+
+def always(eps: Tensor) -> Denoiser:
+    """A denoiser that says the same of everything."""
+
+    def denoiser(x: Tensor, t: Tensor, context: Context) -> Tensor:
+        return eps
+
+    return denoiser
+
+
+def scored(rewards: Tensor) -> Callable[[Sequence[Any]], Tensor]:
+    """A reward that gives the same answer to every question."""
+
+    def reward(samples: Sequence[Any]) -> Tensor:
+        return rewards
+
+    return reward
+
+
+def unheard(*_: object) -> None:
+    """Takes a report and forgets it."""

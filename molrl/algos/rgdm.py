@@ -71,8 +71,9 @@ class RGDM:
         rewards, seconds = self.score(task, table, offsets)
         known = rollouts.rewards[~rollouts.rewards.isnan()]
         scale = max(known.std(correction=0).item(), SMALLEST_STD) if len(known) else 1.0
-        weights, alive = payoff(rewards / scale, self.temperature)
-        pull = torch.einsum("jm,jm...->m...", weights, offsets)
+        weights, scored = payoff(rewards / scale, self.temperature)
+        half = self.candidates // 2  # by pairs, so that equal weights pull by exactly nothing
+        pull = torch.einsum("jm,jm...->m...", weights[:half] - weights[half:], offsets[:half])
         target = kernel.mean + pull
         moved = Transitions(
             x=table.x,
@@ -82,10 +83,11 @@ class RGDM:
             advantage=torch.ones_like(table.log_prob),
             sample=table.sample,
             contexts=table.contexts,
-        )[alive.nonzero().squeeze(1)]
+        )[scored.nonzero().squeeze(1)]
         metrics = {
             "payoff_ess": (1 / weights.square().sum(0)).nan_to_num(posinf=0.0).mean().item() / self.candidates,
-            "payoff_flat": 1 - alive.float().mean().item(),
+            "payoff_lost": rewards.isnan().float().mean().item(),
+            "payoff_flat": (rewards.amax(0) == rewards.amin(0)).float().mean().item(),
             "payoff_std": rewards.nan_to_num(0).std(0, correction=0).mean().item(),
             "pull": (sum_per_sample(pull.square()) / kernel.dof).sqrt().div(kernel.std).mean().item(),
         }
@@ -152,14 +154,13 @@ def in_ball(
 
 
 def payoff(rewards: Float[Tensor, "j m"], temperature: float) -> tuple[Float[Tensor, "j m"], Tensor]:
-    """Weights softmax(r / tau) over the candidates of each state, and which states have anything to say.
+    """Weights softmax(r / tau) over the candidates of each state, and which states have a score at all.
 
     A candidate that could not be scored has no weight, and neither has its mirror image: else the missing half of a
-    pair would pull by itself. A state whose candidates all score the same is left out.
+    pair would pull by itself. A state whose candidates all score the same is not pulled; it stays in the table, where
+    it holds the policy in place.
     """
     unknown = rewards.isnan()
     unknown = unknown | unknown.roll(len(rewards) // 2, 0)
     weights = torch.softmax((rewards / temperature).masked_fill(unknown, -torch.inf), 0)
-    known = ~unknown.all(0)
-    spread = torch.where(unknown, -torch.inf, rewards).amax(0) - torch.where(unknown, torch.inf, rewards).amin(0)
-    return weights.nan_to_num(0), known & (spread > 0)
+    return weights.nan_to_num(0), ~unknown.all(0)

@@ -1,0 +1,225 @@
+"""The loop raises a reward, repeats itself bit for bit, and stops when it cannot learn."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+from toy import AffineDenoiser, Numbers, always, chain, expected_quadratic, number_task, quadratic, scored, unheard
+
+from molrl.algos import Algorithm
+from molrl.algos.ddpo import DDPO, DDPOSF
+from molrl.algos.rgdm import RGDM
+from molrl.finetune import Finetuning, TrainingError, chain_kl, frozen, trainable
+from molrl.noise import Key
+from molrl.policy import Policy
+from molrl.task import Metrics, Task
+
+NAN = float("nan")
+ALGORITHMS: dict[str, Algorithm] = {
+    "DDPO": DDPO(clip=0.2, advantage_clip=5.0, train_steps=4, grouped=False, kl_weight=0.1),
+    "DDPO-SF": DDPOSF(advantage_clip=5.0, train_steps=4, grouped=False),
+    "RGDM": RGDM(candidates=2, radius=0.5, temperature=1.0, states=4, first=0.0, last=1.0, kl_weight=0.1),
+}
+
+
+def finetuning(**changes: Any) -> Finetuning:
+    settings: dict[str, Any] = {
+        "iterations": 3,
+        "rollouts": 16,
+        "minibatch": 32,
+        "epochs": 1,
+        "optimizer": partial(torch.optim.AdamW, lr=0.03),
+        "clip_norm": 1.0,
+        "ratio_tolerance": 1e-3,
+        "lost_limit": 0.5,
+        "seed": 0,
+        "save_every": 2,
+    }
+    return Finetuning(**{**settings, **changes})
+
+
+def run(task: Task, algorithm: Algorithm, folder: Path | None = None, **changes: Any) -> list[Metrics]:
+    seen: list[Metrics] = []
+    start = number_task().policy  # the reference is where training began, not where it goes on
+    finetuning(**changes).run(task, algorithm, frozen(start), folder, seen.append)
+    return seen
+
+
+def weights(task: Task) -> dict[str, Tensor]:
+    return dict(trainable(task.policy).state_dict())
+
+
+def untimed(rounds: Sequence[Metrics]) -> list[Metrics]:
+    return [{name: value for name, value in seen.items() if "seconds" not in name} for seen in rounds]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_reward_rises(name: str) -> None:
+    task = number_task()
+    seen = run(task, ALGORITHMS[name], iterations=12, rollouts=40)
+    denoiser = task.policy.denoiser
+    assert isinstance(denoiser, AffineDenoiser)
+    assert expected_quadratic(*denoiser.moments()) > expected_quadratic(0.5, 0.318) + 0.2
+    assert seen[-1]["kl"] > seen[0]["kl"] > 0
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_same_seed_gives_the_same_run(name: str) -> None:
+    one, two, other = number_task(), number_task(), number_task()
+    assert untimed(run(one, ALGORITHMS[name])) == untimed(run(two, ALGORITHMS[name]))
+    assert_close(weights(one), weights(two), rtol=0, atol=0)
+    run(other, ALGORITHMS[name], seed=1)
+    assert (weights(other)["shift"] != weights(one)["shift"]).any()
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_resumed_run_is_the_uninterrupted_one(name: str, tmp_path: Path) -> None:
+    whole, halves = number_task(), [number_task(), number_task()]
+    expected = run(whole, ALGORITHMS[name], tmp_path / "whole", iterations=4, epochs=2)
+    got = [
+        *run(halves[0], ALGORITHMS[name], tmp_path / "halves", iterations=2, epochs=2),
+        *run(halves[1], ALGORITHMS[name], tmp_path / "halves", iterations=4, epochs=2),
+    ]
+    assert_close(weights(halves[1]), weights(whole), rtol=0, atol=0)
+    assert untimed(got) == untimed(expected)
+
+
+def test_a_run_that_broke_off_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
+    class Broke(Exception):
+        pass
+
+    def breaking(metrics: Metrics) -> None:
+        if metrics["iteration"] == 2:
+            raise Broke
+
+    whole, broken, resumed = number_task(), number_task(), number_task()
+    expected = run(whole, ALGORITHMS["DDPO"], iterations=5)
+    with pytest.raises(Broke):
+        finetuning(iterations=5).run(broken, ALGORITHMS["DDPO"], frozen(broken.policy), tmp_path, breaking)
+    seen = run(resumed, ALGORITHMS["DDPO"], tmp_path, iterations=5)
+    assert untimed(seen) == untimed(expected[2:])
+    assert_close(weights(resumed), weights(whole), rtol=0, atol=0)
+
+
+def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
+    first, again = number_task(), number_task()
+    run(first, ALGORITHMS["DDPO"], tmp_path)
+    assert run(again, ALGORITHMS["DDPO"], tmp_path) == []
+    assert_close(weights(again), weights(first), rtol=0, atol=0)
+
+
+def test_the_reference_stays_where_it_is() -> None:
+    task = number_task()
+    reference = frozen(task.policy)
+    finetuning().run(task, ALGORITHMS["DDPO"], reference, None, unheard)
+    assert all((value == 0).all() for value in trainable(reference).state_dict().values())
+    assert not any(parameter.requires_grad for parameter in trainable(reference).parameters())
+    assert (weights(task)["shift"] != 0).any()
+
+
+def test_a_few_missing_rewards_are_reported_and_left_out() -> None:
+    def some(samples: Sequence[Tensor]) -> Tensor:
+        rewards = quadratic(samples)
+        rewards[::4] = NAN
+        return rewards
+
+    task = number_task(some)
+    for seen in run(task, ALGORITHMS["DDPO"]):
+        assert seen["reward_lost"] == pytest.approx(0.25)
+        assert seen["reward"] == seen["reward"]  # a number
+    assert all(value.isfinite().all() for value in weights(task).values())
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_too_many_missing_rewards_stop_the_run(name: str) -> None:
+    task = number_task(lambda samples: torch.full((len(samples),), NAN))
+    with pytest.raises(TrainingError, match="100% of 16 samples could not be scored, more than the 50% allowed"):
+        run(task, ALGORITHMS[name])
+
+
+@pytest.mark.parametrize(
+    "rewards", [torch.zeros(3), torch.zeros(16, 1), torch.tensor(0.0), [0.0] * 16], ids=["few", "column", "one", "list"]
+)
+def test_rewards_of_another_shape_stop_the_run(rewards: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected a tensor of shape \(16,\), one number per sample"):
+        run(number_task(scored(rewards)), ALGORITHMS["DDPO"])
+
+
+class Forgetful(nn.Module):
+    """The toy's denoiser, with a part of its output dropped at random while it is in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.denoiser = AffineDenoiser(chain())
+        self.dropout = nn.Dropout(0.1)
+
+    def forward(self, x: Tensor, t: Tensor, context: dict[str, Tensor]) -> Tensor:
+        out: Tensor = self.dropout(self.denoiser(x, t, context))
+        return out
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_denoiser_that_is_not_the_same_twice_stops_the_run(name: str) -> None:
+    torch.manual_seed(0)
+    task = Task("forgetful", Policy(Forgetful(), chain()), Numbers(), quadratic)
+    with pytest.raises(TrainingError, match="do not evaluate the same policy"):
+        finetuning().run(task, ALGORITHMS[name], frozen(task.policy), None, unheard)
+    assert all((parameter == 0).all() for parameter in trainable(task.policy).parameters())
+
+
+def test_a_gradient_that_is_no_number_updates_nothing() -> None:
+    task = number_task()
+    parameter = trainable(task.policy).get_parameter("shift")
+    parameter.register_hook(lambda gradient: gradient * NAN)
+    with pytest.raises(TrainingError, match="gradient norm is nan"):
+        run(task, ALGORITHMS["DDPO"])
+    assert (parameter == 0).all()
+
+
+def test_a_flat_reward_leaves_the_policy_where_it_is() -> None:
+    for algorithm in (ALGORITHMS["DDPO-SF"], ALGORITHMS["RGDM"]):
+        task = number_task(lambda samples: torch.ones(len(samples)))
+        run(task, algorithm, iterations=1)
+        assert all((value == 0).all() for value in weights(task).values())
+
+
+def test_each_round_has_as_many_updates_as_minibatches() -> None:
+    seen = run(number_task(), ALGORITHMS["DDPO"], iterations=1, epochs=3, minibatch=24)
+    assert seen[0]["updates"] == 3 * 3  # 16 rollouts of 4 steps make 64 rows
+    assert seen[0]["max_abs_log_ratio_first"] <= 1e-3
+
+
+def test_every_row_is_in_one_minibatch_of_an_epoch() -> None:
+    batches = list(finetuning(epochs=2, minibatch=4).minibatches(10, Key(0, 1)))
+    assert [len(rows) for rows in batches] == [4, 3, 3] * 2
+    epochs = [torch.cat(batches[:3]), torch.cat(batches[3:])]
+    assert all(sorted(rows.tolist()) == list(range(10)) for rows in epochs)
+    assert (epochs[0] != epochs[1]).any()
+
+
+def test_the_kl_of_a_chain_is_the_sum_over_its_steps() -> None:
+    """Every mean moved by 0.3 of its std: ten steps of 0.3^2 / 2."""
+    task = number_task()
+    reference = frozen(task.policy)
+    table = task.policy.rollout({}, lambda _: torch.randn(8, 1)).transitions(torch.zeros(8))
+    assert chain_kl(task.policy, reference, table, 1000) == 0
+    with torch.no_grad():
+        trainable(task.policy).get_parameter("shift").add_(0.3)
+    assert chain_kl(task.policy, reference, table, 1000) == pytest.approx(10 * 0.3**2 / 2, rel=1e-3)
+
+
+def test_a_denoiser_without_parameters_cannot_be_trained() -> None:
+    policy = Policy(always(torch.zeros(16, 1)), chain())
+    with pytest.raises(TypeError, match="torch module"):
+        run(Task("fixed", policy, Numbers(), quadratic), ALGORITHMS["DDPO"])
+
+
+@pytest.mark.parametrize("name", ["iterations", "rollouts", "minibatch", "epochs", "save_every"])
+def test_numbers_below_one_are_refused_by_name(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        finetuning(**{name: 0})
