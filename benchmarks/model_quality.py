@@ -1,4 +1,4 @@
-"""The figures on the model cards: `python benchmarks/model_quality.py qm9_heavy` draws 2,000 molecules and measures them.
+"""The figures on the model cards: `python benchmarks/model_quality.py qm9_heavy` draws and measures 2,000 molecules.
 
 Two readers of the same geometries: EDM's distance table (comparable with what is published), and RDKit's bond
 perception from valences (strict; what rewards use). Also times 64 molecules. `--n`, `--seed`, `--steps` change it.

@@ -141,7 +141,8 @@ def as_molecule(mol: Chem.Mol, where: str, name: str, hydrogens: Hydrogens) -> E
         counts = np.array([atom.GetTotalNumHs() for atom in mol.GetAtoms()], dtype=np.int64)
     numbers = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
     positions = mol.GetConformer().GetPositions().astype(np.float32)
-    return Molecule(numbers, positions, counts, name, mol)
+    graph = None if mol.GetNumBonds() == 0 and len(numbers) > 1 else mol  # atoms without bonds are to be perceived
+    return Molecule(numbers, positions, counts, name, graph)
 
 
 def write_sdf(
@@ -198,6 +199,9 @@ def bonded(molecule: Molecule, reader: BondReader) -> tuple[Chem.Mol, str]:
     mol, reason = reader(molecule)
     heavy = np.flatnonzero(molecule.numbers > 1).tolist()
     if mol is None:
+        counts = np.zeros(len(molecule), np.int64) if molecule.hydrogens is None else molecule.hydrogens
+        for atom, count in zip(bare.GetAtoms(), counts.tolist(), strict=True):
+            atom.SetNumExplicitHs(count)
         return bare, reason
     graph = Chem.Mol(mol)
     Chem.Kekulize(graph, clearAromaticFlags=True)

@@ -1,8 +1,10 @@
 """`molrl evaluate`: the metrics of a set of molecules by EDM's protocol."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+from molrl.checkpoint import CheckpointError
 from molrl.config import ConfigError
 from molrl.data.bonds import BondReader
 from molrl.data.files import SUFFIXES, read, suffix
@@ -22,12 +24,15 @@ ROWS = {
 }
 
 
-def evaluate_file(*, file: str, reference: str | None, hydrogens: str, out: str | None, reader: BondReader) -> int:
+def evaluate_file(
+    *, file: str, reference: str | None, hydrogens: str, perceive: bool, out: str | None, reader: BondReader
+) -> int:
     """Print the metrics of a molecule file; returns the exit code.
 
     Args:
         reference: what novelty is against: a molecule file, or a model (its training set).
         hydrogens: "file" leaves them as they are, "counts" folds them into the heavy atoms, "atoms" demands them.
+        perceive: ignore bonds that the file gives, and read them off the geometry.
         out: also write the figures here, as JSON.
     """
     if hydrogens not in ("file", "counts", "atoms"):
@@ -36,8 +41,11 @@ def evaluate_file(*, file: str, reference: str | None, hydrogens: str, out: str 
     print(report)
     if not molecules:
         return 3
+    if perceive:
+        molecules = [replace(molecule, graph=None) for molecule in molecules]
     quality = measure(molecules, reader, known_smiles(reference, reader))
-    print(f"bonds: the file's where it has them, else by {getattr(reader, '__name__', type(reader).__name__)}")
+    source = "by" if perceive else "the file's where it has them, else by"
+    print(f"bonds: {source} {getattr(reader, '__name__', type(reader).__name__)}")
     print(table(quality))
     if out is not None:
         Path(out).write_text(json.dumps(quality.as_dict(), indent=1) + "\n")
@@ -50,7 +58,10 @@ def known_smiles(reference: str | None, reader: BondReader) -> frozenset[str] | 
         return None
     if suffix(reference) in SUFFIXES:
         return smiles_set(read(reference)[0], reader)
-    known = read_reference(locate(reference))
+    try:
+        known = read_reference(locate(reference))
+    except CheckpointError as error:
+        raise ValueError(f"reference={reference}: neither a model nor one of {', '.join(SUFFIXES)}") from error
     if known is None:
         raise ValueError(f"reference={reference}: this model came without its training set")
     return known

@@ -86,7 +86,7 @@ class MoleculeDomain:
         """A grid of structural formulas."""
         from molrl.data.drawing import draw_grid
 
-        return draw_grid(samples, captions, self.reader, columns=6, title=None)
+        return draw_grid(samples, captions, self.reader, columns=4, title=None)
 
 
 def molecule_policy(

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -123,7 +124,7 @@ def save(
     checkpoint.save(folder, {"weights": state}, {"model": asdict(architecture)})
     if reference is not None:
         text = "\n".join(sorted(reference)) + "\n"
-        (folder / "reference.smi.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+        (folder / "reference.smi.gz").write_bytes(gzip.compress(text.encode(), 6, mtime=0))
 
 
 def read_reference(folder: Path) -> frozenset[str] | None:
@@ -131,8 +132,11 @@ def read_reference(folder: Path) -> frozenset[str] | None:
     path = folder / "reference.smi.gz"
     if not path.is_file():
         return None
-    with gzip.open(path) as file:
-        data = file.read(REFERENCE_BYTES + 1)
+    try:
+        with gzip.open(path) as file:
+            data = file.read(REFERENCE_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise CheckpointError(f"{path}: damaged ({error})") from error
     if len(data) > REFERENCE_BYTES:
         raise CheckpointError(f"{path}: unpacks to more than {REFERENCE_BYTES} bytes")
     return frozenset(data.decode().split())

@@ -3,7 +3,8 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from molrl.config import ConfigError, check_arguments, settings
 from molrl.data.bonds import BondReader
 from molrl.data.enumerated import enumerated
 from molrl.data.files import ReadReport, keep_elements, read
@@ -19,6 +21,7 @@ from molrl.data.qm9 import load_pyg_qm9, load_qm9
 from molrl.data.quality import smiles_set
 from molrl.data.sizes import Sizes
 from molrl.device import choose_device
+from molrl.folder import lock
 from molrl.gaussian import MaskedPoints
 from molrl.models.codec import MoleculeCodec
 from molrl.models.molecules import MoleculeDomain, molecule_policy
@@ -77,6 +80,11 @@ def design(
     *, network: Mapping[str, Any], noise_min: float, noise_max: float, codec: Mapping[str, Any], bucket: int
 ) -> Design:
     """A design from plain numbers."""
+    if bucket < 1:
+        raise ValueError(f"bucket: got {bucket}, need at least 1")
+    if not all(type(number) is int and 0 < number <= 118 for number in codec.get("elements") or [None]):
+        raise ValueError(f"codec.elements: got {codec.get('elements')}, need atomic numbers")
+    check_arguments(MoleculeCodec, codec, "model.codec", partial=False)
     fields = {**codec, "elements": tuple(codec["elements"])}
     return Design(network, noise_min, noise_max, MoleculeCodec(**fields), bucket)
 
@@ -130,6 +138,7 @@ def pretrain_molecules(
     reader: BondReader,
 ) -> int:
     """`molrl pretrain`: train, report sample quality along the way, and leave a model in the run folder."""
+    place = choose_device(device)
     molecules, refused = data(hydrogens=model.hydrogens)
     molecules, foreign = known_elements(molecules, model.codec)
     for line in (refused + foreign)[:20]:
@@ -137,25 +146,24 @@ def pretrain_molecules(
     if len(refused) + len(foreign) > 20:
         print(f"skipped {len(refused) + len(foreign) - 20} more")
     architecture, buckets = model.fit(molecules)
+    sampling = partial(molecule_policy, num_steps=num_steps, grid_power=grid_power, eta=1.0, device=place)
+    torch.manual_seed(training.seed)
+    with settings("model"):
+        built = architecture.build()
+    with settings():
+        sampling(built)
     folder = Path(run)
     refuse_other_model(folder, architecture)
     reference = smiles_set(molecules, reader)
-    torch.manual_seed(training.seed)
-    built = replace(architecture.build(), reference=reference)
-    built.denoiser.to(choose_device(device))
     parameters = sum(parameter.numel() for parameter in built.denoiser.parameters())
     print(f"{folder}: {len(molecules)} molecules, {parameters:,} parameters, {training.steps} steps")
 
     def report(metrics: Mapping[str, float], average: Mapping[str, Tensor]) -> None:
         save(folder / "model", architecture, average, reference)
-        fresh = replace(load(str(folder / "model")), reference=reference)
-        policy = molecule_policy(
-            fresh, num_steps=num_steps, grid_power=grid_power, eta=1.0, device=choose_device(device)
-        )
+        fresh = load(str(folder / "model"))
         domain = MoleculeDomain(model=fresh, reader=reader)
-        quality = domain.measure(
-            draw_molecules(policy, domain, evaluate, seed=training.seed, batch=256, device=choose_device(device))
-        )
+        drawn = draw_molecules(sampling(fresh), domain, evaluate, seed=training.seed, batch=256, device=place)
+        quality = domain.measure(drawn)
         row = {**metrics, **{name: None if math.isnan(value) else value for name, value in quality.items()}}
         with (folder / "pretrain.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -167,7 +175,8 @@ def pretrain_molecules(
             flush=True,
         )
 
-    training.run(built.denoiser, MaskedPoints(), buckets, folder, report)
+    with lock(folder):
+        training.run(built.denoiser, MaskedPoints(), buckets, folder, report)
     print(f"model: {folder / 'model'}")
     return 0
 
@@ -177,10 +186,10 @@ def refuse_other_model(folder: Path, architecture: Architecture) -> None:
     path = folder / "architecture.json"
     text = json.dumps(asdict(architecture), indent=1) + "\n"
     if path.exists() and path.read_text() != text:
-        raise ValueError(
+        raise ConfigError(
             f"run={folder} holds the training of another model or of another data set; name another folder"
         )
     if not path.exists() and folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"run={folder} exists and is not the folder of a run; name another folder")
+        raise ConfigError(f"run={folder} exists and is not the folder of a run; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text)

@@ -157,6 +157,7 @@ def usage(command: str, arguments: Sequence[str]) -> str:
         text = (CONF / group / f"{name}.yaml").read_text()
         nested = text if "@package _global_" in text else f"{group}:\n{indent(text, '  ')}"
         parts.append(f"with {group}={name}:\n{indent(plain(nested), '  ')}")
+    parts.append(f"molrl {command} ... --cfg prints all settings as they would be used.")
     return "\n\n".join(filter(None, parts))
 
 

@@ -58,6 +58,11 @@ class Finetuning:
         for name in ("iterations", "rollouts", "minibatch", "epochs", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, need at least 1")
+        for name in ("clip_norm", "ratio_tolerance"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}, need a number above 0")
+        if not 0 <= self.lost_limit <= 1:
+            raise ValueError(f"lost_limit: got {self.lost_limit}, allowed 0 to 1")
 
     def run(
         self, task: Task, algorithm: Algorithm, reference: Policy, folder: Path | None, log: Callable[[Metrics], None]
@@ -69,6 +74,7 @@ class Finetuning:
         Raises:
             TrainingError: rollout and training disagree, a gradient is not finite, or too many rewards are missing.
         """
+        refuse_determinism(task.policy)
         denoiser = trainable(task.policy)
         optimizer = self.optimizer(denoiser.parameters())
         state = State(denoiser, optimizer)
@@ -90,9 +96,9 @@ class Finetuning:
                 "seconds_train": time.perf_counter() - learning,
                 "seconds": time.perf_counter() - began,
             }
+            log(metrics)  # first: a row too many is dropped at the restart, a row too few would be lost
             if folder and ((iteration + 1) % self.save_every == 0 or iteration + 1 == self.iterations):
                 state.save(folder, iteration + 1)
-            log(metrics)
 
     def learn(
         self,
@@ -182,6 +188,12 @@ def trainable(policy: Policy) -> nn.Module:
     if not isinstance(policy.denoiser, nn.Module):
         raise TypeError(f"denoiser: got {type(policy.denoiser).__name__}, fine-tuning needs a torch module")
     return policy.denoiser
+
+
+def refuse_determinism(policy: Policy) -> None:
+    """A step without noise has no density, and a policy gradient nothing to work on."""
+    if getattr(policy.sampler, "eta", 1.0) == 0:
+        raise ValueError("eta: got 0, a deterministic chain; fine-tuning needs eta above 0")
 
 
 def frozen(policy: Policy) -> Policy:

@@ -46,9 +46,11 @@ class Policy:
         """log p(y | x) for every row of the table, in nats."""
         return self.transition(batch).log_prob(batch.y)
 
-    def clean(self, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context) -> Float[Tensor, "b ..."]:
-        """Clean estimate of x_0 from states at grid points `step`."""
-        return self.sampler.clean(self.denoiser, x, step, context)
+    def foresee(
+        self, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], jumps: int, context: Context
+    ) -> Float[Tensor, "b ..."]:
+        """Estimate of the finished sample from states at grid points `step`: see `DDIM.foresee`."""
+        return self.sampler.foresee(self.denoiser, x, step, jumps, context)
 
     @staticmethod
     def at(step: int, x: Tensor) -> Int[Tensor, " b"]:

@@ -149,6 +149,19 @@ class Pretraining:
     compile: bool
     seed: int
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, need at least 1")
+        for name in ("lr", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}, need a number above 0")
+        for name in ("warmup", "cooldown", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}, need 0 or more")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema: got {self.ema}, allowed 0 up to, not including, 1")
+
     def run(
         self,
         model: nn.Module,

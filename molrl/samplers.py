@@ -53,6 +53,12 @@ class Sampler(Protocol):
         """The clean estimate (x_t - sigma_t eps) / alpha_t at grid point `step`."""
         ...
 
+    def foresee(
+        self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], jumps: int, context: Context
+    ) -> Float[Tensor, "b ..."]:
+        """The clean estimate after `jumps` deterministic steps toward the data."""
+        ...
+
 
 @dataclass(frozen=True)
 class PowerGrid:
@@ -153,6 +159,20 @@ class DDIM:
         eps = denoiser(x, gather(self.times, step, x), context)
         a, s = alpha(self.log_snr), sigma(self.log_snr)
         return self.space.project(per_row(1 / a, step, x) * x - per_row(s / a, step, x) * eps, context)
+
+    def foresee(
+        self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], jumps: int, context: Context
+    ) -> Float[Tensor, "b ..."]:
+        """Where a state is heading: the rest of the grid in jumps + 1 equal parts, all but the last of them crossed by
+        deterministic steps (eta = 0), then the clean estimate.
+        """
+        a, s = alpha(self.log_snr), sigma(self.log_snr)
+        for left in range(jumps, 0, -1):
+            nearer = step + (self.num_steps - step) // (left + 1)
+            clean = self.clean(denoiser, x, step, context)
+            eps = (x - per_row(a, step, x) * clean) / per_row(s, step, x)
+            x, step = per_row(a, nearer, x) * clean + per_row(s, nearer, x) * eps, nearer
+        return self.clean(denoiser, x, step, context)
 
 
 def gather(table: Float[Tensor, " k"], step: Int[Tensor, " b"], like: Tensor) -> Float[Tensor, " b"]:

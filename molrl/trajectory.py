@@ -51,6 +51,18 @@ class Transitions:
             sample=self.sample[rows],
         )
 
+    def extended(self, other: "Transitions") -> "Transitions":
+        """These steps and then others of the same rollout."""
+        return replace(
+            self,
+            x=torch.cat([self.x, other.x]),
+            y=torch.cat([self.y, other.y]),
+            step=torch.cat([self.step, other.step]),
+            log_prob=torch.cat([self.log_prob, other.log_prob]),
+            advantage=torch.cat([self.advantage, other.advantage]),
+            sample=torch.cat([self.sample, other.sample]),
+        )
+
     @property
     def context(self) -> Context:
         """Context of each row of the table."""

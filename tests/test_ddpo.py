@@ -29,12 +29,20 @@ KEY = Key(0, 1)
 
 
 def ddpo(**changes: object) -> DDPO:
-    settings = {"clip": 0.2, "advantage_clip": 5.0, "train_steps": 10, "grouped": False, "kl_weight": 0.0}
+    settings = {
+        "clip": 0.2,
+        "advantage_clip": 5.0,
+        "train_steps": 10,
+        "first": 0.0,
+        "last": 1.0,
+        "grouped": False,
+        "kl_weight": 0.0,
+    }
     return DDPO(**{**settings, **changes})  # type: ignore[arg-type]
 
 
 def ddpo_sf(**changes: object) -> DDPOSF:
-    return DDPOSF(**{"advantage_clip": 5.0, "train_steps": 10, "grouped": False, **changes})  # type: ignore[arg-type]
+    return DDPOSF(**{"advantage_clip": 5.0, "train_steps": 10, "first": 0.0, "last": 1.0, "grouped": False, **changes})  # type: ignore[arg-type]
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -193,8 +201,8 @@ def test_each_sample_is_trained_on_at_steps_of_its_own() -> None:
 
 def test_the_chosen_steps_do_not_depend_on_the_batch() -> None:
     task = number_task()
-    together = random_steps(task.rollout([4, 5, 6], KEY), [4, 5, 6], KEY, 3)
-    alone = random_steps(task.rollout([5], KEY), [5], KEY, 3)
+    together = random_steps(task.rollout([4, 5, 6], KEY), [4, 5, 6], KEY, (0.0, 1.0), 3)
+    alone = random_steps(task.rollout([5], KEY), [5], KEY, (0.0, 1.0), 3)
     assert (together[:, [1]] == alone).all()
 
 
@@ -249,3 +257,16 @@ def test_the_kl_penalty_stops_at_its_known_fixed_point() -> None:
 def test_settings_that_mean_nothing_are_refused_by_name(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         ddpo(**wrong)
+
+
+def test_only_steps_of_the_window_are_trained_on() -> None:
+    """Ten steps: the window from 0.2 to 0.5 holds three."""
+    table = ddpo(first=0.2, last=0.5).collect(number_task(), list(range(20)), KEY).table
+    assert set(table.step.tolist()) == {2, 3, 4}
+    assert len(table) == 20 * 3
+
+
+@pytest.mark.parametrize(("first", "last"), [(0.5, 0.5), (0.6, 0.4), (-0.1, 1.0), (0.0, 1.1)])
+def test_an_empty_window_is_refused(first: float, last: float) -> None:
+    with pytest.raises(ValueError, match="first, last"):
+        ddpo(first=first, last=last)

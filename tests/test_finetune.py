@@ -21,9 +21,11 @@ from molrl.task import Metrics, Task
 
 NAN = float("nan")
 ALGORITHMS: dict[str, Algorithm] = {
-    "DDPO": DDPO(clip=0.2, advantage_clip=5.0, train_steps=4, grouped=False, kl_weight=0.1),
-    "DDPO-SF": DDPOSF(advantage_clip=5.0, train_steps=4, grouped=False),
-    "RGDM": RGDM(candidates=2, radius=0.5, temperature=1.0, states=4, first=0.0, last=1.0, kl_weight=0.1),
+    "DDPO": DDPO(clip=0.2, advantage_clip=5.0, train_steps=4, first=0.0, last=1.0, grouped=False, kl_weight=0.1),
+    "DDPO-SF": DDPOSF(advantage_clip=5.0, train_steps=4, first=0.0, last=1.0, grouped=False),
+    "RGDM": RGDM(
+        candidates=2, radius=0.5, temperature=1.0, states=4, first=0.0, last=1.0, lookahead=1, held=1, kl_weight=0.1
+    ),
 }
 
 

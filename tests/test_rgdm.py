@@ -31,6 +31,8 @@ def rgdm(**changes: object) -> RGDM:
         "states": 2,
         "first": 0.0,
         "last": 1.0,
+        "lookahead": 0,
+        "held": 0,
         "kl_weight": 0.0,
     }
     return RGDM(**{**settings, **changes})  # type: ignore[arg-type]
@@ -58,15 +60,25 @@ def length(samples: Sequence[Tensor]) -> Tensor:
 def test_a_flat_reward_pulls_nowhere() -> None:
     task = number_task(lambda samples: torch.ones(len(samples)))
     collected = rgdm().collect(task, list(range(4)), KEY)
-    assert len(collected.table) == 0
     assert collected.metrics["payoff_flat"] == 1
-    assert collected.metrics["pull"] == pytest.approx(0, abs=1e-7)
+    assert collected.metrics["pull"] == 0
+    assert_close(pulls(task, collected), torch.zeros_like(collected.table.y), atol=1e-6, rtol=0)
+
+
+def test_held_steps_are_learned_from_without_a_pull() -> None:
+    """They come from the whole chain, those that are scored from the window alone."""
+    task = number_task()
+    collected = rgdm(states=2, first=0.5, last=0.6, held=3).collect(task, list(range(6)), KEY)
+    pull = pulls(task, collected).abs().squeeze(1)
+    scored = pull > 1e-6
+    assert len(set(collected.table.step[scored].tolist())) == 1
+    assert 6 * 2 <= int((~scored).sum()) <= 6 * 3
 
 
 def test_weights_of_a_flat_reward_balance_each_pair() -> None:
-    weights, alive = payoff(torch.full((6, 2), 3.0), 1.0)
+    weights, scored = payoff(torch.full((6, 2), 3.0), 1.0)
     assert_close(weights, torch.full((6, 2), 1 / 6))
-    assert not alive.any()
+    assert scored.all()
 
 
 def test_weights_are_the_pay_off_distribution() -> None:
@@ -224,7 +236,7 @@ def test_kl_to_the_reference_holds_the_policy_back() -> None:
 )
 def test_states_are_chosen_inside_of_the_window(first: float, last: float, expected: set[int]) -> None:
     algorithm = rgdm(first=first, last=last)
-    table = algorithm.choose(number_task().rollout(range(40), KEY), list(range(40)), KEY)
+    table, _ = algorithm.choose(number_task().rollout(range(40), KEY), list(range(40)), KEY)
     assert set(table.step.tolist()) == expected
 
 

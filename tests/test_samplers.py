@@ -183,3 +183,27 @@ def test_steps_without_a_density_are_refused() -> None:
 def test_a_grid_falls_within_zero_and_one(grid: Tensor) -> None:
     with pytest.raises(ValueError, match="grid"):
         DDIM(schedule=Cosine(), num_steps=5, space=Euclidean(), grid=lambda _: grid)
+
+
+def test_foresight_with_a_jump_for_every_step_is_the_deterministic_chain() -> None:
+    """DDIM with eta = 0; the clean estimate is the last step."""
+    sampler, exact = ddim(Cosine(), num_steps=6, eta=0.0), ExactDenoiser(Cosine(), means=(-1.0, 2.0))
+    x = randn(7, 1)
+    walked = x
+    for k in range(5):
+        walked = sampler.transition(exact, walked, torch.full((7,), k), {}).mean
+    walked = sampler.clean(exact, walked, torch.full((7,), 5), {})
+    assert_close(sampler.foresee(exact, x, torch.zeros(7, dtype=torch.long), 5, {}), walked, rtol=1e-7, atol=1e-7)
+
+
+def test_foresight_without_a_jump_is_the_clean_estimate() -> None:
+    sampler, exact = ddim(Cosine()), ExactDenoiser(Cosine(), means=(-1.0, 2.0))
+    x, step = randn(21, 1), torch.arange(21)
+    assert_close(sampler.foresee(exact, x, step, 0, {}), sampler.clean(exact, x, step, {}))
+
+
+def test_foresight_leaves_the_end_of_the_chain_alone() -> None:
+    """At the last grid point there is nowhere left to jump to."""
+    sampler, exact = ddim(Cosine()), ExactDenoiser(Cosine(), means=(-1.0, 2.0))
+    x, step = randn(4, 1), torch.full((4,), 20)
+    assert_close(sampler.foresee(exact, x, step, 3, {}), sampler.clean(exact, x, step, {}), rtol=1e-6, atol=1e-6)

@@ -37,6 +37,9 @@ class DDPO:
             over the sample's degrees of freedom, in nats; image papers clip the mean over dimensions instead.
         advantage_clip: advantages are clamped to +- this many standard deviations.
         train_steps: reverse steps per sample that are trained on, drawn anew for each sample.
+        first: share of the chain after which steps are trained on (0 is the prior, 1 the end).
+        last: share of the chain up to which they are: the steps that decide what a sample becomes carry the signal, the
+            others only noise.
         grouped: compare a sample with those of the same condition rather than with the whole batch.
         kl_weight: nats of exact per-step KL to the reference that one unit of advantage is worth; 0 in the paper.
     """
@@ -44,18 +47,27 @@ class DDPO:
     clip: float
     advantage_clip: float
     train_steps: int
+    first: float
+    last: float
     grouped: bool
     kl_weight: float
 
     def __post_init__(self) -> None:
         positive(clip=self.clip, advantage_clip=self.advantage_clip, train_steps=self.train_steps)
+        refuse_empty_window(self.first, self.last)
         if self.kl_weight < 0:
             raise ValueError(f"kl_weight: got {self.kl_weight}, allowed 0 or more")
 
     def collect(self, task: Task, samples: list[int], key: Key) -> Collected:
         """Roll out, score, and give every step its sample's advantage."""
         return policy_gradient_table(
-            task, samples, key, train_steps=self.train_steps, grouped=self.grouped, clip=self.advantage_clip
+            task,
+            samples,
+            key,
+            window=(self.first, self.last),
+            train_steps=self.train_steps,
+            grouped=self.grouped,
+            clip=self.advantage_clip,
         )
 
     def loss(self, policy: Policy, reference: Policy, batch: Transitions) -> tuple[Float[Tensor, ""], Metrics]:
@@ -78,20 +90,32 @@ class DDPOSF:
     Attributes:
         advantage_clip: advantages are clamped to +- this many standard deviations.
         train_steps: reverse steps per sample that are trained on, drawn anew for each sample.
+        first: share of the chain after which steps are trained on (0 is the prior, 1 the end).
+        last: share of the chain up to which they are: the steps that decide what a sample becomes carry the signal, the
+            others only noise.
         grouped: compare a sample with those of the same condition rather than with the whole batch.
     """
 
     advantage_clip: float
     train_steps: int
+    first: float
+    last: float
     grouped: bool
 
     def __post_init__(self) -> None:
         positive(advantage_clip=self.advantage_clip, train_steps=self.train_steps)
+        refuse_empty_window(self.first, self.last)
 
     def collect(self, task: Task, samples: list[int], key: Key) -> Collected:
         """As DDPO-IS."""
         return policy_gradient_table(
-            task, samples, key, train_steps=self.train_steps, grouped=self.grouped, clip=self.advantage_clip
+            task,
+            samples,
+            key,
+            window=(self.first, self.last),
+            train_steps=self.train_steps,
+            grouped=self.grouped,
+            clip=self.advantage_clip,
         )
 
     def loss(self, policy: Policy, reference: Policy, batch: Transitions) -> tuple[Float[Tensor, ""], Metrics]:
@@ -102,7 +126,14 @@ class DDPOSF:
 
 
 def policy_gradient_table(
-    task: Task, samples: list[int], key: Key, *, train_steps: int, grouped: bool, clip: float
+    task: Task,
+    samples: list[int],
+    key: Key,
+    *,
+    window: tuple[float, float],
+    train_steps: int,
+    grouped: bool,
+    clip: float,
 ) -> Collected:
     """Roll out and score; steps of samples without a reward are left out."""
     rollouts = task.rollout(samples, key)
@@ -110,19 +141,34 @@ def policy_gradient_table(
     advantage = per_group(rollouts.rewards, groups) if grouped else standardised(rollouts.rewards)
     known = ~advantage.isnan()
     saturated = (advantage.abs() > clip).float().mean().item()
-    keep = random_steps(rollouts, samples, key, train_steps) & known
+    keep = random_steps(rollouts, samples, key, window, train_steps) & known
     table = rollouts.trajectory.transitions(advantage.nan_to_num(0).clamp(-clip, clip), keep)
     return Collected(table, rollouts, len(samples), 0.0, {"advantage_saturated": saturated})
 
 
-def random_steps(rollouts: Rollouts, samples: list[int], key: Key, count: int) -> Bool[Tensor, "steps b"]:
-    """`count` random reverse steps of each sample."""
+def window_of(steps: int, first: float, last: float) -> range:
+    """The reverse steps between two shares of a chain; at least one."""
+    start = min(round(first * steps), steps - 1)
+    return range(start, max(round(last * steps), start + 1))
+
+
+def random_steps(
+    rollouts: Rollouts, samples: list[int], key: Key, window: tuple[float, float], count: int
+) -> Bool[Tensor, "steps b"]:
+    """`count` random reverse steps of each sample, within the window."""
     steps, batch = rollouts.trajectory.log_prob.shape
+    allowed = window_of(steps, *window)
     keep = torch.zeros(steps, batch, dtype=torch.bool, device=rollouts.rewards.device)
     for column, sample in enumerate(samples):
-        chosen = key.generator(sample, STEP_STREAM).permutation(steps)[: min(count, steps)]
+        chosen = key.generator(sample, STEP_STREAM).permutation(allowed)[:count]
         keep[torch.from_numpy(chosen), column] = True
     return keep
+
+
+def refuse_empty_window(first: float, last: float) -> None:
+    """A window is a part of the chain."""
+    if not 0 <= first < last <= 1:
+        raise ValueError(f"first, last: got {first}, {last}; need 0 <= first < last <= 1")
 
 
 def log_ratio_metrics(log_ratio: Float[Tensor, " m"]) -> Metrics:

@@ -8,7 +8,7 @@ y_j = y + R u_j, u_j uniform in the unit ball of the noise space, and weights w 
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from molrl.advantages import SMALLEST_STD
 from molrl.algos import Collected
-from molrl.algos.ddpo import log_ratio_metrics, positive
+from molrl.algos.ddpo import log_ratio_metrics, positive, refuse_empty_window, window_of
 from molrl.gaussian import Context, Space, sum_per_sample
 from molrl.noise import Key
 from molrl.policy import Policy
@@ -41,6 +41,10 @@ class RGDM:
         first: share of the chain after which steps are scored (0 is the prior, 1 the end): earlier, the clean estimate
             that is scored is a blur.
         last: share of the chain up to which steps are scored: later, a candidate cannot change the outcome.
+        lookahead: deterministic steps from a candidate toward the data before its clean estimate is scored: the plain
+            estimate of an early state is a blur that no reward can read.
+        held: other random steps of each sample, from the whole chain, that are learned from with no pull: they keep the
+            rest of the chain where it is while the scored part moves.
         kl_weight: weight of the exact per-step KL to the reference: what the pull is held back by.
     """
 
@@ -50,40 +54,37 @@ class RGDM:
     states: int
     first: float
     last: float
+    lookahead: int
+    held: int
     kl_weight: float
 
     def __post_init__(self) -> None:
         positive(candidates=self.candidates, radius=self.radius, temperature=self.temperature, states=self.states)
         if self.candidates % 2:
             raise ValueError(f"candidates: got {self.candidates}, need an even number (they come in pairs)")
-        if not 0 <= self.first < self.last <= 1:
-            raise ValueError(f"first, last: got {self.first}, {self.last}; need 0 <= first < last <= 1")
-        if self.kl_weight < 0:
-            raise ValueError(f"kl_weight: got {self.kl_weight}, allowed 0 or more")
+        refuse_empty_window(self.first, self.last)
+        if min(self.kl_weight, self.held, self.lookahead) < 0:
+            got = f"{self.kl_weight}, {self.held}, {self.lookahead}"
+            raise ValueError(f"kl_weight, held, lookahead: got {got}; allowed 0 or more")
 
     def collect(self, task: Task, samples: list[int], key: Key) -> Collected:
         """Score candidates around some steps of each rollout; y of the table is the target of the step's mean."""
         rollouts = task.rollout(samples, key)
-        table = self.choose(rollouts, samples, key)
+        scored, held = self.choose(rollouts, samples, key)
         with torch.no_grad():
-            kernel = task.policy.transition(table)
-        offsets = self.candidate_offsets(kernel.std, table, kernel.space, samples, key)
-        rewards, seconds = self.score(task, table, offsets)
+            kernel, still = task.policy.transition(scored), task.policy.transition(held)
+        offsets = self.candidate_offsets(kernel.std, scored, kernel.space, samples, key)
+        rewards, seconds = self.score(task, scored, offsets)
         known = rollouts.rewards[~rollouts.rewards.isnan()]
         scale = max(known.std(correction=0).item(), SMALLEST_STD) if len(known) else 1.0
-        weights, scored = payoff(rewards / scale, self.temperature)
+        weights, found = payoff(rewards / scale, self.temperature)
         half = self.candidates // 2  # by pairs, so that equal weights pull by exactly nothing
         pull = torch.einsum("jm,jm...->m...", weights[:half] - weights[half:], offsets[:half])
         target = kernel.mean + pull
-        moved = Transitions(
-            x=table.x,
-            y=target,
-            step=table.step,
-            log_prob=kernel.log_prob(target),
-            advantage=torch.ones_like(table.log_prob),
-            sample=table.sample,
-            contexts=table.contexts,
-        )[scored.nonzero().squeeze(1)]
+        moved = replace(scored, y=target, log_prob=kernel.log_prob(target))[found.nonzero().squeeze(1)]
+        table = (
+            moved.extended(replace(held, y=still.mean, log_prob=still.log_prob(still.mean))) if len(moved) else moved
+        )
         metrics = {
             "payoff_ess": (1 / weights.square().sum(0)).nan_to_num(posinf=0.0).mean().item() / self.candidates,
             "payoff_lost": rewards.isnan().float().mean().item(),
@@ -91,7 +92,7 @@ class RGDM:
             "payoff_std": rewards.nan_to_num(0).std(0, correction=0).mean().item(),
             "pull": (sum_per_sample(pull.square()) / kernel.dof).sqrt().div(kernel.std).mean().item(),
         }
-        return Collected(moved, rollouts, len(samples) + rewards.numel(), seconds, metrics)
+        return Collected(table, rollouts, len(samples) + rewards.numel(), seconds, metrics)
 
     def loss(self, policy: Policy, reference: Policy, batch: Transitions) -> tuple[Float[Tensor, ""], Metrics]:
         """|mu - target|^2 / (2 std^2) + kl_weight KL(p || reference)."""
@@ -102,16 +103,18 @@ class RGDM:
         loss = -log_ratio.mean() + self.kl_weight * kernel.kl(anchor).mean()
         return loss, {"clip_fraction": 0.0, **log_ratio_metrics(log_ratio)}
 
-    def choose(self, rollouts: Rollouts, samples: list[int], key: Key) -> Transitions:
-        """`states` random steps of each sample inside the scored part of the chain."""
+    def choose(self, rollouts: Rollouts, samples: list[int], key: Key) -> tuple[Transitions, Transitions]:
+        """Random steps of each sample: `states` to score, inside the window, and `held` others from the whole chain."""
         steps, batch = rollouts.trajectory.log_prob.shape
-        first = min(round(self.first * steps), steps - 1)
-        window = torch.arange(steps)[first : max(round(self.last * steps), first + 1)]
-        keep = torch.zeros(steps, batch, dtype=torch.bool, device=rollouts.rewards.device)
+        window = window_of(steps, self.first, self.last)
+        scored = torch.zeros(steps, batch, dtype=torch.bool, device=rollouts.rewards.device)
+        held = torch.zeros_like(scored)
         for column, sample in enumerate(samples):
-            chosen = key.generator(sample, STATE_STREAM).permutation(window.numpy())[: self.states]
-            keep[torch.from_numpy(chosen), column] = True
-        return rollouts.trajectory.transitions(torch.zeros_like(rollouts.rewards), keep)
+            generator = key.generator(sample, STATE_STREAM)
+            scored[torch.from_numpy(generator.permutation(window)[: self.states]), column] = True
+            held[torch.from_numpy(generator.permutation(steps)[: self.held]), column] = True
+        flat = torch.zeros_like(rollouts.rewards)
+        return rollouts.trajectory.transitions(flat, scored), rollouts.trajectory.transitions(flat, held & ~scored)
 
     def candidate_offsets(
         self, std: Float[Tensor, " m"], table: Transitions, space: Space, samples: list[int], key: Key
@@ -137,7 +140,7 @@ class RGDM:
         context, step = table.context, table.step + 1
         finished: list[Any] = []
         for offset in offsets:
-            clean = task.policy.clean(table.y + offset, step, context)
+            clean = task.policy.foresee(table.y + offset, step, self.lookahead, context)
             finished.extend(task.domain.decode(clean, context))
         start = time.perf_counter()
         rewards = checked(task.reward(finished), len(finished)).to(table.x.device)

@@ -1,0 +1,189 @@
+"""Settings are checked against the signatures they will be passed to, and only what is ours is built."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+import yaml
+
+from molrl.cli import COMMANDS
+from molrl.config import (
+    CONF,
+    ConfigError,
+    build,
+    check_arguments,
+    check_type,
+    choices,
+    compose,
+    groups,
+    settings,
+    target,
+)
+from molrl.finetune import Finetuning
+from molrl.run import OWN, parts
+
+FILES = {"score": ["file=x.sdf"], "evaluate": ["file=x.sdf"]}
+PATHS = {"file": ["data.path=x.sdf"], "qm9": ["data.path=x.npz"], "pyg_qm9": ["data.root=x"]}
+PAIRS = [(task, algo) for task in choices("task") for algo in choices("algo")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """Something to build."""
+
+    size: int
+    weight: float = 1.0
+    label: str | None = None
+    kind: Literal["a", "b"] = "a"
+    inside: Callable[[], object] | None = None
+
+
+@pytest.mark.parametrize(("task", "algo"), PAIRS)
+def test_every_task_goes_with_every_algorithm(task: str, algo: str) -> None:
+    config = compose("train", [f"task={task}", f"algo={algo}", "task.reward.workers=0", "device=cpu"])
+    built, algorithm, finetuning = parts(config, None)
+    assert built.name == task
+    assert callable(built.reward)
+    assert type(algorithm).__name__.lower() == algo.replace("_", "")
+    assert isinstance(finetuning, Finetuning)
+
+
+def test_there_are_as_many_settings_at_the_top_of_train_as_the_loop_and_the_run_take() -> None:
+    assert set(compose("train", [])) == {*OWN, *inspect.signature(Finetuning).parameters}
+
+
+def nodes(node: Any) -> Iterator[Mapping[str, Any]]:
+    """Every node with a `_target_`."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        for value in node.values():
+            yield from nodes(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from nodes(value)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
+def test_every_setting_of_every_yaml_fits_what_it_names(path: Path) -> None:
+    for node in nodes(yaml.safe_load(path.read_text())):
+        callee = target(node["_target_"], "here")
+        given = {name for name in node if not name.startswith("_")} - {"defaults", "threads"}
+        assert given <= set(inspect.signature(callee).parameters)
+
+
+@pytest.mark.parametrize(
+    ("command", "choice"),
+    [(command, f"{group}={name}") for command in COMMANDS for group in groups(command) for name in choices(group)]
+    + [("sample", "n=3"), ("evaluate", "out=x.json")],
+)
+def test_every_choice_of_every_command_builds(command: str, choice: str) -> None:
+    more = [*FILES.get(command, []), *PATHS.get(choice.removeprefix("data="), []), "device=cpu"]
+    config = compose(command, [choice, *(item for item in more if command not in FILES or "device" not in item)])
+    if command == "train":
+        parts(config, None)
+    else:
+        del config["threads"]
+        assert callable(build({**config, "_partial_": True}, ""))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "os.system",
+            "pathlib.Path.write_text",
+            "builtins.eval",
+            "torch.load",
+            "torch.nn.Linear",
+            "logging.os.system",
+        ),
+        *("numpy.load", "subprocess.run", "pickle.loads", "functools.partial", "hydra.utils.instantiate", "eval", ""),
+        *("molrl", "molrl.cli.os", "molrl.cli.os.system", "molrl.config.importlib.import_module", "molrl.run.nn"),
+        *("molrl.checkpoint.Path", "molrl.checkpoint.shutil", "molrl.finetune.replace", "molrl.finetune.nn.Linear"),
+        *(
+            "molrl.checkpoint.load_tensors",
+            "molrl.cli.Any",
+            "molrl.gaussian.Context",
+            "molrl.models.pretrained.SHIPPED",
+        ),
+        *("molrl.cli.nothing", "molrl.nothing.here", "torch.optim.lr_scheduler", "torch.optim.lr_scheduler.StepLR"),
+        *(
+            "torch.optim.nothing",
+            "molrlx.os.system",
+            "molrl.data.files.np",
+            "..",
+            "molrl..cli",
+            "torch.optim.adam.cast",
+        ),
+    ],
+)
+def test_nothing_foreign_is_built(path: str) -> None:
+    with pytest.raises(ConfigError, match="_target_="):
+        build({"_target_": path, "command": "touch marker"}, "algo")
+
+
+def test_a_foreign_target_deep_inside_is_refused_before_anything_around_it_is_built(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    inner = {"_target_": "pathlib.Path.write_text", "self": str(marker), "data": "x"}
+    with pytest.raises(ConfigError, match=r"task\.reward\.scorer\._target_=pathlib"):
+        build({"_target_": "molrl.rewards.workers.Pooled", "workers": 0, "scorer": inner}, "task.reward")
+    assert not marker.exists()
+
+
+def test_an_optimizer_is_built_in_part() -> None:
+    made = build({"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 0.5}, "optimizer")
+    assert made([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sizee": 3}, "algo.sizee size"),
+        ({"size": "abc"}, "algo.size 'abc' int"),
+        ({"size": 1.5}, "algo.size 1.5 int"),
+        ({"size": True}, "algo.size True int"),
+        ({"size": None}, "algo.size null int"),
+        ({"size": [1]}, "algo.size [1] int"),
+        ({"weight": "1"}, "algo.weight '1' float"),
+        ({"label": 3}, "algo.label 3 str null"),
+        ({"kind": "c"}, "algo.kind 'c' 'a' 'b'"),
+        ({"inside": "text"}, "algo.inside 'text' Callable null"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_arguments(Box, {"size": 1, **changes}, "algo", partial=False)
+    assert not [word for word in words.split() if word not in str(caught.value)], caught.value
+
+
+def test_a_missing_setting_is_named_unless_it_may_come_later() -> None:
+    with pytest.raises(ConfigError, match="algo: missing size"):
+        check_arguments(Box, {}, "algo", partial=False)
+    check_arguments(Box, {}, "algo", partial=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [(1, float), (1.5, float | None), (None, str | None), ("a", Literal["a"]), (3, Any), (print, Callable[..., Any])],
+)
+def test_what_fits_passes(value: Any, hint: Any) -> None:
+    check_type(value, hint, "here")
+
+
+def test_an_error_of_its_own_type_is_not_about_the_settings() -> None:
+    class Damaged(ValueError):
+        pass
+
+    with pytest.raises(Damaged), settings("here"):
+        raise Damaged("the file")
+    with pytest.raises(ConfigError, match="here: too small"), settings("here"):
+        raise ValueError("too small")
+
+
+def test_paths_and_odd_text_survive_the_grammar() -> None:
+    assert compose("sample", ["out='a b=c, [d] {e}.sdf'"])["out"] == "a b=c, [d] {e}.sdf"
