@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from molrl.checkpoint import check_fits
 from molrl.config import ConfigError, check_arguments, settings
 from molrl.data.bonds import BondReader
 from molrl.data.enumerated import enumerated
@@ -131,13 +132,17 @@ def pretrain_molecules(
     data: Callable[..., tuple[Sequence[Molecule], list[str]]],
     training: Pretraining,
     run: str,
+    init: str | None,
     device: str,
     evaluate: int,
     num_steps: int,
     grid_power: float,
     reader: BondReader,
 ) -> int:
-    """`molrl pretrain`: train, report sample quality along the way, and leave a model in the run folder."""
+    """`molrl pretrain`: train, report sample quality along the way, and leave a model in the run folder.
+
+    With `init`, training starts from the weights of that model instead of random ones.
+    """
     place = choose_device(device)
     molecules, refused = data(hydrogens=model.hydrogens)
     molecules, foreign = known_elements(molecules, model.codec)
@@ -150,6 +155,8 @@ def pretrain_molecules(
     torch.manual_seed(training.seed)
     with settings("model"):
         built = architecture.build()
+    if init is not None:
+        warm_start(built.denoiser, init)
     with settings():
         sampling(built)
     folder = Path(run)
@@ -179,6 +186,13 @@ def pretrain_molecules(
         training.run(built.denoiser, MaskedPoints(), buckets, folder, report)
     print(f"model: {folder / 'model'}")
     return 0
+
+
+def warm_start(denoiser: nn.Module, weights: str) -> None:
+    """Take over another model's weights; its statistics of the data stay with its own data."""
+    state = load(weights).denoiser.state_dict()
+    check_fits(denoiser.state_dict(), state, f"the network to be trained (init={weights})")
+    denoiser.load_state_dict(state)
 
 
 def refuse_other_model(folder: Path, architecture: Architecture) -> None:

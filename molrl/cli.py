@@ -18,7 +18,7 @@ COMMANDS = {
 }
 
 FILES = ("score", "evaluate")  # commands that take a file's name as it is
-PATHS = ("file", "out", "run", "task.weights", "weights", "data.path", "data.root", "reference")
+PATHS = ("file", "out", "run", "task.weights", "weights", "init", "data.path", "data.root", "reference")
 MOST_THREADS, MOST_BY_DEFAULT = 1024, 16
 
 HELP = """molrl: fine-tune diffusion models toward rewards.

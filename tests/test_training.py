@@ -99,3 +99,17 @@ def test_a_file_with_nothing_to_learn_from_is_refused_and_leaves_no_folder(
 def test_a_model_that_cannot_be_is_refused_and_leaves_no_folder(wrong: str, tmp_path: Path) -> None:
     complaint(["pretrain", f"run={tmp_path / 'run'}", *QUICK_PRETRAINING, wrong], 2)
     assert not (tmp_path / "run").exists()
+
+
+def test_training_may_start_from_another_model(trained: Path, tmp_path: Path) -> None:
+    """One step at a rate of nearly nothing leaves its weights where they were."""
+    still = [f"init={trained / 'model'}", "training.steps=1", "training.lr=1e-9", "training.save_every=1"]
+    assert molrl("pretrain", f"run={tmp_path / 'run'}", *QUICK_PRETRAINING, *still).code == 0
+    before, after = (load(str(path / "model")).denoiser.state_dict() for path in (trained, tmp_path / "run"))
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+
+
+def test_weights_of_another_shape_are_no_start(trained: Path, tmp_path: Path) -> None:
+    said = complaint(["pretrain", f"run={tmp_path / 'run'}", *QUICK_PRETRAINING, "init=qm9_heavy"], 1)
+    assert "misshaped" in said or "missing" in said
+    assert not (tmp_path / "run").exists()
