@@ -21,7 +21,7 @@ lint: $(INSTALLED)
 	.venv/bin/codespell molrl models rewards data conf tests benchmarks *.md *.toml *.yml *.cff
 
 bench: $(INSTALLED)
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; .venv/bin/python "$$script" $(ARGS); done
+	.venv/bin/python benchmarks/networks.py $(ARGS)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

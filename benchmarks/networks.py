@@ -1,4 +1,7 @@
-"""Time the default network against EDM's, dense and as an edge list: `python benchmarks/networks.py`."""
+"""Time the default network against EDM's, dense and as an edge list: `python benchmarks/networks.py`.
+
+Whole samples are drawn as the trainers draw them, by `Policy.rollout`, with each network's own number of steps.
+"""
 
 import argparse
 import statistics
@@ -17,6 +20,7 @@ from molrl.gaussian import Context, MaskedPoints
 from molrl.models.edm import EDM
 from molrl.models.egnn import EGNN
 from molrl.models.precondition import Preconditioned
+from molrl.policy import Policy
 from molrl.samplers import DDIM
 from molrl.schedule import LogLinear, Polynomial, Schedule
 
@@ -32,6 +36,7 @@ QM9_SIZES = (
 )
 DEFAULT_STEPS = 50
 PUBLISHED_STEPS = 1000
+ONE_SAMPLE = "one sample"
 
 
 class EdgeListEDM(nn.Module):
@@ -62,6 +67,11 @@ class Batch(NamedTuple):
     t: Tensor  # [b]
     context: Context
 
+    def rows(self, count: int) -> "Batch":
+        """The first molecules, without the padding that they do not need."""
+        atoms = int(self.context["mask"][:count].sum(1).max())
+        return Batch(self.x[:count, :atoms], self.t[:count], {"mask": self.context["mask"][:count, :atoms]})
+
 
 def main() -> None:
     """Measure, interleaved, and print one table."""
@@ -74,7 +84,6 @@ def main() -> None:
     jobs: dict[str, Callable[[Contender], None]] = {
         "forward": lambda contender: _forward(contender, batches),
         "training step": lambda contender: _train(contender, batches),
-        "sampling step": lambda contender: _sample(contender, batches),
     }
     seconds: dict[tuple[str, str], list[float]] = {}
     for repeat in range(arguments.repeats + 1):
@@ -82,20 +91,28 @@ def main() -> None:
             for contender in contenders:
                 taken = _seconds(partial(run, contender), arguments.device)
                 if repeat > 0:  # the first round warms up
-                    seconds.setdefault((job, contender.name), []).append(taken)
+                    seconds.setdefault((job, contender.name), []).append(taken / arguments.molecules)
+    drawn = batches[len(batches) // 2].rows(arguments.samples)  # the batches go from small to large
+    for _ in range(arguments.chains):  # minutes each, so not one of them is for warming up
+        for contender in contenders:
+            taken = _seconds(partial(_sample, contender, drawn), arguments.device)
+            seconds.setdefault((ONE_SAMPLE, contender.name), []).append(taken / len(drawn.x))
     sizes = torch.cat([batch.context["mask"].sum(1) for batch in batches])
     print(
         f"torch {torch.__version__}, {arguments.device}, {torch.get_num_threads()} threads; "
         f"{arguments.molecules} molecules of {sizes.min()} to {sizes.max()} atoms (QM9's sizes), "
-        f"batches of {arguments.batch} similar ones; median of {arguments.repeats}"
+        f"batches of {arguments.batch} similar ones, median of {arguments.repeats}; "
+        f"whole samples: {len(drawn.x)} in a batch, of up to {drawn.x.shape[1]} atoms, median of {arguments.chains}"
     )
-    _table(contenders, {key: statistics.median(values) / arguments.molecules for key, values in seconds.items()})
+    _table(contenders, {key: statistics.median(values) for key, values in seconds.items()})
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--molecules", type=int, default=16)
     parser.add_argument("--batch", type=int, default=8, help="molecules per batch")
+    parser.add_argument("--samples", type=int, default=2, help="whole samples in one batch")
+    parser.add_argument("--chains", type=int, default=1, help="such batches; a busy machine needs several to be fair")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -151,12 +168,9 @@ def _train(contender: Contender, batches: list[Batch]) -> None:
         optimizer.step()
 
 
-def _sample(contender: Contender, batches: list[Batch]) -> None:
+def _sample(contender: Contender, batch: Batch) -> None:
     sampler = DDIM(schedule=contender.schedule, num_steps=contender.steps, space=MaskedPoints())
-    with torch.no_grad():
-        for batch in batches:
-            step = torch.zeros(len(batch.x), dtype=torch.long, device=batch.x.device)
-            sampler.transition(contender.denoiser, batch.x, step, batch.context).sample(torch.randn_like(batch.x))
+    Policy(contender.denoiser, sampler).rollout(batch.context, lambda _: torch.randn_like(batch.x))
 
 
 def _seconds(run: Callable[[], None], device: str) -> float:
@@ -168,12 +182,10 @@ def _seconds(run: Callable[[], None], device: str) -> float:
 
 
 def _table(contenders: tuple[Contender, ...], seconds: dict[tuple[str, str], float]) -> None:
-    """Milliseconds per molecule, and how many times the default network's; the last row counts each one's steps."""
+    """Milliseconds per molecule, and how many times the default network's."""
     rows = {job: [seconds[job, contender.name] for contender in contenders] for job, _ in seconds}
     steps = ", ".join(str(contender.steps) for contender in contenders)
-    rows[f"one sample ({steps} steps)"] = [
-        seconds["sampling step", contender.name] * (contender.steps + 1) for contender in contenders
-    ]
+    rows[f"{ONE_SAMPLE} ({steps} steps)"] = rows.pop(ONE_SAMPLE)
     print(f"{'ms per molecule (ratio)':<36}" + "".join(f"{contender.name:>24}" for contender in contenders))
     counts = [sum(p.numel() for p in contender.denoiser.parameters()) for contender in contenders]
     print(f"{'parameters':<36}" + "".join(f"{count:>24,}" for count in counts))

@@ -4,12 +4,14 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from molrl.data.files import ReadReport, Skipped, reason_of
 from molrl.data.molecule import Hydrogens, Molecules, reach
 
 KEYS = ("index", "num_atoms", "atomic_numbers", "positions")
+EXPECTED = f"expected an .npz archive of plain numbers with the arrays {', '.join(KEYS)}; nothing pickled is loaded"
 ANGSTROM_PER_UNIT = np.float32(1e-3)  # of integer positions
 CHUNK = 4096  # molecules of one size at a time
 
@@ -51,12 +53,14 @@ def load_pyg_qm9(root: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Mole
 def read_arrays(path: str | Path) -> dict[str, NDArray[np.generic]]:
     """The arrays of `KEYS`, of the right kinds and of shapes that fit each other."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("a single array, expected an npz archive")
-            if missing := [key for key in KEYS if key not in file.files]:
-                raise ValueError(f"keys missing: {', '.join(missing)}; got: {', '.join(file.files)[:200]}")
-            arrays = {key: file[key] for key in KEYS}
+        with Path(path).open("rb") as stream:
+            if not zipfile.is_zipfile(stream):
+                raise ValueError(f"got no .npz archive or a damaged one, {EXPECTED}")
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as file:
+                if missing := [key for key in KEYS if key not in file.files]:
+                    raise ValueError(f"keys missing: {', '.join(missing)}; got: {', '.join(file.files)[:200]}")
+                arrays = {key: plain_array(file, key) for key in KEYS}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: cannot be read: {reason_of(error)}") from None
     for key in KEYS[:3]:
@@ -72,6 +76,16 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[np.generic]]:
     if arrays["positions"].dtype.kind not in "if":
         raise ValueError(f"{path}: positions: got {arrays['positions'].dtype}, expected integers or floats")
     return arrays
+
+
+def plain_array(file: NpzFile, key: str) -> NDArray[np.generic]:
+    """One array of an archive; one of Python objects would have to be unpickled, which may run any code."""
+    try:
+        return np.asarray(file[key])
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise ValueError(f"got {key} as an array of pickled Python objects, {EXPECTED}") from None
 
 
 def in_setting(molecules: Molecules, hydrogens: Hydrogens, source: str) -> tuple[Molecules, ReadReport]:

@@ -26,9 +26,12 @@ class EGNN(nn.Module):
         pair_width: pair state and message.
         blocks: depth.
         radial: number of radial functions of a distance.
+        conditions: numbers that a molecule is conditioned on, `context["condition"]` [b, conditions], standardised.
     """
 
-    def __init__(self, *, features: int, width: int, pair_width: int, blocks: int, radial: int) -> None:
+    def __init__(
+        self, *, features: int, width: int, pair_width: int, blocks: int, radial: int, conditions: int = 0
+    ) -> None:
         super().__init__()
         self.radial = Radial(radial)
         self.noise = nn.Sequential(Fourier(32), nn.Linear(64, width), nn.SiLU())
@@ -37,6 +40,12 @@ class EGNN(nn.Module):
         self.blocks = nn.ModuleList(Block(width, pair_width, radial) for _ in range(blocks))
         self.out = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), silent(nn.Linear(width, features))
+        )
+        # last and silent: a seed, or the weights of an unconditional network, give the same output with it and without
+        self.condition = (
+            nn.Sequential(nn.Linear(conditions, width), nn.SiLU(), silent(nn.Linear(width, width)))
+            if conditions
+            else None
         )
 
     def forward(
@@ -47,6 +56,8 @@ class EGNN(nn.Module):
         pairs = pair_mask(mask).to(x.dtype).unsqueeze(-1)
         start, features = x[..., :3], x[..., 3:]
         noise = self.noise(log_noise)
+        if self.condition is not None:
+            noise = noise + self.condition(context["condition"].to(noise.dtype))
         h = self.embed(features) + noise.unsqueeze(1)
         position, edge = start, None
         for block in self.blocks:

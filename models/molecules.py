@@ -1,7 +1,7 @@
 """Molecules as a domain of the trainers: what is drawn, how it is decoded, what is measured."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,10 @@ from molrl.data.molecule import Molecule
 from molrl.data.quality import measure
 from molrl.data.sizes import mask_of
 from molrl.gaussian import Context, MaskedPoints
+from molrl.models.condition import check_asked, draw_conditions
 from molrl.models.pretrained import Pretrained, load, save
+from molrl.models.real import RealMolecules
+from molrl.models.values import MoleculeValue
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.rewards.sa import SA
@@ -35,14 +38,25 @@ class MoleculeDomain:
         model: how states are coded, which sizes are drawn (the training set's, so that results are comparable), and
             what the training set was (for novelty).
         reader: reads bonds for the metrics, the pictures and the files; the one that read the training set.
+        condition: what a conditional model is asked for, by the name of the property; others are drawn as the training
+            set has them. Sizes stay the training set's.
     """
 
     model: Pretrained
     reader: BondReader
+    condition: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_asked(self.model.conditions, self.condition)
 
     def draw_context(self, samples: Sequence[int], key: Key) -> Context:
-        """The mask of each sample's atoms."""
-        return {"mask": mask_of(self.model.sizes.draw(samples, key))}
+        """The mask of each sample's atoms, and what a conditional model is told."""
+        sizes = self.model.sizes.draw(samples, key)
+        context = {"mask": mask_of(sizes)}
+        if self.model.conditions:
+            drawn = draw_conditions(self.model.conditions, self.condition, sizes, samples, key)
+            context["condition"] = torch.from_numpy(drawn)
+        return context
 
     def state_shape(self, context: Context) -> tuple[int, ...]:
         """[atoms, 3 + features]."""
@@ -106,10 +120,22 @@ def molecule_task(
     grid_power: float,
     eta: float,
     reader: BondReader,
+    data: str | None,
     reward: Reward,
     device: torch.device,
 ) -> Task:
-    """Fine-tune the model in `weights` (a shipped one by name, or a folder) toward a reward."""
+    """Fine-tune the model in `weights` (a shipped one by name, or a folder) toward a reward.
+
+    `data` names a file of real molecules for the algorithms that learn from some.
+    """
     model = load(weights)
     policy = molecule_policy(model, num_steps=num_steps, grid_power=grid_power, eta=eta, device=device)
-    return Task(name, policy, MoleculeDomain(model=model, reader=reader), reward, device)
+    return Task(
+        name=name,
+        policy=policy,
+        domain=MoleculeDomain(model=model, reader=reader),
+        reward=reward,
+        device=device,
+        value_network=lambda: MoleculeValue(model.codec.features),
+        data=None if data is None else RealMolecules(data, model.codec),
+    )

@@ -3,7 +3,7 @@
 import gzip
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from molrl import checkpoint
 from molrl.checkpoint import CheckpointError
 from molrl.data.sizes import Sizes
 from molrl.models.codec import MoleculeCodec
+from molrl.models.condition import Condition
 from molrl.models.edm import EDM
 from molrl.models.egnn import EGNN
 from molrl.models.precondition import Preconditioned
@@ -23,7 +24,8 @@ from molrl.schedule import LogLinear, Polynomial, Schedule
 SHIPPED = Path(__file__).parent / "weights"
 LARGEST = 4096  # no dimension of a network is read from a file above this
 REFERENCE_BYTES = 2**28
-NETWORKS = {"egnn": EGNN, "tensor_field": TensorField}
+NETWORKS: Mapping[str, Callable[..., nn.Module]] = {"egnn": EGNN, "tensor_field": TensorField}
+CONDITIONAL = {"egnn"}
 EDM_QM9 = MoleculeCodec(elements=(1, 6, 7, 8, 9), type_scale=0.25, charge_scale=0.1)
 EDM_COUNTS = (
     "1 4 5 9 16 49 124 362 807 1689 3060 5136 7796 10644 13025 13364 13832 9482 9970 3393 4848 539 1506 48 266 25"
@@ -41,6 +43,7 @@ class Architecture:
         data_std: root mean square of each state channel.
         codec: fields of MoleculeCodec.
         sizes: histogram of the numbers of atoms in the training set.
+        conditions: fields of each Condition, in the order of the network's inputs; none for an unconditional model.
     """
 
     network: Mapping[str, Any]
@@ -49,17 +52,33 @@ class Architecture:
     data_std: tuple[float, ...]
     codec: Mapping[str, Any]
     sizes: Mapping[str, Any]
+    conditions: Sequence[Mapping[str, Any]] = ()
+
+    def plain(self) -> dict[str, Any]:
+        """For model.json; an unconditional model says nothing of conditions."""
+        return {name: value for name, value in asdict(self).items() if name != "conditions" or value}
 
     def build(self) -> "Pretrained":
         """A model with fresh weights."""
         kind, arguments = self.network["kind"], {name: size for name, size in self.network.items() if name != "kind"}
         if kind not in NETWORKS or any(not 0 < size <= LARGEST for size in arguments.values()):
             raise ValueError(f"network: got {dict(self.network)}, allowed {list(NETWORKS)} with sizes 1 to {LARGEST}")
+        conditions, sizes = self.told(), Sizes(tuple(self.sizes["atoms"]), tuple(self.sizes["counts"]))
+        told = {"conditions": len(conditions)} if kind in CONDITIONAL else {}
         codec = MoleculeCodec(**{**self.codec, "elements": tuple(self.codec["elements"])})
         schedule = LogLinear(self.noise_min, self.noise_max)
-        denoiser = Preconditioned(NETWORKS[kind](features=codec.features, **arguments), schedule, self.data_std)
-        sizes = Sizes(tuple(self.sizes["atoms"]), tuple(self.sizes["counts"]))
-        return Pretrained(denoiser, schedule, codec, sizes, None, self)
+        denoiser = Preconditioned(NETWORKS[kind](features=codec.features, **told, **arguments), schedule, self.data_std)
+        return Pretrained(denoiser, schedule, codec, sizes, None, self, conditions)
+
+    def told(self) -> tuple[Condition, ...]:
+        """The conditions, checked against the network and the sizes."""
+        kind, conditions = self.network["kind"], tuple(Condition(**fields) for fields in self.conditions)
+        if conditions and kind not in CONDITIONAL:
+            raise ValueError(f"conditions: a network of kind {kind!r} takes none, {', '.join(CONDITIONAL)} does")
+        for condition in conditions:
+            if missing := [size for size in self.sizes["atoms"] if str(size) not in condition.quantiles]:
+                raise ValueError(f"condition {condition.name}: no quantiles for molecules of {missing} atoms")
+        return conditions
 
 
 @dataclass(frozen=True)
@@ -72,6 +91,7 @@ class Pretrained:
     sizes: Sizes
     reference: frozenset[str] | None
     architecture: Architecture | None
+    conditions: tuple[Condition, ...] = ()
 
 
 def locate(weights: str) -> Path:
@@ -98,7 +118,7 @@ def load(weights: str) -> Pretrained:
     try:
         model = Architecture(**values["model"]).build()
         state = tensors["weights"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}: not a molecule model ({error})") from error
     checkpoint.check_fits(model.denoiser.state_dict(), state, f"the network of {folder / 'model.json'}")
     model.denoiser.load_state_dict(state)
@@ -121,7 +141,7 @@ def save(
     folder: Path, architecture: Architecture, state: Mapping[str, Tensor], reference: frozenset[str] | None
 ) -> None:
     """Write a model that `load` reads."""
-    checkpoint.save(folder, {"weights": state}, {"model": asdict(architecture)})
+    checkpoint.save(folder, {"weights": state}, {"model": architecture.plain()})
     if reference is not None:
         text = "\n".join(sorted(reference)) + "\n"
         (folder / "reference.smi.gz").write_bytes(gzip.compress(text.encode(), 6, mtime=0))

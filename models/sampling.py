@@ -1,7 +1,7 @@
 """`molrl sample`: molecules from a model, as an SDF."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +14,12 @@ from molrl.data.files import suffix
 from molrl.data.molecule import Molecule
 from molrl.data.sdf import write_sdf
 from molrl.device import choose_device
+from molrl.guidance import Guidance
 from molrl.models.molecules import MoleculeDomain, molecule_policy
 from molrl.models.pretrained import load
 from molrl.noise import Key
 from molrl.policy import Policy
+from molrl.task import Reward, Task, opened
 
 
 def draw_molecules(
@@ -34,6 +36,16 @@ def draw_molecules(
         rolled = policy.rollout(context, noise)
         molecules.extend(domain.decode(rolled.final, context))
     return molecules
+
+
+def draw_guided(task: Task, guidance: Guidance, n: int, *, seed: int, batch: int) -> tuple[list[Molecule], int]:
+    """n molecules, and how often the reward was asked for them."""
+    molecules, queries = list[Molecule](), 0
+    for start in range(0, n, batch):
+        drawn = guidance.draw(task, range(start, min(start + batch, n)), Key(seed))
+        molecules += drawn.samples
+        queries += drawn.reward_queries
+    return molecules, queries
 
 
 def draw_noise(key: Key, samples: Sequence[int], shape: Sequence[int], device: torch.device, draw: int) -> Tensor:
@@ -53,21 +65,42 @@ def sample_file(
     batch: int,
     device: str,
     reader: BondReader,
+    condition: Mapping[str, float | None],
+    guidance: Guidance | None,
+    reward: Reward | None = None,
 ) -> int:
-    """Write n molecules to an SDF and say what they are worth; returns the exit code."""
+    """Write n molecules to an SDF and say what they are worth; returns the exit code.
+
+    Args:
+        condition: what a conditional model is asked for; what is left out or null is drawn as the training set has it.
+        guidance: a way of drawing that asks the reward; None: the model's own samples.
+        reward: what it asks.
+    """
     if n < 1 or batch < 1:
         raise ConfigError(f"n, batch: got {n}, {batch}; need at least 1")
     if suffix(out) != ".sdf":
         raise ConfigError(f"out={out}: samples are written as .sdf or .sdf.gz")
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
     model = load(weights)
+    asked = {name: value for name, value in condition.items() if value is not None}
     with settings():
+        domain = MoleculeDomain(model=model, reader=reader, condition=asked)
         policy = molecule_policy(
             model, num_steps=num_steps, grid_power=grid_power, eta=eta, device=choose_device(device)
         )
-    domain = MoleculeDomain(model=model, reader=reader)
+    for told in model.conditions:
+        low, high = told.span
+        wanted = asked.get(told.name, "drawn as the training set has it")
+        print(f"{told.name}: {wanted} (training set {low:.3g} to {high:.3g})")
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    molecules = draw_molecules(policy, domain, n, seed=seed, batch=batch, device=choose_device(device))
+    if guidance is None or reward is None:
+        molecules = draw_molecules(policy, domain, n, seed=seed, batch=batch, device=choose_device(device))
+    else:
+        task = Task("sample", policy, domain, reward, choose_device(device))
+        with opened(reward):
+            molecules, queries = draw_guided(task, guidance, n, seed=seed, batch=batch)
+            mean = task.reward(molecules).nanmean().item()
+        print(f"mean reward {mean:.3f}, {queries} reward queries")
     seconds = time.perf_counter() - began
     readable = write_sdf(molecules, Path(out), reader)
     found = domain.measure(molecules)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from molrl.checkpoint import check_fits
@@ -22,15 +23,19 @@ from molrl.data.qm9 import load_pyg_qm9, load_qm9
 from molrl.data.quality import smiles_set
 from molrl.data.sizes import Sizes
 from molrl.device import choose_device
-from molrl.folder import lock
+from molrl.folder import claim, refuse_another
 from molrl.gaussian import MaskedPoints
 from molrl.models.codec import MoleculeCodec
+from molrl.models.condition import Condition, labelled, standardised
 from molrl.models.molecules import MoleculeDomain, molecule_policy
 from molrl.models.pretrained import Architecture, load, save
 from molrl.models.sampling import draw_molecules
 from molrl.pretrain import Bucket, Pretraining
+from molrl.rewards.scores import PerSample
 
+FREE = ("evaluate", "training.steps", "training.cooldown", "training.save_every")  # may change when training goes on
 SMALLEST = 3  # atoms; below that there is no shape to learn
+CONDITION = "network.condition."  # where a denoiser keeps the layers that read its condition
 
 
 @dataclass(frozen=True)
@@ -42,25 +47,32 @@ class Design:
     noise_max: float
     codec: MoleculeCodec
     bucket: int
+    conditions: Mapping[str, PerSample[Molecule]]
 
     @property
     def hydrogens(self) -> str:
         """How a training set must come: hydrogens as "atoms" or as "counts"."""
         return "atoms" if self.codec.hydrogen_scale is None else "counts"
 
-    def fit(self, molecules: Sequence[Molecule]) -> tuple[Architecture, list[Bucket]]:
-        """The architecture with the statistics of the training set, and the set in buckets of nearly one size."""
-        kept = [molecule for molecule in molecules if len(molecule) >= SMALLEST]
-        if not kept:
+    def fit(self, molecules: Sequence[Molecule], values: NDArray[np.float64]) -> tuple[Architecture, list[Bucket]]:
+        """The architecture with the statistics of the training set, and the set in buckets of nearly one size.
+
+        Args:
+            values: what each molecule is conditioned on, [molecules, conditions].
+        """
+        rows = [row for row, molecule in enumerate(molecules) if len(molecule) >= SMALLEST]
+        if not rows:
             raise ValueError(f"training set: none of {len(molecules)} molecules has at least {SMALLEST} atoms")
-        by_width: dict[int, list[Molecule]] = {}
-        for molecule in kept:
-            by_width.setdefault(-(-len(molecule) // self.bucket) * self.bucket, []).append(molecule)
-        encoded = [self.codec.encode(group, width) for width, group in sorted(by_width.items())]
+        kept, values = [molecules[row] for row in rows], values[rows]
+        atoms = np.array([len(molecule) for molecule in kept])
+        width = -(-atoms // self.bucket) * self.bucket
+        groups = [np.flatnonzero(width == each) for each in np.unique(width)]
+        encoded = [self.codec.encode([kept[row] for row in group], int(width[group[0]])) for group in groups]
         square = sum(x.double().square().sum((0, 1)) for x, _ in encoded)
-        rms = (torch.as_tensor(square) / sum(len(molecule) for molecule in kept)).sqrt()
+        rms = (torch.as_tensor(square) / int(atoms.sum())).sqrt()
         std = torch.cat([rms[:3].square().mean().sqrt().expand(3), rms[3:].clamp(min=1e-2)])  # one scale for x, y, z
-        sizes = Sizes.of([len(molecule) for molecule in kept])
+        sizes = Sizes.of(atoms.tolist())
+        conditions = [Condition.of(name, values[:, k], atoms) for k, name in enumerate(self.conditions)]
         architecture = Architecture(
             network=dict(self.network),
             noise_min=self.noise_min,
@@ -73,21 +85,35 @@ class Design:
                 "hydrogen_scale": self.codec.hydrogen_scale,
             },
             sizes={"atoms": list(sizes.atoms), "counts": list(sizes.counts)},
+            conditions=[asdict(condition) for condition in conditions],
         )
-        return architecture, [Bucket(x, {"mask": mask}) for x, mask in encoded]
+        contexts = [{"mask": mask} for _, mask in encoded]
+        if conditions:
+            told = torch.from_numpy(standardised(conditions, values))
+            contexts = [{**context, "condition": told[group]} for context, group in zip(contexts, groups, strict=True)]
+        return architecture, [Bucket(x, context) for (x, _), context in zip(encoded, contexts, strict=True)]
 
 
 def design(
-    *, network: Mapping[str, Any], noise_min: float, noise_max: float, codec: Mapping[str, Any], bucket: int
+    *,
+    network: Mapping[str, Any],
+    noise_min: float,
+    noise_max: float,
+    codec: Mapping[str, Any],
+    bucket: int,
+    conditions: Mapping[str, PerSample[Molecule]],
 ) -> Design:
-    """A design from plain numbers."""
+    """A design from plain numbers, and from the rewards that tell the properties it is conditioned on."""
     if bucket < 1:
         raise ValueError(f"bucket: got {bucket}, need at least 1")
     if not all(type(number) is int and 0 < number <= 118 for number in codec.get("elements") or [None]):
         raise ValueError(f"codec.elements: got {codec.get('elements')}, need atomic numbers")
+    for name, reward in conditions.items():
+        if not isinstance(reward, PerSample):
+            raise ValueError(f"conditions.{name}: got {reward!r}, need a reward of single molecules such as QED")
     check_arguments(MoleculeCodec, codec, "model.codec", partial=False)
     fields = {**codec, "elements": tuple(codec["elements"])}
-    return Design(network, noise_min, noise_max, MoleculeCodec(**fields), bucket)
+    return Design(network, noise_min, noise_max, MoleculeCodec(**fields), bucket, conditions)
 
 
 def enumerated_set(*, n: int, max_heavy: int, seed: int, hydrogens: str) -> tuple[Molecules, list[str]]:
@@ -138,19 +164,26 @@ def pretrain_molecules(
     num_steps: int,
     grid_power: float,
     reader: BondReader,
+    config: Mapping[str, Any],
 ) -> int:
     """`molrl pretrain`: train, report sample quality along the way, and leave a model in the run folder.
 
-    With `init`, training starts from the weights of that model instead of random ones.
+    With `init`, training starts from the weights of that model instead of random ones. `config` is what all this was
+    composed as; the folder keeps it.
     """
     place = choose_device(device)
+    refuse_another(config, FREE)
     molecules, refused = data(hydrogens=model.hydrogens)
     molecules, foreign = known_elements(molecules, model.codec)
     for line in (refused + foreign)[:20]:
         print(f"skipped {line}")
     if len(refused) + len(foreign) > 20:
         print(f"skipped {len(refused) + len(foreign) - 20} more")
-    architecture, buckets = model.fit(molecules)
+    known, values, unlabelled = labelled(molecules, model.conditions)
+    for line in unlabelled:
+        print(f"skipped {line}")
+    molecules = molecules if not unlabelled else [molecules[row] for row in known]
+    architecture, buckets = model.fit(molecules, values)
     sampling = partial(molecule_policy, num_steps=num_steps, grid_power=grid_power, eta=1.0, device=place)
     torch.manual_seed(training.seed)
     with settings("model"):
@@ -160,7 +193,6 @@ def pretrain_molecules(
     with settings():
         sampling(built)
     folder = Path(run)
-    refuse_other_model(folder, architecture)
     reference = smiles_set(molecules, reader)
     parameters = sum(parameter.numel() for parameter in built.denoiser.parameters())
     print(f"{folder}: {len(molecules)} molecules, {parameters:,} parameters, {training.steps} steps")
@@ -182,28 +214,33 @@ def pretrain_molecules(
             flush=True,
         )
 
-    with lock(folder):
+    with claim(config, FREE):
+        refuse_other_model(folder, architecture)
         training.run(built.denoiser, MaskedPoints(), buckets, folder, report)
     print(f"model: {folder / 'model'}")
     return 0
 
 
 def warm_start(denoiser: nn.Module, weights: str) -> None:
-    """Take over another model's weights; its statistics of the data stay with its own data."""
-    state = load(weights).denoiser.state_dict()
-    check_fits(denoiser.state_dict(), state, f"the network to be trained (init={weights})")
+    """Take over another model's weights; its statistics of the data stay with its own data.
+
+    An unconditional model has no condition layers to give: they stay as they are, and as they start they say nothing.
+    """
+    own, state = denoiser.state_dict(), load(weights).denoiser.state_dict()
+    told = {name: value for name, value in own.items() if name.startswith(CONDITION)}
+    if told and not any(name.startswith(CONDITION) for name in state):
+        print(f"init={weights} is unconditional: the condition starts without effect")
+        state = {**told, **state}
+    check_fits(own, state, f"the network to be trained (init={weights})")
     denoiser.load_state_dict(state)
 
 
 def refuse_other_model(folder: Path, architecture: Architecture) -> None:
     """A folder with another model's run is left alone."""
     path = folder / "architecture.json"
-    text = json.dumps(asdict(architecture), indent=1) + "\n"
+    text = json.dumps(architecture.plain(), indent=1) + "\n"
     if path.exists() and path.read_text() != text:
         raise ConfigError(
             f"run={folder} holds the training of another model or of another data set; name another folder"
         )
-    if not path.exists() and folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"run={folder} exists and is not the folder of a run; name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text)

@@ -1,6 +1,6 @@
-"""The command line: `molrl train | pretrain | sample | score | evaluate`, each with Hydra overrides.
+"""The command line: `molrl train | pretrain | sample | score | evaluate | oracle`, each with Hydra overrides.
 
-Exit codes: 0 done; 1 failed while running; 2 wrong use; 3 nothing could be done; 130 interrupted.
+Exit codes: 0 done; 1 failed while running; 2 wrong use; 3 nothing could be done; 130 after Ctrl-C; 143 after SIGTERM.
 """
 
 import os
@@ -15,6 +15,7 @@ COMMANDS = {
     "sample": "draw molecules from a model",
     "score": "score a file of molecules",
     "evaluate": "measure a file of molecules by EDM's protocol",
+    "oracle": "try every algorithm on problems with known answers",
 }
 
 FILES = ("score", "evaluate")  # commands that take a file's name as it is
@@ -31,6 +32,7 @@ commands
 examples
   molrl train task=qed algo=rgdm                  the main job, in minutes on two cores
   molrl train task=qed algo=ddpo seed=1 run=runs/mine iterations=100
+  molrl train reward=synthesisability             toward another reward than the task's own
   molrl sample n=100 out=new.sdf                  from the shipped model
   molrl sample weights=runs/mine/model n=100      from the model a run made
   molrl score new.sdf reward=qed                  one CSV row per molecule, failures explained
@@ -54,7 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads that spin starve the reward workers
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    return run(arguments[0], arguments[1:])
+    from molrl.interruption import exit_code, terminable
+
+    try:
+        with terminable():
+            return run(arguments[0], arguments[1:])
+    except KeyboardInterrupt as stop:
+        return complain("interrupted", exit_code(stop))
 
 
 def run(command: str, arguments: Sequence[str]) -> int:
@@ -74,8 +82,6 @@ def run(command: str, arguments: Sequence[str]) -> int:
         return start(command, config)
     except ConfigError as error:
         return complain(error, 2)
-    except KeyboardInterrupt:
-        return complain("interrupted", 130)
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("MOLRL_TRACEBACK"):
             raise
@@ -112,14 +118,19 @@ def quoted(path: str) -> str:
 def start(command: str, config: dict[str, Any]) -> int:
     """Hand over to what the command is about."""
     from molrl.config import build
+    from molrl.folder import finished
 
+    if command == "train" and (said := finished(config)):  # before torch is loaded
+        print(said)
+        return 0
     set_threads(config["threads"])
     if command == "train":
         from molrl.run import train
 
         return train(config)
-    del config["threads"]
-    return int(build({**config, "_partial_": True}, "")())
+    settings = {name: value for name, value in config.items() if name not in ("chosen", "threads")}
+    kept = {"config": config} if command == "pretrain" else {}  # in the folder of the run
+    return int(build({**settings, "_partial_": True}, "", **kept)())
 
 
 def set_threads(threads: Any) -> None:
@@ -140,23 +151,18 @@ def set_threads(threads: Any) -> None:
 
 def usage(command: str, arguments: Sequence[str]) -> str:
     """The settings of a command with their defaults and comments, straight from the YAML of what was chosen."""
-    from molrl.config import CONF, choices, groups, refuse_unknown_choice
+    from molrl.config import CONF, choices, groups
 
     title, _, own = (CONF / f"{command}.yaml").read_text().partition("\n")
-    chosen = groups(command)
-    for item in arguments:
-        group, _, name = item.partition("=")
-        if group in chosen:
-            refuse_unknown_choice(item)
-            chosen[group] = name
+    chosen = groups(command, arguments)
     file = "FILE " if command in FILES else ""
     parts = [f"{title.lstrip('# ')}\n\nusage: molrl {command} {file}[setting=value ...] [--cfg]"]
-    parts += ["\n".join(f"{group}={name}   one of: {', '.join(choices(group))}" for group, name in chosen.items())]
-    parts += [plain(own)]
-    for group, name in chosen.items():
-        text = (CONF / group / f"{name}.yaml").read_text()
-        nested = text if "@package _global_" in text else f"{group}:\n{indent(text, '  ')}"
-        parts.append(f"with {group}={name}:\n{indent(plain(nested), '  ')}")
+    lines = [f"{group}={name}   one of: {', '.join(choices(folder))}" for group, (folder, name) in chosen.items()]
+    parts += ["\n".join(lines), plain(own)]
+    for group, (folder, name) in chosen.items():
+        text = (CONF / folder / f"{name}.yaml").read_text()
+        nested = plain(text) if "@package _global_" in text else f"{group}:\n{indent(plain(text), '  ')}"
+        parts.append(f"with {group}={name}:\n{indent(nested, '  ')}")
     parts.append(f"molrl {command} ... --cfg prints all settings as they would be used.")
     return "\n\n".join(filter(None, parts))
 

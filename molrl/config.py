@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 CONF = Path(__file__).parent / "conf"
 PLAIN = (int, float, str, bool, type(None))
@@ -24,18 +24,23 @@ class ConfigError(ValueError):
     """A wrong setting: names it, what it was given, and what is allowed."""
 
 
+class Choice(NamedTuple):
+    """What is taken of a group: the file `name` of `folder`."""
+
+    folder: str
+    name: str
+
+
 def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """The resolved configuration of a command as plain Python values."""
-    chosen = [override for override in overrides if override.partition("=")[0] in groups(command)]
-    for override in chosen:
-        refuse_unknown_choice(override)
-    known = list(names(composed(command, chosen)))
+    """The resolved configuration of a command as plain Python values; `chosen` has the name taken of each group."""
+    chosen = groups(command, overrides)
+    known = list(names(composed(command, [item for item in overrides if item.partition("=")[0] in chosen])))
     for override in overrides:
         refuse_unknown_setting(override, known, command)
     config = composed(command, overrides)
     if missing := [name for name, value in names(config).items() if value == MISSING]:
         raise ConfigError(f"{missing[0]}: missing, it has no default; see molrl {command} --help")
-    return config
+    return {"chosen": {group: name for group, (_, name) in chosen.items()}, **config} if chosen else config
 
 
 def composed(command: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -46,25 +51,65 @@ def composed(command: str, overrides: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    chosen = groups(command, overrides)
+    own = [override for override in overrides if is_plain(override, chosen)]
     try:
         with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-            config = hydra_compose(command, overrides=list(overrides))
+            config = hydra_compose(
+                command, overrides=[in_full(override, chosen) for override in overrides if override not in own]
+            )
+        for override in own:
+            name, _, value = override.partition("=")
+            OmegaConf.update(config, name, value)
         return typing.cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(str(error).splitlines()[0]) from error
 
 
-def groups(command: str) -> dict[str, str]:
-    """The groups a command chooses from, with what it takes by default."""
+def groups(command: str, overrides: Sequence[str] = ()) -> dict[str, Choice]:
+    """The groups a command chooses from, with what it takes of each.
+
+    A chosen file may bring a group of its own: a task its rewards, with the one it takes by default.
+
+    Raises:
+        ConfigError: an override takes what its group does not have.
+    """
+    asked = {group: name for group, _, name in (override.partition("=") for override in overrides)}
+    return chosen_by(f"{command}.yaml", asked)
+
+
+def chosen_by(path: str, asked: Mapping[str, str]) -> dict[str, Choice]:
+    """The groups in a file's defaults list, each `folder: name` or `/folder@_global_.group: name`, and in theirs."""
     import yaml
 
-    entries = yaml.safe_load((CONF / f"{command}.yaml").read_text()).get("defaults", [])
-    return {group: name for entry in entries if isinstance(entry, dict) for group, name in entry.items()}
+    found: dict[str, Choice] = {}
+    for entry in (yaml.safe_load((CONF / path).read_text()) or {}).get("defaults", []):
+        for key, default in entry.items() if isinstance(entry, dict) else ():
+            folder, _, package = key.removeprefix("/").partition("@")
+            group = package.removeprefix("_global_.") or folder
+            choice = Choice(folder, asked.get(group, default))
+            refuse_unknown_choice(group, choice)
+            found |= {group: choice, **chosen_by(f"{folder}/{choice.name}.yaml", asked)}
+    return found
 
 
-def choices(group: str) -> list[str]:
-    """Names that `group=` accepts."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+def is_plain(override: str, chosen: Mapping[str, Choice]) -> bool:
+    """Whether a setting of the command has the name of a group that others choose from, which Hydra takes it for."""
+    name = override.partition("=")[0]
+    return name not in chosen and (CONF / name).is_dir()
+
+
+def in_full(override: str, chosen: Mapping[str, Choice]) -> str:
+    """`group=name` as Hydra calls it where the group's files are in a folder of another name."""
+    group, _, name = override.partition("=")
+    if group not in chosen or chosen[group].folder == group:
+        return override
+    return f"{chosen[group].folder}@{group}={name}"
+
+
+def choices(folder: str) -> list[str]:
+    """Names that a group with its files in this folder accepts."""
+    return sorted(path.stem for path in (CONF / folder).glob("*.yaml"))
 
 
 def names(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -80,13 +125,13 @@ def dotted(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def refuse_unknown_choice(override: str) -> None:
+def refuse_unknown_choice(group: str, choice: Choice) -> None:
     """task=... and algo=... must name a file."""
-    group, _, name = override.partition("=")
-    if name not in choices(group):
-        near = difflib.get_close_matches(name, choices(group), 1)
+    known = choices(choice.folder)
+    if choice.name not in known:
+        near = difflib.get_close_matches(choice.name, known, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"{override}: no such {group}; known are {', '.join(choices(group))}{hint}")
+        raise ConfigError(f"{group}={choice.name}: no such {group}; known are {', '.join(known)}{hint}")
 
 
 def refuse_unknown_setting(override: str, known: Sequence[str], command: str) -> None:

@@ -6,19 +6,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from molrl import checkpoint
-from molrl.algos import Algorithm, Collected
+from molrl.algos import Algorithm, Collected, Learner, Table
+from molrl.diagnostics import Gathered, chain_kl, probe, stale
 from molrl.noise import Key
 from molrl.policy import Policy
+from molrl.samplers import Denoiser
 from molrl.task import Metrics, Task
-from molrl.trajectory import Transitions
 
-SHUFFLE_STREAM = -3  # keyed draws with this step number order the minibatches
+SHUFFLE_STREAM = -10  # keyed draws with this step number order the minibatches
 
 
 class TrainingError(RuntimeError):
@@ -32,27 +33,29 @@ class Finetuning:
     Attributes:
         iterations: rounds of rollout and learning.
         rollouts: samples per round.
-        minibatch: reverse steps per optimiser step.
-        epochs: passes over a round's reverse steps.
+        minibatch: rows of the algorithm's table per optimiser step.
+        epochs: passes over a round's table.
         optimizer: parameters -> torch optimiser.
         clip_norm: largest norm of the gradient.
-        ratio_tolerance: nats; the first minibatch of a round is evaluated with unchanged weights, so that a larger
+        ratio_tolerance: nats; `minibatch` reverse steps of a round are evaluated again before it learns, and a larger
             |log-ratio| means that rollout and training disagree about the policy.
         lost_limit: largest share of a round's samples that may be without a reward.
         seed: of everything random.
         save_every: rounds between checkpoints.
+        fresh_optimizer: begin every round with an optimiser that remembers nothing of the last one.
     """
 
     iterations: int
     rollouts: int
     minibatch: int
     epochs: int
-    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+    optimizer: Callable[[Iterable[Any]], torch.optim.Optimizer]
     clip_norm: float
     ratio_tolerance: float
     lost_limit: float
     seed: int
     save_every: int
+    fresh_optimizer: bool
 
     def __post_init__(self) -> None:
         for name in ("iterations", "rollouts", "minibatch", "epochs", "save_every"):
@@ -74,61 +77,72 @@ class Finetuning:
         Raises:
             TrainingError: rollout and training disagree, a gradient is not finite, or too many rewards are missing.
         """
-        refuse_determinism(task.policy)
-        denoiser = trainable(task.policy)
-        optimizer = self.optimizer(denoiser.parameters())
-        state = State(denoiser, optimizer)
+        self.check(task, algorithm)
+        learner = Learner(task, reference, algorithm.modules(task).to(task.device))
+        optimizer = self.optimizer(parameter_groups(learner, algorithm))
+        state = State(learner, optimizer)
         start = state.restore(folder) if folder else 0
         for iteration in range(start, self.iterations):
             began = time.perf_counter()
             key = Key(self.seed, stream=iteration + 1)
             samples = list(range(iteration * self.rollouts, (iteration + 1) * self.rollouts))
-            collected = algorithm.collect(task, samples, key)
+            collected = algorithm.collect(learner, samples, key)
             self.refuse_lost(collected.rollouts.rewards)
-            learning = time.perf_counter()
-            learned = self.learn(task.policy, reference, algorithm, collected.table, optimizer, key)
+            steps = probe(collected.rollouts.trajectory, self.minibatch)
             metrics = {
                 "iteration": iteration,
                 **summary(task, collected),
-                **collected.metrics,
-                **learned,
-                "kl": chain_kl(task.policy, reference, all_steps(collected), self.minibatch),
-                "seconds_train": time.perf_counter() - learning,
-                "seconds": time.perf_counter() - began,
+                "max_abs_log_ratio_first": self.refuse_stale(stale(collected.behaviour, steps)),
+                "kl": chain_kl(task.policy, reference, steps),
             }
-            log(metrics)  # first: a row too many is dropped at the restart, a row too few would be lost
+            learning = time.perf_counter()
+            learned = self.learn(learner, algorithm, collected.table, optimizer, key)
+            seconds = {"seconds_train": time.perf_counter() - learning, "seconds": time.perf_counter() - began}
+            log({**metrics, **learned, **seconds})  # before the checkpoint: a row too many is dropped at the restart
             if folder and ((iteration + 1) % self.save_every == 0 or iteration + 1 == self.iterations):
                 state.save(folder, iteration + 1)
 
+    def check(self, task: Task, algorithm: Algorithm) -> None:
+        """Refuse what cannot work before anything is done.
+
+        Raises:
+            ValueError: a chain without noise, an algorithm that asks for what the task has not, groups left incomplete.
+        """
+        refuse_determinism(task.policy)
+        algorithm.modules(task)
+        size = getattr(algorithm, "group_size", 1)
+        if self.rollouts % size:
+            raise ValueError(f"rollouts: got {self.rollouts}, need a multiple of the group size {size}")
+
     def learn(
-        self,
-        policy: Policy,
-        reference: Policy,
-        algorithm: Algorithm,
-        table: Transitions,
-        optimizer: torch.optim.Optimizer,
-        key: Key,
+        self, learner: Learner, algorithm: Algorithm, table: Table, optimizer: torch.optim.Optimizer, key: Key
     ) -> Metrics:
         """`epochs` passes of minibatch updates; the means of what the loss reports."""
         if not len(table):
-            raise TrainingError("no reverse step is left to learn from: none of the rewards it needs could be computed")
-        seen: list[Metrics] = []
-        parameters = list(trainable(policy).parameters())
+            raise TrainingError("nothing is left to learn from: none of the rewards it needs could be computed")
+        if self.fresh_optimizer:
+            optimizer.state.clear()
+        seen, losses, norms = Gathered(), list[float](), list[float]()
         for rows in self.minibatches(len(table), key):
-            batch = table[rows.to(table.x.device)]
-            loss, metrics = algorithm.loss(policy, reference, batch)
-            if not seen:
-                metrics["max_abs_log_ratio_first"] = self.refuse_stale(metrics["max_abs_log_ratio"])
+            batch = table[rows]
+            loss, facts = algorithm.loss(learner, batch)
             optimizer.zero_grad()
             loss.backward()
-            norm = nn.utils.clip_grad_norm_(parameters, self.clip_norm)
-            if not norm.isfinite():
-                raise TrainingError(f"gradient norm is {norm.item()}: nothing was updated with it")
+            norm = self.clipped_norm(optimizer)
+            if not math.isfinite(norm):
+                raise TrainingError(f"gradient norm is {norm}: nothing was updated with it")
             optimizer.step()
-            seen.append({**metrics, "loss": loss.item(), "grad_norm": norm.item()})
-        first = seen[0].pop("max_abs_log_ratio_first")
-        mean = {name: sum(step[name] for step in seen) / len(seen) for name in seen[0]}
-        return {**mean, "max_abs_log_ratio_first": first, "updates": float(len(seen))}
+            seen.add(batch.step, facts)
+            losses.append(loss.item())
+            norms.append(norm)
+        found = seen.summary(learner.policy.sampler.num_steps)
+        updates = len(losses)
+        return {**found, "loss": sum(losses) / updates, "grad_norm": sum(norms) / updates, "updates": float(updates)}
+
+    def clipped_norm(self, optimizer: torch.optim.Optimizer) -> float:
+        """Clip the gradients of the policy and those of each module by themselves; the norm of the policy's before."""
+        norms = [nn.utils.clip_grad_norm_(group["params"], self.clip_norm) for group in optimizer.param_groups]
+        return norms[0].item() if all(norm.isfinite() for norm in norms) else math.nan
 
     def minibatches(self, rows: int, key: Key) -> Iterator[Tensor]:
         """Rows in a fresh order for every epoch, in equal shares of at most `minibatch`."""
@@ -158,18 +172,24 @@ class Finetuning:
 class State:
     """Everything that changes from round to round; all randomness is keyed by the round's number."""
 
-    denoiser: nn.Module
+    learner: Learner
     optimizer: torch.optim.Optimizer
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """The modules with a state, by the name of their file."""
+        modules = {"denoiser": trainable(self.learner.policy), "algorithm": self.learner.modules}
+        return {name: module for name, module in modules.items() if module.state_dict()}
 
     @property
     def names(self) -> dict[Tensor, str]:
         """Parameter -> name."""
-        return {parameter: name for name, parameter in self.denoiser.named_parameters()}
+        return {p: f"{part}.{name}" for part, module in self.parts.items() for name, p in module.named_parameters()}
 
     def save(self, folder: Path, iteration: int) -> None:
         """Write the checkpoint after `iteration` rounds."""
-        optimizer = checkpoint.optimizer_tensors(self.optimizer, self.names)
-        tensors = {"denoiser": self.denoiser.state_dict(), "optimizer": optimizer}
+        tensors = {name: module.state_dict() for name, module in self.parts.items()}
+        tensors["optimizer"] = checkpoint.optimizer_tensors(self.optimizer, self.names)
         checkpoint.save(folder / "checkpoint", tensors, {"progress": {"iteration": iteration}})
 
     def restore(self, folder: Path) -> int:
@@ -177,10 +197,20 @@ class State:
         if not checkpoint.present(folder / "checkpoint"):
             return 0
         tensors, values = checkpoint.load(folder / "checkpoint")
-        checkpoint.check_fits(self.denoiser.state_dict(), tensors["denoiser"], type(self.denoiser).__name__)
-        self.denoiser.load_state_dict(tensors["denoiser"])
+        for name, module in self.parts.items():
+            checkpoint.check_fits(module.state_dict(), tensors.get(name, {}), f"the {name} of this run")
+            module.load_state_dict(tensors[name])
         checkpoint.load_optimizer(self.optimizer, self.names, tensors["optimizer"])
         return int(values["progress"]["iteration"])
+
+
+def parameter_groups(learner: Learner, algorithm: Algorithm) -> list[dict[str, Any]]:
+    """What is optimised: the policy's denoiser first, then the algorithm's modules, each at its own rate."""
+    groups: list[dict[str, Any]] = [{"params": list(trainable(learner.policy).parameters())}]
+    for name, module in learner.modules.items():
+        if parameters := list(module.parameters()):
+            groups.append({"params": parameters, "lr": algorithm.learning_rate(name)})
+    return groups
 
 
 def trainable(policy: Policy) -> nn.Module:
@@ -196,13 +226,26 @@ def refuse_determinism(policy: Policy) -> None:
         raise ValueError("eta: got 0, a deterministic chain; fine-tuning needs eta above 0")
 
 
+class Adapted(Protocol):
+    """A denoiser that trains an adapter on top of weights that stay."""
+
+    def without_adapter(self) -> Denoiser:
+        """The same weights with the adapter switched off: the pretrained model, at no cost of memory."""
+        ...
+
+
 def frozen(policy: Policy) -> Policy:
-    """A copy that stays as it is: the reference."""
+    """The policy as it is now, whatever becomes of it: the reference.
+
+    A copy, or the policy's own weights without their adapter, where it has `without_adapter`.
+    """
+    if hasattr(policy.denoiser, "without_adapter"):
+        return replace(policy, denoiser=cast(Adapted, policy.denoiser).without_adapter())
     denoiser = copy.deepcopy(trainable(policy)).requires_grad_(False).eval()
     return replace(policy, denoiser=denoiser)
 
 
-def summary(task: Task, collected: Collected) -> Metrics:
+def summary(task: Task, collected: Collected[Table]) -> Metrics:
     """What every round reports of its rollouts."""
     rewards = collected.rollouts.rewards
     known = rewards[~rewards.isnan()]
@@ -212,19 +255,8 @@ def summary(task: Task, collected: Collected) -> Metrics:
         "reward_std": known.std(correction=0).item(),
         "reward_lost": 1 - len(known) / len(rewards),
         **held_out,
+        **collected.metrics,
         "reward_queries": float(collected.reward_queries),
         "seconds_rollout": collected.rollouts.seconds["rollout"],
         "seconds_reward": collected.rollouts.seconds["reward"] + collected.seconds_reward,
     }
-
-
-def all_steps(collected: Collected) -> Transitions:
-    """Every reverse step of the round's rollouts, whatever part of them was learned from."""
-    return collected.rollouts.trajectory.transitions(torch.zeros_like(collected.rollouts.rewards))
-
-
-@torch.no_grad()
-def chain_kl(policy: Policy, reference: Policy, table: Transitions, rows: int) -> float:
-    """KL of whole chains to the reference, nats: the mean exact KL of the table's steps times the number of steps."""
-    batch = table[torch.linspace(0, len(table) - 1, min(rows, len(table))).round().long().to(table.x.device)]
-    return policy.transition(batch).kl(reference.transition(batch)).mean().item() * policy.sampler.num_steps

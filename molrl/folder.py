@@ -1,18 +1,19 @@
 """A run's folder: it belongs to one run, and at any time to one process."""
 
 import contextlib
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from molrl.checkpoint import write_synced
 from molrl.config import ConfigError
 
-FREE = ("run", "device", "threads")  # settings that may differ when a run is continued
+FREE = ("run", "device", "threads")  # settings that may differ when any run is continued
+SETTINGS, SUMMARY = "config.yaml", "summary.json"  # the summary is written last
 
 
 def dated(name: str) -> str:
@@ -20,37 +21,83 @@ def dated(name: str) -> str:
     return f"runs/{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}_{name}"
 
 
-def claim(config: Mapping[str, Any]) -> Path:
-    """The run's folder: a new one, or the one of this very run; never somebody else's.
+def finished(config: Mapping[str, Any]) -> str | None:
+    """What a run came to whose folder says that it is complete; None for one that is yet to be made or continued.
 
     Raises:
-        ConfigError: the folder holds another run or something else.
+        ConfigError: the folder holds another run.
     """
+    if config["run"] is None or not (path := Path(config["run"]) / SUMMARY).exists():
+        return None
+    refuse_another(config)
+    return f"{path.parent} is complete: {headline(json.loads(path.read_text()))}"
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """What a run achieved."""
+    before, after = (summary[when]["reward_mean"] for when in ("before", "after"))
+    change = "" if before is None or after is None else f" ({after - before:+.4f})"
+    means = " -> ".join("unknown" if mean is None else f"{mean:.4f}" for mean in (before, after))
+    cost = f"{summary['reward_queries']} reward queries in {summary['wall_seconds'] / 60:.1f} minutes"
+    return f"reward {means}{change} with {cost}"
+
+
+@contextlib.contextmanager
+def claim(config: Mapping[str, Any], free: Collection[str] = ()) -> Iterator[Path]:
+    """The run's folder for the time of a run: a new one, or the one of this very run; never somebody else's.
+
+    Its config.yaml has the settings that the run was last continued with.
+
+    Args:
+        free: settings, by their dotted names, that may differ from those the folder was started with; so may `FREE`.
+
+    Raises:
+        ConfigError: the folder holds another run or something else, or is in use.
+    """
+    folder = refuse_another(config, free)
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder):
+        path, text = folder / SETTINGS, yaml.safe_dump(dict(config), sort_keys=False).encode()
+        if not path.exists() or path.read_bytes() != text:
+            write_whole(path, text)
+        yield folder
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace a file such that a reader finds the old one or the new one."""
+    from molrl.checkpoint import write_synced
+
+    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    write_synced(staging, data)
+    staging.replace(path)
+
+
+def refuse_another(config: Mapping[str, Any], free: Collection[str] = ()) -> Path:
+    """The run's folder, untouched, if there is none yet or it is the one of this very run: see `claim`."""
     folder = Path(config["run"])
-    path = folder / "config.yaml"
+    path = folder / SETTINGS
     if path.exists():
         try:
             old = dict(yaml.safe_load(path.read_text()))
         except (yaml.YAMLError, ValueError, TypeError):
-            raise ConfigError(f"run={folder}: its config.yaml cannot be read; name another folder") from None
-        if differing := differences(old, config):
+            raise ConfigError(f"run={folder}: its {SETTINGS} cannot be read; name another folder") from None
+        differing = differences(old.get("chosen", {}), config.get("chosen", {})) or differences(old, config, free)
+        if differing:
             raise ConfigError(f"run={folder} holds another run ({'; '.join(differing)}); name another folder")
-        return folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or any(not entry.name.startswith(".") for entry in folder.iterdir())):
         raise ConfigError(f"run={folder} exists and is not the folder of a run; name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_synced(path, yaml.safe_dump(dict(config), sort_keys=False).encode())
     return folder
 
 
-def differences(old: Any, new: Any, where: str = "") -> list[str]:
-    """Settings that differ, as `name: old -> new`."""
+def differences(old: Any, new: Any, free: Collection[str] = (), where: str = "") -> list[str]:
+    """Settings that differ, as `name: old -> new`, but those that may."""
+    if where in (*FREE, *free):
+        return []
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        names = [name for name in {**old, **new} if where or name not in FREE]
         return [
             line
-            for name in names
-            for line in differences(old.get(name), new.get(name), f"{where}.{name}" if where else str(name))
+            for name in {**old, **new}
+            for line in differences(old.get(name), new.get(name), free, f"{where}.{name}" if where else str(name))
         ]
     return [] if old == new else [f"{where}: {old!r} -> {new!r}"]
 

@@ -179,6 +179,7 @@ class Pretraining:
         average = Average(self.ema)
         step = self.restore(folder, model, optimizer, names, average)
         if self.compile:
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * len(buckets))
             model.network.compile(dynamic=False)  # type: ignore[union-attr]
         key, losses, since = Key(self.seed), [], time.perf_counter()
         device = next(model.parameters()).device

@@ -49,8 +49,9 @@ def write_report(
     """Write report.png and report.html into a run folder.
 
     Args:
-        summary: task, algo, seed, reward_queries, wall_seconds and the measurements `before` and `after` the run, where
-            reward_mean, reward_sem and any others are numbers or None. What is absent is not shown.
+        summary: task, reward (its name), algo, seed, reward_queries, wall_seconds and the measurements `before` and
+            `after` the run, where reward_mean, reward_sem and any others are numbers or None. What is absent is not
+            shown.
         metrics: one mapping per round, with iteration, reward, reward_std and the metrics of the side panels.
         pictures: by heading, such as "before" and "after"; laid out in pairs.
     """

@@ -1,11 +1,10 @@
 """One fine-tuning run in one folder: measured before, trained, measured after on the same noise, reported."""
 
-import contextlib
 import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -16,21 +15,26 @@ from torch import nn
 
 from molrl import checkpoint
 from molrl.algos import Algorithm
-from molrl.checkpoint import write_synced
 from molrl.config import ConfigError, build, check_type, settings
 from molrl.device import choose_device
+from molrl.diagnostics import chain_kl, probe
 from molrl.finetune import Finetuning, frozen, trainable
-from molrl.folder import claim, dated, lock
+from molrl.folder import SUMMARY, claim, dated, finished, headline, write_whole
+from molrl.interruption import exit_code
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.report import write_report
-from molrl.task import Domain, Reward, Task
+from molrl.task import Domain, Reward, Task, opened
 from molrl.tracking import Tracker, read_metrics
 
 FRESH = 2**62  # stream of the noise that before and after are measured on; training never draws from it
 BATCH = 256
 SHOWN = 12
-OWN = {"task": dict, "algo": dict, "run": str | None, "device": str, "threads": int | None, "evaluate": int}
+PROBED = 500  # reverse steps of each batch, for the KL
+OWN = {
+    **{"chosen": dict, "task": dict, "reward": dict, "algo": dict},
+    **{"run": str | None, "device": str, "threads": int | None, "evaluate": int},
+}
 
 
 class Showable(Domain, Protocol):
@@ -54,43 +58,50 @@ def train(config: Mapping[str, Any], reward: Reward | None = None) -> int:
 
     Args:
         config: what `compose("train", ["algo=ddpo", ...])` gives.
-        reward: in place of the task's own, any function of the finished samples; the run is named after it.
+        reward: in place of the configured one, any function of the finished samples; the summary has its name.
 
     Raises:
         ConfigError: a wrong setting; nothing has been written then.
         TrainingError: the run cannot go on.
     """
+    refuse_unfit(config)
     if reward is not None:
-        config = {**config, "task": {**config["task"], "name": spoken(reward), "reward": spoken(reward)}}
-    task, algorithm, finetuning = parts(config, reward)
-    folder = claim({**config, "run": config["run"] or dated(task.name)})
-    if (folder / "summary.json").exists():
-        print(f"{folder} is complete: {headline(json.loads((folder / 'summary.json').read_text()))}")
+        name = spoken(reward)
+        config = {**config, "chosen": {**config["chosen"], "reward": name}, "reward": {"function": name}}
+    if said := finished(config):
+        print(said)
         return 0
+    task, algorithm, finetuning = parts(config, reward)
+    chosen = config["chosen"]
+    names = dict.fromkeys((task.name, chosen["reward"]))  # once where they are the same
+    config = {**config, "run": config["run"] or dated("_".join(names))}
     began = time.perf_counter()
-    with lock(folder), opened(task.reward):
+    with claim(config) as folder, opened(task.reward):
         start = restored_iteration(folder)
         reference = frozen(task.policy)
-        print(f"{folder}: task {task.name}, {type(algorithm).__name__}, seed {finetuning.seed}, on {task.device}")
-        before = measure(task, reference, folder / "samples" / "before.sdf", config)
+        what = f"task {task.name}, reward {chosen['reward']}, {chosen['algo']}"
+        print(f"{folder}: {what}, seed {finetuning.seed}, on {task.device}")
+        before = measure(task, reference, reference, folder / "samples" / "before.sdf", config)
         if before["n"] == before["lost"]:
             print(f"molrl: none of {before['n']} samples could be scored", file=sys.stderr)
             return 3
         print(f"before: {spelled(before)}")
         try:
             with Tracker(folder, finetuning.iterations, start) as tracker:
-                finetuning.run(task, algorithm, reference, folder, tracker.log)
-        except KeyboardInterrupt:
+                untouched = {"reward_before": before["reward_mean"]}
+                finetuning.run(task, algorithm, reference, folder, lambda row: tracker.log({**row, **untouched}))
+        except KeyboardInterrupt as stop:
             done = restored_iteration(folder)
             kept = f"{done} of {finetuning.iterations} iterations are kept"
             print(f"\ninterrupted: {kept}; the same settings with run={folder} go on from there")
-            return 130
-        after = measure(task, task.policy, folder / "samples" / "after.sdf", config)
+            return exit_code(stop)
+        after = measure(task, task.policy, reference, folder / "samples" / "after.sdf", config)
         showable(task).save(trainable(task.policy), folder / "model")
     metrics = read_metrics(folder / "metrics.jsonl")
     summary = {
         "task": task.name,
-        "algo": type(algorithm).__name__.lower(),
+        "reward": chosen["reward"],
+        "algo": chosen["algo"],
         "seed": finetuning.seed,
         "reward_queries": int(sum(row["reward_queries"] for row in metrics)),
         "wall_seconds": round(time.perf_counter() - began + sum(row["seconds"] for row in metrics[:start]), 1),
@@ -99,27 +110,34 @@ def train(config: Mapping[str, Any], reward: Reward | None = None) -> int:
     }
     pictures = {name: showable(task).draw(*shown(found)) for name, found in (("before", before), ("after", after))}
     write_report(folder, summary, metrics, pictures)
-    write_synced(folder / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
+    write_whole(folder / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
     print(f"after:  {spelled(after)}\n{headline(summary)}\nreport: {folder / 'report.html'}")
     return 0
 
 
-def parts(config: Mapping[str, Any], reward: Reward | None) -> tuple[Task, Algorithm, Finetuning]:
-    """What a run is made of. All settings are checked here, before anything is written."""
+def refuse_unfit(config: Mapping[str, Any]) -> None:
+    """The settings of the run itself, those that nothing is built from."""
     for name, kind in OWN.items():
         if name not in config:
             raise ConfigError(f"{name}: missing")
         check_type(config[name], kind, name)
     if config["evaluate"] < 2:
         raise ConfigError(f"evaluate: got {config['evaluate']}, need at least 2")
+
+
+def parts(config: Mapping[str, Any], reward: Reward | None) -> tuple[Task, Algorithm, Finetuning]:
+    """What a run is made of. All their settings are checked here, before anything is written."""
     algorithm = build(config["algo"], "algo")
     loop = {name: value for name, value in config.items() if name not in OWN}
     finetuning = build({"_target_": "molrl.finetune.Finetuning", **loop}, "")
     with settings("optimizer"):
         finetuning.optimizer([nn.Parameter(torch.zeros(1))])
-    node = {name: value for name, value in config["task"].items() if reward is None or name != "reward"}
-    given = {} if reward is None else {"reward": reward}
-    return build(node, "task", device=choose_device(config["device"]), **given), algorithm, finetuning
+    place = choose_device(config["device"])
+    asked = build(config["reward"], "reward") if reward is None else reward
+    task = build(config["task"], "task", device=place, reward=asked)
+    with settings():
+        finetuning.check(task, algorithm)
+    return task, algorithm, finetuning
 
 
 def spoken(reward: Reward) -> str:
@@ -127,31 +145,20 @@ def spoken(reward: Reward) -> str:
     return str(getattr(reward, "__name__", type(reward).__name__))
 
 
-@contextlib.contextmanager
-def opened(reward: Any) -> Iterator[None]:
-    """Start a reward that has workers, and stop them whatever happens."""
-    if hasattr(reward, "start"):
-        reward.start()
-    try:
-        yield
-    finally:
-        if hasattr(reward, "close"):
-            reward.close()
-
-
-def measure(task: Task, policy: Policy, path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Sample `evaluate` fresh samples, write them, and say what they are worth.
+def measure(task: Task, policy: Policy, reference: Policy, path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Sample `evaluate` fresh samples, write them, and say what they are worth and how far from the reference.
 
     The noise depends on the seed alone: before and after are measured on the same.
     """
     key, count = Key(config["seed"], stream=FRESH), config["evaluate"]
     measured = replace(task, policy=policy)
     samples: list[Any] = []
-    rewards: list[float] = []
+    rewards, kls = list[float](), list[float]()
     for start in range(0, count, BATCH):
         rollouts = measured.rollout(list(range(start, min(start + BATCH, count))), key)
         samples.extend(rollouts.samples)
         rewards.extend(rollouts.rewards.tolist())
+        kls.append(chain_kl(policy, reference, probe(rollouts.trajectory, PROBED)))
     path.parent.mkdir(exist_ok=True)
     showable(task).write(samples, path, {"reward": rewards})
     known = np.array([reward for reward in rewards if not math.isnan(reward)])
@@ -160,6 +167,7 @@ def measure(task: Task, policy: Policy, path: Path, config: Mapping[str, Any]) -
         "reward_mean": float(known.mean()) if len(known) else math.nan,
         "reward_sem": float(known.std(ddof=1)) / math.sqrt(len(known)) if len(known) > 1 else math.nan,
         **task.domain.measure(samples),
+        "kl": sum(kls) / len(kls),
         "lost": count - len(known),
         "samples": samples[:SHOWN],
         "rewards": rewards[:SHOWN],
@@ -197,13 +205,3 @@ def spelled(found: Mapping[str, Any]) -> str:
     names = ("validity", "uniqueness", "novelty", "atom_stability", "molecule_stability")
     rest = ", ".join(f"{name.replace('_', ' ')} {found[name]:.3f}" for name in names if found.get(name) is not None)
     return f"reward {found['reward_mean']:.4f} +- {found['reward_sem']:.4f}, {rest} (n = {found['n']})"
-
-
-def headline(summary: Mapping[str, Any]) -> str:
-    """What the run achieved."""
-    before, after = summary["before"], summary["after"]
-    return (
-        f"reward {before['reward_mean']:.4f} -> {after['reward_mean']:.4f} "
-        f"({after['reward_mean'] - before['reward_mean']:+.4f}) with {summary['reward_queries']} reward queries "
-        f"in {summary['wall_seconds'] / 60:.1f} minutes"
-    )

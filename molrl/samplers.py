@@ -47,6 +47,18 @@ class Sampler(Protocol):
         """p(x_{step+1} | x_step): each row of the batch may be at a step of its own."""
         ...
 
+    def noised(
+        self, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], step: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b ..."]:
+        """alpha_t x_0 + sigma_t noise at grid point `step`."""
+        ...
+
+    def noise(
+        self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
+    ) -> Float[Tensor, "b ..."]:
+        """The noise that the denoiser sees in states at grid point `step`."""
+        ...
+
     def clean(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
@@ -148,15 +160,28 @@ class DDIM:
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Gaussian:
         """p(x_s | x_t) from grid point `step` to the next."""
-        eps = denoiser(x, gather(self.times, step, x), context)
+        eps = self.noise(denoiser, x, step, context)
         mean = per_row(self.x_coef, step, x) * x + per_row(self.eps_coef, step, x) * eps
         return Gaussian(self.space.project(mean, context), gather(self.std, step, x), self.space, context)
+
+    def noised(
+        self, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], step: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b ..."]:
+        """alpha_t x_0 + sigma_t noise at grid point `step`; the noise must lie in the space."""
+        a, s = alpha(self.log_snr), sigma(self.log_snr)
+        return per_row(a, step, x0) * x0 + per_row(s, step, x0) * noise
+
+    def noise(
+        self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
+    ) -> Float[Tensor, "b ..."]:
+        """The noise that the denoiser sees in states at grid point `step`."""
+        return denoiser(x, gather(self.times, step, x), context)
 
     def clean(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
         """(x_t - sigma_t eps) / alpha_t at grid point `step`."""
-        eps = denoiser(x, gather(self.times, step, x), context)
+        eps = self.noise(denoiser, x, step, context)
         a, s = alpha(self.log_snr), sigma(self.log_snr)
         return self.space.project(per_row(1 / a, step, x) * x - per_row(s / a, step, x) * eps, context)
 

@@ -1,13 +1,14 @@
 """A task: a policy, what it is asked for, and how its finished samples are judged."""
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from molrl.gaussian import Context
 from molrl.noise import Key
@@ -69,18 +70,31 @@ class Rollouts:
 
 @dataclass(frozen=True)
 class Task:
-    """Policy, domain and reward; `name` is what reports call it."""
+    """Policy, domain and reward.
+
+    Attributes:
+        name: what reports call it.
+        device: of the policy and its states.
+        value_network: makes a network V(x_t, t, context) -> [b] of the state's symmetries, for the algorithms that
+            learn a value function; None: the task has none to offer.
+        data: draws clean states and their context, for the algorithms that learn from real samples as well.
+    """
 
     name: str
     policy: Policy
     domain: Domain
     reward: Reward
     device: torch.device = CPU
+    value_network: Callable[[], nn.Module] | None = None
+    data: Callable[[Sequence[int], Key], tuple[Tensor, Context]] | None = None
 
-    def rollout(self, samples: Sequence[int], key: Key) -> Rollouts:
-        """Sample, decode and score; the result for a sample index does not depend on the others in the batch."""
+    def rollout(self, samples: Sequence[int], key: Key, group_size: int = 1) -> Rollouts:
+        """Sample, decode and score; the result for a sample index does not depend on the others in the batch.
+
+        Samples i with the same i // group_size are asked for the same thing.
+        """
         start = time.perf_counter()
-        context = self.domain.draw_context(samples, key)
+        context = self.domain.draw_context([sample // group_size for sample in samples], key)
         shape = self.domain.state_shape(context)
         context = {name: value.to(self.device) for name, value in context.items()}
         trajectory = self.policy.rollout(context, lambda i: key.normal(samples, i + 1, shape).to(self.device))
@@ -89,6 +103,18 @@ class Task:
         rewards = checked(self.reward(finished), len(finished)).to(self.device)
         scored = time.perf_counter()
         return Rollouts(trajectory, finished, rewards, {"rollout": sampled - start, "reward": scored - sampled})
+
+
+@contextlib.contextmanager
+def opened(reward: Any) -> Iterator[None]:
+    """Start a reward that has workers, and stop them whatever happens."""
+    if hasattr(reward, "start"):
+        reward.start()
+    try:
+        yield
+    finally:
+        if hasattr(reward, "close"):
+            reward.close()
 
 
 def checked(rewards: Tensor, count: int) -> Float[Tensor, " b"]:

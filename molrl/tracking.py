@@ -19,6 +19,8 @@ from rich.text import Text
 METRICS_FILE = "metrics.jsonl"
 PERCENTAGES = {"validity": "valid", "uniqueness": "unique"}
 MOSTLY_CLIPPED = 0.9
+MOSTLY_FLAT = 0.9
+ALONE = 2.0  # samples that carry the weight
 EQUAL = 1e-6  # a standard deviation of equal float32 rewards is not exactly zero
 WIDE = 100  # columns of a terminal
 RECENT = 20  # rounds that the time left is judged by
@@ -140,6 +142,15 @@ def complaints(row: Mapping[str, float | None]) -> dict[str, str]:
             f"{clipped:.0%} of the likelihood ratios are clipped, so hardly any sample is learned from: "
             "take a smaller learning rate, fewer epochs or a wider clip range"
         )
+    if (share := row.get("weight_ess")) is not None and share * (row.get("reward_queries") or math.inf) < ALONE:
+        found["weight_ess"] = "one sample carries nearly all the weight: take a higher temperature or more rollouts"
+    if (flat := row.get("payoff_flat")) is not None and flat > MOSTLY_FLAT:
+        found["payoff_flat"] = (
+            f"the candidates of {flat:.0%} of the states all score the same: widen the radius, move the window, look "
+            "further ahead"
+        )
+    if (flat := row.get("groups_flat")) is not None and flat > MOSTLY_FLAT:
+        found["groups_flat"] = f"in {flat:.0%} of the groups all rewards are the same: nothing is learned from those"
     if lost is not None and lost > 0:
         found["reward_lost"] = f"{lost:.1%} of the samples could not be scored and are left out"
     return found

@@ -70,6 +70,46 @@ class Transitions:
 
 
 @dataclass(frozen=True)
+class Noised:
+    """A flat table of m noised clean samples, to be denoised again: what methods of the forward process learn from.
+
+    Attributes:
+        x: x_t = alpha x_0 + sigma noise [m, ...].
+        noise: the noise in it.
+        step: grid point of x.
+        weight: what the squared error of the row counts.
+        sample: row of `contexts`.
+        contexts: context of every sample, stored once.
+    """
+
+    x: Float[Tensor, "m ..."]
+    noise: Float[Tensor, "m ..."]
+    step: Int[Tensor, " m"]
+    weight: Float[Tensor, " m"]
+    sample: Int[Tensor, " m"]
+    contexts: Context
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def __getitem__(self, rows: Tensor) -> "Noised":
+        """Some of the rows."""
+        return replace(
+            self,
+            x=self.x[rows],
+            noise=self.noise[rows],
+            step=self.step[rows],
+            weight=self.weight[rows],
+            sample=self.sample[rows],
+        )
+
+    @property
+    def context(self) -> Context:
+        """Context of each row of the table."""
+        return select(self.contexts, self.sample)
+
+
+@dataclass(frozen=True)
 class Trajectory:
     """One rollout of b samples over K steps.
 

@@ -9,7 +9,7 @@ from molrl.cli import main
 
 QUICK_RUN = (
     *("iterations=2", "rollouts=8", "minibatch=16", "evaluate=8", "threads=1"),
-    *("task.num_steps=5", "task.reward.workers=0"),
+    *("task.num_steps=5", "reward.workers=0"),
 )
 QUICK_PRETRAINING = (
     *("data.n=40", "data.max_heavy=4", "evaluate=4", "num_steps=3", "threads=1"),

@@ -1,10 +1,22 @@
 """Advantages are centred, scaled, and silent where a reward says nothing."""
 
+from typing import cast
+
 import pytest
 import torch
 from torch.testing import assert_close
 
-from molrl.advantages import per_group, standardised
+from molrl.advantages import (
+    CONTEXTS,
+    Centred,
+    Estimator,
+    GroupRelative,
+    Standardised,
+    Tracker,
+    estimator,
+    per_group,
+    standardised,
+)
 
 NAN = float("nan")
 REWARDS = torch.tensor([1.0, 4.0, -2.0, 5.0], dtype=torch.float64)
@@ -67,3 +79,186 @@ def test_the_rewards_are_left_as_they_were() -> None:
     standardised(rewards)
     per_group(rewards, [0, 0, 1, 1])
     assert (rewards == REWARDS).all()
+
+
+def test_centred_rewards_keep_their_units() -> None:
+    advantage, _ = Centred()(REWARDS, [0] * 4)
+    assert advantage.tolist() == [-1, 2, -4, 3]
+    with_gap, _ = Centred()(torch.tensor([1.0, NAN, 5.0]), [0] * 3)
+    assert with_gap.nan_to_num(9).tolist() == [-2, 9, 2]
+
+
+def test_batch_estimators_take_no_notice_of_what_was_asked_for() -> None:
+    for estimate in (Centred(), Standardised()):
+        assert_close(estimate(REWARDS, [0, 1, 2, 3])[0], estimate(REWARDS, [5] * 4)[0], rtol=0, atol=0)
+    assert_close(Standardised()(REWARDS, [0] * 4)[0], standardised(REWARDS), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size", [1, 0, -2])
+def test_a_group_needs_two_members(size: int) -> None:
+    with pytest.raises(ValueError, match=f"size: got {size}, need 2 or more"):
+        GroupRelative(size)
+
+
+def test_rollouts_that_do_not_fill_their_groups_are_refused() -> None:
+    with pytest.raises(ValueError, match="rollouts: got 4, need a multiple of the group size 3"):
+        GroupRelative(3)(REWARDS, [0] * 4)
+
+
+def test_groups_are_neighbours_compared_with_each_other() -> None:
+    """Deviations -1 1 | -3 3, over their root mean square, sqrt(5); the contexts have no say."""
+    advantage, metrics = GroupRelative(2)(torch.tensor([10.0, 12.0, 0.0, 6.0]), [0, 1, 0, 1])
+    assert_close(advantage, torch.tensor([-1.0, 1.0, -3.0, 3.0]) / 5**0.5, rtol=1e-6, atol=0)
+    assert metrics["groups_flat"] == 0
+
+
+def test_groups_in_which_nothing_differs_are_counted_and_silent() -> None:
+    advantage, metrics = GroupRelative(2)(torch.tensor([0.1, 0.1, 7.0, 9.0, 5.0, NAN, NAN, NAN]), [0] * 8)
+    assert metrics["groups_flat"] == 0.75
+    assert advantage[:2].tolist() == [0, 0]
+    assert advantage[2:4].tolist() == [-advantage[3], advantage[3]]
+    assert advantage[4] == 0  # nobody left to be compared with
+    assert advantage[5:].isnan().all()
+
+
+def test_a_flat_batch_of_groups_moves_nothing() -> None:
+    advantage, metrics = GroupRelative(3)(torch.full((6,), 0.1), [0] * 6)
+    assert advantage.tolist() == [0] * 6
+    assert metrics["groups_flat"] == 1
+
+
+def filled(tracker: Tracker, context: int, values: list[float]) -> Tracker:
+    for value in values:
+        tracker(torch.tensor([value], dtype=torch.float64), [context])
+    return tracker
+
+
+def test_a_ring_forgets_the_oldest_reward_first() -> None:
+    tracker = filled(Tracker(memory=3, least=2), 5, [1.0, 2.0, 3.0])
+    assert sorted(tracker.ring(5).tolist()) == [1, 2, 3]
+    filled(tracker, 5, [4.0])
+    assert sorted(tracker.ring(5).tolist()) == [2, 3, 4]
+    filled(tracker, 5, [5.0, 6.0, 7.0])
+    assert sorted(tracker.ring(5).tolist()) == [5, 6, 7]
+
+
+def test_a_ring_holds_what_one_batch_brings_at_once() -> None:
+    tracker = Tracker(memory=3, least=2)
+    tracker(REWARDS, [5] * 4)
+    assert sorted(tracker.ring(5).tolist()) == [-2, 4, 5]
+
+
+def test_a_young_condition_is_judged_by_the_batch() -> None:
+    """Rings of two rewards where three are needed: mean and std of all four."""
+    advantage, metrics = Tracker(memory=8, least=3)(REWARDS, [0, 0, 1, 1])
+    assert_close(advantage, (REWARDS - 2) / (7.5**0.5 + 1e-6), rtol=1e-6, atol=0)
+    assert metrics["contexts_young"] == 1
+
+
+def test_an_old_condition_is_judged_by_itself() -> None:
+    """The rewards enter the ring before they are judged: 1, 3 and then 8 have mean 4 and variance 26 / 3."""
+    tracker = Tracker(memory=8, least=3)
+    tracker(torch.tensor([1.0, 3.0, 100.0]), [7, 7, 2])
+    advantage, metrics = tracker(torch.tensor([8.0, 300.0]), [7, 2])
+    assert advantage[0].item() == pytest.approx(4 / ((26 / 3) ** 0.5 + 1e-6), rel=1e-5)
+    assert advantage[1].item() == pytest.approx((300 - 154) / (146 + 1e-6), rel=1e-5)  # the batch is 8 and 300
+    assert metrics["contexts_young"] == 0.5
+
+
+def test_conditions_do_not_mix() -> None:
+    alone, beside = Tracker(memory=4, least=2), Tracker(memory=4, least=2)
+    for value in (1.0, 5.0, 2.0):
+        (expected,) = alone(torch.tensor([value, value + 1]), [3, 3])[0][:1]
+        got = beside(torch.tensor([value, 50 * value, value + 1, -9.0]), [3, -4, 3, 8])[0][0]
+        assert got == expected
+
+
+@pytest.mark.parametrize("value", [0.1, -5.3, 10.1, 1000.1])
+@pytest.mark.parametrize("count", [7, 48])
+def test_a_flat_reward_moves_nothing_whatever_its_size(value: float, count: int) -> None:
+    """The rounding of a mean is no difference between samples: divided by its own std it would be one for all."""
+    flat, alike = torch.full((count,), value), [0] * count
+    young, old = Tracker(memory=2 * count, least=2 * count), Tracker(memory=count, least=2)
+    found = {
+        "global": standardised(flat),
+        "group": per_group(flat, alike),
+        "young": young(flat, alike)[0],
+        "old": old(flat, alike)[0],
+    }
+    assert {name: advantage.abs().max().item() for name, advantage in found.items()} == dict.fromkeys(found, 0.0)
+
+
+def test_a_tracker_ignores_unknown_rewards() -> None:
+    tracker = Tracker(memory=4, least=2)
+    advantage, _ = tracker(torch.tensor([1.0, NAN, 3.0, NAN]), [0, 0, 0, 9])
+    assert_close(advantage[[0, 2]], torch.tensor([-1.0, 1.0]), rtol=1e-5, atol=0)
+    assert advantage[[1, 3]].isnan().all()
+    assert sorted(tracker.ring(0).tolist()) == [1, 3]
+    assert len(tracker.ring(9)) == 0
+    nothing, _ = tracker(torch.tensor([NAN, NAN]), [0, 4])
+    assert nothing.isnan().all()
+    assert sorted(tracker.ring(0).tolist()) == [1, 3]
+
+
+def test_a_condition_without_any_reward_takes_no_place() -> None:
+    """Places go to conditions with a reward; one that was never scored must not hold, or share, another's."""
+    tracker = Tracker(memory=2, least=2)
+    tracker(torch.tensor([NAN, NAN, 5.0, 7.0]), [1, 2, 3, 3])
+    tracker(torch.tensor([1.0, 3.0]), [1, 1])
+    assert sorted(tracker.ring(3).tolist()) == [5, 7]
+    assert sorted(tracker.ring(1).tolist()) == [1, 3]
+    assert len(tracker.ring(2)) == 0
+
+
+def test_a_tracker_survives_a_checkpoint() -> None:
+    one = Tracker(memory=3, least=2)
+    one(torch.tensor([1.0, 4.0, 2.0, 8.0, NAN, 3.0]), [0, 0, 0, 0, 1, -6])
+    two = Tracker(memory=3, least=2)
+    two.load_state_dict(one.state_dict())
+    for rewards, contexts in (([3.0, 1.0], [0, -6]), ([9.0, 9.5, 0.0], [0, 2, -6])):
+        asked = torch.tensor(rewards)
+        assert_close(one(asked, contexts), two(asked, contexts), rtol=0, atol=0)
+    assert_close(dict(one.state_dict()), dict(two.state_dict()), rtol=0, atol=0)
+
+
+def test_a_tracker_has_the_advantages_in_the_rewards_own_type() -> None:
+    tracker = Tracker(memory=4, least=2)
+    assert tracker(REWARDS, [0] * 4)[0].dtype == torch.float64
+    assert tracker(torch.tensor([1, 0, 1, 1]).float(), [0] * 4)[0].dtype == torch.float32
+
+
+def test_more_conditions_than_a_tracker_can_tell_apart_are_refused() -> None:
+    tracker = Tracker(memory=2, least=2)
+    with torch.no_grad():
+        tracker.used.fill_(1)
+        tracker.keys.copy_(torch.arange(CONTEXTS))
+    tracker(torch.tensor([1.0]), [CONTEXTS - 1])
+    with pytest.raises(ValueError, match=f"more than {CONTEXTS} different conditions"):
+        tracker(torch.tensor([1.0]), [CONTEXTS])
+
+
+@pytest.mark.gpu
+def test_a_tracker_works_where_the_policy_is() -> None:
+    here, there = Tracker(memory=4, least=2), Tracker(memory=4, least=2).to("cuda")
+    for _ in range(2):
+        expected, _ = here(REWARDS.float(), [0, 0, 1, 1])
+        got, _ = there(REWARDS.float().to("cuda"), [0, 0, 1, 1])
+        assert_close(got.cpu(), expected)
+
+
+@pytest.mark.parametrize(("memory", "least"), [(4, 1), (2, 3), (0, 0)])
+def test_a_tracker_that_could_never_judge_is_refused(memory: int, least: int) -> None:
+    with pytest.raises(ValueError, match=f"least, memory: got {least}, {memory}"):
+        Tracker(memory, least)
+
+
+def test_each_kind_names_its_estimator() -> None:
+    assert estimator("global", 4, 32, 16) == Standardised()
+    assert estimator("centred", 4, 32, 16) == Centred()
+    assert estimator("group", 4, 32, 16) == GroupRelative(4)
+    tracker = cast(Tracker, estimator("tracker", 4, 32, 16))
+    assert isinstance(tracker, Tracker)
+    assert (tracker.memory, tracker.least) == (32, 16)
+    kinds: list[Estimator] = [Standardised(), Centred(), tracker]
+    assert [kind.group_size for kind in kinds] == [1, 1, 1]
+    assert estimator("group", 4, 32, 16).group_size == 4

@@ -70,7 +70,7 @@ def test_help_names_every_command_and_its_examples_can_be_composed() -> None:
 @pytest.mark.parametrize(
     ("command", "settings"),
     [
-        ("train", "task= algo= run: seed: device: iterations: rollouts: weights: candidates: optimizer: timeout:"),
+        ("train", "task= reward= algo= run: seed: device: iterations: rollouts: weights: candidates: timeout:"),
         ("pretrain", "model= data= run: steps: batch: network: max_heavy:"),
         ("sample", "weights: n: out: num_steps: seed:"),
         ("score", "reward= FILE file: out: timeout:"),
@@ -85,8 +85,15 @@ def test_the_help_of_a_command_shows_its_settings(command: str, settings: str) -
 
 def test_the_help_follows_the_choice() -> None:
     assert "candidates:" not in molrl("train", "algo=ddpo", "--help").out
-    assert "grouped:" in molrl("train", "algo=ddpo", "--help").out
+    assert "    clip: " in molrl("train", "algo=ddpo", "--help").out
     assert "rgdm" in complaint(["train", "algo=rgmd", "--help"], EXPLAINED)
+    assert "with reward=logp:\n  reward:\n    # Crippen's logP" in molrl("train", "reward=logp", "--help").out
+    assert "synthesisability" in complaint(["train", "reward=synthesizability", "--help"], EXPLAINED)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_nothing_that_only_hydra_needs(command: str) -> None:
+    assert not [word for word in ("defaults:", "_self_", "_global_") if word in molrl(command, "--help").out]
 
 
 def test_nothing_asked_is_answered_with_help_and_is_no_success() -> None:
@@ -116,7 +123,9 @@ def test_cfg_shows_what_would_be_used_and_stops(tmp_path: Path) -> None:
         ("train tsk=qed", "tsk mean task"),
         ("train algo.radus=3", "algo.radus mean algo.radius"),
         ("train lr=3", "lr mean optimizer.lr"),
-        ("train reward=qed", "reward mean task.reward"),
+        ("train reward=qedd", "reward=qedd known logp qed sa synthesisability mean"),
+        ("train task.reward.workers=1", "task.reward.workers mean reward.workers"),
+        ("train chosen.algo=ddpo", "chosen.algo"),
         ("train +new=3", "new allowed iterations"),
         ("train ~seed=0", "~seed"),
         ("train hydra.run.dir=x", "hydra.run.dir"),
@@ -129,7 +138,8 @@ def test_cfg_shows_what_would_be_used_and_stops(tmp_path: Path) -> None:
         ("train algo.radius=-1", "radius -1"),
         ("train optimizer.lr=abc", "optimizer.lr 'abc' float"),
         ("train optimizer.lr=-1", "optimizer learning rate -1"),
-        ("train task.reward=null", "task.reward null"),
+        ("train reward=null", "reward=null known logp qed"),
+        ("train reward.workers=abc", "reward.workers 'abc' int"),
         ("train task.num_steps=0", "num_steps 0 1"),
         ("train task.eta=2", "eta 2 0 1"),
         ("train evaluate=1", "evaluate 1 2"),

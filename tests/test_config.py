@@ -1,6 +1,7 @@
 """Settings are checked against the signatures they will be passed to, and only what is ours is built."""
 
 import inspect
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from molrl import config as configuration
 from molrl.cli import COMMANDS
 from molrl.config import (
     CONF,
@@ -44,12 +46,40 @@ class Box:
 
 @pytest.mark.parametrize(("task", "algo"), PAIRS)
 def test_every_task_goes_with_every_algorithm(task: str, algo: str) -> None:
-    config = compose("train", [f"task={task}", f"algo={algo}", "task.reward.workers=0", "device=cpu"])
+    config = compose("train", [f"task={task}", f"algo={algo}", "reward.workers=0", "device=cpu"])
     built, algorithm, finetuning = parts(config, None)
     assert built.name == task
     assert callable(built.reward)
-    assert type(algorithm).__name__.lower() == algo.replace("_", "")
+    assert f"{type(algorithm).__module__}.{type(algorithm).__name__}" == config["algo"]["_target_"]
     assert isinstance(finetuning, Finetuning)
+    assert config["chosen"] == {"task": task, "reward": "qed", "algo": algo}
+
+
+def test_the_rewards_that_are_scored_with_are_those_trained_toward() -> None:
+    for reward in choices("reward"):
+        trained = compose("train", [f"reward={reward}", "reward.workers=1"])
+        assert trained["reward"] == compose("score", [f"reward={reward}", "reward.workers=1", "file=x.sdf"])["reward"]
+        assert (trained["task"]["name"], trained["chosen"]["reward"]) == ("qed", reward)
+
+
+def test_a_task_brings_the_rewards_that_fit_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "conf"
+    shutil.copytree(CONF, folder)
+    (folder / "task/shapes.yaml").write_text(
+        "defaults: [/reward/shapes@_global_.reward: round, _self_]\nname: shapes\n"
+    )
+    (folder / "reward/shapes").mkdir()
+    for reward in ("round", "flat"):
+        (folder / f"reward/shapes/{reward}.yaml").write_text(f"weight: 1.0\nmeaning: {reward}\n")
+    monkeypatch.setattr(configuration, "CONF", folder)
+    assert compose("train", ["task=shapes"])["reward"] == {"weight": 1.0, "meaning": "round"}
+    config = compose("train", ["reward=flat", "reward.weight=2.0", "task=shapes"])
+    assert config["reward"] == {"weight": 2.0, "meaning": "flat"}
+    assert config["chosen"] == {"task": "shapes", "reward": "flat", "algo": "rgdm"}
+    with pytest.raises(ConfigError, match="reward=qed: no such reward; known are flat, round"):
+        compose("train", ["task=shapes", "reward=qed"])
+    with pytest.raises(ConfigError, match="reward=flat: no such reward; known are logp, qed"):
+        compose("train", ["reward=flat"])
 
 
 def test_there_are_as_many_settings_at_the_top_of_train_as_the_loop_and_the_run_take() -> None:
@@ -78,7 +108,12 @@ def test_every_setting_of_every_yaml_fits_what_it_names(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("command", "choice"),
-    [(command, f"{group}={name}") for command in COMMANDS for group in groups(command) for name in choices(group)]
+    [
+        (command, f"{group}={name}")
+        for command in COMMANDS
+        for group, (folder, _) in groups(command).items()
+        for name in choices(folder)
+    ]
     + [("sample", "n=3"), ("evaluate", "out=x.json")],
 )
 def test_every_choice_of_every_command_builds(command: str, choice: str) -> None:
@@ -87,8 +122,8 @@ def test_every_choice_of_every_command_builds(command: str, choice: str) -> None
     if command == "train":
         parts(config, None)
     else:
-        del config["threads"]
-        assert callable(build({**config, "_partial_": True}, ""))
+        settings = {name: value for name, value in config.items() if name not in ("chosen", "threads")}
+        assert callable(build({**settings, "_partial_": True}, ""))
 
 
 @pytest.mark.parametrize(

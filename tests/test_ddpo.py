@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,13 +13,15 @@ from toy import (
     Clouds,
     chain,
     expected_quadratic,
+    learner,
     number_task,
     quadratic,
     scored,
 )
 
-from molrl.advantages import standardised
-from molrl.algos.ddpo import DDPO, DDPOSF, clipped_surrogate, random_steps, score_function
+from molrl.advantages import GroupRelative, Standardised, standardised
+from molrl.algos.ddpo import DDPO, DDPOSF, clipped_surrogate, score_function
+from molrl.algos.steps import random_steps
 from molrl.finetune import frozen, trainable
 from molrl.noise import Key
 from molrl.policy import Policy
@@ -35,14 +38,15 @@ def ddpo(**changes: object) -> DDPO:
         "train_steps": 10,
         "first": 0.0,
         "last": 1.0,
-        "grouped": False,
+        "advantage": Standardised(),
         "kl_weight": 0.0,
     }
     return DDPO(**{**settings, **changes})  # type: ignore[arg-type]
 
 
 def ddpo_sf(**changes: object) -> DDPOSF:
-    return DDPOSF(**{"advantage_clip": 5.0, "train_steps": 10, "first": 0.0, "last": 1.0, "grouped": False, **changes})  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"advantage_clip": 5.0, "train_steps": 10, "first": 0.0, "last": 1.0}
+    return DDPOSF(**{**settings, "advantage": Standardised(), **changes})
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -64,26 +68,28 @@ def gradients(policy: Policy, loss: Tensor) -> tuple[Tensor, ...]:
 
 def test_the_first_ratio_is_one() -> None:
     task = number_task()
-    table = ddpo().collect(task, list(range(8)), KEY).table
-    _, metrics = ddpo().loss(task.policy, task.policy, table)
-    assert metrics["max_abs_log_ratio"] == 0
-    assert metrics["clip_fraction"] == 0
+    table = ddpo().collect(learner(task), list(range(8)), KEY).table
+    _, facts = ddpo().loss(learner(task), table)
+    assert (facts["log_ratio"] == 0).all()
+    assert (facts["clipped"] == 0).all()
 
 
 def test_the_first_gradient_is_that_of_reinforce() -> None:
     policy, table = rolled_out(64)
-    clipped, _ = ddpo().loss(policy, policy, table)
+    clipped, _ = ddpo().loss(learner(policy, policy), table)
     expected = gradients(policy, -(table.advantage * policy.log_prob(table)).mean())
     assert_close(gradients(policy, clipped), expected, rtol=1e-10, atol=1e-12)
-    plain, _ = ddpo_sf().loss(policy, policy, table)
+    plain, _ = ddpo_sf().loss(learner(policy, policy), table)
     assert_close(gradients(policy, plain), expected, rtol=1e-12, atol=0)
 
 
 def test_both_variants_make_the_same_first_update() -> None:
     policy, table = rolled_out(64)
     for algorithm in (ddpo(clip=1e6), ddpo(clip=1e-4)):
-        first = gradients(policy, algorithm.loss(policy, policy, table)[0])
-        assert_close(first, gradients(policy, ddpo_sf().loss(policy, policy, table)[0]), rtol=1e-10, atol=1e-12)
+        first = gradients(policy, algorithm.loss(learner(policy, policy), table)[0])
+        assert_close(
+            first, gradients(policy, ddpo_sf().loss(learner(policy, policy), table)[0]), rtol=1e-10, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize(
@@ -129,7 +135,7 @@ def test_the_policy_gradient_of_the_chain_is_that_of_its_exact_moments() -> None
     assert isinstance(denoiser, AffineDenoiser)
     reward = quadratic(list(table.y[-50_000:]))
     raw = replace(table, advantage=(reward - reward.mean()).repeat(3))
-    got = gradients(policy, scale * ddpo_sf().loss(policy, policy, raw)[0])
+    got = gradients(policy, scale * ddpo_sf().loss(learner(policy, policy), raw)[0])
     for parameter, gradient in zip((denoiser.slope, denoiser.shift), got, strict=True):
         for k in range(3):
             values = []
@@ -147,7 +153,7 @@ def test_kl_to_the_reference_holds_the_policy_back() -> None:
         anchor = frozen(policy)
         policy.denoiser.shift.add_(0.3)  # type: ignore[attr-defined]
     flat = replace(table, advantage=torch.zeros_like(table.advantage), log_prob=policy.log_prob(table).detach())
-    loss, _ = ddpo(kl_weight=2.0).loss(policy, anchor, flat)
+    loss, _ = ddpo(kl_weight=2.0).loss(learner(policy, anchor), flat)
     assert loss.item() == pytest.approx(2.0 * 0.3**2 / 2, rel=1e-9)  # the mean of every step moved by 0.3 std
     _, shift = gradients(policy, loss)
     assert (shift > 0).all()
@@ -160,7 +166,7 @@ def test_integer_rewards_are_not_truncated() -> None:
     def count(samples: Sequence[Tensor]) -> Tensor:
         return torch.tensor([1, 0, 0, 1, 0, 1, 0, 0, 1, 0])
 
-    table = ddpo(train_steps=1).collect(number_task(count), list(range(10)), KEY).table
+    table = ddpo(train_steps=1).collect(learner(number_task(count)), list(range(10)), KEY).table
     expected = torch.where(count([]).bool(), 1.5**0.5, -((2 / 3) ** 0.5))
     assert_close(table.advantage, expected[table.sample], rtol=1e-6, atol=0)
 
@@ -169,30 +175,30 @@ def test_samples_without_a_reward_are_not_trained_on() -> None:
     def some(samples: Sequence[Tensor]) -> Tensor:
         return torch.tensor([1.0, float("nan"), 2.0, float("inf")])
 
-    for algorithm in (ddpo(), ddpo_sf(), ddpo(grouped=True)):
-        table = algorithm.collect(number_task(some), list(range(4)), KEY).table
+    for algorithm in (ddpo(), ddpo_sf(), ddpo(advantage=GroupRelative(2))):
+        table = algorithm.collect(learner(number_task(some)), list(range(4)), KEY).table
         assert set(table.sample.tolist()) == {0, 2}
         assert table.advantage.isfinite().all()
 
 
 def test_a_flat_reward_gives_no_gradient() -> None:
     task = number_task(lambda samples: torch.ones(len(samples)))
-    table = ddpo().collect(task, list(range(4)), KEY).table
+    table = ddpo().collect(learner(task), list(range(4)), KEY).table
     assert (table.advantage == 0).all()
-    for gradient in gradients(task.policy, ddpo().loss(task.policy, task.policy, table)[0]):
+    for gradient in gradients(task.policy, ddpo().loss(learner(task.policy, task.policy), table)[0]):
         assert (gradient == 0).all()
 
 
 def test_advantages_are_clamped_and_the_clamped_share_is_reported() -> None:
     task = number_task(scored(torch.tensor([0.0] * 19 + [100.0])))
-    collected = ddpo(advantage_clip=2.0).collect(task, list(range(20)), KEY)
+    collected = ddpo(advantage_clip=2.0).collect(learner(task), list(range(20)), KEY)
     assert collected.table.advantage.max() == 2.0
     assert collected.metrics["advantage_saturated"] == pytest.approx(1 / 20)
 
 
 def test_each_sample_is_trained_on_at_steps_of_its_own() -> None:
     task = number_task()
-    collected = ddpo(train_steps=3).collect(task, list(range(30)), KEY)
+    collected = ddpo(train_steps=3).collect(learner(task), list(range(30)), KEY)
     chosen = [tuple(collected.table.step[collected.table.sample == i].tolist()) for i in range(30)]
     assert all(len(set(steps)) == 3 for steps in chosen)
     assert len(set(chosen)) > 15
@@ -200,21 +206,23 @@ def test_each_sample_is_trained_on_at_steps_of_its_own() -> None:
 
 
 def test_the_chosen_steps_do_not_depend_on_the_batch() -> None:
-    task = number_task()
-    together = random_steps(task.rollout([4, 5, 6], KEY), [4, 5, 6], KEY, (0.0, 1.0), 3)
-    alone = random_steps(task.rollout([5], KEY), [5], KEY, (0.0, 1.0), 3)
+    together = random_steps(10, [4, 5, 6], KEY, -1, range(10), 3)
+    alone = random_steps(10, [5], KEY, -1, range(10), 3)
     assert (together[:, [1]] == alone).all()
 
 
 def test_more_steps_than_there_are_means_all() -> None:
-    assert len(ddpo(train_steps=99).collect(number_task(), [0, 1], KEY).table) == 20
+    assert len(ddpo(train_steps=99).collect(learner(number_task()), [0, 1], KEY).table) == 20
 
 
-def test_grouped_advantages_compare_samples_of_one_size() -> None:
+def test_the_members_of_a_group_are_asked_for_the_same_thing() -> None:
+    """Sizes 2, 2, 3, 3: the reward grows with the size, and the advantage only with the place in the group."""
     task = number_task(lambda samples: torch.tensor([float(len(s) * 10 + i) for i, s in enumerate(samples)]))
     clouds = replace(task, domain=Clouds(sizes=(2, 3), width=3, channels=4))
-    table = ddpo(grouped=True, train_steps=1).collect(clouds, list(range(4)), KEY).table
-    assert_close(table.advantage[table.sample.argsort()], torch.tensor([-1.0, -1.0, 1.0, 1.0]), rtol=1e-6, atol=0)
+    collected = ddpo(advantage=GroupRelative(2), train_steps=1).collect(learner(clouds), list(range(4)), KEY)
+    assert [len(sample) for sample in collected.rollouts.samples] == [2, 2, 3, 3]
+    table = collected.table
+    assert_close(table.advantage[table.sample.argsort()], torch.tensor([-1.0, 1.0, -1.0, 1.0]), rtol=1e-6, atol=0)
 
 
 def train(algorithm: DDPO | DDPOSF, iterations: int, batch: int, rate: float) -> tuple[float, float]:
@@ -227,7 +235,7 @@ def train(algorithm: DDPO | DDPOSF, iterations: int, batch: int, rate: float) ->
         noise = torch.randn(11, batch, 1, generator=generator, dtype=F64)
         run = policy.rollout({}, lambda k, noise=noise: noise[k])  # type: ignore[misc]
         table = run.transitions(standardised(quadratic(list(run.states[-1]))))
-        gradient = gradients(policy, algorithm.loss(policy, reference, table)[0])
+        gradient = gradients(policy, algorithm.loss(learner(policy, reference), table)[0])
         with torch.no_grad():
             for parameter, g in zip(denoiser.parameters(), gradient, strict=True):
                 parameter.sub_(rate * sampler.num_steps * (1 - i / iterations) * g)  # the loss is a mean over the steps
@@ -261,7 +269,7 @@ def test_settings_that_mean_nothing_are_refused_by_name(wrong: dict[str, float])
 
 def test_only_steps_of_the_window_are_trained_on() -> None:
     """Ten steps: the window from 0.2 to 0.5 holds three."""
-    table = ddpo(first=0.2, last=0.5).collect(number_task(), list(range(20)), KEY).table
+    table = ddpo(first=0.2, last=0.5).collect(learner(number_task()), list(range(20)), KEY).table
     assert set(table.step.tolist()) == {2, 3, 4}
     assert len(table) == 20 * 3
 

@@ -32,6 +32,10 @@ def egnn() -> nn.Module:
     return preconditioned(EGNN(features=FEATURES, width=16, pair_width=8, blocks=3, radial=8))
 
 
+def conditional_egnn() -> nn.Module:
+    return preconditioned(EGNN(features=FEATURES, width=16, pair_width=8, blocks=3, radial=8, conditions=2))
+
+
 def tensor_field() -> nn.Module:
     pytest.importorskip("e3nn", reason="TensorField needs e3nn")
     return preconditioned(TensorField(features=FEATURES, scalars=8, vectors=4, tensors=3, blocks=3, radial=8))
@@ -50,13 +54,14 @@ def built_in(dtype: torch.dtype) -> Iterator[None]:
 @cache
 def case_of(build: Callable[[], nn.Module], dtype: torch.dtype) -> Case:
     mask = torch.arange(max(SIZES) + 1) < torch.tensor(SIZES)[:, None]
+    condition = torch.randn(len(SIZES), 2, generator=torch.Generator().manual_seed(5), dtype=dtype)
     with built_in(dtype):
         torch.manual_seed(0)
-        return example(awake(build()), {"mask": mask}, features=FEATURES, dtype=dtype)
+        return example(awake(build()), {"mask": mask, "condition": condition}, features=FEATURES, dtype=dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("build", [edm, egnn, tensor_field])
+@pytest.mark.parametrize("build", [edm, egnn, conditional_egnn, tensor_field])
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_law(law: Callable[[Case], None], build: Callable[[], nn.Module], dtype: torch.dtype) -> None:
     law(case_of(build, dtype))

@@ -1,7 +1,8 @@
 """Laws of the file readers: a bad record costs itself only, and every loss is counted with its place and reason."""
 
 import gzip
-from collections.abc import Iterator
+import pickle
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -323,7 +324,10 @@ def test_many_molecules_are_counted_as_each_one_is() -> None:
         ({"positions": np.zeros((3, 3), np.int16)}, r"positions: got shape \(3, 3\), expected \(14, 3\)"),
         ({"num_atoms": np.array([3, 2, 5], np.uint8)}, "index: got shape"),
         ({"atomic_numbers": np.zeros(14)}, "atomic_numbers: got float64"),
-        ({"index": np.array([{}, 1, 2, 3], dtype=object)}, "cannot be read"),
+        (
+            {"index": np.array([{}, 1, 2, 3], dtype=object)},
+            r"qm9\.npz: cannot be read: got index as an array of pickled Python objects, expected .*index, num_atoms, ",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_are_named(qm9: Path, change: dict[str, object], message: str) -> None:
@@ -338,6 +342,17 @@ def test_arrays_that_do_not_fit_are_named(qm9: Path, change: dict[str, object], 
 def test_a_damaged_archive_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ValueError, match=r"qm9\.npz: cannot be read"):
         load_qm9(write(tmp_path / "qm9.npz", content))
+
+
+@pytest.mark.parametrize(
+    "store", [lambda path: path.write_bytes(pickle.dumps({"index": [1]})), lambda path: np.save(path.open("wb"), [1.0])]
+)
+def test_a_pickle_and_a_single_array_are_told_what_is_expected(tmp_path: Path, store: Callable[[Path], object]) -> None:
+    store(tmp_path / "qm9.npz")
+    with pytest.raises(
+        ValueError, match=r"got no \.npz archive or a damaged one, expected .* index, num_atoms, .* nothing pickled"
+    ):
+        load_qm9(tmp_path / "qm9.npz")
 
 
 @pytest.mark.slow  # importing torch_geometric takes seconds

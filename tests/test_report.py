@@ -19,7 +19,7 @@ VOID = {"meta", "img", "line", "circle"}
 BEFORE = {"n": 100, "reward_mean": 0.46, "reward_sem": 0.003, "validity": 0.93, "novelty": 0.5, "sizes": {"9": 100}}
 AFTER = {"n": 200, "reward_mean": 0.58, "reward_sem": 0.004, "validity": 0.9, "novelty": None, "sizes": {"9": 200}}
 SUMMARY = {
-    **{"task": "qed", "algo": "rgdm", "seed": 1234, "reward_queries": 25600, "wall_seconds": 754.2},
+    **{"task": "qed", "reward": "logp", "algo": "rgdm", "seed": 1234, "reward_queries": 25600, "wall_seconds": 754.2},
     **{"before": BEFORE, "after": AFTER},
 }
 PICTURES = {"before": Image.new("RGB", (300, 200), "#3366cc"), "after": Image.new("RGB", (300, 200), "#cc6633")}
@@ -89,7 +89,15 @@ def test_the_page_says_what_was_measured(usual: tuple[str, Page, Image.Image]) -
         "validity | 0.930 | 0.900 | −0.030",
         "novelty | 0.500 | – | –",
     ]
-    for text in ("qed · rgdm", "0.460 → 0.580", "seed 1234", "reward queries 25,600", "13 min", "clip: 0.0125"):
+    for text in (
+        "qed · rgdm",
+        "0.460 → 0.580",
+        "reward logp",
+        "seed 1234",
+        "reward queries 25,600",
+        "13 min",
+        "clip: 0.0125",
+    ):
         assert text in page.text
 
 

@@ -4,8 +4,10 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ from molrl.config import ConfigError, choices, compose
 from molrl.data.bonds import rdkit_bonds
 from molrl.data.files import read
 from molrl.data.molecule import Molecule
-from molrl.folder import differences, lock
+from molrl.folder import lock
 from molrl.run import train
 from molrl.tracking import read_metrics
 
@@ -50,6 +52,11 @@ def untimed(path: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if "seconds" not in name} for row in rows]
 
 
+def known(metric: str, row: dict[str, Any]) -> Any:
+    """A metric is a number, but for the uniqueness of no molecules."""
+    return NoneType if metric == "uniqueness" and row["validity"] == 0 else int | float
+
+
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_a_run_leaves_its_settings_metrics_samples_model_and_report(algo: str, runs: Path) -> None:
     run = runs / algo
@@ -57,7 +64,7 @@ def test_a_run_leaves_its_settings_metrics_samples_model_and_report(algo: str, r
     assert (config["iterations"], config["task"]["name"]) == (2, "qed")
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["iteration"] for row in rows] == [0, 1]
-    assert not [name for row in rows for name in METRICS if not isinstance(row[name], int | float)]
+    assert not [name for row in rows for name in METRICS if not isinstance(row[name], known(name, row))]
     assert any(path.name.startswith("events") for path in (run / "tensorboard").iterdir())
     for when in ("before", "after"):
         assert (run / f"samples/{when}.sdf").read_text().count("$$$$") == 8
@@ -69,9 +76,8 @@ def test_a_run_leaves_its_settings_metrics_samples_model_and_report(algo: str, r
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_the_summary_says_what_was_asked_and_what_came_of_it(algo: str, runs: Path) -> None:
     summary = json.loads((runs / algo / "summary.json").read_text())
-    assert list(summary) == ["task", "algo", "seed", "reward_queries", "wall_seconds", "before", "after"]
-    assert (summary["task"], summary["seed"]) == ("qed", 0)
-    assert summary["algo"] == algo.replace("_", "")
+    assert list(summary) == ["task", "reward", "algo", "seed", "reward_queries", "wall_seconds", "before", "after"]
+    assert [summary[name] for name in ("task", "reward", "algo", "seed")] == ["qed", "qed", algo, 0]
     assert summary["reward_queries"] == sum(row["reward_queries"] for row in untimed(runs / algo)) >= 16
     assert summary["wall_seconds"] > 0
     for when in ("before", "after"):
@@ -95,6 +101,7 @@ def test_the_trained_model_can_be_sampled_and_trained_further(runs: Path, tmp_pa
     assert molrl("train", *arguments).code == 0
     before = json.loads((tmp_path / "further/summary.json").read_text())["before"]
     after = json.loads((runs / "ddpo/summary.json").read_text())["after"]
+    assert after.pop("kl") > before.pop("kl") == 0  # each against the model that its own run began with
     assert before == pytest.approx(after, nan_ok=True)
 
 
@@ -112,12 +119,46 @@ def test_a_finished_run_says_so_and_stays_as_it_is(runs: Path) -> None:
     assert {path: path.read_bytes() for path in (runs / "ddpo").rglob("*") if path.is_file()} == files
 
 
+LOADED = (
+    "import sys; from molrl.cli import main; code = main(sys.argv[1:]); "
+    "print([name for name in ('torch', 'rdkit', 'numpy') if name in sys.modules], file=sys.stderr); sys.exit(code)"
+)
+
+
+def test_a_finished_run_says_so_before_anything_heavy_is_loaded(runs: Path) -> None:
+    command = [sys.executable, "-c", LOADED, "train", "algo=ddpo", f"run={runs / 'ddpo'}", *QUICK_RUN]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "[]\n")
+    assert done.stdout.startswith(f"{runs / 'ddpo'} is complete: reward 0.")
+    other = subprocess.run([*command, "seed=1"], capture_output=True, text=True, check=False)
+    assert (other.returncode, other.stdout) == (2, "")
+    assert "seed: 0 -> 1" in other.stderr
+    assert other.stderr.endswith("[]\n")
+
+
+def test_another_reward_than_the_tasks_own_is_named_wherever_the_run_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = molrl("train", "algo=ddpo", "reward=logp", *QUICK_RUN, "iterations=1")
+    assert done.code == 0
+    assert "task qed, reward logp, ddpo, seed 0" in done.out
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name.endswith("_qed_logp")
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["task"], summary["reward"]) == ("qed", "logp")
+    assert "reward logp" in (run / "report.html").read_text()
+    assert "reward: 'logp' -> 'sa'" in complaint(["train", "algo=ddpo", "reward=sa", f"run={run}", *QUICK_RUN], 2)
+
+
 def test_the_folder_of_another_run_is_refused_with_what_differs(runs: Path) -> None:
     other = ["train", "algo=ddpo", f"run={runs / 'ddpo'}", *QUICK_RUN, "algo.clip=0.51", "rollouts=9"]
     said = complaint(other, 2)
     assert f"algo.clip: {compose('train', ['algo=ddpo'])['algo']['clip']} -> 0.51" in said
     assert "rollouts: 8 -> 9" in said
     assert "minibatch" not in said
+    said = complaint(["train", "algo=rgdm", f"run={runs / 'ddpo'}", *QUICK_RUN], 2)
+    assert "(algo: 'ddpo' -> 'rgdm')" in said
 
 
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
@@ -157,12 +198,6 @@ def test_settings_that_cannot_be_met_leave_no_folder_so_the_corrected_command_ru
     for wrong in ("algo.clip=-1", "optimizer.lr=-1", "task.weights=nope", "device=tpu"):
         assert molrl(*arguments, wrong).code > 0
         assert not (tmp_path / "run").exists()
-
-
-def test_differences_are_named_by_their_dotted_name() -> None:
-    old = {"run": "a", "device": "cpu", "x": {"y": 1, "gone": 2}, "same": [1]}
-    new = {"run": "b", "device": "cuda", "x": {"y": 3, "new": None}, "same": [1]}
-    assert differences(old, new) == ["x.y: 1 -> 3", "x.gone: 2 -> None"]
 
 
 def rings(molecules: Sequence[Molecule]) -> Tensor:
@@ -210,9 +245,9 @@ def broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
 
 def test_any_function_of_molecules_is_a_reward(whole: Path) -> None:
     summary = json.loads((whole / "summary.json").read_text())
-    assert summary["task"] == "rings"
+    assert [summary[name] for name in ("task", "reward", "algo")] == ["qed", "rings", "ddpo"]
     assert summary["before"]["reward_mean"] > 0
-    with pytest.raises(ConfigError, match=r"task\.name: 'rings' -> 'qed'"):
+    with pytest.raises(ConfigError, match=r"\(reward: 'rings' -> 'qed'\)"):
         train(of_rings(whole))
 
 
@@ -233,10 +268,24 @@ def test_a_damaged_checkpoint_is_named_and_nothing_starts_afresh(broken: Path) -
     assert len(untimed(broken)) == 1
 
 
+def children(process: int) -> list[str]:
+    """Processes that a process started (Linux)."""
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split() if sys.platform == "linux" else []
+
+
+def running(process: str) -> bool:
+    """Whether a process is there and not merely waiting to be buried (Linux)."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @pytest.fixture
 def long_run(tmp_path: Path) -> Iterator["tuple[Path, subprocess.Popen[str]]"]:
     """A process in the middle of a run that would take a while."""
-    arguments = ["train", "algo=ddpo", f"run={tmp_path / 'run'}", *QUICK_RUN, "iterations=1000", "evaluate=2"]
+    long = ("iterations=1000", "evaluate=2", "reward.workers=1")
+    arguments = ["train", "algo=ddpo", f"run={tmp_path / 'run'}", *QUICK_RUN, *long]
     with subprocess.Popen(
         [sys.executable, "-m", "molrl.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -248,12 +297,21 @@ def long_run(tmp_path: Path) -> Iterator["tuple[Path, subprocess.Popen[str]]"]:
         process.kill()
 
 
-def test_control_c_ends_a_process_with_130_and_a_checkpoint(long_run: "tuple[Path, subprocess.Popen[str]]") -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_end_a_run_with_a_checkpoint_and_no_workers(
+    sent: signal.Signals, code: int, long_run: "tuple[Path, subprocess.Popen[str]]"
+) -> None:
     run, process = long_run
-    process.send_signal(signal.SIGINT)
+    workers = children(process.pid)
+    assert workers or sys.platform != "linux"
+    process.send_signal(sent)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert f"the same settings with run={run} go on" in out
+    until = time.monotonic() + 10  # multiprocessing's own helper ends when it finds its parent gone
+    while left := [worker for worker in workers if running(worker)]:
+        assert time.monotonic() < until, left
+        time.sleep(0.05)
     assert "Traceback" not in err
     assert checkpoint.load(run / "checkpoint")[1]["progress"]["iteration"] >= 1
 

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from molrl.gaussian import Context, Euclidean
+from molrl.algos import Learner
+from molrl.gaussian import Context, Euclidean, MaskedPoints
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.samplers import DDIM, Denoiser
@@ -132,10 +133,50 @@ def expected_quadratic(mean: float, variance: float) -> float:
     return -((mean - 2) ** 2 + variance) / 2
 
 
+class Values(nn.Module):
+    """V(x_t, t): a small network of a number and its place on the chain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(2, 32), nn.SiLU(), nn.Linear(32, 1))
+
+    def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
+        values: Tensor = self.layers(torch.cat([x[:, :1], t[:, None]], 1))
+        return values.squeeze(1)
+
+
+def lifted(samples: Sequence[Tensor]) -> Tensor:
+    """The quadratic reward, moved up to where hardly any sample has less than nothing."""
+    return quadratic(samples) + 5
+
+
+lifted.differentiable = True  # type: ignore[attr-defined]
+
+
 def number_task(reward: Callable[[Sequence[Any]], Tensor] = quadratic, dims: int = 1) -> Task:
     """The oracle as a task, with a denoiser of its own to train."""
     sampler = chain()
-    return Task("numbers", Policy(AffineDenoiser(sampler), sampler), Numbers(dims), reward)
+    policy = Policy(AffineDenoiser(sampler), sampler)
+    return Task("numbers", policy, Numbers(dims), reward, value_network=Values)
+
+
+def cloud_task(reward: Callable[[Sequence[Any]], Tensor], sizes: tuple[int, ...] = (4, 2, 3), width: int = 4) -> Task:
+    """Padded, centred clouds under an exact denoiser."""
+    sampler = DDIM(schedule=Cosine(), num_steps=10, space=MaskedPoints())
+    exact = ExactDenoiser(sampler.schedule, means=(0.0,))
+    return Task("clouds", Policy(exact, sampler), Clouds(sizes, width, channels=5), reward)
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    """Standard normal numbers in double precision."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def learner(task: Task | Policy, reference: Policy | None = None) -> Learner:
+    """A task, or the oracle's with another policy, beside a reference (itself by default); no modules."""
+    task = task if isinstance(task, Task) else Task("numbers", task, Numbers(), quadratic)
+    return Learner(task, reference or task.policy)
 
 
 def always(eps: Tensor) -> Denoiser:

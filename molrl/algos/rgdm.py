@@ -4,35 +4,42 @@ No code of the paper is public, and reviews of it name no table of settings; thi
 leads to, not a reproduction. A reverse step is pulled toward the pay-off distribution q(y) ~ exp(r(y) / tau) on a ball
 around it (reward-augmented maximum likelihood: Norouzi et al. 2016, arXiv:1609.00150). With candidates
 y_j = y + R u_j, u_j uniform in the unit ball of the noise space, and weights w = softmax(r / tau), the loss
--sum_j w_j log p(y_j | x) has the gradient of a regression of the mean on mu_old + sum_j w_j (y_j - y).
+-sum_j w_j log p(y_j | x) has the gradient of a regression of the mean on m + sum_j w_j (y_j - y), m the mean of the
+ordinary step.
 """
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 from molrl.advantages import SMALLEST_STD
-from molrl.algos import Collected
-from molrl.algos.ddpo import log_ratio_metrics, positive, refuse_empty_window, window_of
-from molrl.gaussian import Context, Space, sum_per_sample
+from molrl.algos import Collected, Facts, Learner, checks
+from molrl.algos.steps import random_steps, window_of
+from molrl.gaussian import Context, Gaussian, Space, sum_per_sample
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.task import Metrics, Rollouts, Task, checked
 from molrl.trajectory import Transitions
 
 STATE_STREAM = -2  # keyed draws with this step number choose the states to score
-BALL_STREAM = -1000  # and those below this one draw the candidates around them
+HELD_STREAM = -3  # and those of this one the states to hold
+NOISE_STREAM, DATA_STREAM = -50, -60  # noise of states and steps made from clean samples
+BALL_STREAM = -1000  # draws below this one are the candidates
 
 
 @dataclass(frozen=True, kw_only=True)
 class RGDM:
-    """Reward-guided training on the reverse steps of fresh rollouts.
+    """Reward-guided training on reverse steps.
 
     Attributes:
+        source: where the steps come from. "policy": reverse steps of fresh rollouts; nothing anchors them but the KL
+            term. "replay": steps of the noising process from the rollouts' finished samples. "data": the same from real
+            samples, which anchors the policy to the data.
+        guidance: "candidates" (any reward) or "gradient" (a differentiable one: the limit of many candidates).
         candidates: J, an even number: they come in pairs y + v, y - v, so that a flat reward moves nothing.
         radius: rho. Candidates lie within R = rho std sqrt(dof + 2) of the step: each coordinate moves with a std of
             rho times the step's own, whatever the size of the molecule.
@@ -48,6 +55,8 @@ class RGDM:
         kl_weight: weight of the exact per-step KL to the reference: what the pull is held back by.
     """
 
+    source: Literal["policy", "replay", "data"]
+    guidance: Literal["candidates", "gradient"]
     candidates: int
     radius: float
     temperature: float
@@ -59,79 +68,119 @@ class RGDM:
     kl_weight: float
 
     def __post_init__(self) -> None:
-        positive(candidates=self.candidates, radius=self.radius, temperature=self.temperature, states=self.states)
+        checks.positive(candidates=self.candidates, radius=self.radius)
+        checks.positive(temperature=self.temperature, states=self.states)
         if self.candidates % 2:
             raise ValueError(f"candidates: got {self.candidates}, need an even number (they come in pairs)")
-        refuse_empty_window(self.first, self.last)
-        if min(self.kl_weight, self.held, self.lookahead) < 0:
-            got = f"{self.kl_weight}, {self.held}, {self.lookahead}"
-            raise ValueError(f"kl_weight, held, lookahead: got {got}; allowed 0 or more")
+        checks.window(self.first, self.last)
+        checks.not_negative(kl_weight=self.kl_weight, held=self.held, lookahead=self.lookahead)
 
-    def collect(self, task: Task, samples: list[int], key: Key) -> Collected:
-        """Score candidates around some steps of each rollout; y of the table is the target of the step's mean."""
+    def modules(self, task: Task) -> nn.ModuleDict:
+        """Nothing but the policy."""
+        if self.guidance == "gradient" and not getattr(task.reward, "differentiable", False):
+            raise ValueError(f"guidance=gradient: the reward of task {task.name!r} has no gradient; use candidates")
+        if self.source == "data" and task.data is None:
+            raise ValueError(f"source=data: task {task.name!r} has no data set; use policy or replay")
+        return nn.ModuleDict()
+
+    def learning_rate(self, name: str) -> float:
+        """Nothing but the policy."""
+        return 0.0
+
+    def collect(self, learner: Learner, samples: list[int], key: Key) -> Collected[Transitions]:
+        """Pull some steps toward higher rewards; y of the table is the target of the step's mean."""
+        task = learner.task
         rollouts = task.rollout(samples, key)
-        scored, held = self.choose(rollouts, samples, key)
-        with torch.no_grad():
-            kernel, still = task.policy.transition(scored), task.policy.transition(held)
-        offsets = self.candidate_offsets(kernel.std, scored, kernel.space, samples, key)
-        rewards, seconds = self.score(task, scored, offsets)
+        clean = self.clean_states(task, rollouts, samples, key)
+        scored, held = self.choose(task.policy.sampler.num_steps, samples, key)
+        steps, ordinary = self.steps(task.policy, clean, scored, samples, key)
+        still, unmoved = self.steps(task.policy, clean, held, samples, key)
         known = rollouts.rewards[~rollouts.rewards.isnan()]
         scale = max(known.std(correction=0).item(), SMALLEST_STD) if len(known) else 1.0
-        weights, found = payoff(rewards / scale, self.temperature)
+        pulled = self.uphill if self.guidance == "gradient" else self.toward_payoff
+        pull = pulled(task, steps, ordinary, scale, samples, key)
+        moved = replace(steps, y=ordinary.mean + pull.by)[pull.known.nonzero().squeeze(1)]
+        table = moved.extended(replace(still, y=unmoved.mean)) if len(moved) else moved
+        length = (sum_per_sample(pull.by.square()) / ordinary.dof).sqrt() / ordinary.std
+        metrics = {**pull.metrics, "pull": length.mean().item()}
+        return Collected(table, rollouts, task.policy, len(samples) + pull.queries, pull.seconds, metrics)
+
+    def loss(self, learner: Learner, batch: Transitions) -> tuple[Float[Tensor, ""], Facts]:
+        """|mu - target|^2 / (2 std^2) + kl_weight KL(p || reference)."""
+        kernel = learner.policy.transition(batch)
+        missed = kernel.kl(replace(kernel, mean=batch.y))
+        with torch.no_grad():
+            anchor = learner.reference.transition(batch)
+        return missed.mean() + self.kl_weight * kernel.kl(anchor).mean(), {"missed": missed.detach()}
+
+    def clean_states(self, task: Task, rollouts: Rollouts, samples: list[int], key: Key) -> Rollouts:
+        """Rollouts as they are, or with real samples in the place of their own."""
+        if self.source != "data" or task.data is None:
+            return rollouts
+        x0, context = task.data(samples, key.child(DATA_STREAM - key.stream))
+        context = {name: value.to(task.device) for name, value in context.items()}
+        return replace(rollouts, trajectory=replace(rollouts.trajectory, final=x0.to(task.device), context=context))
+
+    def choose(
+        self, num_steps: int, samples: list[int], key: Key
+    ) -> tuple[Bool[Tensor, "steps b"], Bool[Tensor, "steps b"]]:
+        """Random steps of each sample: `states` to score, inside the window, and `held` others from the whole chain."""
+        window = window_of(num_steps, self.first, self.last)
+        scored = random_steps(num_steps, samples, key, STATE_STREAM, window, self.states)
+        held = random_steps(num_steps, samples, key, HELD_STREAM, range(num_steps), self.held)
+        return scored, held & ~scored
+
+    def steps(
+        self, policy: Policy, rollouts: Rollouts, chosen: Bool[Tensor, "steps b"], samples: list[int], key: Key
+    ) -> tuple[Transitions, Gaussian]:
+        """Ordinary steps x -> y at the chosen places, and the Gaussian that y was drawn from.
+
+        From clean samples: x = alpha x_0 + sigma eps, and the step with the true eps in the place of the predicted one,
+        which is q(y | x, x_0) (Song et al. 2021, arXiv:2010.02502, Eq. 7).
+        """
+        trajectory, flat = rollouts.trajectory, torch.zeros_like(rollouts.rewards)
+        table = trajectory.transitions(flat, chosen.to(flat.device))
+        if self.source == "policy":
+            with torch.no_grad():
+                return table, policy.transition(table)
+        sampler, shape, x0 = policy.sampler, tuple(trajectory.final.shape[1:]), trajectory.final[table.sample]
+        rows = row_numbers(table, samples, sampler.num_steps)
+        noise, again = (key.normal(rows, NOISE_STREAM - k, shape).to(x0) if rows else x0 for k in range(2))
+        eps = sampler.space.project(noise, table.context)
+        x = sampler.noised(x0, eps, table.step)
+        posterior = sampler.transition(lambda *_: eps, x, table.step, table.context)
+        return replace(table, x=x, y=posterior.sample(again)), posterior
+
+    def toward_payoff(
+        self, task: Task, steps: Transitions, ordinary: Gaussian, scale: float, samples: list[int], key: Key
+    ) -> "Pull":
+        """sum_j w_j (y_j - y) over scored candidates."""
+        offsets = self.candidate_offsets(task.policy, steps, ordinary.std, samples, key)
+        rewards, seconds = self.score(task, steps, offsets)
+        weights, known = payoff(rewards / scale, self.temperature)
         half = self.candidates // 2  # by pairs, so that equal weights pull by exactly nothing
-        pull = torch.einsum("jm,jm...->m...", weights[:half] - weights[half:], offsets[:half])
-        target = kernel.mean + pull
-        moved = replace(scored, y=target, log_prob=kernel.log_prob(target))[found.nonzero().squeeze(1)]
-        table = (
-            moved.extended(replace(held, y=still.mean, log_prob=still.log_prob(still.mean))) if len(moved) else moved
-        )
+        by = torch.einsum("jm,jm...->m...", weights[:half] - weights[half:], offsets[:half])
         metrics = {
             "payoff_ess": (1 / weights.square().sum(0)).nan_to_num(posinf=0.0).mean().item() / self.candidates,
             "payoff_lost": rewards.isnan().float().mean().item(),
             "payoff_flat": (rewards.amax(0) == rewards.amin(0)).float().mean().item(),
-            "payoff_std": rewards.nan_to_num(0).std(0, correction=0).mean().item(),
-            "pull": (sum_per_sample(pull.square()) / kernel.dof).sqrt().div(kernel.std).mean().item(),
+            "payoff_std": rewards.where(known, 0).std(0, correction=0).nanmean().nan_to_num(0).item(),
         }
-        return Collected(table, rollouts, len(samples) + rewards.numel(), seconds, metrics)
-
-    def loss(self, policy: Policy, reference: Policy, batch: Transitions) -> tuple[Float[Tensor, ""], Metrics]:
-        """|mu - target|^2 / (2 std^2) + kl_weight KL(p || reference)."""
-        kernel = policy.transition(batch)
-        log_ratio = kernel.log_prob(batch.y) - batch.log_prob
-        with torch.no_grad():
-            anchor = reference.transition(batch)
-        loss = -log_ratio.mean() + self.kl_weight * kernel.kl(anchor).mean()
-        return loss, {"clip_fraction": 0.0, **log_ratio_metrics(log_ratio)}
-
-    def choose(self, rollouts: Rollouts, samples: list[int], key: Key) -> tuple[Transitions, Transitions]:
-        """Random steps of each sample: `states` to score, inside the window, and `held` others from the whole chain."""
-        steps, batch = rollouts.trajectory.log_prob.shape
-        window = window_of(steps, self.first, self.last)
-        scored = torch.zeros(steps, batch, dtype=torch.bool, device=rollouts.rewards.device)
-        held = torch.zeros_like(scored)
-        for column, sample in enumerate(samples):
-            generator = key.generator(sample, STATE_STREAM)
-            scored[torch.from_numpy(generator.permutation(window)[: self.states]), column] = True
-            held[torch.from_numpy(generator.permutation(steps)[: self.held]), column] = True
-        flat = torch.zeros_like(rollouts.rewards)
-        return rollouts.trajectory.transitions(flat, scored), rollouts.trajectory.transitions(flat, held & ~scored)
+        return Pull(by, known, rewards.numel(), seconds, metrics)
 
     def candidate_offsets(
-        self, std: Float[Tensor, " m"], table: Transitions, space: Space, samples: list[int], key: Key
+        self, policy: Policy, table: Transitions, std: Float[Tensor, " m"], samples: list[int], key: Key
     ) -> Float[Tensor, "j m ..."]:
         """R u_j and -R u_j, with u_j uniform in the unit ball of the noise space."""
-        half, shape, context = self.candidates // 2, tuple(table.x.shape[1:]), table.context
+        space, shape, context = policy.sampler.space, tuple(table.x.shape[1:]), table.context
         radius = self.radius * std * (space.dof(table.x, context) + 2).sqrt()
-        drawn, uniform = torch.empty(half, len(table), *shape), torch.empty(half, len(table))
-        for row, (sample, step) in enumerate(zip(table.sample.tolist(), table.step.tolist(), strict=True)):
-            for j in range(half):
-                generator = key.generator(samples[sample], BALL_STREAM - step * half - j)
-                uniform[j, row] = generator.random()
-                drawn[j, row] = torch.from_numpy(generator.standard_normal(shape, dtype="float32"))
-        ball = torch.stack(
-            [in_ball(g.to(table.x), u.to(table.x), space, context) for g, u in zip(drawn, uniform, strict=True)]
-        )
-        offsets = ball * radius.view(1, -1, *[1] * len(shape))
+        rows = row_numbers(table, samples, policy.sampler.num_steps)
+        ball = []
+        for j in range(self.candidates // 2):
+            gaussian = key.normal(rows, BALL_STREAM - 2 * j, shape).to(table.x)
+            uniform = torch.special.ndtr(key.normal(rows, BALL_STREAM - 2 * j - 1, (1,))).squeeze(1).to(table.x)
+            ball.append(in_ball(gaussian, uniform, space, context))
+        offsets = torch.stack(ball) * radius.view(1, -1, *[1] * len(shape))
         return torch.cat([offsets, -offsets])
 
     @torch.no_grad()
@@ -146,6 +195,52 @@ class RGDM:
         rewards = checked(task.reward(finished), len(finished)).to(table.x.device)
         return rewards.view(len(offsets), -1), time.perf_counter() - start
 
+    def uphill(
+        self, task: Task, steps: Transitions, ordinary: Gaussian, scale: float, samples: list[int], key: Key
+    ) -> "Pull":
+        """R^2 / (tau (d + 2)) times the gradient of the reward at y, no longer than R: many candidates, to first order
+        in the spread of their rewards.
+        """
+        context, y = steps.context, steps.y.clone().requires_grad_()
+        with torch.enable_grad():
+            clean = task.policy.foresee(y, steps.step + 1, self.lookahead, context)
+            start = time.perf_counter()
+            rewards = task.reward(task.domain.decode(clean, context))
+            seconds = time.perf_counter() - start
+            checked(rewards, len(steps))
+            (gradient,) = torch.autograd.grad(rewards.sum() / scale, y)
+        reach = self.radius * ordinary.std  # R / sqrt(d + 2)
+        by = ordinary.space.project(gradient, context) * ordinary.broadcast(reach**2 / self.temperature)
+        excess = sum_per_sample(by.square()).sqrt() / (reach * (ordinary.dof + 2).sqrt())
+        known = excess.isfinite() & rewards.detach().isfinite()
+        by = torch.where(ordinary.broadcast(known.float()) > 0, by / ordinary.broadcast(excess.clamp(min=1)), 0.0)
+        return Pull(by, known, len(steps), seconds, {"payoff_lost": (~known).float().mean().item()})
+
+
+@dataclass(frozen=True)
+class Pull:
+    """Where steps are to go.
+
+    Attributes:
+        by: displacement of each step's mean [m, ...].
+        known: which steps have one [m].
+        queries: questions to the reward.
+        seconds: time it took to answer.
+        metrics: to be logged.
+    """
+
+    by: Float[Tensor, "m ..."]
+    known: Bool[Tensor, " m"]
+    queries: int
+    seconds: float
+    metrics: Metrics
+
+
+def row_numbers(table: Transitions, samples: list[int], num_steps: int) -> list[int]:
+    """A number of its own for every (sample, step), to key noise by."""
+    pairs = zip(table.sample.tolist(), table.step.tolist(), strict=True)
+    return [samples[sample] * num_steps + step for sample, step in pairs]
+
 
 def in_ball(
     gaussian: Float[Tensor, "m ..."], uniform: Float[Tensor, " m"], space: Space, context: Context
@@ -156,7 +251,7 @@ def in_ball(
     return direction * length.view(-1, *[1] * (gaussian.dim() - 1))
 
 
-def payoff(rewards: Float[Tensor, "j m"], temperature: float) -> tuple[Float[Tensor, "j m"], Tensor]:
+def payoff(rewards: Float[Tensor, "j m"], temperature: float) -> tuple[Float[Tensor, "j m"], Bool[Tensor, " m"]]:
     """Weights softmax(r / tau) over the candidates of each state, and which states have a score at all.
 
     A candidate that could not be scored has no weight, and neither has its mirror image: else the missing half of a

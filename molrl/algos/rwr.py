@@ -1,0 +1,143 @@
+"""RWR: weighted denoising of the policy's own samples (Black et al. 2023, arXiv:2305.13301, Sec. 4.2).
+
+After Peters and Schaal 2007 and Lee et al. 2023 (arXiv:2302.12192): sample, weigh each sample by its reward, and fit
+the model to the weighted samples again, E[w(x_0) |eps - eps_theta(x_t)|^2].
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from molrl.advantages import SMALLEST_STD
+from molrl.algos import Collected, Facts, Learner, checks
+from molrl.diagnostics import effective_share
+from molrl.gaussian import sum_per_sample
+from molrl.noise import Key
+from molrl.policy import Policy
+from molrl.task import Rollouts, Task
+from molrl.trajectory import Noised
+
+NOISING_STREAM = -100  # keyed draws with step numbers from this one down noise the samples
+GRID_STREAM = -5  # and those of this one choose the grid points
+
+
+def denoising_error(policy: Policy, batch: Noised) -> Float[Tensor, " m"]:
+    """|eps - eps_theta(x_t)|^2 per degree of freedom (Ho et al. 2020, arXiv:2006.11239, Eq. 14)."""
+    space, context = policy.sampler.space, batch.context
+    predicted = policy.sampler.noise(policy.denoiser, batch.x, batch.step, context)
+    return sum_per_sample(space.project(predicted - batch.noise, context).square()) / space.dof(batch.x, context)
+
+
+def noised(
+    policy: Policy, rollouts: Rollouts, weight: Float[Tensor, " b"], samples: list[int], key: Key, count: int
+) -> Noised:
+    """Each finished sample with a weight `count` times, noised to grid points that together cover the chain evenly."""
+    trajectory, sampler = rollouts.trajectory, policy.sampler
+    rows = (~weight.isnan()).nonzero().squeeze(1)
+    kept = [samples[row] for row in rows.tolist()]
+    start = torch.tensor([key.generator(sample, GRID_STREAM).random() for sample in kept], dtype=torch.float64)
+    points, shape = sampler.num_steps + 1, tuple(trajectory.final.shape[1:])
+    x, noise, step = [], [], []
+    context = {name: value[rows] for name, value in trajectory.context.items()}
+    for k in range(count):
+        point = (((start + k / count) % 1.0) * points).long().to(rows.device)
+        drawn = key.normal(kept, NOISING_STREAM - k, shape).to(trajectory.final) if kept else trajectory.final[rows]
+        eps = sampler.space.project(drawn, context)
+        x.append(sampler.noised(trajectory.final[rows], eps, point))
+        noise.append(eps)
+        step.append(point)
+    sample = rows.repeat(count)
+    return Noised(torch.cat(x), torch.cat(noise), torch.cat(step), weight[sample], sample, trajectory.context)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightedDenoising:
+    """Fit the denoiser to weighted samples.
+
+    Attributes:
+        noisings: how often each sample is noised; the grid points of one sample cover the chain evenly.
+    """
+
+    noisings: int
+
+    def __post_init__(self) -> None:
+        checks.positive(noisings=self.noisings)
+
+    def modules(self, task: Task) -> nn.ModuleDict:
+        """Nothing but the policy."""
+        return nn.ModuleDict()
+
+    def learning_rate(self, name: str) -> float:
+        """Nothing but the policy."""
+        return 0.0
+
+    def weights(self, rewards: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Of finished samples; NaN: left out."""
+        raise NotImplementedError
+
+    def behaviour(self, learner: Learner) -> Policy:
+        """Whose samples they are: the policy's own."""
+        return learner.policy
+
+    def collect(self, learner: Learner, samples: list[int], key: Key) -> Collected[Noised]:
+        """Roll out, score, weigh, and noise the samples again."""
+        behaviour = self.behaviour(learner)
+        rollouts = replace(learner.task, policy=behaviour).rollout(samples, key)
+        weight = self.weights(rollouts.rewards)
+        metrics = {"weight_ess": effective_share(weight.nan_to_num(0)), "weight_max": weight.nan_to_num(0).max().item()}
+        table = noised(behaviour, rollouts, weight, samples, key, self.noisings)
+        return Collected(table, rollouts, behaviour, len(samples), metrics=metrics)
+
+    def loss(self, learner: Learner, batch: Noised) -> tuple[Float[Tensor, ""], Facts]:
+        """mean(w |eps - eps_theta|^2)."""
+        error = denoising_error(learner.policy, batch)
+        return (batch.weight * error).mean(), {"denoising_error": error}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RWR(WeightedDenoising):
+    """w = softmax(r / temperature), times the number of samples.
+
+    Attributes:
+        temperature: in standard deviations of the round's rewards. The paper's inverse temperature 0.2 is per kilobyte
+            or aesthetic point and means nothing elsewhere.
+    """
+
+    temperature: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.positive(temperature=self.temperature)
+
+    def weights(self, rewards: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """They average to one over the samples with a reward."""
+        known = ~rewards.isnan()
+        spread = rewards[known].std(correction=0) if known.any() else rewards.new_tensor(0.0)
+        scaled = rewards / (self.temperature * spread) if spread > SMALLEST_STD else rewards * 0
+        weights = torch.softmax(scaled[known], 0) * known.sum()
+        return torch.full_like(rewards, torch.nan).masked_scatter(known, weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RWRSparse(WeightedDenoising):
+    """w = 1 for the best samples of the round; the others are left out.
+
+    Attributes:
+        quantile: of the rewards above which samples are kept; 0.9 in the paper.
+    """
+
+    quantile: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.quantile < 1:
+            raise ValueError(f"quantile: got {self.quantile}, allowed 0 to below 1")
+
+    def weights(self, rewards: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Ones and NaN."""
+        if rewards.isnan().all():
+            return rewards
+        best = rewards >= rewards.nanquantile(self.quantile)
+        return torch.where(best, 1.0, torch.nan).to(rewards)

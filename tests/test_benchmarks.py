@@ -1,0 +1,45 @@
+"""What the benchmarks time is what they say they time."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from molrl.gaussian import Context
+from molrl.schedule import LogLinear
+
+NETWORKS = Path(__file__).parents[1] / "benchmarks" / "networks.py"
+
+
+@pytest.fixture(scope="module")
+def networks() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("networks", NETWORKS)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Counting(nn.Module):
+    """A denoiser that knows how often it was asked, and with how many atoms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.atoms: list[int] = []
+
+    def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
+        del t, context
+        self.atoms.append(x.shape[1])
+        return torch.zeros_like(x)
+
+
+def test_a_whole_sample_is_timed_with_every_network_call_of_its_chain(networks: ModuleType) -> None:
+    denoiser = Counting()
+    batch = next(networks._batches(4, 4, torch.device("cpu"))).rows(2)
+    contender = networks.Contender("counting", denoiser, LogLinear(noise_min=0.01, noise_max=20.0), 7)
+    networks._sample(contender, batch)
+    assert denoiser.atoms == [int(batch.context["mask"].sum(1).max())] * 8  # seven steps and the clean estimate

@@ -1,0 +1,60 @@
+"""Ctrl-C and SIGTERM end a command in order."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from command import QUICK_PRETRAINING
+
+from molrl import checkpoint
+from molrl.interruption import Terminated, exit_code, terminable
+
+
+def test_the_exit_codes_are_those_of_the_shell() -> None:
+    assert (exit_code(KeyboardInterrupt()), exit_code(Terminated())) == (130, 143)
+
+
+def test_sigterm_is_an_interruption_that_happens_once_and_the_old_handler_comes_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with terminable():
+        with pytest.raises(Terminated):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)  # somebody is impatient; the end is under way
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_in_a_thread_signals_stay_as_they_are() -> None:
+    seen: list[object] = []
+
+    def look() -> None:
+        with terminable():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+def until(start: str, arguments: Sequence[str]) -> "subprocess.Popen[str]":
+    """A process that has printed a line with such a start."""
+    command = [sys.executable, "-m", "molrl.cli", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith(start):
+        assert process.poll() is None, process.communicate()[1]
+    return process
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_pretraining_ends_with_a_checkpoint_and_one_line(sent: signal.Signals, code: int, tmp_path: Path) -> None:
+    process = until("step 2/", ["pretrain", f"run={tmp_path / 'run'}", *QUICK_PRETRAINING, "training.steps=100000"])
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (code, "molrl: interrupted\n")
+    assert checkpoint.load(tmp_path / "run/checkpoint")[1]["progress"]["step"] >= 2
