@@ -3,13 +3,16 @@
 from collections import defaultdict
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from molrl.algos import Facts
+from molrl.algos import Collected, Facts, Learner, Table
+from molrl.gaussian import Gaussian
 from molrl.policy import Policy
 from molrl.task import Metrics
 from molrl.trajectory import Trajectory, Transitions
 
+PROBED = 512  # reverse steps that a round, or a measurement, is judged by
 PARTS = 5  # equal parts of the chain that are told apart; 1 begins at the prior, 5 ends at the data
 
 
@@ -53,15 +56,32 @@ def probe(trajectory: Trajectory, rows: int) -> Transitions:
 
 
 @torch.no_grad()
-def stale(policy: Policy, table: Transitions) -> float:
-    """Largest |log p(y|x) - recorded|, in nats: zero, unless rollout and training evaluate different policies."""
-    return (policy.log_prob(table) - table.log_prob).abs().max().item()
+def standing(learner: Learner, collected: Collected[Table]) -> Metrics:
+    """Where the policy stands before a round of learning, judged by `PROBED` reverse steps of the round's rollouts.
+
+    `max_abs_log_ratio_first` is the largest |log p(y|x) - recorded| in nats, p being the policy that made the rollouts:
+    zero, unless rollout and training evaluate different policies. `kl` is that of whole chains to the reference.
+    """
+    table = probe(collected.rollouts.trajectory, PROBED)
+    policy, reference = learner.policy.transition(table), learner.reference.transition(table)
+    behaviour = policy if collected.behaviour is learner.policy else reference
+    return {"max_abs_log_ratio_first": stale(behaviour, table), "kl": whole(policy.kl(reference), learner.policy)}
+
+
+def stale(kernel: Gaussian, table: Transitions) -> float:
+    """Largest |log p(y|x) - recorded| over the table, in nats."""
+    return (kernel.log_prob(table.y) - table.log_prob).abs().max().item()
 
 
 @torch.no_grad()
 def chain_kl(policy: Policy, reference: Policy, table: Transitions) -> float:
-    """KL of whole chains to the reference, nats: the mean exact KL of the table's steps times the number of steps."""
-    return policy.transition(table).kl(reference.transition(table)).mean().item() * policy.sampler.num_steps
+    """KL of whole chains to the reference, nats, judged by some steps of a rollout of the policy."""
+    return whole(policy.transition(table).kl(reference.transition(table)), policy)
+
+
+def whole(kl: Float[Tensor, " m"], policy: Policy) -> float:
+    """The mean KL of some steps, times the number of steps."""
+    return kl.mean().item() * policy.sampler.num_steps
 
 
 def effective_share(weights: Tensor) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from molrl import checkpoint
 from molrl.algos import Algorithm, Collected, Learner, Table
-from molrl.diagnostics import Gathered, chain_kl, probe, stale
+from molrl.diagnostics import Gathered, standing
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.samplers import Denoiser
@@ -37,7 +37,7 @@ class Finetuning:
         epochs: passes over a round's table.
         optimizer: parameters -> torch optimiser.
         clip_norm: largest norm of the gradient.
-        ratio_tolerance: nats; `minibatch` reverse steps of a round are evaluated again before it learns, and a larger
+        ratio_tolerance: nats; some reverse steps of each round are evaluated again before it learns, and a larger
             |log-ratio| means that rollout and training disagree about the policy.
         lost_limit: largest share of a round's samples that may be without a reward.
         seed: of everything random.
@@ -88,13 +88,8 @@ class Finetuning:
             samples = list(range(iteration * self.rollouts, (iteration + 1) * self.rollouts))
             collected = algorithm.collect(learner, samples, key)
             self.refuse_lost(collected.rollouts.rewards)
-            steps = probe(collected.rollouts.trajectory, self.minibatch)
-            metrics = {
-                "iteration": iteration,
-                **summary(task, collected),
-                "max_abs_log_ratio_first": self.refuse_stale(stale(collected.behaviour, steps)),
-                "kl": chain_kl(task.policy, reference, steps),
-            }
+            metrics = {"iteration": iteration, **summary(task, collected), **standing(learner, collected)}
+            self.refuse_stale(metrics["max_abs_log_ratio_first"])
             learning = time.perf_counter()
             learned = self.learn(learner, algorithm, collected.table, optimizer, key)
             seconds = {"seconds_train": time.perf_counter() - learning, "seconds": time.perf_counter() - began}
@@ -150,14 +145,13 @@ class Finetuning:
             order = key.permutation(rows, SHUFFLE_STREAM - epoch)
             yield from order.tensor_split(math.ceil(rows / self.minibatch))
 
-    def refuse_stale(self, log_ratio: float) -> float:
+    def refuse_stale(self, log_ratio: float) -> None:
         """Before the first update the ratio is one, or something is wrong."""
         if not log_ratio <= self.ratio_tolerance:
             raise TrainingError(
                 f"log-ratio {log_ratio:.3g} nats before any update, tolerance {self.ratio_tolerance}: "
                 "rollout and training do not evaluate the same policy"
             )
-        return log_ratio
 
     def refuse_lost(self, rewards: Tensor) -> None:
         """Too many samples without a reward: nothing can be learned."""

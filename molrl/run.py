@@ -17,7 +17,7 @@ from molrl import checkpoint
 from molrl.algos import Algorithm
 from molrl.config import ConfigError, build, check_type, settings
 from molrl.device import choose_device
-from molrl.diagnostics import chain_kl, probe
+from molrl.diagnostics import PROBED, chain_kl, probe
 from molrl.finetune import Finetuning, frozen, trainable
 from molrl.folder import SUMMARY, claim, dated, finished, headline, write_whole
 from molrl.interruption import exit_code
@@ -30,7 +30,6 @@ from molrl.tracking import Tracker, read_metrics
 FRESH = 2**62  # stream of the noise that before and after are measured on; training never draws from it
 BATCH = 256
 SHOWN = 12
-PROBED = 500  # reverse steps of each batch, for the KL
 OWN = {
     **{"chosen": dict, "task": dict, "reward": dict, "algo": dict},
     **{"run": str | None, "device": str, "threads": int | None, "evaluate": int},

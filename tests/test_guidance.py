@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -85,7 +86,7 @@ def test_candidates_that_cannot_be_scored_are_not_chosen() -> None:
         ({"lookahead": -1}, "lookahead"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused_by_name(wrong: dict[str, float], name: str) -> None:
+def test_settings_that_mean_nothing_are_refused_by_name(wrong: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=name):
         replace(guided(), **wrong)
 

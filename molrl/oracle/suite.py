@@ -21,7 +21,7 @@ from molrl.algos.dpok import DPOK
 from molrl.algos.rgdm import RGDM
 from molrl.algos.rwr import RWR, RWRSparse, WeightedDenoising
 from molrl.algos.sft import SupervisedKLD, SupervisedKLO
-from molrl.diagnostics import chain_kl, probe
+from molrl.diagnostics import chain_kl
 from molrl.finetune import Finetuning, frozen, trainable
 from molrl.noise import Key
 from molrl.oracle import optima, problems
@@ -136,8 +136,8 @@ class OnMixture:
         reference = frozen(task.policy)
         train(task, self.algorithm, seed, self.loop)
         rollouts = task.rollout(range(MEASURED), Key(seed, EVALUATION + 1))
-        steps = probe(rollouts.trajectory, 10 * MEASURED)
-        value = rollouts.rewards.mean().item() - self.beta * chain_kl(task.policy, reference, steps)
+        kl = chain_kl(task.policy, reference, rollouts.trajectory.transitions(rollouts.rewards))
+        value = rollouts.rewards.mean().item() - self.beta * kl
         return Outcome(
             algorithm=self.name,
             problem=f"mixture, quadratic, beta {self.beta:g}",
