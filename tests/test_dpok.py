@@ -245,9 +245,7 @@ def test_later_kls_are_taken_off_the_reward_and_the_mean_of_each_step_too() -> N
     free = dpok().collect(student, list(range(27)), KEY).table
     assert_close(shifted.advantage, free.advantage, rtol=1e-9, atol=1e-9)
     with_critic = replace(full, critic=True).collect(student, list(range(27)), KEY).table
-    rewards = quadratic([torch.as_tensor(sample) for sample in task.rollout([], KEY).samples])
-    expected = torch.stack([rewards - BETA * 0.4**2 / 2, rewards])  # the first step has one step after it
-    assert_close(with_critic.advantage, expected.flatten(), rtol=1e-9, atol=1e-9)
+    assert_close(with_critic.advantage, free.advantage, rtol=1e-9, atol=1e-9)
 
 
 def one_step(advantage: float, ratio: float) -> tuple[Policy, Transitions, Tensor]:
@@ -314,7 +312,8 @@ class Line(nn.Module):
 
 
 def test_the_critic_learns_what_a_state_is_worth() -> None:
-    """Reward x, means shifted by 0.3 and -0.5 stds: V_k(x) = weight E[x_0 | x_k] - beta (KLs after step k), a line.
+    """Reward x, means shifted by 0.3 and -0.5 stds: V_k(x) = weight (E[x_0 | x_k] - E[x_0]), a line; the KLs are the same
+    for all and go with the mean.
 
     On nodes +-1 of equal weight, exact to degree three, the least squares are those of the whole law.
     """
@@ -339,10 +338,9 @@ def test_the_critic_learns_what_a_state_is_worth() -> None:
 
     optimizer.step(closure)
     law = exact.Chain.of(policy)
-    last = WEIGHT * law.decode_slope * law.slope[1], WEIGHT * (law.decode_slope * law.offset[1] + law.decode_offset)
-    first = last[0] * law.slope[0], last[0] * law.offset[0] + last[1] - BETA * 0.5**2 / 2
-    assert critic.slope.tolist() == pytest.approx([first[0], last[0]], abs=1e-6)
-    assert critic.height.tolist() == pytest.approx([first[1], last[1]], abs=1e-6)
+    last = WEIGHT * law.decode_slope * law.slope[1]
+    assert critic.slope.tolist() == pytest.approx([last * law.slope[0], last], abs=1e-6)
+    assert critic.height.tolist() == pytest.approx([0, -last * law.states()[1].mean], abs=1e-6)
 
 
 def test_the_critic_learns_from_its_error_alone_and_is_only_a_number_to_the_policy() -> None:
@@ -385,7 +383,7 @@ def test_samples_without_a_reward_are_not_trained_on(kl_mode: str, critic: bool)
     student = Learner(task, frozen(task.policy), algorithm.modules(task))
     table = algorithm.collect(student, list(range(4)), KEY).table
     assert set(table.sample.tolist()) == {0, 2}
-    worth = torch.tensor([2.0, 0, 4.0]) if critic else torch.tensor([-1.0, 0, 1.0])
+    worth = torch.tensor([-1.0, 0, 1.0])
     assert_close(table.advantage, worth[table.sample])
     assert algorithm.loss(student, table)[0].isfinite()
 

@@ -36,7 +36,8 @@ class DPOK:
             reference at every step of the rollouts).
         clip: half-width of the band of the joint likelihood ratio of one reverse step, in which it counts.
         clip_mode: "ppo" (pessimistic) or "dpok": a plain clamp of the ratio, whose gradient stops on both sides.
-        critic: learn a value function as the baseline; without one, the mean of the round serves.
+        critic: learn a value function as the baseline, of what states earn beyond the mean of the round; without one,
+            the mean alone serves.
         critic_lr: its learning rate.
         train_steps: reverse steps per sample that are trained on, drawn anew for each sample.
         first: share of the chain after which steps are trained on (0 is the prior, 1 the end).
@@ -73,15 +74,17 @@ class DPOK:
         return self.critic_lr
 
     def collect(self, learner: Learner, samples: list[int], key: Key) -> Collected[Transitions]:
-        """Roll out and score; a step's advantage is what it earns from here on, less what was to be expected."""
+        """Roll out and score; a step's advantage is what is earned from there on, less the mean of the round.
+
+        The mean leaves the critic a target around zero, so that it does no harm before it has learned anything.
+        """
         rollouts = learner.task.rollout(samples, key)
         steps = learner.policy.sampler.num_steps
         earned = (self.reward_weight * rollouts.rewards).expand(steps, -1)
         if self.kl_mode == "return_to_go" and self.kl_weight:
             earned = earned - self.kl_weight * later(step_kl(learner, rollouts))
         known = ~rollouts.rewards.isnan()
-        if not self.critic:
-            earned = earned - earned[:, known].mean(1, keepdim=True)
+        earned = earned - earned[:, known].mean(1, keepdim=True)
         allowed = window_of(steps, self.first, self.last)
         keep = random_steps(steps, samples, key, STEP_STREAM, allowed, self.train_steps).to(known.device) & known
         table = rollouts.trajectory.transitions(rollouts.rewards, keep)
