@@ -312,7 +312,7 @@ class Line(nn.Module):
 
 
 def test_the_critic_learns_what_a_state_is_worth() -> None:
-    """Reward x, means shifted by 0.3 and -0.5 stds: V_k(x) = weight (E[x_0 | x_k] - E[x_0]), a line; the KLs are the same
+    """Reward x, means shifted by 0.3 and -0.5 stds: V_k(x) = weight (E[x_0 | x_k] - E[x_0]), a line; KLs are the same
     for all and go with the mean.
 
     On nodes +-1 of equal weight, exact to degree three, the least squares are those of the whole law.
