@@ -29,18 +29,18 @@ from molrl.noise import Key
 from molrl.task import Task
 
 SEEDS = (0, 1, 2)
-QUERIES = 3072
+QUERIES = 2304
 EVALUATE = 256
 COMMON = ("task=qed", f"evaluate={EVALUATE}")
 RUNS: dict[str, tuple[str, ...]] = {  # what each algorithm does with its queries; tuned as docs/comparison.md says
-    "ddpo": ("iterations=16", "rollouts=192", "minibatch=672"),
-    "ddpo_sf": ("iterations=24", "rollouts=128", "minibatch=1792"),
-    "dpok": ("iterations=16", "rollouts=192", "minibatch=672"),
-    "rgdm": ("iterations=16", "rollouts=27", "algo.states=3", "algo.candidates=2", "algo.held=3", "minibatch=81"),
-    "rwr": ("iterations=8", "rollouts=384"),
-    "rwr_sparse": ("iterations=8", "rollouts=384"),
-    "sft_kl_d": ("iterations=8", "rollouts=384"),
-    "sft_kl_o": ("iterations=8", "rollouts=384"),
+    "ddpo": ("iterations=12", "rollouts=192", "minibatch=672"),
+    "ddpo_sf": ("iterations=18", "rollouts=128", "minibatch=1792"),
+    "dpok": ("iterations=12", "rollouts=192", "minibatch=672"),
+    "rgdm": ("iterations=12", "rollouts=21", "algo.states=4", "algo.candidates=2", "algo.held=4", "minibatch=84"),
+    "rwr": ("iterations=6", "rollouts=384"),
+    "rwr_sparse": ("iterations=6", "rollouts=384"),
+    "sft_kl_d": ("iterations=6", "rollouts=384"),
+    "sft_kl_o": ("iterations=6", "rollouts=384"),
 }
 SAMPLERS: dict[str, Guidance] = {
     "best of 4": BestOf(of=4),

@@ -12,7 +12,7 @@ from molrl.checkpoint import write_synced
 from molrl.config import ConfigError
 from molrl.oracle.suite import Outcome, cases, rows
 
-WIDTH = 118  # columns of the table, where the terminal has fewer
+WIDTH = 140  # columns of the table, where the terminal has fewer
 
 
 def print_table(*, algo: str | None, out: str | None, seed: int) -> int:
