@@ -1,6 +1,7 @@
 """What holds for the whole run: one thread, no screen, no network, no file of tests that is skipped unseen."""
 
 import os
+import signal
 import socket
 import sys
 from collections import defaultdict
@@ -9,6 +10,10 @@ import pytest
 
 # Set before anything imports torch; child processes inherit them.
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MPLBACKEND="Agg")
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and every process that they start as well.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOOPBACK = ("127.", "::1", "localhost")
 
