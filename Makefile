@@ -29,5 +29,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	"Name another: make PYTHON=python3.12" >&2; exit 1; }
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --constraint constraints.txt setuptools
-	.venv/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,e3nn,qm9]'
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,all]'
 	@touch $@

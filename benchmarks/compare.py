@@ -89,7 +89,7 @@ def sampled(name: str, seed: int) -> dict[str, Any]:
 def affordable(guidance: Guidance, task: Task, seed: int) -> Drawn:
     """Batch after batch until the queries are spent."""
     samples: list[Any] = []
-    queries, batch, key = 0, 32, Key(seed, stream=2**61)
+    queries, batch, key = 0, 8, Key(seed, stream=2**61)
     while len(samples) < EVALUATE:
         drawn = guidance.draw(task, range(len(samples), len(samples) + batch), key)
         if samples and queries + drawn.reward_queries > QUERIES:

@@ -22,7 +22,8 @@ from molrl.data.molecule import Hydrogens, Molecule, count_hydrogens
 MAX_HEAVY = 512
 MAX_RECORDS = 1_000_000
 MAX_BYTES = 4 << 30  # of a file, after decompression
-MAX_LINE = 1 << 20
+MAX_LINE = 1 << 20  # bytes kept of a line
+NO_LIMIT = 1 << 62  # for those who hold one record at a time
 MAX_COORDINATE = 1e5  # angstrom
 SUFFIXES = (".sdf", ".mol", ".xyz", ".smi", ".txt", ".csv", ".npz")
 HYDROGENS = ("atoms", "counts", "file")
@@ -186,26 +187,34 @@ def unchecked(path: str | Path) -> IO[bytes]:
 def text_lines(path: str | Path, max_bytes: int = MAX_BYTES) -> Iterator[str]:
     """Yield the lines without their ends (LF, CRLF) and byte order mark; bytes that are not UTF-8 become U+FFFD.
 
-    Raises BrokenStreamError for a damaged compressed stream, a file of more than `max_bytes` or a line of more than
-    `MAX_LINE` bytes: the memory in use stays bounded whatever the file holds.
+    Of a line that is too long the first `MAX_LINE` bytes are kept, so that memory stays bounded whatever the file
+    holds. Raises BrokenStreamError for a damaged compressed stream and for a file of more than `max_bytes`.
     """
     with open_file(path) as file:
         total = 0
         while True:
             try:
-                line = file.readline(MAX_LINE)
+                line, length = bounded_line(file, max_bytes - total)
             except (OSError, EOFError, zlib.error) as error:
                 raise BrokenStreamError(f"the rest cannot be read: {reason_of(error)}") from None
             if not line:
                 return
             if total == 0:
                 line = line.removeprefix(b"\xef\xbb\xbf")
-            total += len(line)
+            total += length
             if total > max_bytes:
                 raise BrokenStreamError(f"the rest is not read: more than {max_bytes} bytes")
-            if len(line) >= MAX_LINE:
-                raise BrokenStreamError(f"the rest is not read: a line of more than {MAX_LINE} bytes")
             yield line.rstrip(b"\r\n").decode("utf-8", errors="replace")
+
+
+def bounded_line(file: IO[bytes], most: int) -> tuple[bytes, int]:
+    """The start of the next line, `MAX_LINE` bytes at most, and how many bytes were read: to its end, or over most."""
+    line = piece = file.readline(MAX_LINE)
+    length = len(line)
+    while len(piece) == MAX_LINE and not piece.endswith(b"\n") and length <= most:
+        piece = file.readline(MAX_LINE)
+        length += len(piece)
+    return line, length
 
 
 def reason_of(error: BaseException) -> str:

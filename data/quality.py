@@ -1,12 +1,13 @@
 """What a set of generated molecules is worth by EDM's protocol (Hoogeboom et al. 2022, arXiv:2203.17003, Section 5)."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from rdkit import Chem, DataStructs, rdBase
 from rdkit.Chem import rdFingerprintGenerator
+from rdkit.Chem.Scaffolds import MurckoScaffold
 
 from molrl.data.bonds import BondReader, Reading, connected, stable_atoms
 from molrl.data.molecule import Molecule
@@ -27,6 +28,8 @@ class Quality:
         uniqueness: distinct SMILES of the largest fragments, of the valid molecules.
         novelty: distinct SMILES that are not in the reference, of the distinct ones; None without a reference.
         internal_diversity: mean Tanimoto distance of Morgan fingerprints over pairs of at most 500 valid molecules.
+        scaffolds: distinct Bemis-Murcko scaffolds (1996, doi:10.1021/jm9602928) of the valid molecules; a molecule
+            without rings has none.
         aromatic: valid molecules with an aromatic ring. The table counts few of these as stable, so rewarding
             stability drives this down: report it beside stability.
         mean_heavy_atoms: over all molecules.
@@ -43,6 +46,7 @@ class Quality:
     uniqueness: float | None
     novelty: float | None
     internal_diversity: float | None
+    scaffolds: int
     aromatic: float | None
     mean_heavy_atoms: float | None
     sizes: Mapping[int, int]
@@ -82,6 +86,7 @@ def measure(molecules: Sequence[Molecule], reader: BondReader, reference: Set[st
         uniqueness=fraction(len(distinct), len(valid)),
         novelty=None if reference is None else fraction(len(distinct - reference), len(distinct)),
         internal_diversity=internal_diversity(texts),
+        scaffolds=len(scaffolds(distinct)),
         aromatic=fraction(sum(is_aromatic(mol) for mol in valid), len(valid)),
         mean_heavy_atoms=fraction(sum(heavy), n),
         sizes=dict(sorted(Counter(len(molecule) for molecule in molecules).items())),
@@ -115,6 +120,17 @@ def internal_diversity(texts: Sequence[str]) -> float | None:
     similar = [DataStructs.BulkTanimotoSimilarity(prints[row], prints[:row]) for row in range(1, len(prints))]
     pairs = sum(len(row) for row in similar)
     return 1.0 - float(sum(map(sum, similar))) / pairs if pairs else None
+
+
+def scaffolds(texts: Iterable[str]) -> frozenset[str]:
+    """The Bemis-Murcko scaffolds of molecules: ring systems and what links them, without stereo marks."""
+    found = set()
+    with rdBase.BlockLogs():
+        for text in texts:
+            mol = Chem.MolFromSmiles(text)
+            if mol is not None and mol.GetRingInfo().NumRings():
+                found.add(Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(mol)))
+    return frozenset(found)
 
 
 def is_aromatic(mol: Chem.Mol) -> bool:

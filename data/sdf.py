@@ -4,6 +4,7 @@ import gzip
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from molrl.data.files import (
     MAX_BYTES,
     MAX_HEAVY,
     MAX_RECORDS,
+    NO_LIMIT,
     BrokenStreamError,
     Entry,
     ReadReport,
@@ -26,6 +28,7 @@ from molrl.data.files import (
 from molrl.data.molecule import Hydrogens, Molecule, reach
 
 MAX_RECORD_LINES = 100_000
+MAX_RECORD_SIZE = 1 << 23  # characters
 
 
 def read_sdf(path: str | Path, hydrogens: Hydrogens = "file") -> tuple[list[Molecule], ReadReport]:
@@ -52,50 +55,111 @@ def stream_sdf(
     return stream_records(path, hydrogens, max_heavy, max_records, max_bytes)
 
 
+class Block(NamedTuple):
+    """One record of a file before anything is made of it.
+
+    Attributes:
+        record: its number, from 1.
+        line: where it begins, from 1.
+        text: its lines without the end mark.
+        problem: why the text is not all there; "" when it is.
+    """
+
+    record: int
+    line: int
+    text: str
+    problem: str = ""
+
+    @property
+    def where(self) -> str:
+        return f"record {self.record}, line {self.line}"
+
+    @property
+    def title(self) -> str:
+        """The first line, which names the molecule."""
+        return self.text.partition("\n")[0].strip()
+
+
 def stream_records(
     path: str | Path, hydrogens: Hydrogens, max_heavy: int, max_records: int, max_bytes: int
 ) -> Iterator[Entry]:
     """One entry per record of a file that can be opened."""
-    record, start = 1, 1
-    lines: list[str] = []
-    number = 0
+    for block in blocks(path, max_records, max_bytes):
+        yield parse_record(block, hydrogens, max_heavy)
+
+
+def blocks(path: str | Path, max_records: int = NO_LIMIT, max_bytes: int = NO_LIMIT) -> Iterator[Block]:
+    """The records of a file that can be opened, one at a time; the last one may say why the rest is missing."""
+    record, start, number = 1, 1, 0
+    kept = Kept()
     try:
         for number, line in enumerate(text_lines(path, max_bytes), 1):
             if not line.startswith("$$$$"):
-                if len(lines) <= MAX_RECORD_LINES:  # one more than allowed tells that there were too many
-                    lines.append(line)
+                kept.add(line)
                 continue
             if record > max_records:
-                yield Skipped(
-                    f"record {record}, line {start}", f"the rest is not read: more than {max_records} records"
-                )
+                yield Block(record, start, "", f"the rest is not read: more than {max_records} records")
                 return
-            yield parse_record(lines, f"record {record}, line {start}", hydrogens, max_heavy)
-            record, start, lines = record + 1, number + 1, []
+            yield Block(record, start, *kept.taken())
+            record, start = record + 1, number + 1
     except BrokenStreamError as error:
-        yield Skipped(f"record {record}, line {number + 1}", str(error))
+        yield Block(record, number + 1, "", str(error))
         return
-    if any(line.strip() for line in lines):
-        yield parse_record(lines, f"record {record}, line {start}", hydrogens, max_heavy)
+    text, problem = kept.taken()
+    if problem or text.strip():
+        yield Block(record, start, text, problem)
 
 
-def parse_record(lines: Sequence[str], where: str, hydrogens: Hydrogens, max_heavy: int) -> Entry:
-    """The molecule of the lines of one record, or why there is none."""
-    if len(lines) > MAX_RECORD_LINES:
-        return Skipped(where, f"more than {MAX_RECORD_LINES} lines")
+class Kept:
+    """The lines of the record that is being read, as far as they are worth keeping."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.size = 0
+        self.problem = ""
+
+    def add(self, line: str) -> None:
+        self.size += len(line)
+        if len(self.lines) >= MAX_RECORD_LINES:
+            self.problem = f"more than {MAX_RECORD_LINES} lines"
+        elif self.size > MAX_RECORD_SIZE:
+            self.problem = f"more than {MAX_RECORD_SIZE} characters"
+        else:
+            self.lines.append(line)
+
+    def taken(self) -> tuple[str, str]:
+        """Text and problem, and on to the next record."""
+        text, problem = "\n".join(self.lines[:1] if self.problem else self.lines), self.problem
+        self.lines, self.size, self.problem = [], 0, ""
+        return text, problem
+
+
+def parse_record(block: Block, hydrogens: Hydrogens, max_heavy: int, *, flat: bool = False) -> Entry:
+    """The molecule of one record, or why there is none.
+
+    Args:
+        flat: take a graph without a geometry (2D) too, with all its atoms at the origin.
+    """
+    if block.problem:
+        return Skipped(block.where, block.problem)
+    lines = block.text.split("\n")
     if not any(line.startswith("M  END") for line in lines):
-        return Skipped(where, "no M  END line")
+        return Skipped(block.where, "no M  END line")
     with rdBase.BlockLogs():
-        mol = parse_block("\n".join(lines))
+        mol = parse_block(block.text)
         if mol is None:
-            return Skipped(where, "non-finite positions" if has_no_number(lines) else "not a readable mol block")
-        if reason := unusable(mol, max_heavy, two_dimensional=lines[1][20:22].upper() == "2D"):
-            return Skipped(where, reason)
+            return Skipped(block.where, "non-finite positions" if has_no_number(lines) else "not a readable mol block")
+        if reason := unusable(mol, max_heavy):
+            return Skipped(block.where, reason)
+        if two_dimensional(mol, lines[1]):
+            if not flat or (mol.GetNumBonds() == 0 and mol.GetNumAtoms() > 1):
+                return Skipped(block.where, "no 3D coordinates")
+            mol.GetConformer().SetPositions(np.zeros((mol.GetNumAtoms(), 3)))
         try:
             Chem.SanitizeMol(mol)
-            return as_molecule(mol, where, lines[0].strip() or where, hydrogens)
+            return as_molecule(mol, block.where, block.title or block.where, hydrogens)
         except (ValueError, RuntimeError):
-            return Skipped(where, "valence or aromaticity")
+            return Skipped(block.where, "valence or aromaticity")
 
 
 def has_no_number(lines: Sequence[str]) -> bool:
@@ -112,20 +176,21 @@ def parse_block(block: str) -> Chem.Mol | None:
         return None
 
 
-def unusable(mol: Chem.Mol, max_heavy: int, *, two_dimensional: bool) -> str:
-    """Why the atoms of a record are no geometry; "" when they are one."""
+def unusable(mol: Chem.Mol, max_heavy: int) -> str:
+    """Why a record is no molecule, whatever its bonds; "" when it may be one."""
     if mol.GetNumAtoms() == 0:
         return "no atoms"
     if mol.GetNumHeavyAtoms() > max_heavy:
         return f"more than {max_heavy} heavy atoms"
     if any(atom.GetAtomicNum() == 0 for atom in mol.GetAtoms()):
         return "dummy or query atom"
+    return position_problem(mol.GetConformer().GetPositions())
+
+
+def two_dimensional(mol: Chem.Mol, program_line: str) -> bool:
+    """Whether the positions are a drawing or missing: the record says so, or all atoms are in one place."""
     positions = mol.GetConformer().GetPositions()
-    if problem := position_problem(positions):
-        return problem
-    if two_dimensional or (len(positions) > 1 and np.ptp(positions, axis=0).max() == 0):
-        return "no 3D coordinates"
-    return ""
+    return program_line[20:22].upper() == "2D" or (len(positions) > 1 and bool(np.ptp(positions, axis=0).max() == 0))
 
 
 def as_molecule(mol: Chem.Mol, where: str, name: str, hydrogens: Hydrogens) -> Entry:
@@ -178,8 +243,28 @@ def record_text(mol: Chem.Mol, name: str, fields: Mapping[str, object]) -> str:
     """One record with its properties and end mark."""
     mol.SetProp("_Name", one_line(name)[:80])
     block = Chem.MolToMolBlock(mol, includeStereo=False, kekulize=False)
-    data = "".join(f">  <{one_line(key).replace('>', ' ')}>\n{one_line(value)}\n\n" for key, value in fields.items())
-    return f"{block}{data}$$$$\n"
+    return f"{block}{properties(fields)}$$$$\n"
+
+
+def with_fields(text: str, fields: Mapping[str, object]) -> str:
+    """A record with these properties instead of its own of the same names, and its end mark; "" leaves one out."""
+    lines = text.split("\n")
+    end = next((row for row, line in enumerate(lines, 1) if line.startswith("M  END")), len(lines))
+    own: list[str] = []
+    replaced = False
+    for line in lines[end:]:
+        if line.startswith(">"):
+            replaced = line.partition("<")[2].partition(">")[0] in fields
+        if not replaced:
+            own.append(line)
+    data = "\n".join(own).strip("\n")
+    given = {key: value for key, value in fields.items() if value != ""}
+    return "\n".join(lines[:end]) + "\n" + (f"{data}\n\n" if data else "") + properties(given) + "$$$$\n"
+
+
+def properties(fields: Mapping[str, object]) -> str:
+    """The data items of a record."""
+    return "".join(f">  <{one_line(key).replace('>', ' ')}>\n{one_line(value)}\n\n" for key, value in fields.items())
 
 
 def one_line(value: object) -> str:

@@ -13,6 +13,7 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from molrl.data.files import (
+    MAX_BYTES,
     MAX_HEAVY,
     MAX_RECORDS,
     BrokenStreamError,
@@ -37,6 +38,7 @@ EMBEDDING_SECONDS = 10  # per molecule; reports of half an hour exist (rdkit iss
 EMBEDDING_ATTEMPTS = 50
 RELAXATION_STEPS = 500
 MAX_LENGTH = 10_000  # of one SMILES
+GUESSED = ("smiles", "canonical_smiles")  # columns of a table, in upper or lower case
 
 
 Geometry: TypeAlias = NDArray[np.float32] | str
@@ -44,11 +46,19 @@ Geometry: TypeAlias = NDArray[np.float32] | str
 
 
 class Line(NamedTuple):
-    """One SMILES of a source."""
+    """One SMILES of a source before anything is made of it.
+
+    Attributes:
+        where: for people.
+        number: of its line in the file, from 1; 0 in a list.
+        problem: why there is no SMILES; "" when there is.
+    """
 
     where: str
     smiles: str
     name: str
+    number: int = 0
+    problem: str = ""
 
 
 def read_smiles(
@@ -78,7 +88,8 @@ def stream_smiles(
     """Yield an embedded molecule with its graph, or why there is none, for each SMILES, in order.
 
     Args:
-        source: a .smi or .txt file (`SMILES name` per line), a .csv file with a column named smiles, or a list.
+        source: a .smi or .txt file (`SMILES name` per line), a .csv file with a column named as `GUESSED`, or a
+            list.
         hydrogens: "counts" drops the hydrogens after the relaxation; "file" means "atoms".
         seed: of every embedding, so that a molecule does not depend on its neighbours in the file.
         cache: folder that keeps the result under a hash of the content and the settings; None keeps nothing.
@@ -92,8 +103,8 @@ def stream_smiles(
     tail = lines[max_records:]
     lines = lines[:max_records]
     if tail:
-        lines.append(Skipped(tail[0].where, f"the rest is not read: more than {max_records} records"))
-    smiles = [line.smiles for line in lines if isinstance(line, Line)]
+        lines.append(bad_line(tail[0].number, f"the rest is not read: more than {max_records} records"))
+    smiles = [line.smiles for line in lines if not line.problem]
     geometries = embed_all(smiles, max_heavy, seed, workers)
     if cache is not None:
         settings = f"{max_heavy} {seed} {rdBase.rdkitVersion} {RELAXATION_STEPS} {EMBEDDING_ATTEMPTS}"
@@ -101,58 +112,89 @@ def stream_smiles(
     return entries(lines, geometries, hydrogens == "counts", progress)
 
 
-def listed(source: str | Path | Sequence[str]) -> Iterator[Line | Skipped]:
-    """The SMILES of a source before anything is made of them."""
+def listed(
+    source: str | Path | Sequence[str], smiles_column: str | None = None, max_bytes: int = MAX_BYTES
+) -> Iterator[Line]:
+    """The SMILES of a source, one at a time; the last one may say why the rest is missing.
+
+    Args:
+        smiles_column: of a .csv file; None takes the one named as `GUESSED`.
+
+    Raises ValueError, at the first one, for a file that is missing, empty or binary or has no such column.
+    """
     if not isinstance(source, str | Path):
         for row, smiles in enumerate(source, 1):
             yield Line(f"SMILES {row}", smiles.strip(), smiles.strip())
         return
     open_file(source).close()
     number = 0
+    lines = enumerate(text_lines(source, max_bytes), 1)
     try:
-        lines = enumerate(text_lines(source), 1)
         if suffix(source) == ".csv":
-            yield from csv_lines(lines, str(source))
+            for line in csv_lines(lines, str(source), smiles_column):
+                number = line.number
+                yield line
             return
-        for number, line in lines:
-            words = line.split(maxsplit=1)
-            if not words or line.startswith("#") or (number == 1 and words[0].lower() in ("smiles", "smi")):
+        for number, text in lines:
+            words = text.split(maxsplit=1)
+            if not words or text.startswith("#") or (number == 1 and words[0].lower() in ("smiles", "smi")):
                 continue
-            yield Line(f"line {number}", words[0], words[-1].strip())
+            yield Line(f"line {number}", words[0], words[-1].strip(), number)
     except BrokenStreamError as error:
-        yield Skipped(f"line {number + 1}", str(error))
+        yield bad_line(number + 1, str(error))
 
 
-def csv_lines(lines: Iterator[tuple[int, str]], path: str) -> Iterator[Line | Skipped]:
-    """The SMILES of a table with a header; a cell cannot hold a line end."""
-    _, header = next(lines)
-    columns = [column.strip().lower() for column in next(csv.reader([header]))]
-    if "smiles" not in columns:
-        raise ValueError(f"{path}: no column named smiles, got: {', '.join(columns)[:200]}")
-    place = columns.index("smiles")
-    name_place = next((columns.index(column) for column in ("name", "id") if column in columns), place)
-    for number, line in lines:
-        if not line.strip():
+def bad_line(number: int, problem: str) -> Line:
+    """A line without a SMILES."""
+    return Line(f"line {number}", "", "", number, problem)
+
+
+def csv_lines(lines: Iterator[tuple[int, str]], path: str, smiles_column: str | None) -> Iterator[Line]:
+    """The SMILES of a table with a header, separated by commas, semicolons or tabs; a cell cannot hold a line end."""
+    header = next((text for _, text in lines if text.strip()), "")
+    separator = max(",;\t", key=header.count)
+    columns = [column.strip() for column in next(csv.reader([header], delimiter=separator))]
+    place = smiles_place(columns, path, smiles_column)
+    lower = [column.lower() for column in columns]
+    name_place = next((lower.index(column) for column in ("name", "id") if column in lower), place)
+    for number, text in lines:
+        if not text.strip():
             continue
         try:
-            cells = next(csv.reader([line]))
+            cells = next(csv.reader([text], delimiter=separator))
         except csv.Error as error:
-            yield Skipped(f"line {number}", f"not a CSV row: {error}")
+            yield bad_line(number, f"not a CSV row: {error}")
             continue
         if len(cells) <= place:
-            yield Skipped(f"line {number}", "not enough columns")
+            yield bad_line(number, "not enough columns")
             continue
         name = cells[name_place] if name_place < len(cells) else cells[place]
-        yield Line(f"line {number}", cells[place].strip(), name.strip())
+        yield Line(f"line {number}", cells[place].strip(), name.strip(), number)
+
+
+def smiles_place(columns: Sequence[str], path: str, wanted: str | None) -> int:
+    """Which column has the SMILES; ValueError with the columns there are if none has."""
+    lower = [column.lower() for column in columns]
+    if wanted is None:
+        for guess in GUESSED:
+            if guess in lower:
+                return lower.index(guess)
+    elif wanted in columns:
+        return columns.index(wanted)
+    elif wanted.lower() in lower:
+        return lower.index(wanted.lower())
+    asked = " or ".join(GUESSED) if wanted is None else repr(wanted)
+    hint = "; name it with smiles_column=" if wanted is None else ""
+    raise ValueError(f"{path}: no column named {asked}, got: {', '.join(columns)[:500]}{hint}")
 
 
 def entries(
-    lines: Sequence[Line | Skipped], geometries: Iterator[Geometry], counted: bool, progress: Progress | None
+    lines: Sequence[Line], geometries: Iterator[Geometry], counted: bool, progress: Progress | None
 ) -> Iterator[Entry]:
     """Lines and the geometries of those that are SMILES, put together."""
     for row, line in enumerate(lines, 1):
-        if isinstance(line, Skipped):
-            yield line
+        if line.problem:
+            yield Skipped(line.where, line.problem)
         else:
             geometry = next(geometries)
             yield Skipped(line.where, geometry) if isinstance(geometry, str) else as_molecule(line, geometry, counted)

@@ -10,6 +10,7 @@ from molrl.data.files import (
     MAX_BYTES,
     MAX_HEAVY,
     MAX_RECORDS,
+    NO_LIMIT,
     BrokenStreamError,
     Entry,
     ReadReport,
@@ -51,9 +52,21 @@ def stream_frames(
     path: str | Path, hydrogens: Hydrogens, max_heavy: int, max_records: int, max_bytes: int
 ) -> Iterator[Entry]:
     """One entry per frame of a file that can be opened."""
+    for _, entry in frames(path, hydrogens, max_heavy, max_records, max_bytes):
+        yield entry
+
+
+def frames(
+    path: str | Path,
+    hydrogens: Hydrogens = "file",
+    max_heavy: int = MAX_HEAVY,
+    max_records: int = NO_LIMIT,
+    max_bytes: int = NO_LIMIT,
+) -> Iterator[tuple[int, Entry]]:
+    """The frames of a file that can be opened, one at a time, each with the line it begins in."""
     number = 0
     frame: Frame | None = None
-    frames = 0
+    count = 0
     lost = False  # between a bad line and the next frame
     try:
         for number, line in enumerate(text_lines(path, max_bytes), 1):
@@ -61,29 +74,29 @@ def stream_frames(
                 problem = frame.add(line)
                 if not problem:
                     if frame.full:
-                        yield wanted(frame.molecule(), hydrogens, max_heavy, frame.where)
+                        yield frame.line, wanted(frame.molecule(), hydrogens, max_heavy, frame.where)
                         frame = None
                     continue
-                yield Skipped(frame.where, f"{problem} in line {number}")
+                yield frame.line, Skipped(frame.where, f"{problem} in line {number}")
                 frame, lost = None, True  # the line may still open the next frame
-            if frames >= max_records and line.strip():
-                yield Skipped(f"line {number}", f"the rest is not read: more than {max_records} frames")
+            if count >= max_records and line.strip():
+                yield number, Skipped(f"line {number}", f"the rest is not read: more than {max_records} frames")
                 return
-            opened = opening(line, f"frame {frames + 1}, line {number}")
+            opened = opening(line, count + 1, number)
             if isinstance(opened, Frame):
-                frame, frames, lost = opened, frames + 1, False
+                frame, count, lost = opened, count + 1, False
             elif opened and not lost:
-                yield Skipped(f"line {number}", opened)
+                yield number, Skipped(f"line {number}", opened)
                 lost = True
     except BrokenStreamError as error:
-        yield Skipped(f"line {number + 1}", str(error))
+        yield number + 1, Skipped(f"line {number + 1}", str(error))
         return
     if frame is not None:
-        yield Skipped(frame.where, "the file ends inside the frame")
+        yield frame.line, Skipped(frame.where, "the file ends inside the frame")
 
 
-def opening(line: str, where: str) -> "Frame | str":
-    """The frame that a line with a number of atoms opens, or the problem; "" for an empty line."""
+def opening(line: str, number: int, place: int) -> "Frame | str":
+    """The frame of this number that a line with a number of atoms opens, or the problem; "" for an empty line."""
     text = line.strip()
     if not text:
         return ""
@@ -91,15 +104,16 @@ def opening(line: str, where: str) -> "Frame | str":
         return "expected the number of atoms"
     if not 1 <= (count := int(text[:9])) <= MAX_ATOMS:
         return f"{count} atoms, allowed: 1 to {MAX_ATOMS}"
-    return Frame(count, where)
+    return Frame(count, number, place)
 
 
 class Frame:
     """A frame that is being read."""
 
-    def __init__(self, count: int, where: str) -> None:
+    def __init__(self, count: int, number: int, line: int) -> None:
         self.count = count
-        self.where = where
+        self.line = line
+        self.where = f"frame {number}, line {line}"
         self.name: str | None = None
         self.numbers: list[int] = []
         self.rows: list[list[float]] = []

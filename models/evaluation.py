@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from molrl.checkpoint import CheckpointError
 from molrl.config import ConfigError
 from molrl.data.bonds import BondReader
 from molrl.data.files import SUFFIXES, read, suffix
+from molrl.data.plausibility import LARGEST_SAMPLE, plausible
 from molrl.data.quality import Quality, measure, smiles_set
 from molrl.models.pretrained import locate, read_reference
 
@@ -19,6 +21,7 @@ ROWS = {
     "uniqueness": "distinct, of the valid",
     "novelty": "not in the reference, of the distinct",
     "internal_diversity": "mean Tanimoto distance",
+    "scaffolds": "distinct Bemis-Murcko scaffolds",
     "aromatic": "with an aromatic ring, of the valid",
     "mean_heavy_atoms": "heavy atoms per molecule",
 }
@@ -44,11 +47,16 @@ def evaluate_file(
     if perceive:
         molecules = [replace(molecule, graph=None) for molecule in molecules]
     quality = measure(molecules, reader, known_smiles(reference, reader))
+    share = plausible(molecules, reader)
     source = "by" if perceive else "the file's where it has them, else by"
     print(f"bonds: {source} {getattr(reader, '__name__', type(reader).__name__)}")
     print(table(quality))
+    missing = "" if find_spec("posebusters") else ": pip install posebusters"
+    print(line("posebusters", share, f"pass all its tests, of {min(len(molecules), LARGEST_SAMPLE)}{missing}"))
+    if quality.unreadable:
+        print(f"unreadable: {', '.join(f'{count} {reason}' for reason, count in quality.unreadable.items())}")
     if out is not None:
-        Path(out).write_text(json.dumps(quality.as_dict(), indent=1) + "\n")
+        Path(out).write_text(json.dumps({**quality.as_dict(), "posebusters": share}, indent=1) + "\n")
     return 0
 
 
@@ -69,9 +77,10 @@ def known_smiles(reference: str | None, reader: BondReader) -> frozenset[str] | 
 
 def table(quality: Quality) -> str:
     """One line per metric."""
-    lines = []
-    for name, meaning in ROWS.items():
-        value = getattr(quality, name)
-        lines.append(f"{name:<20} {'-' if value is None else f'{value:.4f}':>8}  {meaning}")
-    refused = ", ".join(f"{count} {reason}" for reason, count in quality.unreadable.items())
-    return "\n".join(lines + ([f"unreadable: {refused}"] if refused else []))
+    return "\n".join(line(name, getattr(quality, name), meaning) for name, meaning in ROWS.items())
+
+
+def line(name: str, value: float | None, meaning: str) -> str:
+    """One metric: a count, a fraction, or - for none."""
+    shown = "-" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"
+    return f"{name:<20} {shown:>8}  {meaning}"

@@ -1,6 +1,7 @@
 """The command line: `molrl train | pretrain | sample | score | evaluate | oracle`, each with Hydra overrides.
 
-Exit codes: 0 done; 1 failed while running; 2 wrong use; 3 nothing could be done; 130 after Ctrl-C; 143 after SIGTERM.
+Exit codes: 0 done; 1 failed while running; 2 wrong use; 3 nothing could be done; 4 some records of a file could not be
+scored; 130 after Ctrl-C; 143 after SIGTERM.
 """
 
 import os
@@ -35,7 +36,7 @@ examples
   molrl train reward=synthesisability             toward another reward than the task's own
   molrl sample n=100 out=new.sdf                  from the shipped model
   molrl sample weights=runs/mine/model n=100      from the model a run made
-  molrl score new.sdf reward=qed                  one CSV row per molecule, failures explained
+  molrl score new.sdf reward=qed,sa               one CSV row per molecule, failures explained
   molrl evaluate new.sdf reference=qm9_heavy      validity, uniqueness, novelty, stability
   molrl pretrain model=heavy data=qm9 data.path=qm9.npz
 
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(command: str, arguments: Sequence[str]) -> int:
     """Compose, check, build, go."""
-    from molrl.config import ConfigError, compose
+    from molrl.config import ConfigError
 
     try:
         if command not in COMMANDS:
@@ -75,7 +76,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
         if "--help" in arguments or "-h" in arguments:
             print(usage(command, arguments))
             return 0
-        config = compose(command, overrides(command, [item for item in arguments if item != "--cfg"]))
+        config = composed(command, overrides(command, [item for item in arguments if item != "--cfg"]))
         if "--cfg" in arguments:
             print(as_yaml(config))
             return 0
@@ -86,6 +87,30 @@ def run(command: str, arguments: Sequence[str]) -> int:
         if os.environ.get("MOLRL_TRACEBACK"):
             raise
         return complain(error, 1)
+
+
+def composed(command: str, settings: Sequence[str]) -> dict[str, Any]:
+    """The configuration; `molrl score reward=qed,sa` is composed for each reward, and `reward` then has them by name.
+
+    Settings of the reward, such as reward.workers=4, are those of all of them.
+    """
+    from molrl.config import compose
+
+    names = several(command, settings)
+    if not names:
+        return compose(command, settings)
+    rest = [item for item in settings if not item.startswith("reward=")]
+    each = {name: compose(command, [*rest, f"reward={name}"]) for name in names}
+    first = each[names[0]]
+    chosen = {**first["chosen"], "reward": ",".join(each)}
+    return {**first, "chosen": chosen, "reward": {name: config["reward"] for name, config in each.items()}}
+
+
+def several(command: str, settings: Sequence[str]) -> list[str]:
+    """The rewards of `molrl score reward=qed,sa`; none where one or none is given."""
+    given = [item.removeprefix("reward=").strip("[]") for item in settings if item.startswith("reward=")]
+    found = [name.strip() for name in given[-1].split(",") if name.strip()] if command == "score" and given else []
+    return list(dict.fromkeys(found)) if len(found) > 1 else []
 
 
 def overrides(command: str, arguments: Sequence[str]) -> list[str]:
@@ -129,6 +154,8 @@ def start(command: str, config: dict[str, Any]) -> int:
 
         return train(config)
     settings = {name: value for name, value in config.items() if name not in ("chosen", "threads")}
+    if command == "score" and "_target_" in config["reward"]:
+        settings["reward"] = {config["chosen"]["reward"]: config["reward"]}  # its name is that of a column
     kept = {"config": config} if command == "pretrain" else {}  # in the folder of the run
     return int(build({**settings, "_partial_": True}, "", **kept)())
 
@@ -153,6 +180,8 @@ def usage(command: str, arguments: Sequence[str]) -> str:
     """The settings of a command with their defaults and comments, straight from the YAML of what was chosen."""
     from molrl.config import CONF, choices, groups
 
+    if names := several(command, arguments):
+        arguments = [f"reward={names[0]}"]
     title, _, own = (CONF / f"{command}.yaml").read_text().partition("\n")
     chosen = groups(command, arguments)
     file = "FILE " if command in FILES else ""

@@ -1,91 +1,60 @@
-"""Score a file of molecules: one row per record, whatever became of it, and a summary."""
+"""Score a file of molecules: one row per record, whatever became of it; killed at any time, it goes on from there."""
 
-import csv
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
-import numpy as np
-from rdkit import Chem, rdBase
+from rdkit import rdBase
 
+from molrl import __version__
+from molrl.config import ConfigError
 from molrl.data.bonds import BondReader
-from molrl.data.files import MAX_HEAVY, Skipped, stream, suffix
 from molrl.data.molecule import Molecule
-from molrl.data.smiles import MAX_LENGTH, Line, listed
-from molrl.rewards.scores import Scored, Scores, Values, category, scores
+from molrl.data.records import Record, records
+from molrl.rewards.journal import Journal, exclusive, identity, spelled
+from molrl.rewards.scores import Judge, Scored, Scores, Values, scores
+from molrl.rewards.summary import Summary, Tallies
+from molrl.rewards.table import Output, Row, SDFTable, Table, joint_reason, output
+from molrl.rewards.verdict import Examiner, Inquiry, Verdict, explained, good, part_columns, settled
+from molrl.rewards.workers import Lost, Pooled, Workers
 
-BATCH = 256  # records held in memory
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-DONE, NOTHING_SCORED = 0, 3
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
+BATCH = 256  # molecules at a time for rewards that want batches
+NOTED = 2.0  # seconds between notes of the progress
+SHOWN = 30.0  # seconds between lines about it
 
 
 class MoleculeReward(Protocol):
-    """A reward of molecules; one that also has `score(samples) -> Scores` explains its values."""
+    """A reward of molecules; one that has `judge(sample) -> Scored` or `score(samples) -> Scores` explains its values.
+
+    One that has `parts`, names of numbers, and `explain(sample) -> dict` with those gets a column for each.
+    """
 
     def __call__(self, samples: Sequence[Molecule], /) -> Values:
         """One number for each sample; NaN where a sample could not be scored."""
         ...
 
 
-class Record(NamedTuple):
-    """One record of a file: a molecule, or why there is none."""
-
-    name: str
-    smiles: str
-    molecule: Molecule | None
-    reason: str
-
-
-@dataclass
-class Tally:
-    """What one reward said of a file: the values of good samples, and the reasons of the others by category."""
-
-    values: list[float] = field(default_factory=list)
-    failed: Counter[str] = field(default_factory=Counter)
-
-    def add(self, scored: Scored) -> None:
-        if good(scored):
-            self.values.append(scored.value)
-        else:
-            self.failed[category(scored.reason)] += 1
-
-    def __str__(self) -> str:
-        if not self.values:
-            return "nothing scored"
-        points = " ".join(f"{value:.4g}" for value in np.quantile(self.values, QUANTILES))
-        percent = "/".join(f"{100 * point:g}" for point in QUANTILES)
-        return f"mean {np.mean(self.values):.4f}, {percent} % quantiles {points}"
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What scoring a file came to.
+class Bench(NamedTuple):
+    """Who scores.
 
     Attributes:
-        records: in the file, readable or not.
-        tallies: by reward.
+        crew: the workers, with the rewards that judge one molecule at a time.
+        names: of those rewards.
+        others: rewards that want a batch, in this process.
+        columns: of the table.
     """
 
-    source: str
-    records: int
-    tallies: Mapping[str, Tally]
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 3 when no reward could score anything."""
-        return DONE if any(tally.values for tally in self.tallies.values()) else NOTHING_SCORED
-
-    def __str__(self) -> str:
-        lines = [f"{self.source}: {self.records} records"]
-        for name, tally in self.tallies.items():
-            lines.append(f"  {name}: {len(tally.values)} scored, {tally}")
-            lines += [f"    {count} {reason}" for reason, count in tally.failed.most_common()]
-        return "\n".join(lines)
+    crew: Workers
+    names: tuple[str, ...]
+    others: Mapping[str, MoleculeReward]
+    columns: tuple[str, ...]
 
 
 def score_file(
@@ -95,113 +64,193 @@ def score_file(
     *,
     reader: BondReader,
     embed: bool = False,
+    smiles_column: str | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> Summary:
-    """Write one CSV row for each record of a molecule file, in order: record, name, SMILES, values, reason.
+    """Write one row for each record of a molecule file, in order: record, line, name, SMILES, values, reason.
 
-    Cells of bad samples and of those that could not be scored are empty; the reason says why. The table appears under
-    `out` when it is complete, under `out` + ".part" until then.
+    Cells of bad samples and of those that could not be scored are empty; the reason says why. Rewards in `Pooled` are
+    computed by one set of worker processes, which also read the molecules: a record that hangs or crashes is named as
+    such and costs no other. Rows go to `out` + ".part" as they come; `out` appears when all are there. Called again
+    after a kill, it goes on behind the last whole row; called again after the end, it does nothing.
 
     Args:
         rewards: by the name of their column.
+        out: .csv, .sdf (the molecules with the values as properties) or .parquet; the first two also with .gz.
         reader: gives the SMILES of molecules that come without bonds.
-        embed: make geometries for SMILES. Rewards of the graph alone need none; without it all their atoms are at the
-            origin, which a reward of the geometry must not be given.
+        embed: make geometries for SMILES and 2D drawings. Rewards of the graph alone need none; without it all their
+            atoms are at the origin, which a reward of the geometry must not be given.
+        smiles_column: of a .csv file; None takes smiles or canonical_smiles.
+        overwrite: start again, whatever there is.
+        progress: called with the number of rows from time to time.
 
     Raises:
+        ConfigError: `out` is of another input, of other settings, in use or of an unknown format.
         ValueError: the file is missing, empty, binary or of an unknown format, or there is no reward.
     """
     if not rewards:
         raise ValueError("rewards: got none, need at least one")
-    entries = records(path, reader, embed=embed)
-    tallies = {name: Tally() for name in rewards}
-    part = Path(f"{out}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    number = 0
-    with part.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["record", "name", "smiles", *rewards, "reason"])
-        while batch := list(islice(entries, BATCH)):
-            for record, row in zip(batch, score_records(batch, rewards), strict=True):
-                number += 1
-                for name, scored in row.items():
-                    tallies[name].add(scored)
-                cells = [f"{scored.value:.6g}" if good(scored) else "" for scored in row.values()]
-                texts = [harmless(record.name), harmless(record.smiles)]
-                table.writerow([number, *texts, *cells, harmless(joint_reason(row))])
-    part.replace(out)
-    return Summary(str(path), number, tallies)
-
-
-def records(path: str | Path, reader: BondReader, *, embed: bool) -> Iterator[Record]:
-    """The records of a file in order, SMILES without a geometry unless wanted."""
-    if suffix(path) in {".smi", ".txt", ".csv"} and not embed:
-        lines = listed(path)
-        return chained(next(lines, None), lines)
-    return (read_record(entry, reader) for entry in stream(path))
-
-
-def chained(first: Line | Skipped | None, rest: Iterable[Line | Skipped]) -> Iterator[Record]:
-    """The records of SMILES lines; the first one is already read, so that a bad file has failed by now."""
-    if first is not None:
-        yield smiles_record(first)
-    yield from map(smiles_record, rest)
-
-
-def smiles_record(line: Line | Skipped) -> Record:
-    """The graph of a SMILES."""
-    if isinstance(line, Skipped):
-        return skipped_record(line)
-    if len(line.smiles) > MAX_LENGTH:
-        return unreadable(line, f"more than {MAX_LENGTH} characters")
-    with rdBase.BlockLogs():
-        mol = Chem.MolFromSmiles(line.smiles)
-    if mol is None:
-        return unreadable(line, "not a valid SMILES")
-    if mol.GetNumHeavyAtoms() > MAX_HEAVY:
-        return unreadable(line, f"more than {MAX_HEAVY} heavy atoms")
-    return Record(line.name, Chem.MolToSmiles(mol), graph_molecule(mol, line.name), "")
-
-
-def graph_molecule(mol: Chem.Mol, name: str) -> Molecule:
-    """A molecule that is its graph; its atoms are at the origin."""
-    atoms = list(mol.GetAtoms())
-    return Molecule(
-        numbers=np.array([atom.GetAtomicNum() for atom in atoms], dtype=np.int64),
-        positions=np.zeros((len(atoms), 3), dtype=np.float32),
-        hydrogens=np.array([atom.GetTotalNumHs() for atom in atoms], dtype=np.int64),
-        name=name,
-        graph=mol,
+    out = Path(out)
+    columns = tuple(
+        column for name, reward in rewards.items() for column in (name, *part_columns(name, scorer(reward)))
     )
+    form = output(out, columns)
+    bench = staff(rewards, columns, reader, embed=embed, texts=isinstance(form.table, SDFTable))
+    entries = records(path, smiles_column)
+    if out.exists() and os.path.samefile(out, path):
+        raise ConfigError(f"out={out} is the file to be scored; name another file")
+    chosen = {"rewards": spelled({name: scorer(reward) for name, reward in rewards.items()}), "reader": spelled(reader)}
+    versions = {"molrl": __version__, "rdkit": rdBase.rdkitVersion}
+    subject = {"input": identity(path), **chosen, "embed": embed, "smiles_column": smiles_column, "version": versions}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(out), closing(bench.crew):
+        journal = Journal(out, subject)
+        if (end := journal.begin(overwrite=overwrite)) is not None:
+            return Summary.from_dict({**end, "source": str(path)})
+        tallies = Tallies(tuple(rewards))
+        with open_part(journal.part) as file:
+            taken_up(file, form.table, tallies)
+            rows = table_rows(bench, islice(entries, tallies.records, None), form.table, tallies.records)
+            append(file, rows, form.table, tallies, journal, progress)
+        return finished(journal, form, tallies.summary(str(path)))
 
 
-def read_record(entry: Molecule | Skipped, reader: BondReader) -> Record:
-    """A record of a file with geometries."""
-    if isinstance(entry, Skipped):
-        return skipped_record(entry)
-    mol, _ = reader(entry)
-    return Record(entry.name, "" if mol is None else Chem.MolToSmiles(mol), entry, "")
+def open_part(path: Path) -> IO[bytes]:
+    """The part of the output, new or old, for reading and appending."""
+    path.touch()
+    return path.open("r+b")
 
 
-def skipped_record(entry: Skipped) -> Record:
-    """A record that its reader could not read."""
-    return Record("", "", None, f"unreadable: {entry.reason} ({entry.where})")
+def taken_up(file: IO[bytes], table: Table, tallies: Tallies) -> None:
+    """Count the whole rows that are there, and cut off what is torn behind them."""
+    end = 0
+    for row, end in table.decode(file):  # noqa: B007
+        tallies.add(row)
+    end = end or len(table.header)
+    file.seek(0)
+    fresh = file.read(len(table.header)) != table.header
+    file.seek(0 if fresh else end)
+    file.truncate()
+    if fresh:
+        file.write(table.header)
 
 
-def unreadable(line: Line, reason: str) -> Record:
-    """A line that is no SMILES."""
-    return Record(line.name, line.smiles[:MAX_LENGTH], None, f"unreadable: {reason} ({line.where})")
+def append(
+    file: IO[bytes],
+    rows: Iterable[Row],
+    table: Table,
+    tallies: Tallies,
+    journal: Journal,
+    progress: Callable[[int], object],
+) -> None:
+    """Write rows, each of them at once."""
+    noted = time.monotonic()
+    for row in rows:
+        file.write(table.encode(row))
+        file.flush()
+        tallies.add(row)
+        if time.monotonic() > noted + NOTED:
+            noted = time.monotonic()
+            journal.note(tallies.records)
+            progress(tallies.records)
+    os.fsync(file.fileno())
 
 
-def score_records(batch: Sequence[Record], rewards: Mapping[str, MoleculeReward]) -> list[dict[str, Scored]]:
-    """Each record's values by reward; records without a molecule go to no reward."""
-    rows = [dict.fromkeys(rewards, Scored(math.nan, record.reason)) for record in batch]
-    readable = [place for place, record in enumerate(batch) if record.molecule is not None]
-    molecules = [molecule for record in batch if (molecule := record.molecule) is not None]
-    if molecules:
-        for name, reward in rewards.items():
-            for place, scored in zip(readable, explain(reward, molecules).scored, strict=True):
-                rows[place][name] = scored
-    return rows
+def finished(journal: Journal, form: Output, summary: Summary) -> Summary:
+    """Make the part the output."""
+    journal.ready.unlink(missing_ok=True)
+    if form.last_step is not None:
+        form.last_step(form.table, journal.part, journal.ready)
+    journal.finish(summary.records, summary.as_dict())
+    return summary
+
+
+def scorer(reward: object) -> Any:
+    """The object that scores one molecule, out of its pool, or the reward itself."""
+    return reward.scorer if isinstance(reward, Pooled) else reward
+
+
+def staff(
+    rewards: Mapping[str, MoleculeReward], columns: tuple[str, ...], reader: BondReader, *, embed: bool, texts: bool
+) -> Bench:
+    """One set of workers for all rewards that judge single molecules, as patient as the most patient of their pools."""
+    judges: dict[str, Judge[Molecule]] = {
+        name: scorer(reward) for name, reward in rewards.items() if hasattr(scorer(reward), "judge")
+    }
+    others = {name: reward for name, reward in rewards.items() if name not in judges}
+    examiner = Examiner(judges=judges, reader=reader, embedded=embed, texts=texts, others=tuple(others))
+    pools = [reward for reward in rewards.values() if isinstance(reward, Pooled)]
+    if not pools:
+        return Bench(Workers(examiner, workers=0), tuple(judges), others, columns)
+    crew = Workers(
+        examiner,
+        workers=max(pool.workers for pool in pools),
+        timeout=max(pool.timeout for pool in pools),
+        chunk=min(pool.chunk for pool in pools),
+        memory=max(pool.memory for pool in pools),
+        recycle=min(pool.recycle for pool in pools),
+    )
+    return Bench(crew, tuple(judges), others, columns)
+
+
+def table_rows(bench: Bench, entries: Iterable[Record], table: Table, done: int) -> Iterator[Row]:
+    """The rows of records, numbered from behind those that are done."""
+    found = verdicts(bench, entries)
+    while batch := list(islice(found, BATCH if bench.others else 1)):
+        judged = [verdict for _, verdict in batch]
+        ask_others(bench.others, judged)
+        for (record, _), verdict in zip(batch, judged, strict=True):
+            done += 1
+            values = {name: scored.value for name, scored in verdict.scored.items() if good(scored)}
+            values.update(verdict.parts)
+            cells = {column: table.cell(values[column]) if column in values else "" for column in bench.columns}
+            reasons = {name: scored.reason for name, scored in verdict.scored.items() if name not in values}
+            reason = joint_reason(reasons, tuple(verdict.scored))
+            yield Row(done, record.line, verdict.name, verdict.smiles, cells, reason, verdict.text)
+
+
+def verdicts(bench: Bench, entries: Iterable[Record]) -> Iterator[tuple[Record, Verdict]]:
+    """Every record with what the workers found out about it."""
+    sent = deque[Record]()
+
+    def inquiries() -> Iterator[Inquiry]:
+        for record in entries:
+            sent.append(record)
+            yield Inquiry(record, bench.names)
+
+    for found in bench.crew.stream(inquiries()):
+        record = sent.popleft()
+        yield record, reopened(bench, record, found) if isinstance(found, Lost) else found
+
+
+def reopened(bench: Bench, record: Record, loss: Lost) -> Verdict:
+    """What can still be found out about a record that was lost: first without any reward, then with each of them."""
+    bare: Verdict | Lost
+    (bare,) = bench.crew.stream([Inquiry(record, ())], chunk=1)
+    if isinstance(bare, Lost):
+        lost = Scored(math.nan, f"{bare.reason}{', ' if ':' in bare.reason else ': '}while reading it")
+        return Verdict(record.name, "", dict.fromkeys((*bench.names, *bench.others), lost), {})
+    alone = [loss]
+    if len(bench.names) > 1:
+        alone = list(bench.crew.stream([Inquiry(record, (name,)) for name in bench.names], chunk=1))
+    scored, parts = dict(bare.scored), dict(bare.parts)
+    for name, found in zip(bench.names, alone, strict=True):
+        scored[name] = Scored(math.nan, found.reason) if isinstance(found, Lost) else found.scored[name]
+        parts |= {} if isinstance(found, Lost) else found.parts
+    return bare._replace(scored=scored, parts=parts)
+
+
+def ask_others(others: Mapping[str, MoleculeReward], batch: list[Verdict]) -> None:
+    """Add the scores of rewards that want a batch of molecules."""
+    places = [place for place, verdict in enumerate(batch) if verdict.molecule is not None]
+    molecules = [verdict.molecule for verdict in batch if verdict.molecule is not None]
+    for name, reward in others.items() if molecules else ():
+        for place, molecule, scored in zip(places, molecules, explain(reward, molecules).scored, strict=True):
+            verdict = batch[place]
+            parts = explained({name: reward}, molecule, {name: scored})
+            both = {**verdict.scored, name: settled(scored)}, {**verdict.parts, **parts}
+            batch[place] = verdict._replace(scored=both[0], parts=both[1])
 
 
 def explain(reward: MoleculeReward, samples: Sequence[Molecule]) -> Scores:
@@ -217,28 +266,52 @@ def explain(reward: MoleculeReward, samples: Sequence[Molecule]) -> Scores:
     return scores(Scored(value, "" if math.isfinite(value) else "not scored") for value in values.tolist())
 
 
-def good(scored: Scored) -> bool:
-    """Whether the value is a measurement: neither a floor nor missing."""
-    return not scored.reason and math.isfinite(scored.value)
+def score_command(
+    *,
+    file: str,
+    reward: MoleculeReward | Mapping[str, MoleculeReward],
+    out: str | None,
+    embed: bool,
+    smiles_column: str | None,
+    overwrite: bool,
+    allow_failures: bool,
+    reader: BondReader,
+) -> int:
+    """`molrl score`: write the table, print the summary; returns the exit code.
+
+    Args:
+        reward: one, or several by the names of their columns.
+        out: None takes the file's name with those of the rewards and .csv.
+        allow_failures: some records that could not be read or scored are no reason for another exit code than 0.
+    """
+    rewards = reward if isinstance(reward, Mapping) else {type(scorer(reward)).__name__.lower(): reward}
+    table = out or f"{file}.{'_'.join(rewards)}.csv"
+    summary = score_file(
+        file,
+        rewards,
+        table,
+        reader=reader,
+        embed=embed,
+        smiles_column=smiles_column,
+        overwrite=overwrite,
+        progress=Progress(),
+    )
+    state = "complete already; overwrite=true starts again" if summary.found else "table"
+    print(f"{summary}\n{state}: {table}")
+    return summary.exit_code(allow_failures=allow_failures)
 
 
-def joint_reason(row: Mapping[str, Scored]) -> str:
-    """Why cells of a row are empty: one reason if all rewards agree, else each with its reward."""
-    failed = {name: scored.reason for name, scored in row.items() if not good(scored)}
-    if len(failed) == len(row) and len(set(failed.values())) == 1:
-        return next(iter(failed.values()))
-    return "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+class Progress:
+    """Lines on stderr about a long run."""
 
+    def __init__(self) -> None:
+        self.began = self.shown = time.monotonic()
+        self.first: int | None = None
 
-def harmless(text: str) -> str:
-    """A text that came from a file, as a cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
-
-
-def score_command(*, file: str, reward: MoleculeReward, out: str | None, reader: BondReader) -> int:
-    """`molrl score`: write the table, print the summary; returns the exit code."""
-    name = type(getattr(reward, "scorer", reward)).__name__.lower()
-    table = out or f"{file}.{name}.csv"
-    summary = score_file(file, {name: reward}, table, reader=reader)
-    print(f"{summary}\ntable: {table}")
-    return summary.exit_code
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        self.first = done if self.first is None else self.first
+        if now > self.shown + SHOWN:
+            self.shown = now
+            rate = (done - self.first) / (now - self.began)
+            print(f"{done} records, {rate:.0f} per second", file=sys.stderr)

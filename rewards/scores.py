@@ -6,9 +6,9 @@ Worker processes import this module, so it must not import torch: that would cos
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -35,6 +35,17 @@ class Scored(NamedTuple):
 
     value: float
     reason: str = ""
+
+
+class Explained(Scored):
+    """The value of one sample with those that it was made of: NaN where a part has none or has its floor."""
+
+    parts: Mapping[str, float]
+
+    def __new__(cls, value: float, reason: str = "", parts: Mapping[str, float] | None = None) -> Self:
+        self = super().__new__(cls, value, reason)
+        self.parts = parts or {}
+        return self
 
 
 @dataclass(frozen=True)
@@ -98,13 +109,14 @@ def scores(scored: Iterable[Scored]) -> Scores:
 def careful(judge: Judge[Sample], sample: Sample) -> Scored:
     """What the judge says, with exceptions and non-finite numbers turned into NaN and a reason."""
     try:
-        value, reason = judge.judge(sample)
+        judged = judge.judge(sample)
+        value, reason = judged
         value = float(value)
     except Exception as error:  # whatever a plug-in raises, the other samples keep their values
         return Scored(math.nan, f"error: {type(error).__name__}: {error}".rstrip(": "))
-    if abs(value) <= LARGEST_FLOAT32:
-        return Scored(value, reason)
-    return Scored(math.nan, reason or f"non-finite: {value}")
+    if not abs(value) <= LARGEST_FLOAT32:
+        value, reason = math.nan, reason or f"non-finite: {value}"
+    return Explained(value, reason, judged.parts) if isinstance(judged, Explained) else Scored(value, reason)
 
 
 def category(reason: str) -> str:

@@ -13,13 +13,15 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import KW_ONLY, dataclass
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
@@ -27,31 +29,46 @@ from molrl.rewards.scores import Judge, Scored, Scores, Values, careful, scores
 
 ONE_THREAD: dict[str, str] = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 GRACE = 5.0  # seconds beyond a chunk's own timers before pebble ends its worker
-START_LIMIT = 120.0  # seconds a worker may take to import its scorer, on a loaded machine
-ATTEMPTS = 4  # fruitless ones, after which a sample is given up
+START_LIMIT = 120.0  # seconds a worker may take to import its task, on a loaded machine
+ATTEMPTS = 4  # fruitless ones, after which an item is given up
+AHEAD = 4  # chunks handed out for each worker
+
+
+class Lost(NamedTuple):
+    """What there is instead of an answer."""
+
+    reason: str
+
+
+class Assignment(NamedTuple):
+    """A chunk of items on its way through a pool."""
+
+    items: list[Any]
+    pool: ProcessPool
+    task: "ProcessFuture[list[Any]]"
 
 
 @dataclass(eq=False)
-class Pooled:
-    """A reward computed by worker processes; values do not depend on how many there are.
+class Workers:
+    """Processes that hold one task and answer items with it; answers do not depend on how many there are.
 
     Attributes:
-        scorer: scores one sample (`judge`), for instance `QED(reader=rdkit_bonds)`. Sent to the workers once, so it
-            must be importable there, and with it only what it needs.
-        workers: number of processes; 0 scores in this process, without protection.
-        timeout: seconds one sample may take before its worker is killed and its value is NaN ("timeout").
-        chunk: samples handed to a worker at a time, because handing out costs as much as a quick reward. The samples
-            of a chunk that does not come back are handed out again one by one, so some of them are scored twice: a
-            scorer that counts its calls or pays for them wants 1.
+        task: called with one item at a time. Sent to the workers once, so it must be importable there, and with it
+            only what it needs.
+        workers: number of processes; 0 does the work in this process, without protection.
+        timeout: seconds one item may take before its worker is killed and it is lost ("timeout").
+        chunk: items handed to a worker at a time, because handing out costs as much as a quick answer. The items of a
+            chunk that does not come back are handed out again one by one, so some of them are worked on twice: a task
+            that counts its calls or pays for them wants 1.
         memory: MiB a worker may allocate on top of what it has at its start (Linux); beyond it allocation fails,
-            which is an "error" or a "crash" of that sample.
-        recycle: samples, counted in chunks, after which a worker is replaced, against slow leaks.
+            which is an "error" or a "crash" of that item.
+        recycle: items, counted in chunks, after which a worker is replaced, against slow leaks.
 
-    Workers start at the first batch, or at `start`, and end with `close`, with this object or with the interpreter.
+    Workers start at the first item, or at `start`, and end with `close`, with this object or with the interpreter.
     A script that uses workers needs the `if __name__ == "__main__":` guard, as all of multiprocessing does.
     """
 
-    scorer: Judge[Any]
+    task: Callable[[Any], Any]
     _: KW_ONLY
     workers: int
     timeout: float = 10.0
@@ -67,90 +84,101 @@ class Pooled:
                 raise ValueError(f"{name}: got {getattr(self, name)}, need a positive number")
         self._pool: ProcessPool | None = None
         self._end: Callable[[], object] = lambda: None
-        self._lock = threading.Lock()
 
-    def __call__(self, samples: Sequence[Any]) -> Values:
-        """One float32 for each sample; NaN where a sample could not be scored."""
-        return self.score(samples).tensor()
+    def stream(self, items: Iterable[Any], chunk: int | None = None) -> Iterator[Any]:
+        """Answers in the order of the items, `Lost` where none came; reads a few chunks ahead and no more.
 
-    def score(self, samples: Sequence[Any]) -> Scores:
-        """Values and reasons, in the order of the samples.
+        Args:
+            chunk: another size of these than usual.
 
         Raises:
-            RuntimeError: a worker could not start, for instance because the scorer cannot be imported there.
+            RuntimeError: a worker could not start, for instance because the task cannot be imported there.
         """
         if self.workers == 0:
-            return scores(careful(self.scorer, sample) for sample in samples)
-        found: dict[int, Scored] = {}
-        size, fruitless = self.chunk, 0
-        while missing := [position for position in range(len(samples)) if position not in found]:
-            known = len(found)
-            self._hand_out([missing[start : start + size] for start in range(0, len(missing), size)], samples, found)
-            fruitless = fruitless + 1 if size == 1 and len(found) == known else 0
-            if fruitless == ATTEMPTS:
-                found[missing[0]] = Scored(math.nan, "crash: all workers were lost")
-            size = 1
-        return scores(found[position] for position in range(len(samples)))
+            yield from (answer(self.task, item) for item in items)
+            return
+        source, given, size = iter(items), deque[Assignment](), chunk or self.chunk
+        try:
+            while True:
+                while len(given) < AHEAD * self.workers and (some := list(islice(source, size))):
+                    given.append(self._assign(some))
+                if not given:
+                    return
+                yield from self._answers(given.popleft())
+        except BaseException:  # the workers would be half a batch behind, Ctrl-C included
+            self.close()
+            raise
 
     def start(self) -> None:
-        """Start the workers and wait until one has imported the scorer: a broken set-up fails here, early."""
+        """Start the workers and wait until one has imported the task: a broken set-up fails here, early."""
         if self.workers:
-            self._hand_out([], [], {})
+            self._staffed()
 
     def close(self) -> None:
-        """End the workers; the next batch starts new ones."""
+        """End the workers; the next item starts new ones."""
         self._end()
 
-    def __enter__(self) -> "Pooled":
+    def __enter__(self) -> "Workers":
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _hand_out(self, chunks: list[list[int]], samples: Sequence[Any], found: dict[int, Scored]) -> None:
-        """Score chunks of positions, each as one task.
+    def _assign(self, items: list[Any]) -> Assignment:
+        pool = self._staffed()
+        return Assignment(items, pool, schedule(pool, items, self.timeout))
 
-        Nothing is found for a chunk that fails, unless it is one sample: then that is the culprit. Nor is it if the
-        pool breaks: pebble gives up all tasks when a worker dies before its first words arrived.
+    def _answers(self, given: Assignment) -> Iterator[Any]:
+        """The answers to a chunk; one that is lost is handed out again item by item, to find the culprit."""
+        if len(given.items) == 1:
+            yield self._answer(given)
+        elif isinstance(found := self._outcome(given), list):
+            yield from found
+        else:
+            yield from map(self._answer, [self._assign([item]) for item in given.items])
+
+    def _answer(self, given: Assignment) -> Any:
+        """The answer to a single item. What is lost with a whole pool is tried again, by then alone in a new one."""
+        for _ in range(ATTEMPTS):
+            found = self._outcome(given)
+            if found is not None:
+                return found[0] if isinstance(found, list) else found
+            given = self._assign(given.items)
+        return Lost("crash: all workers were lost")
+
+    def _outcome(self, given: Assignment) -> list[Any] | Lost | None:
+        """The answers, or how they were lost; None if the pool broke, which may be the fault of others.
+
+        Pebble gives up all tasks when a worker dies before its first words arrived.
         """
-        try:
-            with self._lock:
-                pool = self._staffed()
-                tasks = [schedule(pool, [samples[position] for position in chunk], self.timeout) for chunk in chunks]
-                for chunk, task in zip(chunks, tasks, strict=True):
-                    if not settled(task, pool, START_LIMIT + 2 * self.chunk * self.timeout):
-                        self.close()
-                        continue
-                    error = task.exception()
-                    if isinstance(error, Unloadable):
-                        raise error
-                    if error is None:
-                        found.update(zip(chunk, task.result(), strict=True))
-                    elif len(chunk) == 1:
-                        found[chunk[0]] = Scored(math.nan, cause(error))
-        except BaseException:  # leave no worker with half a batch behind, Ctrl-C included
-            self.close()
-            raise
+        if not settled(given.task, given.pool, START_LIMIT + AHEAD * self.chunk * self.timeout):
+            if given.pool is self._pool:
+                self.close()
+            return None
+        error = given.task.exception()
+        if isinstance(error, Unloadable):
+            raise error
+        return given.task.result() if error is None else Lost(cause(error))
 
     def _staffed(self) -> ProcessPool:
-        """The pool, new if there is none or it broke, with at least one worker that has its scorer."""
+        """The pool, new if there is none or it broke, with at least one worker that has its task."""
         if self._pool is not None and self._pool.active:
             return self._pool
         self.close()
         warn_of_spinning_threads(self.workers)
         try:
-            scorer = pickle.dumps(self.scorer)
+            task = pickle.dumps(self.task)
         except Exception as error:
             raise ValueError(
-                f"{type(self.scorer).__name__} cannot be sent to a worker process ({error}); "
+                f"{type(self.task).__name__} cannot be sent to a worker process ({error}); "
                 "it must be made of things that can be imported there, not of lambdas or open files"
             ) from error
         self._pool = pool = ProcessPool(
             self.workers,
             max_tasks=math.ceil(self.recycle / self.chunk),
             initializer=load,
-            initargs=(scorer, self.memory),
+            initargs=(task, self.memory),
             context=get_context("spawn"),  # a fork would copy the threads' locks and torch with them
         )
         self._end = weakref.finalize(self, end, pool)
@@ -164,21 +192,89 @@ class Pooled:
         return pool
 
 
+@dataclass(frozen=True)
+class Judging:
+    """The task of scoring one sample."""
+
+    scorer: Judge[Any]
+
+    def __call__(self, sample: Any) -> Scored:
+        return careful(self.scorer, sample)
+
+
+@dataclass(eq=False)
+class Pooled:
+    """A reward computed by worker processes; see `Workers` for the settings.
+
+    Attributes:
+        scorer: scores one sample (`judge`), for instance `QED(reader=rdkit_bonds)`.
+    """
+
+    scorer: Judge[Any]
+    _: KW_ONLY
+    workers: int
+    timeout: float = 10.0
+    chunk: int = 8
+    memory: int = 4096
+    recycle: int = 20_000
+
+    def __post_init__(self) -> None:
+        self._crew = Workers(
+            Judging(self.scorer),
+            workers=self.workers,
+            timeout=self.timeout,
+            chunk=self.chunk,
+            memory=self.memory,
+            recycle=self.recycle,
+        )
+        self._lock = threading.Lock()
+
+    def __call__(self, samples: Sequence[Any]) -> Values:
+        """One float32 for each sample; NaN where a sample could not be scored."""
+        return self.score(samples).tensor()
+
+    def score(self, samples: Sequence[Any]) -> Scores:
+        """Values and reasons, in the order of the samples.
+
+        Raises:
+            RuntimeError: a worker could not start, for instance because the scorer cannot be imported there.
+        """
+        with self._lock:
+            answers = list(self._crew.stream(samples))
+        return scores(Scored(math.nan, found.reason) if isinstance(found, Lost) else found for found in answers)
+
+    def start(self) -> None:
+        """Start the workers and wait until one has imported the scorer: a broken set-up fails here, early."""
+        with self._lock:
+            self._crew.start()
+
+    def close(self) -> None:
+        """End the workers; the next batch starts new ones."""
+        self._crew.close()
+
+    def __enter__(self) -> "Pooled":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 class Unloadable(RuntimeError):
-    """A worker cannot load its scorer."""
+    """A worker cannot load its task."""
 
 
-def schedule(pool: ProcessPool, samples: list[Any], timeout: float) -> "ProcessFuture[list[Scored]]":
+def schedule(pool: ProcessPool, items: list[Any], timeout: float) -> "ProcessFuture[list[Any]]":
     """Hand out a chunk, or a failed task if the pool has broken.
 
-    Pebble's own limit is for systems without timers; samples go as bytes because pebble would wait for ever for a task
+    Pebble's own limit is for systems without timers; items go as bytes because pebble would wait for ever for a task
     that a worker cannot unpickle.
     """
-    content = pickle.dumps(samples)
+    content = pickle.dumps(items)
     try:
-        return pool.schedule(judged, (content, timeout), timeout=timeout * max(1, len(samples)) + GRACE)
+        return pool.schedule(perform, (content, timeout), timeout=timeout * max(1, len(items)) + GRACE)
     except RuntimeError as error:
-        broken: ProcessFuture[list[Scored]] = ProcessFuture()
+        broken: ProcessFuture[list[Any]] = ProcessFuture()
         broken.set_exception(BrokenProcessPool(str(error)))
         return broken
 
@@ -188,11 +284,11 @@ def settled(task: "ProcessFuture[Any]", pool: ProcessPool, patience: float) -> b
     deadline = time.monotonic() + patience
     while pool.active and time.monotonic() < deadline and not wait([task], 1.0).done:
         pass
-    return task.done() and not isinstance(task.exception(), BrokenProcessPool)
+    return task.done() and not task.cancelled() and not isinstance(task.exception(), BrokenProcessPool)
 
 
 def cause(error: BaseException) -> str:
-    """The reason for the loss of a sample that was alone with its worker."""
+    """The reason for the loss of an item that was alone with its worker."""
     if isinstance(error, TimeoutError):
         return "timeout"
     if not isinstance(error, ProcessExpired):
@@ -210,38 +306,46 @@ def end(pool: ProcessPool) -> None:
 
 
 class Bench:
-    """What a worker process holds: its scorer, or why there is none."""
+    """What a worker process holds: its task, or why there is none."""
 
-    scorer: Judge[Any] | None = None
+    task: Callable[[Any], Any] | None = None
     trouble: str = ""
 
 
-def load(scorer: bytes, memory: int) -> None:
+def load(task: bytes, memory: int) -> None:
     """Prepare a worker process."""
-    os.environ.update(ONE_THREAD)  # before the scorer brings its libraries with it
+    os.environ.update(ONE_THREAD)  # before the task brings its libraries with it
     try:
-        Bench.scorer = pickle.loads(scorer)
+        Bench.task = pickle.loads(task)
     except Exception as error:  # pebble would replace this worker by the next that fails
         Bench.trouble = f"{type(error).__name__}: {error}"
     limit_memory(memory)
 
 
-def judged(samples: bytes, timeout: float) -> list[Scored]:
-    """Score a chunk in a worker process.
+def perform(items: bytes, timeout: float) -> list[Any]:
+    """Answer a chunk in a worker process.
 
     The timer lets the kernel end the process, also in the middle of C++ and when its parent is gone.
     """
-    if Bench.scorer is None:
+    if Bench.task is None:
         raise Unloadable(f"a reward worker cannot load its scorer: {Bench.trouble}")
     set_timer = getattr(signal, "setitimer", lambda *_: None)  # Windows has none; 0 is ITIMER_REAL
     answers = []
     try:
-        for sample in pickle.loads(samples):
+        for item in pickle.loads(items):
             set_timer(0, timeout)
-            answers.append(careful(Bench.scorer, sample))
+            answers.append(answer(Bench.task, item))
     finally:
         set_timer(0, 0)
     return answers
+
+
+def answer(task: Callable[[Any], Any], item: Any) -> Any:
+    """What the task makes of an item; an exception costs this item alone."""
+    try:
+        return task(item)
+    except Exception as error:
+        return Lost(f"error: {type(error).__name__}: {error}".rstrip(": "))
 
 
 def limit_memory(mebibytes: int) -> None:

@@ -5,11 +5,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from molrl.rewards.scores import Scored
+from molrl.data.bonds import Reading, edm_table
+from molrl.data.molecule import Molecule
+from molrl.rewards.scores import PerSample, Scored
 
 
 @dataclass(frozen=True)
@@ -86,3 +88,45 @@ class HangsAfterTelling:
         Path(self.path).write_text(str(os.getpid()), "ascii")
         time.sleep(3600)
         return Scored(0.0)
+
+
+@dataclass(frozen=True)
+class Weight(PerSample[Molecule]):
+    """The number of heavy atoms; a molecule with the name of a fault commits it. Writes down whom it was asked about.
+
+    Attributes:
+        log: file that gets the names; "" for none.
+        seconds: that every answer takes.
+    """
+
+    log: str = field(default="", compare=False)
+    seconds: float = 0.0
+    parts: ClassVar[tuple[str, ...]] = ("carbon",)
+
+    def judge(self, sample: Molecule, /) -> Any:
+        if self.log:
+            with Path(self.log).open("a", encoding="utf-8") as file:
+                file.write(f"{sample.name}\n")
+        time.sleep(self.seconds)
+        return FAULTS[sample.name]() if sample.name in FAULTS else Scored(float((sample.numbers > 1).sum()))
+
+    def explain(self, sample: Molecule) -> dict[str, float]:
+        return {"carbon": float((sample.numbers == 6).sum())}
+
+
+@dataclass(frozen=True)
+class Half(Weight):
+    """Half of that, without parts and without faults."""
+
+    parts: ClassVar[tuple[str, ...]] = ()
+
+    def judge(self, sample: Molecule, /) -> Scored:
+        return Scored(0.5 * float((sample.numbers > 1).sum()))
+
+
+def faulty_reader(molecule: Molecule) -> Reading:
+    """EDM's table; a molecule with the name of a fault and "read" before it commits the fault."""
+    fault = FAULTS.get(molecule.name.removeprefix("read "))
+    if molecule.name.startswith("read ") and fault is not None:
+        fault()
+    return edm_table(molecule)

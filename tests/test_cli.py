@@ -222,7 +222,7 @@ def test_a_file_is_scored_row_by_row_into_a_table_named_after_the_reward(tmp_pat
     (tmp_path / "mixed.smi").write_text(MIXED)
     for reward in ("qed", "logp"):
         done = molrl("score", "mixed.smi", f"reward={reward}", "reward.workers=0")
-        assert done.code == 0
+        assert done.code == 4  # a line could not be read
         assert f"3 records\n  {reward}: 2 scored" in done.out
         assert "1 unreadable" in done.out
         with (tmp_path / f"mixed.smi.{reward}.csv").open(newline="") as file:
@@ -233,7 +233,10 @@ def test_a_file_is_scored_row_by_row_into_a_table_named_after_the_reward(tmp_pat
 
 def test_out_names_the_table(tmp_path: Path) -> None:
     (tmp_path / "it's = a file.smi").write_text(MIXED)
-    assert molrl("score", "it's = a file.smi", "reward.workers=0", "out=sub folder/x=1.csv").code == 0
+    assert (
+        molrl("score", "it's = a file.smi", "reward.workers=0", "out=sub folder/x=1.csv", "allow_failures=true").code
+        == 0
+    )
     assert (tmp_path / "sub folder/x=1.csv").is_file()
 
 

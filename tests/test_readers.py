@@ -2,6 +2,7 @@
 
 import gzip
 import pickle
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rdkit import Chem
+from rdkit.Chem import rdDepictor
 
 from molrl.data.bonds import Reading, edm_table, rdkit_bonds
-from molrl.data.files import Skipped, keep_elements, read, stream
+from molrl.data.files import MAX_LINE, Skipped, keep_elements, read, stream, text_lines
 from molrl.data.molecule import Hydrogens, Molecule, Molecules, count_hydrogens
 from molrl.data.qm9 import count_all_hydrogens, load_pyg_qm9, load_qm9
-from molrl.data.sdf import read_sdf, stream_sdf, write_sdf
-from molrl.data.smiles import read_smiles, stream_smiles
+from molrl.data.records import molecule_of, records
+from molrl.data.sdf import (
+    MAX_RECORD_LINES,
+    MAX_RECORD_SIZE,
+    blocks,
+    read_sdf,
+    stream_sdf,
+    with_fields,
+    write_sdf,
+)
+from molrl.data.smiles import Line, read_smiles, stream_smiles
 from molrl.data.xyz import read_xyz, stream_xyz
 
 DATA = Path(__file__).parent / "data"
@@ -92,8 +103,29 @@ def test_a_file_without_end_is_read_to_the_cap(tmp_path: Path) -> None:
 
 
 def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path) -> None:
-    entries = names(stream_sdf(write(tmp_path / "x.sdf.gz", b"x" * (1 << 22))))
-    assert entries == ["the rest is not read: a line of more than 1048576 bytes"]
+    water = (DATA / "broken.sdf").read_bytes().split(b"$$$$\n")[0]
+    path = write(tmp_path / "x.sdf.gz", water + b"> <long>\n" + b"x" * (1 << 22) + b"\n\n$$$$\n" + water)
+    assert max(map(len, text_lines(path))) == MAX_LINE
+    assert names(stream_sdf(path)) == ["water", "water"]
+    assert names(stream_sdf(path, max_bytes=1 << 21)) == ["the rest is not read: more than 2097152 bytes"]
+
+
+def test_a_record_without_end_is_not_kept_in_memory(tmp_path: Path) -> None:
+    water = (DATA / "broken.sdf").read_bytes().split(b"$$$$\n")[0]
+    path = write(tmp_path / "x.sdf", water + b"x\n" * (MAX_RECORD_LINES + 1) + b"$$$$\n" + water)
+    assert max(len(block.text) for block in blocks(path)) < 2000
+    assert names(stream_sdf(path)) == [f"more than {MAX_RECORD_LINES} lines", "water"]
+    path = write(tmp_path / "y.sdf", water + (b"x" * 80_000 + b"\n") * 110 + b"$$$$\n" + water)
+    assert names(stream_sdf(path)) == [f"more than {MAX_RECORD_SIZE} characters", "water"]
+
+
+def test_properties_are_added_to_a_record_and_replace_those_of_their_name() -> None:
+    water = next(blocks(DATA / "broken.sdf")).text
+    first = with_fields(water, {"score": 1, "note": "a\n$$$$\n> <b>"})
+    assert first.startswith(water.partition("M  END")[0])
+    assert first.endswith(">  <score>\n1\n\n>  <note>\na $$$$ > <b>\n\n$$$$\n")
+    again = with_fields(first.removesuffix("$$$$\n"), {"score": 2, "note": ""})
+    assert again == first.replace("\n1\n", "\n2\n").replace(">  <note>\na $$$$ > <b>\n\n", "")
 
 
 def test_a_compressed_file_cut_short_keeps_what_came_before(tmp_path: Path) -> None:
@@ -217,8 +249,83 @@ def test_smiles_become_relaxed_geometries_or_a_reason(tmp_path: Path) -> None:
 def test_a_table_names_its_column(tmp_path: Path) -> None:
     table = write(tmp_path / "x.csv", b'\xef\xbb\xbfid,SMILES,note\r\nfirst,CCO,"a, b"\r\nshort\r\nsecond,C#N,\r\n')
     assert names(stream_smiles(table)) == ["first", "not enough columns", "second"]
-    with pytest.raises(ValueError, match="no column named smiles, got: a, b"):
+    with pytest.raises(ValueError, match=r"no column named smiles or canonical_smiles, got: a, b; .* smiles_column="):
         read_smiles(write(tmp_path / "y.csv", b"a,b\n1,2\n"))
+
+
+@pytest.mark.parametrize(
+    ("header", "column", "found"),
+    [
+        ("id,Canonical_SMILES", None, "CCO"),
+        ("canonical_smiles,smiles", None, "CCO"),
+        ("smiles,structure", "structure", "CCO"),
+        ("smiles,Structure", "structure", "CCO"),
+        ("smiles;structure", "structure", "CCO"),
+        ("smiles\tSTRUCTURE", "structure", "CCO"),
+        ("structure,STRUCTURE", "STRUCTURE", "CCO"),
+    ],
+)
+def test_the_column_of_a_table_is_the_named_one_or_guessed(
+    tmp_path: Path, header: str, column: str | None, found: str
+) -> None:
+    separator = next(mark for mark in ",;\t" if mark in header)
+    path = write(tmp_path / "x.csv", f"\n{header}\n1{separator}CCO\n".encode())
+    (record,) = records(path, column)
+    assert isinstance(record.content, Line)
+    assert (record.line, record.content.smiles) == (3, found)
+
+
+def test_a_column_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", b"smiles,b\nC,2\n")
+    with pytest.raises(ValueError, match="no column named 'a', got: smiles, b"):
+        records(path, "a")
+    with pytest.raises(ValueError, match=r"smiles_column=a: only a \.csv file has columns"):
+        records(write(tmp_path / "x.smi", b"C\n"), "a")
+
+
+# records one at a time
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [("broken.sdf", [1, 15, 22, 31, 37, 54, 63, 72, 78]), ("frames.xyz", [1, 6, 9, 12, 17, 21])],
+)
+def test_every_record_knows_its_line(name: str, lines: list[int]) -> None:
+    assert [record.line for record in records(DATA / name)] == lines
+
+
+def test_records_are_the_molecules_that_a_stream_has() -> None:
+    for name in ("broken.sdf", "frames.xyz"):
+        one_by_one = (molecule_of(record, embedded=False) for record in records(DATA / name))
+        for entry, expected in zip(one_by_one, stream(DATA / name), strict=True):
+            if isinstance(expected, Skipped) and expected.reason == "no 3D coordinates":
+                assert isinstance(entry, Molecule)
+                assert not entry.positions.any()
+            else:
+                assert names(iter([entry])) == names(iter([expected]))
+
+
+def test_a_drawing_is_a_graph_and_gets_a_geometry_on_request(tmp_path: Path) -> None:
+    mol = Chem.MolFromSmiles("OCC#N")
+    rdDepictor.Compute2DCoords(mol)
+    (record,) = records(write(tmp_path / "x.sdf", Chem.MolToMolBlock(mol).encode()))
+    for embedded in (False, True):
+        entry = molecule_of(record, embedded=embedded)
+        assert isinstance(entry, Molecule)
+        assert bool(entry.positions.any()) is embedded
+        read, _ = edm_table(entry)
+        assert read is not None
+        assert Chem.MolToSmiles(read) == Chem.CanonSmiles("OCC#N")
+
+
+def test_records_of_a_long_file_are_not_kept(tmp_path: Path) -> None:
+    water = (DATA / "broken.sdf").read_bytes().split(b"$$$$\n")[0]
+    path = write(tmp_path / "x.sdf.gz", (water + b"> <long>\n" + b"x" * 20_000 + b"\n\n$$$$\n") * 500)
+    tracemalloc.start()
+    assert sum(1 for _ in records(path)) == 500
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20 < 500 * 20_000 / 4
 
 
 def test_a_molecule_does_not_depend_on_its_neighbours_or_on_the_number_of_workers() -> None:

@@ -14,7 +14,7 @@ from rdkit.Chem import rdDistGeom
 from molrl.data.bonds import BondReader, edm_table, rdkit_bonds
 from molrl.data.molecule import Molecule
 from molrl.rewards.graph import LARGEST, GraphReward
-from molrl.rewards.logp import LogP, LogPWindow
+from molrl.rewards.logp import LogP
 from molrl.rewards.qed import QED
 from molrl.rewards.sa import SA, Synthesisability
 from molrl.rewards.scores import PerSample, Scored, careful, scores
@@ -36,7 +36,6 @@ REWARDS = [
     SA(reader=edm_table),
     Synthesisability(reader=edm_table),
     LogP(reader=edm_table),
-    LogPWindow(reader=edm_table, low=1.0, high=3.0, slack=2.0),
 ]
 # A wrong descriptor would give these plausible values; see the reasons in `sound`.
 BAD = {
@@ -80,18 +79,6 @@ def test_synthesisability_is_the_published_score_turned_and_scaled_to_one() -> N
     samples = [from_smiles(smiles) for smiles in GOLDEN]
     sa, turned = SA(reader=edm_table)(samples), Synthesisability(reader=edm_table)(samples)
     torch.testing.assert_close(turned, (10 - sa) / 9)
-
-
-def test_a_logp_window_is_flat_inside_and_linear_outside() -> None:
-    reward = LogPWindow(reader=edm_table, low=1.3101, high=1.6866, slack=1.0)
-    inside, edge, below, far = map(from_smiles, (ASPIRIN, "c1ccccc1", "C", IMATINIB))
-    assert reward([inside, edge, below, far]).tolist() == pytest.approx([1, 1, 1 - (1.3101 - 0.6361), 0], abs=1e-3)
-
-
-@pytest.mark.parametrize(("low", "high", "slack"), [(2.0, 1.0, 1.0), (1.0, 2.0, 0.0), (math.nan, 1.0, 1.0)])
-def test_a_logp_window_without_an_inside_or_a_slope_is_refused(low: float, high: float, slack: float) -> None:
-    with pytest.raises(ValueError, match="logP window"):
-        LogPWindow(reader=edm_table, low=low, high=high, slack=slack)
 
 
 @each_reward
