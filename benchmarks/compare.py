@@ -15,7 +15,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -147,23 +147,29 @@ def markdown(results: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Mean QED against the share of samples that are valid and unlike each other."""
+    """A line per way of getting samples, the best on top; a point per seed and a bar at their mean."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    for place, (name, found) in enumerate(sorted(results.items(), key=lambda item: item[1][0]["reward_mean"])):
-        x = [row["validity"] * row["uniqueness"] for row in found]
-        y = [row["reward_mean"] for row in found]
-        colour = f"C{place % 10}"
-        axes.plot(x, y, "o" if name in RUNS else "s", color=colour, alpha=0.5, markersize=5)
-        axes.annotate(name, (mean(x), mean(y)), color=colour, fontsize=9, xytext=(6, 4), textcoords="offset points")
-    axes.set_xlabel("valid and unique, share of the samples")
-    axes.set_ylabel("mean QED, 0 for what is invalid")
-    axes.set_title(f"{QUERIES:,} reward queries; a point per seed; squares need no training of the policy")
-    axes.grid(alpha=0.3)
+    panels: dict[str, Callable[[dict[str, Any]], float]] = {
+        "mean QED, 0 for what is invalid": lambda row: row["reward_mean"],
+        "valid and unique": lambda row: row["validity"] * row["uniqueness"],
+        "novel": lambda row: row["novelty"],
+    }
+    names = sorted(results, key=lambda name: mean(row["reward_mean"] for row in results[name]))
+    figure, all_axes = plt.subplots(1, len(panels), figsize=(10, 5), sharey=True, layout="constrained")
+    for axes, (title, value) in zip(all_axes, panels.items(), strict=True):
+        for place, name in enumerate(names):
+            points = [value(row) for row in results[name]]
+            colour = "C0" if name in RUNS else "0.6" if name == "pretrained" else "C1"
+            axes.plot(points, [place] * len(points), "o", color=colour, alpha=0.6, markersize=5)
+            axes.plot(mean(points), place, "|", color=colour, markersize=16, markeredgewidth=2)
+        axes.set_title(title, fontsize=10)
+        axes.grid(alpha=0.3)
+    all_axes[0].set_yticks(range(len(names)), names)
+    figure.suptitle(f"{QUERIES:,} reward queries: fine-tuned (blue), or spent on sampling and conditioning (orange)")
     figure.savefig(path, dpi=130)
 
 

@@ -29,8 +29,8 @@ PULLS: dict[str, Any] = {  # on the oracle
     **{"source": "policy", "guidance": "candidates", "states": 10, "first": 0.0, "last": 1.0},
     **{"lookahead": 0, "held": 0, "kl_weight": 0.05},
 }
-QUERIES = 1536  # of a run on QED
-STATES, HELD, ROUNDS = 3, 3, 8
+QUERIES = 4608  # of a run on QED
+STATES, HELD, ROUNDS = 3, 3, 16
 SEEDS = (0, 1, 2)
 
 
@@ -66,7 +66,7 @@ def on_qed(changed: dict[str, Any], seed: int, folder: Path, more: list[str]) ->
     chosen = [f"algo.{key}={value}" for key, value in changed.items()]
     fixed = [f"algo.states={STATES}", f"algo.held={HELD}", f"iterations={ROUNDS}", f"rollouts={rollouts}"]
     command = [sys.executable, "-m", "molrl.cli", "train", "task=qed", "algo=rgdm", f"seed={seed}", f"run={run}"]
-    subprocess.run([*command, "minibatch=96", "evaluate=192", *fixed, *chosen, *more], check=True)
+    subprocess.run([*command, "minibatch=96", "evaluate=256", *fixed, *chosen, *more], check=True)
     found = json.loads((run / "summary.json").read_text())
     before, after = found["before"], found["after"]
     return {
@@ -84,7 +84,7 @@ def main() -> None:
     if where not in ("oracle", "qed"):
         sys.exit(f"got {where!r}, allowed are oracle and qed")
     folder = Path(arguments.pop(0)) if arguments and "=" not in arguments[0] else Path("runs/ablation")
-    seeds = SEEDS if where == "oracle" else SEEDS[:1]
+    seeds = SEEDS if where == "oracle" else SEEDS[:2]
     lines = []
     for changed in settings():
         name = f"| {changed['radius']} | {changed['temperature']} | {changed['candidates']} |"

@@ -1,0 +1,91 @@
+"""Fine-tune to several objectives at once and look at each of them on held-out samples.
+
+`python benchmarks/objectives.py qed_sa [folder] [setting=value ...]` runs `molrl train task=qed reward=qed_sa` with
+three seeds, each in a run folder of its own (default runs/qed_sa_SEED; complete ones are not repeated), scores the
+fresh samples before and after with `molrl score`, and prints a table in Markdown: the whole and its parts, means over
+the samples that have a value. REWARD.png in the folder shows the best distinct molecules of the first seed.
+"""
+
+import csv
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+
+from molrl.data.bonds import rdkit_bonds
+from molrl.data.drawing import draw_grid
+from molrl.data.molecule import Molecule
+from molrl.data.sdf import stream_sdf
+
+SEEDS = (0, 1, 2)
+BEST = 6  # molecules in a row of the picture
+WHEN = ("before", "after")
+
+
+def molrl(*arguments: str) -> None:
+    """One command; it prints its own progress."""
+    subprocess.run([sys.executable, "-m", "molrl.cli", *arguments], check=True)
+
+
+def scored(run: Path, when: str, reward: str, settings: list[str]) -> list[dict[str, str]]:
+    """The rows of `molrl score` for the samples of a run."""
+    table = run / "samples" / f"{when}.{reward}.csv"
+    asked = [item for item in settings if item.startswith("reward.")]
+    file = table.with_name(f"{when}.sdf")
+    molrl("score", str(file), f"reward={reward}", f"out={table}", "allow_failures=true", *asked)
+    with table.open(newline="", encoding="utf-8") as rows:
+        return list(csv.DictReader(rows))
+
+
+def known(rows: list[dict[str, str]], column: str) -> list[float]:
+    """The values that are there."""
+    return [float(row[column]) for row in rows if row[column]]
+
+
+def spelled(values: list[float]) -> str:
+    """Mean and standard error."""
+    return f"{mean(values):.3f} ± {stdev(values) / math.sqrt(len(values)):.3f}" if len(values) > 1 else "-"
+
+
+def best(run: Path, when: str, reward: str, rows: list[dict[str, str]]) -> tuple[list[Molecule], list[str]]:
+    """The best distinct molecules with their values."""
+    molecules = list(stream_sdf(run / "samples" / f"{when}.sdf"))
+    first = {row["smiles"]: place for place, row in reversed(list(enumerate(rows))) if row[reward]}
+    order = sorted(first.values(), key=lambda place: -float(rows[place][reward]))[:BEST]
+    columns = [name for name in rows[0] if name.startswith(f"{reward}.") and name.count(".") == 1]
+    captions = [
+        "\n".join(f"{name.partition('.')[2]} {float(rows[place][name]):.2f}" for name in columns) for place in order
+    ]
+    return [molecule for place in order if isinstance(molecule := molecules[place], Molecule)], captions
+
+
+def main() -> None:
+    """Run, score, print, draw."""
+    reward, *arguments = sys.argv[1:] or sys.exit("which reward? for instance qed_sa")
+    folder = Path(arguments.pop(0)) if arguments and "=" not in arguments[0] else Path("runs")
+    lines = list[str]()
+    for seed in SEEDS:
+        run = folder / f"{reward}_{seed}"
+        molrl("train", "task=qed", f"reward={reward}", f"seed={seed}", f"run={run}", *arguments)
+        summary = json.loads((run / "summary.json").read_text())
+        rows = {when: scored(run, when, reward, arguments) for when in WHEN}
+        columns = [name for name in rows["before"][0] if name == reward or name.startswith(f"{reward}.")]
+        if not lines:
+            head = f"| seed | | {' | '.join(columns)} | valid | unique |"
+            lines += [head, "|" + "---|" * (head.count("|") - 1)]
+        for when in WHEN:
+            cells = [spelled(known(rows[when], column)) for column in columns]
+            shares = [f"{summary[when][name]:.3f}" for name in ("validity", "uniqueness")]
+            lines.append(f"| {' | '.join([str(seed), when, *cells, *shares])} |")
+        if seed == SEEDS[0]:
+            shown = [best(run, when, reward, rows[when]) for when in WHEN]
+            molecules, captions = ([*before, *after] for before, after in zip(*shown, strict=True))
+            title = f"the best {BEST} of {summary['before']['n']} samples before (top) and after"
+            draw_grid(molecules, captions, rdkit_bonds, BEST, title).save(folder / f"{reward}.png")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

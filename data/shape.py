@@ -1,0 +1,47 @@
+"""Shapes as clouds of points."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_POINTS = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class PointCloud:
+    """Points on the surface of a shape; y is up and their order means nothing.
+
+    Attributes:
+        points: float32 [n, 3], finite, at least one. Rewards and metrics expect the box around them to have its middle
+            at 0 and its longest edge from -1 to 1 (`shape_bbox`).
+        label: the class, "" where there is none.
+        name: "" where there is none.
+    """
+
+    points: NDArray[np.float32]
+    label: str = ""
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        shape = self.points.shape
+        if len(shape) != 2 or shape[1] != 3 or not 0 < shape[0] <= MOST_POINTS:
+            raise ValueError(f"points: got shape {shape}, need (n, 3) with n from 1 to {MOST_POINTS}")
+        if self.points.dtype != np.float32 or not np.isfinite(self.points).all():
+            raise ValueError(f"points: got {self.points.dtype}, need finite float32")
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def in_unit_box(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Move the middle of the box around the points [n, 3] to 0 and make its longest edge 2 (`shape_bbox`).
+
+    Raises ValueError for points that are all in one place.
+    """
+    low, high = points.min(0), points.max(0)
+    half = float((high - low).max()) / 2
+    if not half > 0:
+        raise ValueError("all points are in one place")
+    moved: NDArray[np.float32] = ((points - (low + high) / 2) / half).astype(np.float32)
+    return moved
