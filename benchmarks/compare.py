@@ -35,7 +35,7 @@ COMMON = ("task=qed", f"evaluate={EVALUATE}")
 RUNS: dict[str, tuple[str, ...]] = {  # what each algorithm does with its queries; tuned as docs/comparison.md says
     "ddpo": ("iterations=12", "rollouts=192", "minibatch=672"),
     "ddpo_sf": ("iterations=18", "rollouts=128", "minibatch=1792"),
-    "dpok": ("iterations=12", "rollouts=192", "minibatch=672"),
+    "dpok": ("iterations=12", "rollouts=192", "minibatch=672", "optimizer.lr=5e-4"),
     "rgdm": ("iterations=12", "rollouts=21", "algo.states=4", "algo.candidates=2", "algo.held=4", "minibatch=84"),
     "rwr": ("iterations=6", "rollouts=384"),
     "rwr_sparse": ("iterations=6", "rollouts=384"),

@@ -54,9 +54,10 @@ def best(run: Path, when: str, reward: str, rows: list[dict[str, str]]) -> tuple
     molecules = list(stream_sdf(run / "samples" / f"{when}.sdf"))
     first = {row["smiles"]: place for place, row in reversed(list(enumerate(rows))) if row[reward]}
     order = sorted(first.values(), key=lambda place: -float(rows[place][reward]))[:BEST]
-    columns = [name for name in rows[0] if name.startswith(f"{reward}.") and name.count(".") == 1]
+    parts = {name.split(".")[1]: name for name in rows[0] if name.startswith(f"{reward}.") and name.count(".") == 1}
+    measured = {part: f"{name}.measured" if f"{name}.measured" in rows[0] else name for part, name in parts.items()}
     captions = [
-        "\n".join(f"{name.partition('.')[2]} {float(rows[place][name]):.2f}" for name in columns) for place in order
+        "\n".join(f"{part} {float(rows[place][name]):.2f}" for part, name in measured.items()) for place in order
     ]
     return [molecule for place in order if isinstance(molecule := molecules[place], Molecule)], captions
 

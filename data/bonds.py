@@ -19,7 +19,7 @@ class Reading(NamedTuple):
             atoms stand in the order of the heavy atoms of the geometry. Perceived bonds carry no stereo marks. None
             when unreadable.
         reason: "" when `mol` is given, else why not: "no atoms", "non-finite positions", "element", "hydrogens",
-            "valence" or "bond perception".
+            "overlap", "valence" or "bond perception".
     """
 
     mol: Chem.Mol | None
@@ -54,6 +54,7 @@ VALENCES: Mapping[str, tuple[int, ...]] = {
 }
 
 HEAVIEST = 118
+CLOSEST = 40.0  # pm between two atoms; the shortest bond, of two hydrogens, has 74
 MAX_ITERATIONS = 1000  # RDKit's own default is no limit, and inputs are known that run for ever (rdkit issue 9227)
 MAX_HYDROGENS = 5  # on one atom: no allowed valence is larger
 ORDERS = (Chem.BondType.ZERO, Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
@@ -115,11 +116,14 @@ def rdkit_bonds(molecule: Molecule) -> Reading:
     99.8 % of the graphs where the table gives 95.8 % (aromatic molecules: 99.6 against 82.7 %).
 
     The hydrogens are taken at their word: a carbene, which RDKit would fill up to a saturated carbon, is unreadable.
+    So are atoms on top of each other, which RDKit would bond.
     """
     if reason := unreadable(molecule):
         return Reading(None, reason)
     if molecule.graph is not None:
         return given_graph(molecule.graph)
+    if distances(molecule.positions).min() < CLOSEST:
+        return Reading(None, "overlap")
     with rdBase.BlockLogs():
         try:
             if molecule.hydrogens is None:

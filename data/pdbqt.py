@@ -153,6 +153,17 @@ def read_ligand(path: str | Path) -> Structure:
         return atoms.structure(branches.bonds(atoms.serials))
 
 
+def receptor_text(structure: Structure) -> str:
+    """A rigid receptor as a PDBQT file has it."""
+    return "".join(
+        f"ATOM  {row % 100_000:5} {ELEMENTS[kind]:>2}   UNK A   1    {x:8.3f}{y:8.3f}{z:8.3f}{1:6.2f}{0:6.2f}"
+        f"    {charge:6.3f} {kind:<2}\n"
+        for row, (kind, (x, y, z), charge) in enumerate(
+            zip(structure.types, structure.positions.tolist(), structure.charges.tolist(), strict=True), 1
+        )
+    )
+
+
 def records(path: str | Path) -> Iterator[tuple[int, str, str]]:
     """The number, the record name and the whole of each line that is not blank."""
     try:

@@ -20,7 +20,10 @@ COMMANDS = {
 }
 
 FILES = ("score", "evaluate")  # commands that take a file's name as it is
-PATHS = ("file", "out", "run", "task.weights", "weights", "init", "data.path", "data.root", "reference")
+PATHS = (
+    *("file", "out", "run", "task.weights", "weights", "init", "data.path", "data.root", "reference"),
+    *("reward.site.receptor", "reward.site.ligand"),
+)
 MOST_THREADS, MOST_BY_DEFAULT = 1024, 16
 
 HELP = """molrl: fine-tune diffusion models toward rewards.
@@ -34,6 +37,7 @@ examples
   molrl train task=qed algo=rgdm                  the main job, in minutes on two cores
   molrl train task=qed algo=ddpo seed=1 run=runs/mine iterations=100
   molrl train reward=synthesisability             toward another reward than the task's own
+  molrl train task=docking reward.site.receptor=r.pdb reward.site.ligand=l.sdf  into the pocket where a ligand is
   molrl sample n=100 out=new.sdf                  from the shipped model
   molrl sample weights=runs/mine/model n=100      from the model a run made
   molrl score new.sdf reward=qed,sa               one CSV row per molecule, failures explained
@@ -92,18 +96,29 @@ def run(command: str, arguments: Sequence[str]) -> int:
 def composed(command: str, settings: Sequence[str]) -> dict[str, Any]:
     """The configuration; `molrl score reward=qed,sa` is composed for each reward, and `reward` then has them by name.
 
-    Settings of the reward, such as reward.workers=4, are those of all of them.
+    Settings of the reward, such as reward.workers=4, are those of all of them that have such a setting.
     """
-    from molrl.config import compose
+    from molrl.config import compose, known_settings
 
     names = several(command, settings)
     if not names:
         return compose(command, settings)
     rest = [item for item in settings if not item.startswith("reward=")]
-    each = {name: compose(command, [*rest, f"reward={name}"]) for name in names}
+    known = {name: set(known_settings(command, [f"reward={name}"])) for name in names}
+    some = set().union(*known.values())
+    each = {
+        name: compose(command, [*(item for item in rest if meant(item, known[name], some)), f"reward={name}"])
+        for name in names
+    }
     first = each[names[0]]
     chosen = {**first["chosen"], "reward": ",".join(each)}
     return {**first, "chosen": chosen, "reward": {name: config["reward"] for name, config in each.items()}}
+
+
+def meant(setting: str, known: set[str], some: set[str]) -> bool:
+    """Whether a setting is for this reward: known to it, or to none of them, which then is an error."""
+    name = setting.partition("=")[0]
+    return name in known or name not in some
 
 
 def several(command: str, settings: Sequence[str]) -> list[str]:
@@ -201,7 +216,7 @@ def plain(text: str) -> str:
     lines, skipping = list[str](), False
     for line in text.rstrip().splitlines():
         skipping = line.startswith("defaults:") or (skipping and line.startswith(" "))
-        if not skipping and not line.lstrip().startswith(("_target_:", "_partial_:", "# @package")):
+        if not skipping and not line.lstrip().startswith(("_target_:", "_partial_:", "_shared_:", "# @package")):
             lines.append(line)
     return "\n".join(lines).strip("\n")
 

@@ -34,13 +34,19 @@ class Choice(NamedTuple):
 def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The resolved configuration of a command as plain Python values; `chosen` has the name taken of each group."""
     chosen = groups(command, overrides)
-    known = list(names(composed(command, [item for item in overrides if item.partition("=")[0] in chosen])))
+    known = known_settings(command, overrides)
     for override in overrides:
         refuse_unknown_setting(override, known, command)
     config = composed(command, overrides)
     if missing := [name for name, value in names(config).items() if value == MISSING]:
         raise ConfigError(f"{missing[0]}: missing, it has no default; see molrl {command} --help")
     return {"chosen": {group: name for group, (_, name) in chosen.items()}, **config} if chosen else config
+
+
+def known_settings(command: str, overrides: Sequence[str]) -> list[str]:
+    """Dotted names of all settings there are with what the overrides choose."""
+    chosen = groups(command, overrides)
+    return list(names(composed(command, [item for item in overrides if item.partition("=")[0] in chosen])))
 
 
 def composed(command: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -162,6 +168,8 @@ def nearest(key: str, known: Sequence[str]) -> list[str]:
 def build(node: Any, where: str, **extra: Any) -> Any:
     """Build what `_target_` names, inner nodes first; plain values stay as they are.
 
+    What `_shared_` names is checked and then left out: it is there for other nodes to refer to.
+
     Args:
         where: dotted name of the node, for error messages.
         extra: arguments that are objects already.
@@ -178,6 +186,7 @@ def build(node: Any, where: str, **extra: Any) -> Any:
         }
         if "_target_" not in node:
             return values
+        values = {name: value for name, value in values.items() if name not in node.get("_shared_", ())}
         callee = target(str(node["_target_"]), where)
         partial = bool(node.get("_partial_", False))
         check_arguments(callee, values | extra, where, partial=partial)

@@ -19,9 +19,10 @@ from torch import Tensor
 from molrl.algos import checks
 from molrl.algos.rgdm import in_ball
 from molrl.algos.steps import window_of
+from molrl.asking import Asking
 from molrl.gaussian import Context, Gaussian
 from molrl.noise import Key
-from molrl.task import Task, checked
+from molrl.task import Task
 
 BALL_STREAM = -1000  # keyed draws below this one are the candidates
 CHOICE_STREAM = -7  # and with these step numbers down, the choices between them
@@ -135,11 +136,11 @@ class RewardGuided:
         self, task: Task, candidates: Float[Tensor, "j b ..."], step: int, context: Context
     ) -> Float[Tensor, "j b"]:
         """Rewards of where the candidates lead."""
-        finished: list[Any] = []
+        asking = Asking(task.reward)
         for candidate in candidates:
             clean = task.policy.foresee(candidate, task.policy.at(step, candidate), self.lookahead, context)
-            finished.extend(task.domain.decode(clean, context))
-        return checked(task.reward(finished), len(finished)).to(candidates.device).view(len(candidates), -1)
+            asking.ask(task.domain.decode(clean, context))
+        return asking.answers().to(candidates.device).view(len(candidates), -1)
 
     def choose(self, rewards: Float[Tensor, "j b"], samples: Sequence[int], key: Key, k: int) -> Int[Tensor, " b"]:
         """argmax of r / temperature plus Gumbel noise, which is a draw from the softmax; NaN is never chosen."""

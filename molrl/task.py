@@ -4,23 +4,28 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from molrl.asking import Asking, parts
 from molrl.gaussian import Context
 from molrl.noise import Key
 from molrl.policy import Policy
-from molrl.trajectory import Trajectory
+from molrl.trajectory import Trajectory, joined
 
 Metrics = dict[str, float]
 CPU = torch.device("cpu")
 
 
 class Reward(Protocol):
-    """Finished samples in, one float each, in order; NaN: this one could not be scored (it is never trained on)."""
+    """Finished samples in, one float each, in order; NaN: this one could not be scored (it is never trained on).
+
+    One with `submit(samples) -> Callable[[], Tensor]` is worked on while other samples are drawn (`molrl.asking`).
+    """
 
     def __call__(self, samples: Sequence[Any], /) -> Float[Tensor, " b"]:
         """A bad sample has the reward's stated floor."""
@@ -59,7 +64,8 @@ class Rollouts:
         trajectory: states and log-probabilities.
         samples: finished samples.
         rewards: float32 [b], NaN where a sample could not be scored.
-        seconds: time spent in the rollout and in the reward.
+        seconds: "rollout": of sampling and decoding; "reward": of handing out samples and waiting for their rewards,
+            without what workers did during the rollout.
     """
 
     trajectory: Trajectory
@@ -97,12 +103,18 @@ class Task:
         context = self.domain.draw_context([sample // group_size for sample in samples], key)
         shape = self.domain.state_shape(context)
         context = {name: value.to(self.device) for name, value in context.items()}
-        trajectory = self.policy.rollout(context, lambda i: key.normal(samples, i + 1, shape).to(self.device))
-        finished = self.domain.decode(trajectory.final, context)
-        sampled = time.perf_counter()
-        rewards = checked(self.reward(finished), len(finished)).to(self.device)
-        scored = time.perf_counter()
-        return Rollouts(trajectory, finished, rewards, {"rollout": sampled - start, "reward": scored - sampled})
+        asking, trajectories = Asking(self.reward), list[Trajectory]()
+        for part in parts(len(samples), self.device):
+            own = {name: value[part] for name, value in context.items()}
+            trajectories.append(self.policy.rollout(own, partial(self.noise, samples[part], key, shape)))
+            asking.ask(self.domain.decode(trajectories[-1].final, own))
+        rewards = asking.answers().to(self.device)
+        seconds = {"rollout": time.perf_counter() - start - asking.seconds, "reward": asking.seconds}
+        return Rollouts(joined(trajectories, context), asking.samples, rewards, seconds)
+
+    def noise(self, samples: Sequence[int], key: Key, shape: Sequence[int], draw: int) -> Tensor:
+        """Noise of the samples with these indices: draw 0 is for the prior, k + 1 for step k."""
+        return key.normal(samples, draw + 1, shape).to(self.device)
 
 
 @contextlib.contextmanager
@@ -115,12 +127,3 @@ def opened(reward: Any) -> Iterator[None]:
     finally:
         if hasattr(reward, "close"):
             reward.close()
-
-
-def checked(rewards: Tensor, count: int) -> Float[Tensor, " b"]:
-    """The rewards as float32, infinities as NaN; a wrong shape stops at once."""
-    if not isinstance(rewards, Tensor) or rewards.shape != (count,):
-        got = tuple(rewards.shape) if isinstance(rewards, Tensor) else type(rewards).__name__
-        raise ValueError(f"reward: got {got}, expected a tensor of shape ({count},), one number per sample")
-    rewards = rewards.detach().float()
-    return torch.where(rewards.isfinite(), rewards, torch.nan)

@@ -1,5 +1,6 @@
 """What a rollout leaves behind: states, log-probabilities, and the flat table of reverse steps to learn from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -140,3 +141,15 @@ class Trajectory:
             contexts=self.context,
         )
         return table if keep is None else table[keep.flatten().nonzero().squeeze(1)]
+
+
+def joined(trajectories: Sequence[Trajectory], context: Context) -> Trajectory:
+    """Trajectories of parts of a batch as one, with the context of the whole."""
+    if len(trajectories) == 1:
+        return trajectories[0]
+    return Trajectory(
+        states=torch.cat([part.states for part in trajectories], 1),
+        log_prob=torch.cat([part.log_prob for part in trajectories], 1),
+        final=torch.cat([part.final for part in trajectories]),
+        context=context,
+    )

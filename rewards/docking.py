@@ -6,53 +6,50 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rdkit import Chem
 
-from molrl.data.bonds import BondReader
 from molrl.data.molecule import Molecule
-from molrl.data.pdbqt import read_receptor
-from molrl.rewards.graph import sound
-from molrl.rewards.placement import place
-from molrl.rewards.scores import PerSample, Scored
-from molrl.rewards.vina import Box, Pocket
-from molrl.rewards.vina_types import graph_ligand
+from molrl.rewards.geometry import GeometryReward
+from molrl.rewards.placement import Placement, place
+from molrl.rewards.scores import Explained, Scored
+from molrl.rewards.site import Site
+from molrl.rewards.vina import Ligands, Pocket
+from molrl.rewards.vina_types import Ligand, graph_ligand
 
 CLOSEST = 0.5  # angstrom; atoms closer than that are no geometry
+CLASH = 1.0  # angstrom that the surfaces of two atoms overlap; a hydrogen bond is at some 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
-class DockingProxy(PerSample[Molecule]):
+class DockingProxy(GeometryReward):
     """Minus the best Vina score in kcal/mol, larger is better; 0 for a bad sample and for one that binds nowhere.
 
     The geometry is kept as it is: what is searched is where it lies and how it is turned, while docking would also
-    turn its rotors. Strain costs nothing. The score grows with the number of atoms.
+    turn its rotors. Strain costs nothing. The score grows with the number of atoms, so the parts have it for each heavy
+    atom too, with the share of the heavy atoms that clash with the receptor.
 
     Attributes:
-        receptor: a PDBQT file; water and other ligands in it count as receptor.
-        box: where the ligand may be; a sample that does not fit in is a bad one.
+        site: a sample that does not fit into its box is a bad one.
         starts: poses that are moved downhill.
         steps: gradient steps of each.
         seed: of the starts, the same for every sample.
     """
 
-    receptor: str
-    box: Box
+    site: Site
     starts: int
     steps: int
     seed: int
-    reader: BondReader
     pocket: Pocket = field(init=False, repr=False, compare=False)
     floor: ClassVar[float] = 0.0
+    parts: ClassVar[tuple[str, ...]] = ("heavy_atoms", "per_heavy_atom", "clashes")
 
     def __post_init__(self) -> None:
         for name, least in (("starts", 1), ("steps", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: got {getattr(self, name)}, need at least {least}")
-        object.__setattr__(self, "pocket", Pocket(read_receptor(self.receptor), self.box))
+        object.__setattr__(self, "pocket", Pocket(self.site.structure(), self.site.box()))
 
-    def judge(self, sample: Molecule, /) -> Scored:
-        mol, reason = sound(self.reader, sample)
-        if mol is None:
-            return Scored(self.floor, reason)
+    def measured(self, mol: Chem.Mol, sample: Molecule) -> Scored:
         positions = sample.positions[sample.numbers > 1]
         if closest(positions) < CLOSEST:
             return Scored(self.floor, f"no geometry: atoms closer than {CLOSEST} angstrom")
@@ -65,11 +62,20 @@ class DockingProxy(PerSample[Molecule]):
         )
         if found is None:
             return Scored(self.floor, "box: the molecule does not fit in")
-        return Scored(max(-found.score, self.floor))
+        value, n = max(-found.score, self.floor), len(ligand)
+        clashes = clashing(self.pocket, ligand, found)
+        return Explained(value, "", {"heavy_atoms": n, "per_heavy_atom": value / n, "clashes": clashes})
+
+
+def clashing(pocket: Pocket, ligand: Ligand, placed: Placement) -> float:
+    """The share of a ligand's atoms that overlap with one of the receptor by more than 1 angstrom."""
+    terms, felt = pocket.pairs(placed.positions[None], Ligands([ligand], dtype=placed.positions.dtype))
+    return ((terms.repulsion > CLASH**2) & felt).any(-1).float().mean().item()
 
 
 def closest(positions: NDArray[np.float32]) -> float:
     """The shortest distance between two of n atoms, angstrom; infinite for one."""
-    distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+    x = positions.astype(np.float64)
+    distance = np.linalg.norm(x[:, None] - x[None], axis=-1)
     np.fill_diagonal(distance, np.inf)
     return float(distance.min(initial=np.inf))

@@ -18,12 +18,13 @@ from molrl.config import ConfigError
 from molrl.data.bonds import BondReader
 from molrl.data.molecule import Molecule
 from molrl.data.records import Record, records
+from molrl.rewards.crew import Crew, Lost
 from molrl.rewards.journal import Journal, exclusive, identity, spelled
 from molrl.rewards.scores import Judge, Scored, Scores, Values, scores
 from molrl.rewards.summary import Summary, Tallies
 from molrl.rewards.table import Output, Row, SDFTable, Table, joint_reason, output
 from molrl.rewards.verdict import Examiner, Inquiry, Verdict, explained, good, part_columns, settled
-from molrl.rewards.workers import Lost, Pooled, Workers
+from molrl.rewards.workers import Pooled, Workers, hired
 
 BATCH = 256  # molecules at a time for rewards that want batches
 NOTED = 2.0  # seconds between notes of the progress
@@ -51,7 +52,7 @@ class Bench(NamedTuple):
         columns: of the table.
     """
 
-    crew: Workers
+    crew: Crew
     names: tuple[str, ...]
     others: Mapping[str, MoleculeReward]
     columns: tuple[str, ...]
@@ -183,9 +184,10 @@ def staff(
     pools = [reward for reward in rewards.values() if isinstance(reward, Pooled)]
     if not pools:
         return Bench(Workers(examiner, workers=0), tuple(judges), others, columns)
-    crew = Workers(
+    numbers = [pool.workers for pool in pools if pool.workers != "ray"]
+    crew = hired(
         examiner,
-        workers=max(pool.workers for pool in pools),
+        workers=max(numbers) if len(numbers) == len(pools) else "ray",
         timeout=max(pool.timeout for pool in pools),
         chunk=min(pool.chunk for pool in pools),
         memory=max(pool.memory for pool in pools),

@@ -122,3 +122,10 @@ def careful(judge: Judge[Sample], sample: Sample) -> Scored:
 def category(reason: str) -> str:
     """The part of a reason that is worth counting; "ok" for none."""
     return reason.partition(":")[0] or "ok"
+
+
+def isolated(scorer: Any) -> str:
+    """The name of a scorer, this one or one that it wraps, that must not run in this process (`isolated`); or ""."""
+    if getattr(scorer, "isolated", False):
+        return type(scorer).__name__
+    return next(filter(None, map(isolated, getattr(scorer, "inner", ()))), "")

@@ -1,6 +1,7 @@
 """Strain: how much energy a geometry gives off when a force field relaxes it."""
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from molrl.rewards.geometry import GeometryReward
 from molrl.rewards.scores import Scored
 
 WORST = 100.0  # kcal/mol for each heavy atom; a bond stretched by half an angstrom costs about as much
+SWAMPED = 1e12  # kcal/mol; an energy beyond it does not change when a geometry relaxes, in double precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +43,17 @@ class Strain(GeometryReward):
             whole, given = all_atoms(mol, sample)
             if len(Chem.GetMolFrags(whole)) > 1:
                 return Scored(self.floor, "stray hydrogen")
-            before = force_field(whole)
+            before = place_hydrogens(whole, given, self.steps)
             if before is None:
                 return Scored(math.nan, "no force field")
-            if given < whole.GetNumAtoms():
-                for atom in range(given):
-                    before.AddFixedPoint(atom)
-                before.Minimize(maxIts=self.steps)
             start = before.CalcEnergy()
+            if not start < SWAMPED:
+                return Scored(WORST)
             after = force_field(whole)
-            after.Minimize(maxIts=self.steps)
+            try:
+                after.Minimize(maxIts=self.steps)
+            except RuntimeError:  # RDKit's line search finds no way down where forces are absurd
+                return Scored(WORST)
             drop = (start - after.CalcEnergy()) / mol.GetNumHeavyAtoms()
         return Scored(min(max(drop, 0.0), WORST) if math.isfinite(drop) else WORST)
 
@@ -60,6 +63,17 @@ def all_atoms(mol: Chem.Mol, sample: Molecule) -> tuple[Chem.Mol, int]:
     known, _ = bonded(sample, lambda _: Reading(mol, ""))
     Chem.SanitizeMol(known)
     return Chem.AddHs(known, addCoords=True), known.GetNumAtoms()
+
+
+def place_hydrogens(whole: Chem.Mol, given: int, steps: int) -> Any:
+    """Relax all atoms but the first `given` in place; returns the force field, or None, nothing done, without one."""
+    field = force_field(whole)
+    if field is not None and given < whole.GetNumAtoms():
+        for atom in range(given):
+            field.AddFixedPoint(atom)
+        with suppress(RuntimeError):  # RDKit's line search finds no way down where forces are absurd
+            field.Minimize(maxIts=steps)
+    return field
 
 
 def force_field(mol: Chem.Mol) -> Any:

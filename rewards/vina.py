@@ -76,7 +76,7 @@ class Box:
 
     def __post_init__(self) -> None:
         for name, values in (("centre", self.centre), ("size", self.size)):
-            if len(values) != 3 or not all(math.isfinite(value) for value in values):
+            if len(values) != 3 or not all(isinstance(x, int | float) and math.isfinite(x) for x in values):
                 raise ValueError(f"box {name}: got {list(values)}, need three numbers in angstrom")
         if not all(0 < side <= LONGEST_SIDE for side in self.size):
             raise ValueError(f"box size: got {list(self.size)}, need sides of at most {LONGEST_SIDE:g} angstrom")

@@ -13,31 +13,23 @@ import threading
 import time
 import warnings
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import KW_ONLY, dataclass
-from itertools import islice
 from multiprocessing import get_context
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from molrl.rewards.scores import Judge, Scored, Scores, Values, careful, scores
+from molrl.rewards.crew import Crew, Lost, ahead, chunks, gathered
+from molrl.rewards.scores import Judge, Scored, Scores, Values, careful, isolated, scores
+from molrl.rewards.worker import Unloadable, answer, load, perform
 
-ONE_THREAD: dict[str, str] = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 GRACE = 5.0  # seconds beyond a chunk's own timers before pebble ends its worker
 START_LIMIT = 120.0  # seconds a worker may take to import its task, on a loaded machine
 ATTEMPTS = 4  # fruitless ones, after which an item is given up
 AHEAD = 4  # chunks handed out for each worker
-
-
-class Lost(NamedTuple):
-    """What there is instead of an answer."""
-
-    reason: str
 
 
 class Assignment(NamedTuple):
@@ -95,19 +87,14 @@ class Workers:
             RuntimeError: a worker could not start, for instance because the task cannot be imported there.
         """
         if self.workers == 0:
-            yield from (answer(self.task, item) for item in items)
-            return
-        source, given, size = iter(items), deque[Assignment](), chunk or self.chunk
-        try:
-            while True:
-                while len(given) < AHEAD * self.workers and (some := list(islice(source, size))):
-                    given.append(self._assign(some))
-                if not given:
-                    return
-                yield from self._answers(given.popleft())
-        except BaseException:  # the workers would be half a batch behind, Ctrl-C included
-            self.close()
-            raise
+            return (answer(self.task, item) for item in items)
+        return gathered(self, ahead(map(self.assign, chunks(items, chunk or self.chunk)), AHEAD * self.workers))
+
+    def submit(self, items: Sequence[Any]) -> Iterator[Any]:
+        """Hand out all items now; their answers, as `stream` gives them, for later."""
+        if self.workers == 0:
+            return self.stream(items)
+        return gathered(self, list(map(self.assign, chunks(items, self.chunk))))
 
     def start(self) -> None:
         """Start the workers and wait until one has imported the task: a broken set-up fails here, early."""
@@ -125,18 +112,19 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _assign(self, items: list[Any]) -> Assignment:
+    def assign(self, items: list[Any]) -> Assignment:
+        """Hand out a chunk."""
         pool = self._staffed()
         return Assignment(items, pool, schedule(pool, items, self.timeout))
 
-    def _answers(self, given: Assignment) -> Iterator[Any]:
+    def answers(self, given: Assignment) -> Iterator[Any]:
         """The answers to a chunk; one that is lost is handed out again item by item, to find the culprit."""
         if len(given.items) == 1:
             yield self._answer(given)
         elif isinstance(found := self._outcome(given), list):
             yield from found
         else:
-            yield from map(self._answer, [self._assign([item]) for item in given.items])
+            yield from map(self._answer, [self.assign([item]) for item in given.items])
 
     def _answer(self, given: Assignment) -> Any:
         """The answer to a single item. What is lost with a whole pool is tried again, by then alone in a new one."""
@@ -144,7 +132,7 @@ class Workers:
             found = self._outcome(given)
             if found is not None:
                 return found[0] if isinstance(found, list) else found
-            given = self._assign(given.items)
+            given = self.assign(given.items)
         return Lost("crash: all workers were lost")
 
     def _outcome(self, given: Assignment) -> list[Any] | Lost | None:
@@ -208,18 +196,19 @@ class Pooled:
 
     Attributes:
         scorer: scores one sample (`judge`), for instance `QED(reader=rdkit_bonds)`.
+        workers: a number, or "ray" for those of a Ray cluster (`molrl.rewards.ray_workers`).
     """
 
     scorer: Judge[Any]
     _: KW_ONLY
-    workers: int
+    workers: int | Literal["ray"]
     timeout: float = 10.0
     chunk: int = 8
     memory: int = 4096
     recycle: int = 20_000
 
     def __post_init__(self) -> None:
-        self._crew = Workers(
+        self._crew = hired(
             Judging(self.scorer),
             workers=self.workers,
             timeout=self.timeout,
@@ -228,6 +217,8 @@ class Pooled:
             recycle=self.recycle,
         )
         self._lock = threading.Lock()
+        if self.workers == 0 and (dangerous := isolated(self.scorer)):
+            raise ValueError(f"workers: got 0, {dangerous} may end the process that it is in and needs at least 1")
 
     def __call__(self, samples: Sequence[Any]) -> Values:
         """One float32 for each sample; NaN where a sample could not be scored."""
@@ -240,8 +231,21 @@ class Pooled:
             RuntimeError: a worker could not start, for instance because the scorer cannot be imported there.
         """
         with self._lock:
-            answers = list(self._crew.stream(samples))
-        return scores(Scored(math.nan, found.reason) if isinstance(found, Lost) else found for found in answers)
+            return gauged(self._crew.stream(samples))
+
+    def submit(self, samples: Sequence[Any]) -> Callable[[], Values]:
+        """Let the workers begin with a batch; what this returns waits for the values.
+
+        Several batches may be under way. Without workers the batch is scored when it is waited for.
+        """
+        with self._lock:
+            answers = self._crew.submit(samples)
+
+        def values() -> Values:
+            with self._lock:
+                return gauged(answers).tensor()
+
+        return values
 
     def start(self) -> None:
         """Start the workers and wait until one has imported the scorer: a broken set-up fails here, early."""
@@ -260,8 +264,18 @@ class Pooled:
         self.close()
 
 
-class Unloadable(RuntimeError):
-    """A worker cannot load its task."""
+def hired(task: Callable[[Any], Any], *, workers: int | Literal["ray"], **settings: Any) -> Crew:
+    """Processes for a task, here or on a Ray cluster; see `Workers` for the settings."""
+    if workers == "ray":
+        from molrl.rewards.ray_workers import RayWorkers
+
+        return RayWorkers(task, **settings)
+    return Workers(task, workers=workers, **settings)
+
+
+def gauged(answers: Iterable[Any]) -> Scores:
+    """The answers of `Judging` as scores."""
+    return scores(Scored(math.nan, found.reason) if isinstance(found, Lost) else found for found in answers)
 
 
 def schedule(pool: ProcessPool, items: list[Any], timeout: float) -> "ProcessFuture[list[Any]]":
@@ -303,61 +317,6 @@ def end(pool: ProcessPool) -> None:
     """End all processes of a pool, whatever they are at."""
     pool.stop()  # type: ignore[no-untyped-call]
     pool.join()
-
-
-class Bench:
-    """What a worker process holds: its task, or why there is none."""
-
-    task: Callable[[Any], Any] | None = None
-    trouble: str = ""
-
-
-def load(task: bytes, memory: int) -> None:
-    """Prepare a worker process."""
-    os.environ.update(ONE_THREAD)  # before the task brings its libraries with it
-    try:
-        Bench.task = pickle.loads(task)
-    except Exception as error:  # pebble would replace this worker by the next that fails
-        Bench.trouble = f"{type(error).__name__}: {error}"
-    limit_memory(memory)
-
-
-def perform(items: bytes, timeout: float) -> list[Any]:
-    """Answer a chunk in a worker process.
-
-    The timer lets the kernel end the process, also in the middle of C++ and when its parent is gone.
-    """
-    if Bench.task is None:
-        raise Unloadable(f"a reward worker cannot load its scorer: {Bench.trouble}")
-    set_timer = getattr(signal, "setitimer", lambda *_: None)  # Windows has none; 0 is ITIMER_REAL
-    answers = []
-    try:
-        for item in pickle.loads(items):
-            set_timer(0, timeout)
-            answers.append(answer(Bench.task, item))
-    finally:
-        set_timer(0, 0)
-    return answers
-
-
-def answer(task: Callable[[Any], Any], item: Any) -> Any:
-    """What the task makes of an item; an exception costs this item alone."""
-    try:
-        return task(item)
-    except Exception as error:
-        return Lost(f"error: {type(error).__name__}: {error}".rstrip(": "))
-
-
-def limit_memory(mebibytes: int) -> None:
-    """Let this process allocate so much more and then fail (Linux)."""
-    if sys.platform != "linux":
-        return
-    import resource
-
-    used = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    limit = used + mebibytes * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 def warn_of_spinning_threads(workers: int) -> None:

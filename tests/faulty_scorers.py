@@ -130,3 +130,23 @@ def faulty_reader(molecule: Molecule) -> Reading:
     if molecule.name.startswith("read ") and fault is not None:
         fault()
     return edm_table(molecule)
+
+
+@dataclass(frozen=True)
+class KillsItsParent:
+    """The square of a number; the first time it is asked about "kill" it kills the process that started this one.
+
+    Attributes:
+        mark: file that says that this has happened.
+    """
+
+    mark: str
+
+    def judge(self, sample: Any, /) -> Scored:
+        if sample != "kill":
+            return Scored(sample * sample)
+        if not Path(self.mark).exists():
+            Path(self.mark).touch()
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(3600)
+        return Scored(-1.0)

@@ -1,6 +1,8 @@
 """What the benchmarks time is what they say they time."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -11,12 +13,12 @@ from torch import Tensor, nn
 from molrl.gaussian import Context
 from molrl.schedule import LogLinear
 
-NETWORKS = Path(__file__).parents[1] / "benchmarks" / "networks.py"
+FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def networks() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("networks", NETWORKS)
+    spec = importlib.util.spec_from_file_location("networks", FOLDER / "networks.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -43,3 +45,12 @@ def test_a_whole_sample_is_timed_with_every_network_call_of_its_chain(networks: 
     contender = networks.Contender("counting", denoiser, LogLinear(noise_min=0.01, noise_max=20.0), 7)
     networks._sample(contender, batch)
     assert denoiser.atoms == [int(batch.context["mask"].sum(1).max())] * 8  # seven steps and the clean estimate
+
+
+@pytest.mark.slow
+def test_a_file_with_every_fault_is_scored_and_a_killed_run_goes_on() -> None:
+    command = [sys.executable, str(FOLDER / "score_many.py"), "--records=300", "--timeout=1", "--rounds=1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "faults 5 bad records, 0 of them not named; 295 good ones, 0 of them lost" in done.stdout
+    assert "0 of them scored again, the same bytes: True" in done.stdout

@@ -26,17 +26,25 @@ from molrl.config import (
     target,
 )
 from molrl.finetune import Finetuning
+from molrl.rewards.vina_docking import NEEDED
 from molrl.run import OWN, parts
 
 FILES = {"score": ["file=x.sdf"], "evaluate": ["file=x.sdf"]}
 POCKET = Path(__file__).parent / "data/docking/1iep_pocket.pdbqt"
-REQUIRED = {  # settings without a default
-    "docking": [
-        f"reward.scorer.receptor='{POCKET}'",
-        "reward.scorer.box.centre=[15.19,53.903,16.917]",
-        "reward.scorer.box.size=[20,20,20]",
-    ]
+SITE = [
+    f"reward.site.receptor='{POCKET}'",
+    "reward.site.centre=[15.19,53.903,16.917]",
+    "reward.site.size=[20,20,20]",
+]
+REQUIRED: dict[str, list[str]] = {  # settings without a default, by the reward
+    **dict.fromkeys(("docking", "docking_qed", "vina"), SITE),
+    "overlap": [f"reward.scorer.reference='{POCKET.parent / 'imatinib.sdf'}'"],
 }
+EXTRAS: dict[str, tuple[str, ...]] = {  # packages that may be missing
+    **dict.fromkeys(("reward=xtb_force", "reward=xtb_energy"), ("tblite",)),
+    "reward=vina": NEEDED,
+}
+TASKS = {"docking": "docking_qed"}  # rewards that tasks bring, if it is not qed
 PATHS = {"file": ["data.path=x.sdf"], "qm9": ["data.path=x.npz"], "pyg_qm9": ["data.root=x"]}
 PAIRS = [(task, algo) for task in choices("task") for algo in choices("algo")]
 
@@ -54,13 +62,15 @@ class Box:
 
 @pytest.mark.parametrize(("task", "algo"), PAIRS)
 def test_every_task_goes_with_every_algorithm(task: str, algo: str) -> None:
-    config = compose("train", [f"task={task}", f"algo={algo}", "reward.workers=0", "device=cpu"])
+    reward = TASKS.get(task, "qed")
+    more = REQUIRED.get(reward, [])
+    config = compose("train", [f"task={task}", f"algo={algo}", "reward.workers=0", "device=cpu", *more])
     built, algorithm, finetuning = parts(config, None)
     assert built.name == task
     assert callable(built.reward)
     assert f"{type(algorithm).__module__}.{type(algorithm).__name__}" == config["algo"]["_target_"]
     assert isinstance(finetuning, Finetuning)
-    assert config["chosen"] == {"task": task, "reward": "qed", "algo": algo}
+    assert config["chosen"] == {"task": task, "reward": reward, "algo": algo}
 
 
 def test_the_rewards_that_are_scored_with_are_those_trained_toward() -> None:
@@ -87,7 +97,7 @@ def test_a_task_brings_the_rewards_that_fit_it(tmp_path: Path, monkeypatch: pyte
     assert config["chosen"] == {"task": "shapes", "reward": "flat", "algo": "rgdm"}
     with pytest.raises(ConfigError, match="reward=qed: no such reward; known are flat, round"):
         compose("train", ["task=shapes", "reward=qed"])
-    with pytest.raises(ConfigError, match=r"reward=flat: no such reward; known are .* logp, qed"):
+    with pytest.raises(ConfigError, match=r"reward=flat: no such reward; known are .* logp, overlap, qed"):
         compose("train", ["reward=flat"])
 
 
@@ -111,7 +121,7 @@ def nodes(node: Any) -> Iterator[Mapping[str, Any]]:
 def test_every_setting_of_every_yaml_fits_what_it_names(path: Path) -> None:
     for node in nodes(yaml.safe_load(path.read_text())):
         callee = target(node["_target_"], "here")
-        given = {name for name in node if not name.startswith("_")} - {"defaults", "threads"}
+        given = {name for name in node if not name.startswith("_")} - {"defaults", "threads", *node.get("_shared_", ())}
         assert given <= set(inspect.signature(callee).parameters)
 
 
@@ -126,8 +136,11 @@ def test_every_setting_of_every_yaml_fits_what_it_names(path: Path) -> None:
     + [("sample", "n=3"), ("evaluate", "out=x.json")],
 )
 def test_every_choice_of_every_command_builds(command: str, choice: str) -> None:
+    for package in EXTRAS.get(choice, ()):
+        pytest.importorskip(package)
     more = [*FILES.get(command, []), *PATHS.get(choice.removeprefix("data="), []), "device=cpu"]
-    more += REQUIRED.get(choice.removeprefix("reward="), [])
+    group, _, name = choice.partition("=")
+    more += REQUIRED.get(TASKS.get(name, "") if group == "task" else name, [])
     config = compose(command, [choice, *(item for item in more if command not in FILES or "device" not in item)])
     if command == "train":
         parts(config, None)
@@ -204,6 +217,14 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(changes: dict[str, Any], 
     with pytest.raises(ConfigError) as caught:
         check_arguments(Box, {"size": 1, **changes}, "algo", partial=False)
     assert not [word for word in words.split() if word not in str(caught.value)], caught.value
+
+
+def test_what_is_shared_is_built_but_is_no_argument() -> None:
+    node = {"_target_": "molrl.rewards.vina.Box", "_shared_": ["site"], "centre": [0, 0, 0], "size": [1, 1, 1]}
+    built = build({**node, "site": {"anything": 3}}, "reward")
+    assert built.size == [1, 1, 1]
+    with pytest.raises(ConfigError, match=r"reward\.site: box size: got \[1, 1, -1\]"):
+        build({**node, "site": {"_target_": node["_target_"], "centre": [0, 0, 0], "size": [1, 1, -1]}}, "reward")
 
 
 def test_a_missing_setting_is_named_unless_it_may_come_later() -> None:

@@ -1,5 +1,6 @@
 """The docking reward: minus the best score, floors with a reason, the same in any process."""
 
+import json
 import math
 import pickle
 from pathlib import Path
@@ -7,26 +8,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command import complaint, molrl
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
 from molrl.config import ConfigError, build, compose
 from molrl.data.bonds import rdkit_bonds
 from molrl.data.molecule import Molecule, count_hydrogens
-from molrl.rewards.docking import DockingProxy
+from molrl.rewards.docking import DockingProxy, clashing
+from molrl.rewards.geometry import NO_GEOMETRY
+from molrl.rewards.placement import Placement
+from molrl.rewards.site import Site, ligand_positions
 from molrl.rewards.vina import Box, Ligands
 from molrl.rewards.vina_types import graph_ligand
 from molrl.rewards.workers import Pooled
+from molrl.rewards.wrapping import parts_of
 
 RECEPTOR = str(Path(__file__).parent / "data/docking/1iep_pocket.pdbqt")
 CENTRE, SIZE = [15.190, 53.903, 16.917], [20.0, 20.0, 20.0]
+LIGAND = str(Path(__file__).parent / "data/docking/1iep_ligand.pdbqt")
 BENZENE, PHENOL = "c1ccccc1", "Oc1ccccc1"
 
 
 def reward(starts: int = 8, steps: int = 12, size: float = 20.0) -> DockingProxy:
-    return DockingProxy(
-        receptor=RECEPTOR, box=Box(CENTRE, [size] * 3), starts=starts, steps=steps, seed=0, reader=rdkit_bonds
-    )
+    site = Site(receptor=RECEPTOR, centre=CENTRE, size=[size] * 3)
+    return DockingProxy(site=site, starts=starts, steps=steps, seed=0, reader=rdkit_bonds)
 
 
 def embedded(smiles: str) -> Molecule:
@@ -77,7 +83,7 @@ def test_turning_and_shifting_the_sample_changes_little() -> None:
         (Molecule(np.zeros(0, np.int64), np.zeros((0, 3), np.float32)), "no atoms"),
         (Molecule(np.array([6]), np.full((1, 3), np.nan, np.float32)), "non-finite positions"),
         (
-            Molecule(np.array([6, 6]), np.zeros((2, 3), np.float32), graph=Chem.MolFromSmiles("CC")),
+            Molecule(np.array([6, 6]), np.ones((2, 3), np.float32), graph=Chem.MolFromSmiles("CC")),
             "no geometry: atoms closer than 0.5 angstrom",
         ),
         (Molecule(np.array([6, 6]), np.eye(2, 3, dtype=np.float32) * 9, np.array([4, 4])), "disconnected: 2 fragments"),
@@ -87,6 +93,13 @@ def test_a_bad_sample_has_the_floor_and_a_reason(sample: Molecule, reason: str) 
     found = reward().score([sample, embedded(BENZENE)])
     assert found.values[0] == DockingProxy.floor == 0.0
     assert found.reasons == [reason, ""]
+
+
+def test_a_sample_without_a_geometry_has_no_value() -> None:
+    sample = Molecule(np.array([6, 6]), np.zeros((2, 3), np.float32), graph=Chem.MolFromSmiles("CC"))
+    (found,) = reward().score([sample]).scored
+    assert math.isnan(found.value)
+    assert found.reason == NO_GEOMETRY
 
 
 def test_a_sample_larger_than_the_box_has_the_floor() -> None:
@@ -126,9 +139,8 @@ def test_worker_processes_give_the_same_values() -> None:
 def test_a_reward_that_was_sent_somewhere_needs_its_file_no_more(tmp_path: Path) -> None:
     path = tmp_path / "receptor.pdbqt"
     path.write_text(Path(RECEPTOR).read_text())
-    sent = pickle.dumps(
-        DockingProxy(receptor=str(path), box=Box(CENTRE, SIZE), starts=2, steps=2, seed=0, reader=rdkit_bonds)
-    )
+    site = Site(receptor=str(path), centre=CENTRE, size=SIZE)
+    sent = pickle.dumps(DockingProxy(site=site, starts=2, steps=2, seed=0, reader=rdkit_bonds))
     path.unlink()
     assert math.isfinite(pickle.loads(sent)([embedded(BENZENE)]).item())
 
@@ -139,28 +151,84 @@ def test_a_search_without_starts_is_refused(name: str, value: int) -> None:
         reward(**{name: value})
 
 
-SETTINGS = [
-    f"reward.scorer.receptor={RECEPTOR}",
-    f"reward.scorer.box.centre={CENTRE}",
-    f"reward.scorer.box.size={SIZE}",
-]
+SETTINGS = [f"reward.site.receptor={RECEPTOR}", f"reward.site.centre={CENTRE}", f"reward.site.size={SIZE}"]
 
 
 def test_the_settings_build_the_reward() -> None:
     config = compose("score", ["reward=docking", "reward.workers=0", "file=x.sdf", *SETTINGS])
     pooled = build(config["reward"], "reward")
     assert isinstance(pooled.scorer, DockingProxy)
-    assert pooled.scorer.box == Box(CENTRE, SIZE)
+    assert pooled.scorer.site.box() == Box(tuple(CENTRE), tuple(SIZE))
 
 
-def test_the_receptor_and_the_box_must_be_given() -> None:
-    for left_out in range(3):
-        given = [setting for row, setting in enumerate(SETTINGS) if row != left_out]
-        with pytest.raises(ConfigError, match=f"{SETTINGS[left_out].partition('=')[0]}: missing"):
-            compose("train", ["reward=docking", *given])
-
-
-def test_a_receptor_that_is_missing_is_named() -> None:
-    config = compose("score", ["reward=docking", "file=x.sdf", "reward.scorer.receptor=none.pdbqt", *SETTINGS[1:]])
-    with pytest.raises(ConfigError, match=r"reward.scorer: none.pdbqt: cannot be read: No such file"):
+@pytest.mark.parametrize("reward", ["docking", "docking_qed"])
+def test_a_receptor_that_is_not_given_or_not_there_is_named(reward: str) -> None:
+    with pytest.raises(ConfigError, match=r"^reward.site.receptor: missing"):
+        compose("train", [f"reward={reward}", *SETTINGS[1:]])
+    config = compose("score", [f"reward={reward}", "file=x.sdf", "reward.site.receptor=none.pdbqt", *SETTINGS[1:]])
+    with pytest.raises(ConfigError, match=r"reward\.\S+: none.pdbqt: cannot be read: No such file"):
         build(config["reward"], "reward")
+
+
+@pytest.mark.parametrize(
+    ("settings", "got"),
+    [
+        ([], "nothing"),
+        ([SETTINGS[1]], r"centre=\[15.19, 53.903, 16.917\]"),
+        ([SETTINGS[2], "reward.site.ligand=x.sdf"], r"ligand=x.sdf, size=\[20.0, 20.0, 20.0\]"),
+    ],
+)
+def test_half_a_box_and_two_boxes_are_refused_where_they_are_set(settings: list[str], got: str) -> None:
+    config = compose("train", ["task=docking", SETTINGS[0], *settings])
+    with pytest.raises(ConfigError, match=rf"^reward.site: the box: got {got}, need ligand=FILE"):
+        build(config["reward"], "reward")
+
+
+def test_parts_are_those_of_the_pose() -> None:
+    (found,) = reward().score([embedded(PHENOL)]).scored
+    parts = parts_of(found)
+    assert tuple(parts) == DockingProxy.parts
+    assert parts["heavy_atoms"] == 7
+    assert parts["per_heavy_atom"] == pytest.approx(found.value / 7)
+    assert parts["clashes"] == 0
+
+
+def test_atoms_on_top_of_the_receptor_clash() -> None:
+    """One atom of the two lies on an atom of the receptor, the other at the crystal ligand's nitrogen."""
+    docking = reward()
+    atoms = torch.from_numpy(docking.site.structure().positions).float()
+    inside = ((atoms - docking.pocket.centre).abs() < docking.pocket.half).all(-1)
+    free = torch.from_numpy(ligand_positions(LIGAND)[:1]).float()
+    pose = torch.cat([atoms[inside][:1], free])
+    ligand = graph_ligand(Chem.MolFromSmiles("CC"))
+    assert clashing(docking.pocket, ligand, Placement(0.0, pose)) == 0.5
+
+
+def test_a_short_run_in_a_pocket_trains(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    small = ["iterations=1", "rollouts=4", "evaluate=2", "task.num_steps=4", "reward.workers=1", "threads=1"]
+    search = [f"reward.scorer.terms.docking.scorer.scorer.{name}=2" for name in ("starts", "steps")]
+    site = [SETTINGS[0], f"reward.site.ligand={LIGAND}"]
+    done = molrl("train", "task=docking", "algo=ddpo", *site, *small, *search, f"run={run}")
+    assert done.code == 0, done.err
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["task"], summary["reward"]) == ("docking", "docking_qed")
+    assert 0 <= summary["after"]["reward_mean"] <= 1
+
+
+def test_scores_stand_side_by_side_with_settings_that_not_all_rewards_have(tmp_path: Path) -> None:
+    (tmp_path / "in.sdf").write_text(Chem.MolToMolBlock(ethanol()) + "$$$$\n")
+    file, table = str(tmp_path / "in.sdf"), tmp_path / "out.csv"
+    quick = [*SETTINGS, "reward.workers=0", "reward.scorer.starts=4", "reward.scorer.steps=6"]
+    done = molrl("score", file, "reward=docking,qed", *quick, f"out={table}")
+    assert done.code == 0, done.err
+    row = dict(zip(*(line.split(",") for line in table.read_text().splitlines()[:2]), strict=True))
+    assert float(row["docking"]) == pytest.approx(3 * float(row["docking.per_heavy_atom"]), rel=1e-3)
+    assert float(row["qed"]) == pytest.approx(0.407, abs=1e-3)
+    assert "reward.starts" in complaint(["score", file, "reward=docking,qed", *quick, "reward.starts=4"], 2)
+
+
+def ethanol() -> Chem.Mol:
+    mol = Chem.AddHs(Chem.MolFromSmiles("CCO"))
+    assert rdDistGeom.EmbedMolecule(mol, randomSeed=7) == 0
+    return mol

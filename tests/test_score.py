@@ -27,6 +27,7 @@ from torch import Tensor
 from molrl.config import ConfigError
 from molrl.data.bonds import edm_table, rdkit_bonds
 from molrl.data.molecule import Molecule
+from molrl.data.records import molecule_of, records
 from molrl.rewards.journal import exclusive
 from molrl.rewards.logp import LogP
 from molrl.rewards.qed import QED
@@ -318,6 +319,43 @@ def test_parquet_holds_numbers_and_nothing_for_what_is_missing(mixed: Path, tmp_
     assert [row["record"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows[0]["qed"] == pytest.approx(0.5501, abs=1e-3)
     assert (rows[0]["reason"], rows[1]["qed"], rows[4]["smiles"]) == (None, None, "=cmd()")
+
+
+def test_parquet_columns_have_their_types_and_exact_numbers(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr("molrl.rewards.table.ROWS_AT_ONCE", 4)  # several row groups, one with no value at all
+    rewards: dict[str, MoleculeReward] = {"w": Weight(), "qed": QED(reader=edm_table)}
+    score_file(mixed, rewards, tmp_path / "out.parquet", reader=edm_table)
+    table = parquet.read_table(tmp_path / "out.parquet")
+    whole, text, number = arrow.int64(), arrow.string(), arrow.float64()
+    assert list(zip(table.schema.names, table.schema.types, strict=True)) == [
+        ("record", whole), ("line", whole), ("name", text), ("smiles", text),
+        ("w", number), ("w.carbon", number), ("qed", number), ("reason", text),
+    ]  # fmt: skip
+    rows = table.to_pylist()
+    aspirin = molecule_of(next(records(mixed)), embedded=False)
+    assert isinstance(aspirin, Molecule)
+    assert rows[0]["qed"] == QED(reader=edm_table).judge(aspirin).value
+    assert [row["w"] for row in rows] == [13, None, 0, 2, None, 1]
+    missing = {name: table.column(name).null_count for name in table.column_names}
+    assert (missing["record"], missing["line"], missing["w"], missing["qed"], missing["reason"]) == (0, 0, 2, 4, 2)
+    assert "" not in {cell for row in rows for cell in row.values()}
+
+
+def test_parquet_has_no_line_for_a_file_without_lines(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    np.savez(
+        tmp_path / "in.npz",
+        index=np.array([1], dtype=np.int32),
+        num_atoms=np.array([3], dtype=np.uint8),
+        atomic_numbers=np.array([8, 1, 1], dtype=np.uint8),
+        positions=np.array([[0, 0, 0], [960, 0, 0], [-240, 930, 0]], dtype=np.int16),
+    )
+    score_file(tmp_path / "in.npz", {"w": Weight()}, tmp_path / "out.parquet", reader=edm_table)
+    rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [(row["record"], row["line"], row["name"], row["w"]) for row in rows] == [(1, None, "qm9 1", 1.0)]
 
 
 def test_parquet_without_its_package_is_refused(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

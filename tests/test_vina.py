@@ -250,11 +250,12 @@ def test_an_element_without_a_radius_is_named() -> None:
     [
         ((0, 0), (1, 1, 1), "box centre"),
         ((0, 0, math.nan), (1, 1, 1), "box centre"),
+        (("x", 0, 0), (1, 1, 1), "box centre: got .'x', 0, 0., need three numbers"),
         ((0, 0, 0), (1, 1, 0), "box size"),
         ((0, 0, 0), (1, 1, 400), "box size"),
     ],
 )
-def test_a_box_that_is_none_is_refused(centre: tuple[float, ...], size: tuple[float, ...], message: str) -> None:
+def test_a_box_that_is_none_is_refused(centre: tuple[Any, ...], size: tuple[float, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Box(centre, size)
 

@@ -10,7 +10,7 @@ ordinary step.
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from molrl.advantages import SMALLEST_STD
 from molrl.algos import Collected, Facts, Learner, checks
 from molrl.algos.steps import random_steps, window_of
+from molrl.asking import Asking, checked, parts
 from molrl.gaussian import Context, Gaussian, Space, sum_per_sample
 from molrl.noise import Key
 from molrl.policy import Policy
-from molrl.task import Metrics, Rollouts, Task, checked
+from molrl.task import Metrics, Rollouts, Task
 from molrl.trajectory import Transitions
 
 STATE_STREAM = -2  # keyed draws with this step number choose the states to score
@@ -185,15 +186,15 @@ class RGDM:
 
     @torch.no_grad()
     def score(self, task: Task, table: Transitions, offsets: Float[Tensor, "j m ..."]) -> tuple[Tensor, float]:
-        """Rewards [J, m] of the clean estimates of all candidates, and the seconds the reward took."""
-        context, step = table.context, table.step + 1
-        finished: list[Any] = []
+        """Rewards [J, m] of the clean estimates of all candidates, and the seconds that `Asking` took."""
+        context, step, asking = table.context, table.step + 1, Asking(task.reward)
         for offset in offsets:
-            clean = task.policy.foresee(table.y + offset, step, self.lookahead, context)
-            finished.extend(task.domain.decode(clean, context))
-        start = time.perf_counter()
-        rewards = checked(task.reward(finished), len(finished)).to(table.x.device)
-        return rewards.view(len(offsets), -1), time.perf_counter() - start
+            for part in parts(len(table), table.x.device):
+                own = {name: value[part] for name, value in context.items()}
+                clean = task.policy.foresee(table.y[part] + offset[part], step[part], self.lookahead, own)
+                asking.ask(task.domain.decode(clean, own))
+        rewards = asking.answers().to(table.x.device)
+        return rewards.view(len(offsets), -1), asking.seconds
 
     def uphill(
         self, task: Task, steps: Transitions, ordinary: Gaussian, scale: float, samples: list[int], key: Key

@@ -1,4 +1,4 @@
-"""Poses per second of the Vina score: `python benchmarks/vina.py`.
+"""Poses per second of the Vina score: `python benchmarks/vina_speed.py`.
 
 Scores with and without gradients for ligands of several sizes, and whole searches, in the pocket of the tests or in
 that of a receptor file with a box.
