@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from rdkit import Chem
 
 from molrl.data.molecule import Molecule
+from molrl.device import choose_device
 from molrl.rewards.geometry import GeometryReward
 from molrl.rewards.placement import Placement, place
 from molrl.rewards.scores import Explained, Scored
@@ -33,12 +34,14 @@ class DockingProxy(GeometryReward):
         starts: poses that are moved downhill.
         steps: gradient steps of each.
         seed: of the starts, the same for every sample.
+        device: where poses are moved.
     """
 
     site: Site
     starts: int
     steps: int
     seed: int
+    device: str = "cpu"
     pocket: Pocket = field(init=False, repr=False, compare=False)
     floor: ClassVar[float] = 0.0
     parts: ClassVar[tuple[str, ...]] = ("heavy_atoms", "per_heavy_atom", "clashes")
@@ -47,7 +50,8 @@ class DockingProxy(GeometryReward):
         for name, least in (("starts", 1), ("steps", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: got {getattr(self, name)}, need at least {least}")
-        object.__setattr__(self, "pocket", Pocket(self.site.structure(), self.site.box()))
+        device = choose_device(self.device)
+        object.__setattr__(self, "pocket", Pocket(self.site.structure(), self.site.box(), device=device))
 
     def measured(self, mol: Chem.Mol, sample: Molecule) -> Scored:
         positions = sample.positions[sample.numbers > 1]
@@ -69,7 +73,8 @@ class DockingProxy(GeometryReward):
 
 def clashing(pocket: Pocket, ligand: Ligand, placed: Placement) -> float:
     """The share of a ligand's atoms that overlap with one of the receptor by more than 1 angstrom."""
-    terms, felt = pocket.pairs(placed.positions[None], Ligands([ligand], dtype=placed.positions.dtype))
+    x = placed.positions
+    terms, felt = pocket.pairs(x[None], Ligands([ligand], dtype=x.dtype, device=x.device))
     return ((terms.repulsion > CLASH**2) & felt).any(-1).float().mean().item()
 
 

@@ -184,6 +184,13 @@ def test_half_a_box_and_two_boxes_are_refused_where_they_are_set(settings: list[
         build(config["reward"], "reward")
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(device: str) -> None:
+    config = compose("train", ["task=docking", *SETTINGS, f"reward.scorer.terms.docking.scorer.scorer.device={device}"])
+    with pytest.raises(ConfigError, match=f"device={device}"):
+        build(config["reward"], "reward")
+
+
 def test_parts_are_those_of_the_pose() -> None:
     (found,) = reward().score([embedded(PHENOL)]).scored
     parts = parts_of(found)
