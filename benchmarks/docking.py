@@ -21,9 +21,9 @@ from molrl.config import build, compose
 from molrl.data.bonds import rdkit_bonds
 from molrl.data.files import read
 from molrl.data.molecule import Molecule
+from molrl.models.draws import draw_samples
 from molrl.models.molecules import MoleculeDomain, molecule_policy
 from molrl.models.pretrained import load
-from molrl.models.sampling import draw_molecules
 from molrl.rewards.qed import QED
 from molrl.rewards.workers import Pooled
 
@@ -44,7 +44,7 @@ def drawn(weights: str, n: int, seed: int) -> list[Molecule]:
     domain = MoleculeDomain(model=model, reader=rdkit_bonds)
     policy = molecule_policy(model, num_steps=50, grid_power=1.4, eta=1.0, device=device)
     with torch.no_grad():
-        return draw_molecules(policy, domain, n, seed=seed, batch=256, device=device)
+        return draw_samples(policy, domain, n, seed=seed, batch=256, device=device)
 
 
 def scored(name: str, molecules: Sequence[Molecule], settings: Sequence[str]) -> Column:

@@ -13,9 +13,9 @@ from molrl.config import build, compose
 from molrl.data.bonds import BondReader, edm_table, rdkit_bonds
 from molrl.data.molecule import Molecule
 from molrl.data.quality import measure
+from molrl.models.draws import draw_samples
 from molrl.models.molecules import MoleculeDomain, molecule_policy
 from molrl.models.pretrained import Pretrained, load
-from molrl.models.sampling import draw_molecules
 
 READERS: dict[str, BondReader] = {"EDM's table": edm_table, "RDKit, strict": rdkit_bonds}
 COLUMNS = (
@@ -38,7 +38,7 @@ def draw(model: Pretrained, n: int, seed: int, steps: int) -> tuple[list[Molecul
     )
     domain = MoleculeDomain(model=model, reader=build(settings["reader"], "reader"))
     start = time.perf_counter()
-    molecules = draw_molecules(policy, domain, n, seed=seed, batch=settings["batch"], device=device)
+    molecules = draw_samples(policy, domain, n, seed=seed, batch=settings["batch"], device=device)
     return molecules, time.perf_counter() - start
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -45,6 +45,7 @@ class MoleculeDomain:
     model: Pretrained
     reader: BondReader
     condition: Mapping[str, float] = field(default_factory=dict)
+    suffix: ClassVar[str] = ".sdf"
 
     def __post_init__(self) -> None:
         check_asked(self.model.conditions, self.condition)

@@ -22,6 +22,7 @@ from molrl.models.tensor_field import TensorField
 from molrl.schedule import LogLinear, Polynomial, Schedule
 
 SHIPPED = Path(__file__).parent / "weights"
+MOLECULES = "molecules"
 LARGEST = 4096  # no dimension of a network is read from a file above this
 REFERENCE_BYTES = 2**28
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {"egnn": EGNN, "tensor_field": TensorField}
@@ -105,16 +106,33 @@ def locate(weights: str) -> Path:
     )
 
 
+def domain_of(described: Any) -> str:
+    """What the model of a model.json draws: "molecules", unless it names another "domain"."""
+    return str(described.get("domain", MOLECULES)) if isinstance(described, Mapping) else MOLECULES
+
+
+def domain_at(weights: str) -> str:
+    """The same for what `weights=` names."""
+    return MOLECULES if weights.endswith(".safetensors") else domain_of(describe(locate(weights)))
+
+
+def refuse_other_domain(folder: Path, described: Any, wanted: str) -> None:
+    """Raise CheckpointError where the model in a folder draws something else."""
+    if (found := domain_of(described)) != wanted:
+        raise CheckpointError(f"{folder}: a model of {found}, here one of {wanted} is needed")
+
+
 def load(weights: str) -> Pretrained:
     """Read a model, in evaluation mode: a folder of ours, or EDM's published QM9 weights as a .safetensors file.
 
     Raises:
-        CheckpointError: missing, altered, or not fitting its own description.
+        CheckpointError: missing, altered, of another domain, or not fitting its own description.
     """
     if weights.endswith(".safetensors"):
         return load_edm(Path(weights))
     folder = locate(weights)
     tensors, values = checkpoint.load(folder)
+    refuse_other_domain(folder, values.get("model"), MOLECULES)
     try:
         model = Architecture(**values["model"]).build()
         state = tensors["weights"]
@@ -162,6 +180,9 @@ def read_reference(folder: Path) -> frozenset[str] | None:
     return frozenset(data.decode().split())
 
 
-def describe(folder: Path) -> dict[str, Any]:
-    """model.json as it stands."""
-    return dict(json.loads((folder / "model.json").read_text()))
+def describe(folder: Path) -> Any:
+    """model.json as it stands, or None where it cannot be read: whoever loads the model says what is wrong."""
+    try:
+        return json.loads((folder / "model.json").read_text())
+    except (OSError, ValueError):
+        return None

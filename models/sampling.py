@@ -1,63 +1,104 @@
-"""`molrl sample`: molecules from a model, as an SDF."""
+"""`molrl sample`: samples from a model: molecules as an SDF, shapes as an NPZ, or as a PLY or GLB file each."""
 
 import time
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import Any
 
 from molrl.config import ConfigError, settings
 from molrl.data.bonds import BondReader
 from molrl.data.files import suffix
-from molrl.data.molecule import Molecule
 from molrl.data.sdf import write_sdf
 from molrl.device import choose_device
 from molrl.guidance import Guidance
+from molrl.models.draws import draw_samples
 from molrl.models.molecules import MoleculeDomain, molecule_policy
-from molrl.models.pretrained import load
+from molrl.models.pretrained import MOLECULES, domain_at, load
+from molrl.models.shape_model import DOMAIN as SHAPES
+from molrl.models.shape_model import load_shapes
+from molrl.models.shapes import WRITERS, ShapeDomain, shape_policy
 from molrl.noise import Key
 from molrl.policy import Policy
-from molrl.task import Reward, Task, opened
+from molrl.task import Domain, Reward, Task, opened
 
 
-def draw_molecules(
-    policy: Policy, domain: MoleculeDomain, n: int, *, seed: int, batch: int, device: torch.device
-) -> list[Molecule]:
-    """n molecules; molecule i depends on the seed and on i, not on n or the batch (to float rounding)."""
-    key, molecules = Key(seed), list[Molecule]()
-    for start in range(0, n, batch):
-        samples = range(start, min(start + batch, n))
-        context = domain.draw_context(samples, key)
-        shape = domain.state_shape(context)
-        context = {name: value.to(device) for name, value in context.items()}
-        noise = partial(draw_noise, key, samples, shape, device)
-        rolled = policy.rollout(context, noise)
-        molecules.extend(domain.decode(rolled.final, context))
-    return molecules
+@dataclass(frozen=True)
+class Source:
+    """A model as `molrl sample` needs it.
+
+    Attributes:
+        what: name of what is drawn.
+        domain: how it is drawn and measured.
+        policy: its denoiser and chain.
+        notes: what is worth saying before.
+        suffixes: of the files that can be written, the default first.
+        write: writes samples and returns how many of them can be read back as what they should be.
+        figures: the metrics that are told, by name.
+    """
+
+    what: str
+    domain: Domain
+    policy: Policy
+    notes: Sequence[str]
+    suffixes: Sequence[str]
+    write: Callable[[Sequence[Any], Path], int]
+    figures: Sequence[str]
 
 
-def draw_guided(task: Task, guidance: Guidance, n: int, *, seed: int, batch: int) -> tuple[list[Molecule], int]:
-    """n molecules, and how often the reward was asked for them."""
-    molecules, queries = list[Molecule](), 0
+def molecule_source(
+    weights: str, condition: Mapping[str, Any], points: int | None, reader: BondReader, **chain: Any
+) -> Source:
+    """A molecule model, asked for the values of some properties."""
+    if points is not None:
+        raise ValueError(f"points={points}: for shapes; molecules have the sizes of the training set")
+    model = load(weights)
+    notes = []
+    for told in model.conditions:
+        low, high = told.span
+        wanted = condition.get(told.name, "drawn as the training set has it")
+        notes.append(f"{told.name}: {wanted} (training set {low:.3g} to {high:.3g})")
+    domain = MoleculeDomain(model=model, reader=reader, condition=condition)
+    figures = ("validity", "validity_connected", "uniqueness", "novelty")
+
+    def write(samples: Sequence[Any], path: Path) -> int:
+        return write_sdf(samples, path, reader)
+
+    policy = molecule_policy(model, **chain)
+    return Source(MOLECULES, domain, policy, notes, (domain.suffix,), write, figures)
+
+
+def shape_source(weights: str, condition: Mapping[str, Any], points: int | None, **chain: Any) -> Source:
+    """A shape model, asked for a class."""
+    model = load_shapes(weights)
+    if unknown := condition.keys() - {"class"}:
+        raise ValueError(f"condition.{min(unknown)}: a model of shapes takes condition.class only")
+    domain = ShapeDomain(model=model, points=points, asked=condition.get("class"))
+
+    def write(samples: Sequence[Any], path: Path) -> int:
+        domain.write(samples, path, {})
+        return sum(len(sample) > 1 for sample in samples)
+
+    figures = ("validity", "one_nna", "coverage", "diversity")
+    return Source(SHAPES, domain, shape_policy(model, **chain), [], (domain.suffix, *WRITERS), write, figures)
+
+
+def draw_guided(task: Task, guidance: Guidance, n: int, *, seed: int, batch: int) -> tuple[list[Any], int]:
+    """n samples, and how often the reward was asked for them."""
+    samples, queries = list[Any](), 0
     for start in range(0, n, batch):
         drawn = guidance.draw(task, range(start, min(start + batch, n)), Key(seed))
-        molecules += drawn.samples
+        samples += drawn.samples
         queries += drawn.reward_queries
-    return molecules, queries
-
-
-def draw_noise(key: Key, samples: Sequence[int], shape: Sequence[int], device: torch.device, draw: int) -> Tensor:
-    """Noise of one draw: 0 for the prior, k + 1 for step k."""
-    return key.normal(samples, draw + 1, shape).to(device)
+    return samples, queries
 
 
 def sample_file(
     *,
     weights: str,
     n: int,
-    out: str,
+    out: str | None,
+    points: int | None,
     num_steps: int,
     grid_power: float,
     eta: float,
@@ -65,48 +106,47 @@ def sample_file(
     batch: int,
     device: str,
     reader: BondReader,
-    condition: Mapping[str, float | None],
+    condition: Mapping[str, float | str | None],
     guidance: Guidance | None,
     reward: Reward | None = None,
 ) -> int:
-    """Write n molecules to an SDF and say what they are worth; returns the exit code.
+    """Write n samples of a model to a file and say what they are worth; returns the exit code.
 
     Args:
+        out: the file; None: `samples`, with the suffix of what the model draws.
+        points: of each shape; None: as many as the model was trained with.
         condition: what a conditional model is asked for; what is left out or null is drawn as the training set has it.
         guidance: a way of drawing that asks the reward; None: the model's own samples.
         reward: what it asks.
     """
     if n < 1 or batch < 1:
         raise ConfigError(f"n, batch: got {n}, {batch}; need at least 1")
-    if suffix(out) != ".sdf":
-        raise ConfigError(f"out={out}: samples are written as .sdf or .sdf.gz")
-    model = load(weights)
+    place = choose_device(device)
     asked = {name: value for name, value in condition.items() if value is not None}
+    chain = {"num_steps": num_steps, "grid_power": grid_power, "eta": eta, "device": place}
     with settings():
-        domain = MoleculeDomain(model=model, reader=reader, condition=asked)
-        policy = molecule_policy(
-            model, num_steps=num_steps, grid_power=grid_power, eta=eta, device=choose_device(device)
-        )
-    for told in model.conditions:
-        low, high = told.span
-        wanted = asked.get(told.name, "drawn as the training set has it")
-        print(f"{told.name}: {wanted} (training set {low:.3g} to {high:.3g})")
+        if domain_at(weights) == SHAPES:
+            source = shape_source(weights, asked, points, **chain)
+        else:
+            source = molecule_source(weights, asked, points, reader, **chain)
+    out = f"samples{source.suffixes[0]}" if out is None else out
+    if suffix(out) not in source.suffixes:
+        raise ConfigError(f"out={out}: {source.what} are written as {' or '.join(source.suffixes)}")
+    for note in source.notes:
+        print(note)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     if guidance is None or reward is None:
-        molecules = draw_molecules(policy, domain, n, seed=seed, batch=batch, device=choose_device(device))
+        samples = draw_samples(source.policy, source.domain, n, seed=seed, batch=batch, device=place)
     else:
-        task = Task("sample", policy, domain, reward, choose_device(device))
+        task = Task("sample", source.policy, source.domain, reward, place)
         with opened(reward):
-            molecules, queries = draw_guided(task, guidance, n, seed=seed, batch=batch)
-            mean = task.reward(molecules).nanmean().item()
+            samples, queries = draw_guided(task, guidance, n, seed=seed, batch=batch)
+            mean = task.reward(samples).nanmean().item()
         print(f"mean reward {mean:.3f}, {queries} reward queries")
     seconds = time.perf_counter() - began
-    readable = write_sdf(molecules, Path(out), reader)
-    found = domain.measure(molecules)
-    names = ("validity", "validity_connected", "uniqueness", "novelty")
-    print(
-        f"{out}: {n} molecules in {seconds:.1f} s, {readable} readable; "
-        + ", ".join(f"{name.replace('_', ' ')} {found[name]:.3f}" for name in names)
-    )
+    readable = source.write(samples, Path(out))
+    found = source.domain.measure(samples)
+    told = ", ".join(f"{name.replace('_', ' ')} {found[name]:.3f}" for name in source.figures)
+    print(f"{out}: {n} {source.what} in {seconds:.1f} s, {readable} readable; {told}")
     return 0 if readable else 3

@@ -1,5 +1,6 @@
 """What pretraining needs of molecules: a training set in the model's setting, its buckets, and the model to fit it."""
 
+import inspect
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +28,9 @@ from molrl.folder import claim, refuse_another
 from molrl.gaussian import MaskedPoints
 from molrl.models.codec import MoleculeCodec
 from molrl.models.condition import Condition, labelled, standardised
+from molrl.models.draws import draw_samples
 from molrl.models.molecules import MoleculeDomain, molecule_policy
 from molrl.models.pretrained import Architecture, load, save
-from molrl.models.sampling import draw_molecules
 from molrl.pretrain import Bucket, Pretraining
 from molrl.rewards.scores import PerSample
 
@@ -173,6 +174,7 @@ def pretrain_molecules(
     """
     place = choose_device(device)
     refuse_another(config, FREE)
+    refuse_other_data(data, "hydrogens", "molecules")
     molecules, refused = data(hydrogens=model.hydrogens)
     molecules, foreign = known_elements(molecules, model.codec)
     for line in (refused + foreign)[:20]:
@@ -201,7 +203,7 @@ def pretrain_molecules(
         save(folder / "model", architecture, average, reference)
         fresh = load(str(folder / "model"))
         domain = MoleculeDomain(model=fresh, reader=reader)
-        drawn = draw_molecules(sampling(fresh), domain, evaluate, seed=training.seed, batch=256, device=place)
+        drawn = draw_samples(sampling(fresh), domain, evaluate, seed=training.seed, batch=256, device=place)
         quality = domain.measure(drawn)
         row = {**metrics, **{name: None if math.isnan(value) else value for name, value in quality.items()}}
         with (folder / "pretrain.jsonl").open("a") as file:
@@ -215,7 +217,7 @@ def pretrain_molecules(
         )
 
     with claim(config, FREE):
-        refuse_other_model(folder, architecture)
+        refuse_other_model(folder, architecture.plain())
         training.run(built.denoiser, MaskedPoints(), buckets, folder, report)
     print(f"model: {folder / 'model'}")
     return 0
@@ -235,10 +237,17 @@ def warm_start(denoiser: nn.Module, weights: str) -> None:
     denoiser.load_state_dict(state)
 
 
-def refuse_other_model(folder: Path, architecture: Architecture) -> None:
+def refuse_other_data(data: Callable[..., Any], asked: str, wanted: str) -> None:
+    """Raise ConfigError for a data set of another domain, which cannot be asked for what a model of this one needs."""
+    if asked not in inspect.signature(data).parameters:
+        name = getattr(getattr(data, "func", data), "__name__", type(data).__name__)
+        raise ConfigError(f"data: {name} has no {wanted}, and this model learns from {wanted}")
+
+
+def refuse_other_model(folder: Path, description: Mapping[str, Any]) -> None:
     """A folder with another model's run is left alone."""
     path = folder / "architecture.json"
-    text = json.dumps(architecture.plain(), indent=1) + "\n"
+    text = json.dumps(description, indent=1) + "\n"
     if path.exists() and path.read_text() != text:
         raise ConfigError(
             f"run={folder} holds the training of another model or of another data set; name another folder"

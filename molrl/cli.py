@@ -12,8 +12,8 @@ from typing import Any
 
 COMMANDS = {
     "train": "fine-tune a pretrained model toward a reward",
-    "pretrain": "train a molecule diffusion model",
-    "sample": "draw molecules from a model",
+    "pretrain": "train a diffusion model of molecules or shapes",
+    "sample": "draw molecules or shapes from a model",
     "score": "score a file of molecules",
     "evaluate": "measure a file of molecules by EDM's protocol",
     "oracle": "try every algorithm on problems with known answers",
@@ -43,6 +43,7 @@ examples
   molrl score new.sdf reward=qed,sa               one CSV row per molecule, failures explained
   molrl evaluate new.sdf reference=qm9_heavy      validity, uniqueness, novelty, stability
   molrl pretrain model=heavy data=qm9 data.path=qm9.npz
+  molrl pretrain model=shapes                     point clouds, from procedural shapes
 
 molrl COMMAND --help lists a command's settings; --cfg prints what a run would use and stops.
 """
@@ -87,7 +88,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
         return start(command, config)
     except ConfigError as error:
         return complain(error, 2)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:  # the last: an extra that is not installed
         if os.environ.get("MOLRL_TRACEBACK"):
             raise
         return complain(error, 1)

@@ -39,6 +39,11 @@ OWN = {
 class Showable(Domain, Protocol):
     """A domain whose samples and models can be shown and kept."""
 
+    @property
+    def suffix(self) -> str:
+        """Of the files that `write` makes."""
+        ...
+
     def write(self, samples: Sequence[Any], path: Path, values: Mapping[str, Sequence[float]]) -> None:
         """A file of finished samples in the domain's own format, each with its values."""
         ...
@@ -77,10 +82,10 @@ def train(config: Mapping[str, Any], reward: Reward | None = None) -> int:
     began = time.perf_counter()
     with claim(config) as folder, opened(task.reward):
         start = restored_iteration(folder)
-        reference = frozen(task.policy)
+        reference, suffix = frozen(task.policy), showable(task).suffix
         what = f"task {task.name}, reward {chosen['reward']}, {chosen['algo']}"
         print(f"{folder}: {what}, seed {finetuning.seed}, on {task.device}")
-        before = measure(task, reference, reference, folder / "samples" / "before.sdf", config)
+        before = measure(task, reference, reference, folder / "samples" / f"before{suffix}", config)
         if before["n"] == before["lost"]:
             print(f"molrl: none of {before['n']} samples could be scored", file=sys.stderr)
             return 3
@@ -94,7 +99,7 @@ def train(config: Mapping[str, Any], reward: Reward | None = None) -> int:
             kept = f"{done} of {finetuning.iterations} iterations are kept"
             print(f"\ninterrupted: {kept}; the same settings with run={folder} go on from there")
             return exit_code(stop)
-        after = measure(task, task.policy, reference, folder / "samples" / "after.sdf", config)
+        after = measure(task, task.policy, reference, folder / "samples" / f"after{suffix}", config)
         showable(task).save(trainable(task.policy), folder / "model")
     metrics = read_metrics(folder / "metrics.jsonl")
     summary = {
@@ -201,6 +206,6 @@ def shown(found: Mapping[str, Any]) -> tuple[Sequence[Any], list[str]]:
 
 def spelled(found: Mapping[str, Any]) -> str:
     """One line of the figures that matter most."""
-    names = ("validity", "uniqueness", "novelty", "atom_stability", "molecule_stability")
+    names = ("validity", "uniqueness", "novelty", "atom_stability", "molecule_stability", "one_nna", "diversity")
     rest = ", ".join(f"{name.replace('_', ' ')} {found[name]:.3f}" for name in names if found.get(name) is not None)
     return f"reward {found['reward_mean']:.4f} +- {found['reward_sem']:.4f}, {rest} (n = {found['n']})"

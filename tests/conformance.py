@@ -1,7 +1,8 @@
-"""The laws that every denoiser of molecules obeys, as a battery to run over each implementation.
+"""The laws that every denoiser of molecules or of point clouds obeys, as a battery to run over each implementation.
 
-`check_denoiser(denoiser, context, features=6, dtype=torch.float64)` runs all of them; `LAWS` lists them for
-parametrised tests. A law takes a `Case` and raises AssertionError where it is broken.
+`check_denoiser(denoiser, context, features=6, dtype=torch.float64)` runs those of molecules; `LAWS` lists them for
+parametrised tests, and `CLOUD_LAWS` those of point clouds [b, n, 3], whose context has no mask: a chair upside down is
+no chair, so nothing is said of rotations. A law takes a `Case` and raises AssertionError where it is broken.
 """
 
 import copy
@@ -18,7 +19,7 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}  # of the largest output
 
 
 class Case(NamedTuple):
-    """A denoiser and a batch of centred, padded molecules at times of their own."""
+    """A denoiser and a batch of centred, padded molecules, or of point clouds, at times of their own."""
 
     denoiser: nn.Module
     x: Tensor  # [b, n, 3 + features]
@@ -33,8 +34,8 @@ class Case(NamedTuple):
 
     @property
     def mask(self) -> Tensor:
-        """True for real atoms, [b, n]."""
-        return self.context["mask"]
+        """True for real atoms, [b, n]; all points of a cloud are."""
+        return self.context.get("mask", torch.ones(self.x.shape[:2], dtype=torch.bool))
 
 
 def example(denoiser: nn.Module, context: Context, *, features: int, dtype: torch.dtype) -> Case:
@@ -44,6 +45,13 @@ def example(denoiser: nn.Module, context: Context, *, features: int, dtype: torc
     x = torch.randn(*mask.shape, 3 + features, generator=generator, dtype=dtype) * mask[..., None]
     t = torch.linspace(0.1, 0.9, len(mask), dtype=dtype)
     return Case(denoiser, torch.cat([centred(x[..., :3], mask), x[..., 3:]], dim=-1), t, context)
+
+
+def cloud_example(denoiser: nn.Module, context: Context, *, points: int, dtype: torch.dtype) -> Case:
+    """Draw clouds and times for the classes that `context["class"]` asks for."""
+    count = len(context["class"])
+    x = torch.randn(count, points, 3, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    return Case(denoiser, x + 0.3, torch.linspace(0.1, 0.9, count, dtype=dtype), context)
 
 
 def check_denoiser(denoiser: nn.Module, context: Context, *, features: int, dtype: torch.dtype) -> None:
@@ -144,10 +152,10 @@ def coinciding_atoms_have_a_finite_gradient(case: Case) -> None:
 
 
 def not_a_number_is_passed_on_and_stays_in_its_molecule(case: Case) -> None:
-    """A NaN is never replaced by a number, in positions or in features."""
+    """A NaN is never replaced by a number, in the first channel (a position) or in the last."""
     broken = int(case.mask.sum(1).argmax())
     others = torch.arange(len(case.x)) != broken
-    for channel in (0, 3):
+    for channel in (0, case.x.shape[-1] - 1):
         x = case.x.clone()
         x[broken, case.mask[broken].nonzero()[0], channel] = torch.nan
         out = case._replace(x=x).output()
@@ -160,20 +168,24 @@ def a_copy_computes_the_same(case: Case) -> None:
     assert_close(case._replace(denoiser=copy.deepcopy(case.denoiser)).output(), case.output(), rtol=0, atol=0)
 
 
-LAWS: tuple[Callable[[Case], None], ...] = (
-    rotating_the_input_rotates_the_output,
-    reflecting_the_input_reflects_the_output,
-    shifting_the_input_shifts_at_most_the_mean,
+CLOUD_LAWS: tuple[Callable[[Case], None], ...] = (
     reordering_the_atoms_reorders_the_output,
-    more_padding_changes_nothing,
-    the_output_is_zero_on_padding,
-    the_position_output_is_centred,
     batching_equals_looping,
     every_noise_level_has_its_own_output,
     the_gradient_reaches_every_parameter,
     coinciding_atoms_have_a_finite_gradient,
     not_a_number_is_passed_on_and_stays_in_its_molecule,
     a_copy_computes_the_same,
+)
+
+LAWS: tuple[Callable[[Case], None], ...] = (
+    rotating_the_input_rotates_the_output,
+    reflecting_the_input_reflects_the_output,
+    shifting_the_input_shifts_at_most_the_mean,
+    more_padding_changes_nothing,
+    the_output_is_zero_on_padding,
+    the_position_output_is_centred,
+    *CLOUD_LAWS,
 )
 
 

@@ -22,9 +22,9 @@ from molrl.data.files import read
 from molrl.data.molecule import Molecule
 from molrl.gaussian import MaskedPoints
 from molrl.models.condition import Condition, labelled
+from molrl.models.draws import draw_samples
 from molrl.models.molecules import MoleculeDomain, molecule_policy
 from molrl.models.pretrained import SHIPPED, Architecture, Pretrained, load, save
-from molrl.models.sampling import draw_molecules
 from molrl.models.training import design, warm_start
 from molrl.noise import Key
 from molrl.pretrain import Pretraining
@@ -158,7 +158,7 @@ def test_a_trained_model_draws_what_it_is_asked_for(tmp_path: Path) -> None:
     policy = molecule_policy(model, num_steps=20, grid_power=1.4, eta=1.0, device=device)
     for asked, wanted in ((0, 6), (4, 7)):
         domain = MoleculeDomain(model=model, reader=rdkit_bonds, condition={"nitrogens": asked})
-        drawn = draw_molecules(policy, domain, 16, seed=0, batch=16, device=device)
+        drawn = draw_samples(policy, domain, 16, seed=0, batch=16, device=device)
         atoms = Counter(number for molecule in drawn for number in molecule.numbers.tolist())
         assert atoms[wanted] > 0.9 * atoms.total()
 

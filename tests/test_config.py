@@ -31,6 +31,7 @@ from molrl.run import OWN, parts
 
 FILES = {"score": ["file=x.sdf"], "evaluate": ["file=x.sdf"]}
 POCKET = Path(__file__).parent / "data/docking/1iep_pocket.pdbqt"
+CUBE = Path(__file__).parent / "data/cube.off"
 SITE = [
     f"reward.site.receptor='{POCKET}'",
     "reward.site.centre=[15.19,53.903,16.917]",
@@ -39,13 +40,26 @@ SITE = [
 REQUIRED: dict[str, list[str]] = {  # settings without a default, by the reward
     **dict.fromkeys(("docking", "docking_qed", "vina"), SITE),
     "overlap": [f"reward.scorer.reference='{POCKET.parent / 'imatinib.sdf'}'"],
+    "shape_target": [f"reward.target='{CUBE}'"],
 }
 EXTRAS: dict[str, tuple[str, ...]] = {  # packages that may be missing
     **dict.fromkeys(("reward=xtb_force", "reward=xtb_energy"), ("tblite",)),
     "reward=vina": NEEDED,
 }
-TASKS = {"docking": "docking_qed"}  # rewards that tasks bring, if it is not qed
-PATHS = {"file": ["data.path=x.sdf"], "qm9": ["data.path=x.npz"], "pyg_qm9": ["data.root=x"]}
+PATHS = {
+    "file": ["data.path=x.sdf"],
+    "qm9": ["data.path=x.npz"],
+    "pyg_qm9": ["data.root=x"],
+    "shape_files": ["data.path=x"],
+}
+REWARDS = {  # of each task
+    "class_logit": "shape_class",
+    "qed": "qed",
+    "docking": "docking_qed",
+    "match_target": "shape_target",
+    "stability": "shape_stability",
+    "symmetry": "shape_symmetry",
+}
 PAIRS = [(task, algo) for task in choices("task") for algo in choices("algo")]
 
 
@@ -62,20 +76,22 @@ class Box:
 
 @pytest.mark.parametrize(("task", "algo"), PAIRS)
 def test_every_task_goes_with_every_algorithm(task: str, algo: str) -> None:
-    reward = TASKS.get(task, "qed")
-    more = REQUIRED.get(reward, [])
-    config = compose("train", [f"task={task}", f"algo={algo}", "reward.workers=0", "device=cpu", *more])
+    chosen = [f"task={task}", f"algo={algo}", "device=cpu", *REQUIRED.get(REWARDS[task], [])]
+    pooled = ["reward.workers=0"] if "workers" in compose("train", chosen)["reward"] else []
+    config = compose("train", [*chosen, *pooled])
     built, algorithm, finetuning = parts(config, None)
     assert built.name == task
     assert callable(built.reward)
     assert f"{type(algorithm).__module__}.{type(algorithm).__name__}" == config["algo"]["_target_"]
     assert isinstance(finetuning, Finetuning)
-    assert config["chosen"] == {"task": task, "reward": reward, "algo": algo}
+    assert config["chosen"] == {"task": task, "reward": REWARDS[task], "algo": algo}
 
 
 def test_the_rewards_that_are_scored_with_are_those_trained_toward() -> None:
     for reward in choices("reward"):
-        settings = [f"reward={reward}", "reward.workers=1", *REQUIRED.get(reward, [])]
+        own = compose("score", [f"reward={reward}", *REQUIRED.get(reward, []), "file=x.sdf"])["reward"]
+        pooled = ["reward.workers=1"] if "workers" in own else []  # others are computed where the policy is
+        settings = [f"reward={reward}", *pooled, *REQUIRED.get(reward, [])]
         trained = compose("train", settings)
         assert trained["reward"] == compose("score", [*settings, "file=x.sdf"])["reward"]
         assert (trained["task"]["name"], trained["chosen"]["reward"]) == ("qed", reward)
@@ -140,7 +156,7 @@ def test_every_choice_of_every_command_builds(command: str, choice: str) -> None
         pytest.importorskip(package)
     more = [*FILES.get(command, []), *PATHS.get(choice.removeprefix("data="), []), "device=cpu"]
     group, _, name = choice.partition("=")
-    more += REQUIRED.get(TASKS.get(name, "") if group == "task" else name, [])
+    more += REQUIRED.get(REWARDS[name] if group == "task" else name, [])
     config = compose(command, [choice, *(item for item in more if command not in FILES or "device" not in item)])
     if command == "train":
         parts(config, None)

@@ -1,4 +1,4 @@
-"""Every denoiser of molecules obeys the laws of `conformance`, in single and in double precision."""
+"""Every denoiser of molecules or point clouds obeys the laws of `conformance`, in single and in double precision."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,12 +7,14 @@ from functools import cache
 
 import pytest
 import torch
-from conformance import LAWS, Case, awake, example, rotating_the_input_rotates_the_output
+from conformance import CLOUD_LAWS, LAWS, Case, awake, cloud_example, example, rotating_the_input_rotates_the_output
 from torch import nn
 
 from molrl.models.edm import EDM
 from molrl.models.egnn import EGNN
 from molrl.models.precondition import Preconditioned
+from molrl.models.set_transformer import SetTransformer
+from molrl.models.shape_values import ShapeValue
 from molrl.models.tensor_field import TensorField
 from molrl.schedule import LogLinear
 
@@ -65,6 +67,53 @@ def case_of(build: Callable[[], nn.Module], dtype: torch.dtype) -> Case:
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_law(law: Callable[[Case], None], build: Callable[[], nn.Module], dtype: torch.dtype) -> None:
     law(case_of(build, dtype))
+
+
+def set_transformer() -> nn.Module:
+    network = SetTransformer(classes=4, width=16, layers=3, inducers=5, heads=2)
+    return Preconditioned(network, LogLinear(noise_min=0.02, noise_max=30.0), [1.0, 0.9, 1.1])
+
+
+@cache
+def cloud_case(dtype: torch.dtype) -> Case:
+    with built_in(dtype):
+        torch.manual_seed(0)
+        return cloud_example(awake(set_transformer()), {"class": torch.tensor([0, 3, 1, 2])}, points=9, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("law", CLOUD_LAWS, ids=lambda law: law.__name__)
+def test_law_of_clouds(law: Callable[[Case], None], dtype: torch.dtype) -> None:
+    law(cloud_case(dtype))
+
+
+def test_every_class_has_its_own_output() -> None:
+    case = cloud_case(torch.float64)
+    other = case._replace(context={"class": (case.context["class"] + 1) % 4})
+    assert ((other.output() - case.output()).abs().flatten(1).amax(1) > 1e-6).all()
+
+
+def test_a_cloud_said_twice_is_the_same_cloud() -> None:
+    """The network sees a distribution of points, not their number."""
+    case = cloud_case(torch.float64)
+    twice = case._replace(x=torch.cat([case.x, case.x], 1)).output()
+    torch.testing.assert_close(twice, torch.cat([case.output()] * 2, 1))
+
+
+def test_the_value_of_a_cloud_has_no_order() -> None:
+    torch.manual_seed(0)
+    value = awake(ShapeValue(classes=4)).double()
+    case = cloud_case(torch.float64)
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(1))
+    found = value(case.x, case.t, case.context)
+    assert found.shape == (4,)
+    assert found.std() > 1e-3
+    torch.testing.assert_close(value(case.x[:, order], case.t, case.context), found)
+
+
+def test_heads_divide_the_width() -> None:
+    with pytest.raises(ValueError, match="heads: got 3"):
+        SetTransformer(classes=2, width=16, layers=1, inducers=4, heads=3)
 
 
 def test_rotating_the_input_of_the_published_size_rotates_its_output() -> None:

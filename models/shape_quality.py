@@ -1,0 +1,59 @@
+"""How well shapes match a reference set, whatever their classes and sizes: cheap enough for every report."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from molrl.data.shape import PointCloud
+from molrl.data.shape_metrics import set_scores
+
+POINTS = 128  # of each shape that are compared
+MOST = 128  # shapes that are compared
+CHUNK = 64
+NAMES = ("one_nna", "coverage", "mmd", "nearest", "diversity")
+
+
+def quality(samples: Sequence[PointCloud], reference: Sequence[PointCloud]) -> dict[str, float]:
+    """The first samples against as many reference shapes, each of the class of its sample, compared at `POINTS` points.
+
+    The scores of `molrl.data.shape_metrics`, but `diversity`, which is the mean distance of two samples of one class.
+    """
+    kept, matched = paired(samples, reference)
+    if len(kept) < 2:
+        return dict.fromkeys(NAMES, float("nan"))
+    s, r = (torch.from_numpy(np.stack([thinned(cloud) for cloud in clouds])) for clouds in (kept, matched))
+    ss, sr, rr = (chamfer(*pair).double().numpy() for pair in ((s, s), (s, r), (r, r)))
+    labels = np.array([cloud.label for cloud in kept])
+    pairs = (labels[:, None] == labels) & ~np.eye(len(labels), dtype=bool)
+    diversity = float(ss[pairs].mean()) if pairs.any() else float("nan")
+    scores = set_scores(ss, sr, rr)
+    return dict(zip(NAMES, (scores.nna, scores.coverage, scores.mmd, scores.nearest, diversity), strict=True))
+
+
+def paired(samples: Sequence[PointCloud], reference: Sequence[PointCloud]) -> tuple[list[PointCloud], list[PointCloud]]:
+    """At most `MOST` samples that are shapes, and for each one a reference shape of its class, none twice."""
+    left: Mapping[str, list[PointCloud]] = {cloud.label: [] for cloud in reference}
+    for cloud in reversed(reference):
+        left[cloud.label].append(cloud)
+    pairs = [
+        (sample, left[sample.label].pop()) for sample in samples[:MOST] if len(sample) > 1 and left.get(sample.label)
+    ]
+    return [sample for sample, _ in pairs], [cloud for _, cloud in pairs]
+
+
+def thinned(cloud: PointCloud) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
+    """`POINTS` of the points, always the same ones; repeated where there are fewer."""
+    generator = np.random.default_rng(len(cloud))
+    return cloud.points[generator.choice(len(cloud), POINTS, replace=len(cloud) < POINTS)]
+
+
+def chamfer(a: Float[Tensor, "k n 3"], b: Float[Tensor, "l m 3"]) -> Float[Tensor, "k l"]:
+    """Between every shape of `a` and every shape of `b`."""
+    rows = []
+    for one in a:
+        square = torch.cat([torch.cdist(one, part).square() for part in b.split(CHUNK)])
+        rows.append(square.amin(2).mean(1) + square.amin(1).mean(1))
+    return torch.stack(rows)

@@ -1,0 +1,123 @@
+"""What pretraining needs of shapes: a training set of point clouds, and the model to fit it."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from molrl.checkpoint import check_fits
+from molrl.config import settings
+from molrl.data.shape_sets import ShapeSet
+from molrl.device import choose_device
+from molrl.folder import claim, refuse_another
+from molrl.gaussian import Euclidean
+from molrl.models.draws import draw_samples
+from molrl.models.shape_model import ShapeArchitecture, ShapeModel, load_shapes, save_shapes
+from molrl.models.shapes import ShapeDomain, shape_policy
+from molrl.models.training import FREE, refuse_other_data, refuse_other_model
+from molrl.pretrain import Bucket, Pretraining
+
+
+@dataclass(frozen=True)
+class ShapeDesign:
+    """A shape model before it has met its data."""
+
+    network: Mapping[str, Any]
+    points: int
+    noise_min: float
+    noise_max: float
+
+    def fit(self, shapes: ShapeSet) -> tuple[ShapeArchitecture, list[Bucket]]:
+        """The architecture with the statistics of the training set, and the set as one bucket."""
+        points = torch.from_numpy(np.stack([cloud.points for cloud in shapes.train])).double().flatten(0, 1)
+        mean = points.mean(0)
+        std = (points - mean).square().mean().sqrt()
+        rms = ((points - mean) / std).square().mean(0).sqrt()
+        architecture = ShapeArchitecture(
+            network=dict(self.network),
+            classes=sorted({cloud.label for cloud in shapes.train}),
+            points=self.points,
+            mean=[round(value, 4) for value in mean.tolist()],
+            std=round(std.item(), 4),
+            data_std=[round(value, 4) for value in rms.tolist()],
+            noise_min=self.noise_min,
+            noise_max=self.noise_max,
+        )
+        x0, classes = architecture.encode(shapes.train)
+        return architecture, [Bucket(x0, {"class": classes})]
+
+
+def shape_design(*, network: Mapping[str, Any], points: int, noise_min: float, noise_max: float) -> ShapeDesign:
+    """A design from plain numbers."""
+    if points < 2:
+        raise ValueError(f"points: got {points}, need at least 2")
+    return ShapeDesign(network, points, noise_min, noise_max)
+
+
+def pretrain_shapes(
+    *,
+    model: ShapeDesign,
+    data: Callable[..., ShapeSet],
+    training: Pretraining,
+    run: str,
+    init: str | None,
+    device: str,
+    evaluate: int,
+    num_steps: int,
+    grid_power: float,
+    config: Mapping[str, Any],
+) -> int:
+    """`molrl pretrain model=shapes`: train, report sample quality along the way, and leave a model in the run folder.
+
+    With `init`, training starts from the weights of that model instead of random ones. `config` is what all this was
+    composed as; the folder keeps it.
+    """
+    place = choose_device(device)
+    refuse_another(config, FREE)
+    refuse_other_data(data, "points", "shapes")
+    with settings("data"):
+        shapes = data(points=model.points)
+    architecture, buckets = model.fit(shapes)
+    torch.manual_seed(training.seed)
+    with settings("model"):
+        built = architecture.build()
+    if init is not None:
+        state = load_shapes(init).denoiser.state_dict()
+        check_fits(built.denoiser.state_dict(), state, f"the network to be trained (init={init})")
+        built.denoiser.load_state_dict(state)
+    built.denoiser.to(place)
+    sampling = partial(shape_policy, num_steps=num_steps, grid_power=grid_power, eta=1.0, device=place)
+    with settings():
+        sampling(built)
+    folder = Path(run)
+    parameters = sum(parameter.numel() for parameter in built.denoiser.parameters())
+    print(f"{folder}: {len(shapes.train)} shapes, {parameters:,} parameters, {training.steps} steps", flush=True)
+
+    def report(metrics: Mapping[str, float], average: Mapping[str, Tensor]) -> None:
+        save_shapes(folder / "model", architecture, average, shapes.held_out)
+        fresh: ShapeModel = load_shapes(str(folder / "model"))
+        domain = ShapeDomain(model=fresh)
+        drawn = draw_samples(sampling(fresh), domain, evaluate, seed=training.seed, batch=64, device=place)
+        measured = domain.measure(drawn)
+        row = {**metrics, **{name: None if math.isnan(value) else value for name, value in measured.items()}}
+        with (folder / "pretrain.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(
+            f"step {metrics['step']:.0f}/{training.steps} loss {metrics['loss']:.4f} 1-NNA {measured['one_nna']:.3f} "
+            f"coverage {measured['coverage']:.3f} mmd {measured['mmd']:.4f} diversity {measured['diversity']:.3f} "
+            f"{metrics['seconds']:.0f} s",
+            flush=True,
+        )
+
+    with claim(config, FREE):
+        refuse_other_model(folder, architecture.plain())
+        training.run(built.denoiser, Euclidean(), buckets, folder, report)
+    print(f"model: {folder / 'model'}")
+    return 0

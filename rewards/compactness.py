@@ -1,0 +1,25 @@
+"""How ball-like the convex hull of a shape is (isoperimetric quotient)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from molrl.data.neighbours import scipy_part
+from molrl.rewards.cloud import Body, CloudReward, UnsoundError
+from molrl.rewards.scores import Scored
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compactness(CloudReward):
+    """36 pi V^2 / A^3 of the convex hull, in [0, 1]: 1 for a ball, pi / 6 for a cube, 0 for a flat or bad sample."""
+
+    floor: ClassVar[float] = 0.0
+
+    def measured(self, body: Body) -> Scored:
+        spatial = scipy_part("spatial")
+        try:
+            hull = spatial.ConvexHull(body.points)
+        except spatial.QhullError:
+            raise UnsoundError("flat: it has no hull") from None
+        return Scored(36 * np.pi * float(hull.volume) ** 2 / float(hull.area) ** 3)

@@ -1,0 +1,103 @@
+"""How surely a shape is of a class, by a point classifier: the task of RGDM (Zhang and Xu 2023, arXiv:2304.07132)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from molrl.data.neighbours import scipy_part
+from molrl.data.shape import PointCloud
+from molrl.rewards.cloud import UnsoundError, traceable
+from molrl.rewards.scores import PerSample, Scored, Scores, Values, scores
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from molrl.models.point_classifier import PointClassifier
+
+BATCH = 64  # clouds at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassProbability(PerSample[PointCloud]):
+    """log p(class | shape), at most 0; at least -20, which is the floor of a bad sample.
+
+    The classifier knows noise and has a class for what is no shape, but a policy that is trained long enough finds its
+    blind spots: check with a second one (`weights=shape_judge`).
+
+    Attributes:
+        wanted: the class; None: the one that each sample is labelled with, as it was asked for. Tensors have no label.
+        weights: a classifier, shipped or a folder.
+    """
+
+    wanted: str | None
+    weights: str
+    floor: ClassVar[float] = -20.0
+    differentiable: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        scipy_part("spatial")  # a missing package is an error now
+        if self.wanted is not None:
+            self.number(self.wanted)
+
+    @cached_property
+    def classifier(self) -> "PointClassifier":
+        """The network, loaded once."""
+        from molrl.models.point_classifier import load_classifier
+
+        return load_classifier(self.weights)
+
+    def number(self, label: str) -> int:
+        """The output of a class; ValueError for one that the classifier does not know."""
+        classes = list(self.classifier.design.classes)
+        if label not in classes:
+            raise ValueError(f"class: got {label!r}, {self.weights} knows {', '.join(classes)}")
+        return classes.index(label)
+
+    def judge(self, sample: PointCloud, /) -> Scored:
+        return self.score([sample]).scored[0]
+
+    def score(self, samples: Sequence[PointCloud]) -> Scores:
+        """Values and reasons, in the order of the samples."""
+        import torch
+
+        values, reasons = self.traced([torch.from_numpy(sample.points) for sample in samples], samples)
+        return scores(Scored(float(value), reason) for value, reason in zip(values, reasons, strict=True))
+
+    def __call__(self, samples: Sequence[Any]) -> Values:
+        """One float32 for each sample, with a gradient if the samples have one."""
+        if not samples or isinstance(samples[0], PointCloud):
+            return self.score(samples).tensor()
+        if self.wanted is None:
+            raise ValueError("wanted: got null, but samples that have a gradient have no label; name the class")
+        return self.traced(samples, [None] * len(samples))[0]
+
+    def traced(self, points: "Sequence[Tensor]", samples: Sequence[PointCloud | None]) -> "tuple[Tensor, list[str]]":
+        """The values of clouds [n, 3], and the reasons of those that have the floor or none."""
+        import torch
+
+        from molrl.models.point_classifier import batched
+
+        bodies: list[Tensor] = []
+        numbers, sound = list[int](), list[int]()
+        values = [cloud.sum() * 0 + self.floor for cloud in points]
+        reasons = [""] * len(points)
+        for row, (cloud, sample) in enumerate(zip(points, samples, strict=True)):
+            label = sample.label if self.wanted is None and sample is not None else str(self.wanted)
+            try:
+                bodies.append(traceable(cloud)[0])
+                numbers.append(self.number(label))
+                sound.append(row)
+            except UnsoundError as flaw:
+                reasons[row] = str(flaw)
+            except ValueError as error:
+                values[row], reasons[row] = cloud.sum() * math.nan, f"error: {error}"
+                del bodies[len(numbers) :]
+        for start in range(0, len(sound), BATCH):
+            part = slice(start, start + BATCH)
+            network = self.classifier.to(bodies[start].device)
+            found = network(batched(bodies[part]).float()).clamp(min=self.floor)
+            for row, number, line in zip(sound[part], numbers[part], found, strict=True):
+                values[row] = line[number]
+        return torch.stack([value.float() for value in values]) if values else torch.zeros(0), reasons
