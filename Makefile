@@ -10,7 +10,7 @@ train: $(INSTALLED)
 
 # One thread in each of two processes: sums in another order would move the last digits, and threads fight over the cores.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 .venv/bin/pytest --numprocesses 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 .venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(INSTALLED)
 	.venv/bin/ruff format --check .

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 PART = 32  # samples that a CPU is given at a time: more are slower, for want of cache; the sums are those of more
+SMALLEST = 2048  # numbers in a part: states of a few numbers each come in larger parts, by whole multiples
 
 
 class Asking:
@@ -44,9 +45,12 @@ class Asking:
         return checked(found, len(self.samples))
 
 
-def parts(count: int, device: torch.device) -> Iterator[slice]:
-    """Rows to be computed at a time: `PART` on a CPU; all at once on an accelerator, which few would leave idle."""
-    size = PART if device.type == "cpu" else max(count, 1)
+def parts(count: int, numbers: int, device: torch.device) -> Iterator[slice]:
+    """Rows to be computed at a time, of so many numbers each.
+
+    Some `PART` of them on a CPU; all at once on an accelerator, which few would leave idle.
+    """
+    size = PART * max(1, SMALLEST // (PART * numbers)) if device.type == "cpu" else max(count, 1)
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 

@@ -1,6 +1,7 @@
 """A task: a policy, what it is asked for, and how its finished samples are judged."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ class Task:
         shape = self.domain.state_shape(context)
         context = {name: value.to(self.device) for name, value in context.items()}
         asking, trajectories = Asking(self.reward), list[Trajectory]()
-        for part in parts(len(samples), self.device):
+        for part in parts(len(samples), math.prod(shape), self.device):
             own = {name: value[part] for name, value in context.items()}
             trajectories.append(self.policy.rollout(own, partial(self.noise, samples[part], key, shape)))
             asking.ask(self.domain.decode(trajectories[-1].final, own))

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from toy import Numbers, lifted, number_task, quadratic
 
 from molrl.algos import Learner
-from molrl.asking import PART, Asking, parts
+from molrl.asking import PART, SMALLEST, Asking, parts
 from molrl.config import build, compose
 from molrl.noise import Key
 from molrl.rewards.workers import Pooled
@@ -24,6 +24,12 @@ from molrl.task import Task
 
 KEY = Key(3)
 CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of `PART` for the toy as well, whose states are a few numbers."""
+    monkeypatch.setattr("molrl.asking.SMALLEST", 0)
 
 
 @dataclass
@@ -57,6 +63,7 @@ class Watched(Numbers):
         return super().decode(x0, context)
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_each_part_is_handed_out_before_the_next_is_drawn_and_waited_for_at_the_end() -> None:
     reward = Handed(quadratic)
     task = replace(number_task(), reward=reward, domain=Watched(events=reward.events))
@@ -76,6 +83,7 @@ def test_a_plain_reward_is_asked_once_about_everything() -> None:
     assert asked == [100]
 
 
+@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_run_is_the_same_whether_its_reward_is_handed_out_or_asked(name: str) -> None:
     plain, handed = number_task(lifted), number_task()
@@ -86,6 +94,7 @@ def test_a_run_is_the_same_whether_its_reward_is_handed_out_or_asked(name: str) 
     assert_close(weights(handed), weights(plain), rtol=0, atol=0)
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_a_rollout_does_not_depend_on_the_parts_it_is_drawn_in(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for size in (PART, 7, 1000):
@@ -110,6 +119,7 @@ def test_molecules_and_their_rewards_are_those_of_one_large_batch(monkeypatch: p
     assert_close(handed.rewards, whole.rewards, equal_nan=True)
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_the_candidates_of_reward_guided_training_are_handed_out_in_parts() -> None:
     reward = Handed(quadratic)
     task = replace(number_task(), reward=reward)
@@ -128,14 +138,24 @@ def test_seconds_of_a_reward_are_those_that_it_was_waited_for() -> None:
     assert asking.seconds > before
 
 
+def sizes(count: int, numbers: int) -> list[int]:
+    return [part.stop - part.start for part in parts(count, numbers, CPU)]
+
+
 def test_an_accelerator_is_given_everything_at_once() -> None:
-    assert list(parts(100, torch.device("cuda"))) == [slice(0, 100)]
-    assert [part.stop - part.start for part in parts(2 * PART + 1, CPU)] == [PART, PART, 1]
+    assert list(parts(100, 100, torch.device("cuda"))) == [slice(0, 100)]
+    assert sizes(2 * PART + 1, 100) == [PART, PART, 1]
+
+
+def test_states_of_a_few_numbers_come_in_larger_parts() -> None:
+    assert sizes(5000, 1) == [SMALLEST, SMALLEST, 5000 - 2 * SMALLEST]
+    assert all(size % PART == 0 for size in sizes(3840, 7)[:-1])
 
 
 def test_ctrl_c_while_rewards_are_out_leaves_no_process(tmp_path: Path) -> None:
     script = """
 import multiprocessing, os, signal, time
+import molrl.asking
 from dataclasses import replace
 from faulty_scorers import Faulty
 from molrl.noise import Key
@@ -150,6 +170,7 @@ class Interrupted(Numbers):
         return ["hang"] * len(x0)
 
 if __name__ == "__main__":
+    molrl.asking.SMALLEST = 0
     task = replace(number_task(), reward=Pooled(Faulty(), workers=2, timeout=60.0), domain=Interrupted())
     began = time.monotonic()
     try:

@@ -189,7 +189,7 @@ class RGDM:
         """Rewards [J, m] of the clean estimates of all candidates, and the seconds that `Asking` took."""
         context, step, asking = table.context, table.step + 1, Asking(task.reward)
         for offset in offsets:
-            for part in parts(len(table), table.x.device):
+            for part in parts(len(table), table.x[0].numel(), table.x.device):
                 own = {name: value[part] for name, value in context.items()}
                 clean = task.policy.foresee(table.y[part] + offset[part], step[part], self.lookahead, own)
                 asking.ask(task.domain.decode(clean, own))
