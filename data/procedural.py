@@ -226,6 +226,12 @@ FAMILIES: Mapping[str, Callable[[Draw, Defect], list[Any]]] = {
     "table": table,
 }
 NEVER_TIPPY = {"airplane"}
+KINDS: Mapping[str, tuple[str, Callable[[Mapping[str, float]], bool]]] = {
+    "airplane": ("swept_airplane", lambda drawn: drawn["sweep"] > 0.25),
+    "chair": ("armchair", lambda drawn: drawn["arms"] > 0),
+    "table": ("pedestal_table", lambda drawn: drawn["pedestal"] > 0),
+}
+"""Family -> the name of a part of it, and whether the numbers that were drawn make a shape one of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +243,7 @@ class Procedural:
         seed: of the data set.
         split: "train", "validation" or "test"; each family has its own range of numbers for each, and none is shared.
         tippy, asymmetric: shares of the shapes with that defect; airplanes that would be tippy are sound.
+        kinds: label shapes by their kind, of KINDS, instead of their family.
     """
 
     families: tuple[str, ...] = tuple(FAMILIES)
@@ -244,6 +251,7 @@ class Procedural:
     split: str = "train"
     tippy: float = 0.15
     asymmetric: float = 0.15
+    kinds: bool = False
 
     def __post_init__(self) -> None:
         if not self.families or any(family not in FAMILIES for family in self.families):
@@ -287,4 +295,11 @@ class Procedural:
         solid = self.solid(index)
         generator = np.random.default_rng((self.seed, *solid.family.encode(), solid.number, points, SURFACE))
         placed = in_unit_box(sample_surface(solid.mesh, points, generator))
-        return PointCloud(placed, solid.family, f"{solid.family}-{solid.number}-{solid.defect}")
+        label = kind(solid) if self.kinds else solid.family
+        return PointCloud(placed, label, f"{solid.family}-{solid.number}-{solid.defect}")
+
+
+def kind(solid: Solid) -> str:
+    """The shape's kind, or its family where that has none or the shape is not of it."""
+    name, belongs = KINDS.get(solid.family, (solid.family, lambda _: False))
+    return name if belongs(solid.parameters) else solid.family

@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder of the classifier")
     parser.add_argument("--data", help="a file or folder of labelled shapes; without it, procedural ones")
     parser.add_argument("--shapes", type=int, default=2500, help="of the procedural training split")
+    parser.add_argument("--kinds", action="store_true", help="label those by kind; all of them symmetric")
     parser.add_argument("--layout", choices=LAYOUTS, default="small")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
@@ -128,7 +129,8 @@ def main() -> None:
         held = clouds[::5]
         clouds = [cloud for row, cloud in enumerate(clouds) if row % 5]
     else:
-        train, test = Procedural(split="train"), Procedural(split="test")
+        lopsided = 0.0 if asked.kinds else Procedural.asymmetric
+        train, test = (Procedural(split=split, kinds=asked.kinds, asymmetric=lopsided) for split in ("train", "test"))
         clouds = [train.cloud(index, 1024) for index in range(asked.shapes)]
         held = [test.cloud(index, 1024) for index in range(asked.shapes // 5)]
     network = train_classifier(clouds, layout=asked.layout, steps=asked.steps, seed=asked.seed)

@@ -82,6 +82,10 @@ class MoleculeDomain:
         found["sa"] = sum(easy) / len(easy) if easy else None
         return {name: float("nan") if value is None else float(value) for name, value in found.items()}
 
+    def assess(self, samples: Sequence[Molecule]) -> Mapping[str, float]:
+        """The same: it is fast enough for every round."""
+        return self.measure(samples)
+
     def write(self, samples: Sequence[Molecule], path: Path, values: Mapping[str, Sequence[float]]) -> None:
         """An SDF with the values as properties."""
         from molrl.data.sdf import write_sdf

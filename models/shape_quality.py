@@ -11,7 +11,7 @@ from molrl.data.shape import PointCloud
 from molrl.data.shape_metrics import set_scores
 
 POINTS = 128  # of each shape that are compared
-MOST = 128  # shapes that are compared
+MOST = 256  # shapes that are compared
 CHUNK = 64
 NAMES = ("one_nna", "coverage", "mmd", "nearest", "diversity")
 
@@ -25,7 +25,7 @@ def quality(samples: Sequence[PointCloud], reference: Sequence[PointCloud]) -> d
     if len(kept) < 2:
         return dict.fromkeys(NAMES, float("nan"))
     s, r = (torch.from_numpy(np.stack([thinned(cloud) for cloud in clouds])) for clouds in (kept, matched))
-    ss, sr, rr = (chamfer(*pair).double().numpy() for pair in ((s, s), (s, r), (r, r)))
+    ss, sr, rr = (distances.double().numpy() for distances in (among(s), chamfer(s, r), among(r)))
     labels = np.array([cloud.label for cloud in kept])
     pairs = (labels[:, None] == labels) & ~np.eye(len(labels), dtype=bool)
     diversity = float(ss[pairs].mean()) if pairs.any() else float("nan")
@@ -48,6 +48,14 @@ def thinned(cloud: PointCloud) -> "np.ndarray[tuple[int, int], np.dtype[np.float
     """`POINTS` of the points, always the same ones; repeated where there are fewer."""
     generator = np.random.default_rng(len(cloud))
     return cloud.points[generator.choice(len(cloud), POINTS, replace=len(cloud) < POINTS)]
+
+
+def among(a: Float[Tensor, "k n 3"]) -> Float[Tensor, "k k"]:
+    """Between every two shapes of `a`."""
+    upper = a.new_zeros(len(a), len(a))
+    for row in range(len(a)):
+        upper[row, row:] = chamfer(a[row : row + 1], a[row:])
+    return upper + upper.T
 
 
 def chamfer(a: Float[Tensor, "k n 3"], b: Float[Tensor, "l m 3"]) -> Float[Tensor, "k l"]:

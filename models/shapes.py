@@ -16,6 +16,7 @@ from molrl.data.ply import write_ply
 from molrl.data.shape import PointCloud
 from molrl.data.shape_sets import ShapeSet
 from molrl.gaussian import Context, Euclidean
+from molrl.models.shape_checks import checks
 from molrl.models.shape_model import ShapeModel, load_shapes, save_shapes
 from molrl.models.shape_quality import quality
 from molrl.models.shape_values import ShapeValue
@@ -27,6 +28,7 @@ from molrl.task import Reward, Task
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+GLANCE, MOST = 48, 512  # samples that are looked at in a round, and before and after a run
 WRITERS = {".ply": write_ply, ".glb": write_glb}
 
 
@@ -37,27 +39,33 @@ class ShapeDomain:
     Attributes:
         model: how states are coded, which classes there are, and held-out shapes for the metrics.
         points: per sample; None: as many as the model was trained with.
-        asked: the class to draw; None: one of the model's classes for each sample, all equally likely.
+        asked: the classes to draw, all equally likely; None: all that the model knows.
     """
 
     model: ShapeModel
     points: int | None = None
-    asked: str | None = None
+    asked: str | Sequence[str] | None = None
     suffix: ClassVar[str] = ".npz"
 
     def __post_init__(self) -> None:
-        classes = self.model.architecture.classes
-        if self.asked is not None and self.asked not in classes:
-            raise ValueError(f"class: got {self.asked!r}, this model knows {', '.join(classes)}")
+        known = self.model.architecture.classes
+        if not self.classes or any(name not in known for name in self.classes):
+            raise ValueError(f"class: got {self.asked!r}, this model knows {', '.join(known)}")
         if self.points is not None and self.points < 2:
             raise ValueError(f"points: got {self.points}, need at least 2")
 
+    @property
+    def classes(self) -> Sequence[str]:
+        """Those that are drawn."""
+        if self.asked is None:
+            return self.model.architecture.classes
+        return [self.asked] if isinstance(self.asked, str) else self.asked
+
     def draw_context(self, samples: Sequence[int], key: Key) -> Context:
         """The number of each sample's class."""
-        classes = self.model.architecture.classes
-        if self.asked is not None:
-            return {"class": torch.full((len(samples),), list(classes).index(self.asked))}
-        return {"class": torch.tensor([int(key.generator(i, 0).integers(len(classes))) for i in samples])}
+        known = list(self.model.architecture.classes)
+        numbers = [known.index(name) for name in self.classes]
+        return {"class": torch.tensor([numbers[key.generator(i, 0).integers(len(numbers))] for i in samples])}
 
     def state_shape(self, context: Context) -> tuple[int, ...]:
         """[points, 3]."""
@@ -76,9 +84,19 @@ class ShapeDomain:
         return context["class"].tolist()
 
     def measure(self, samples: Sequence[PointCloud]) -> Mapping[str, float]:
-        """Distances to the model's held-out shapes and between the samples, and the share that are shapes at all."""
+        """The figures of `assess`, of the first `GLANCE` samples."""
+        return self.figures(samples, GLANCE)
+
+    def assess(self, samples: Sequence[PointCloud]) -> Mapping[str, float]:
+        """Distances to the model's held-out shapes and between the samples, how many stand, are symmetric and are
+        recognised by a second classifier, and the share that are shapes at all.
+        """
+        return self.figures(samples, MOST)
+
+    def figures(self, samples: Sequence[PointCloud], most: int) -> dict[str, float]:
+        """What is measured, of at most so many samples."""
         shapes = sum(len(sample) > 1 for sample in samples) / max(1, len(samples))
-        return {"validity": shapes, **quality(samples, self.model.reference)}
+        return {"validity": shapes, **quality(samples[:most], self.model.reference), **checks(samples[:most])}
 
     def write(self, samples: Sequence[PointCloud], path: Path, values: Mapping[str, Sequence[float]]) -> None:
         """An NPZ with points [k, n, 3], label [k] and the values; or one PLY or GLB file for each sample, numbered
@@ -119,7 +137,7 @@ def shape_task(
     *,
     name: str,
     weights: str,
-    asked: str | None,
+    asked: str | Sequence[str] | None,
     points: int | None,
     num_steps: int,
     grid_power: float,
@@ -131,7 +149,7 @@ def shape_task(
     """Fine-tune the shape model in `weights` (a shipped one by name, or a folder) toward a reward.
 
     Args:
-        asked: the class to draw; None: all.
+        asked: the class to draw, or several; None: all.
         points: per sample; None: as many as the model was trained with.
         data: a set of real shapes, for the algorithms that learn from some.
     """
@@ -162,10 +180,10 @@ class RealShapes:
         Raises:
             ValueError: there are none of the class that is asked for.
         """
-        (points, _), asked = self.domain.state_shape({}), self.domain.asked
-        kept = [cloud for cloud in self.data(points=points).train if asked in (None, cloud.label)]
+        (points, _), classes = self.domain.state_shape({}), self.domain.classes
+        kept = [cloud for cloud in self.data(points=points).train if cloud.label in classes]
         if not kept:
-            raise ValueError(f"task.data: no shape of the class {asked!r}")
+            raise ValueError(f"task.data: no shape of the classes {', '.join(classes)}")
         return self.domain.model.architecture.encode(kept)
 
     def __call__(self, samples: Sequence[int], key: Key) -> tuple[Tensor, Context]:

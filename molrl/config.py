@@ -85,12 +85,17 @@ def groups(command: str, overrides: Sequence[str] = ()) -> dict[str, Choice]:
 
 
 def chosen_by(path: str, asked: Mapping[str, str]) -> dict[str, Choice]:
-    """The groups in a file's defaults list, each `folder: name` or `/folder@_global_.group: name`, and in theirs."""
+    """The groups in a file's defaults list, each `folder: name` or `/folder@_global_.group: name`, and in theirs.
+
+    An `optional` entry follows another choice and is none itself.
+    """
     import yaml
 
     found: dict[str, Choice] = {}
     for entry in (yaml.safe_load((CONF / path).read_text()) or {}).get("defaults", []):
         for key, default in entry.items() if isinstance(entry, dict) else ():
+            if key.startswith("optional "):
+                continue
             folder, _, package = key.removeprefix("/").partition("@")
             group = package.removeprefix("_global_.") or folder
             choice = Choice(folder, asked.get(group, default))

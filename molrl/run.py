@@ -48,6 +48,10 @@ class Showable(Domain, Protocol):
         """A file of finished samples in the domain's own format, each with its values."""
         ...
 
+    def assess(self, samples: Sequence[Any]) -> Mapping[str, float]:
+        """What is said of the samples before and after a run: `measure`, where that leaves nothing out for speed."""
+        ...
+
     def draw(self, samples: Sequence[Any], captions: Sequence[str]) -> Any:
         """One picture (PIL) of the samples in a grid."""
         ...
@@ -170,7 +174,7 @@ def measure(task: Task, policy: Policy, reference: Policy, path: Path, config: M
         "n": count,
         "reward_mean": float(known.mean()) if len(known) else math.nan,
         "reward_sem": float(known.std(ddof=1)) / math.sqrt(len(known)) if len(known) > 1 else math.nan,
-        **task.domain.measure(samples),
+        **showable(task).assess(samples),
         "kl": sum(kls) / len(kls),
         "lost": count - len(known),
         "samples": samples[:SHOWN],
@@ -206,6 +210,15 @@ def shown(found: Mapping[str, Any]) -> tuple[Sequence[Any], list[str]]:
 
 def spelled(found: Mapping[str, Any]) -> str:
     """One line of the figures that matter most."""
-    names = ("validity", "uniqueness", "novelty", "atom_stability", "molecule_stability", "one_nna", "diversity")
+    names = (
+        "validity",
+        "uniqueness",
+        "novelty",
+        "atom_stability",
+        "molecule_stability",
+        "one_nna",
+        "diversity",
+        "standing",
+    )
     rest = ", ".join(f"{name.replace('_', ' ')} {found[name]:.3f}" for name in names if found.get(name) is not None)
     return f"reward {found['reward_mean']:.4f} +- {found['reward_sem']:.4f}, {rest} (n = {found['n']})"

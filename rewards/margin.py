@@ -34,11 +34,14 @@ class StabilityMargin(CloudReward):
     Attributes:
         plate: largest share of the points that may stand on the floor; more is a base plate, which is a bad sample. A
             cube has 0.18 there.
+        enough: larger margins are worth no more than this: a policy that is to make shapes stand would go on making
+            their feet wider; None: no limit.
 
     Parts: the share of points on the floor itself, and of those dropped as strays.
     """
 
     plate: float
+    enough: float | None = None
     floor: ClassVar[float] = -1.0
     parts: ClassVar[tuple[str, ...]] = ("contact", "strays")
 
@@ -46,6 +49,8 @@ class StabilityMargin(CloudReward):
         super().__post_init__()
         if not 0 < self.plate <= 1:
             raise ValueError(f"plate: got {self.plate}, need a share above 0, up to 1")
+        if self.enough is not None and not self.enough > 0:
+            raise ValueError(f"enough: got {self.enough}, need a margin above 0, or null")
 
     def measured(self, body: Body) -> Scored:
         contacts = standing(body.points)
@@ -53,6 +58,7 @@ class StabilityMargin(CloudReward):
         if share > self.plate:
             raise UnsoundError(f"base plate: {share:.0%} of the points on the floor, at most {self.plate:.0%}")
         margin = inside(body.points[:, [0, 2]].mean(0), body.points[contacts][:, [0, 2]])
+        margin = margin if self.enough is None else min(margin, self.enough)
         return Explained(max(margin, self.floor), "", {"contact": share, "strays": body.strays})
 
 

@@ -1,7 +1,7 @@
 """How surely a shape is of a class, by a point classifier: the task of RGDM (Zhang and Xu 2023, arXiv:2304.07132)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,19 +27,20 @@ class ClassProbability(PerSample[PointCloud]):
     blind spots: check with a second one (`weights=shape_judge`).
 
     Attributes:
-        wanted: the class; None: the one that each sample is labelled with, as it was asked for. Tensors have no label.
+        wanted: the class; None: the one that each sample is labelled with, as it was asked for; or the class for each
+            label, such as {"chair": "armchair"}. Tensors have no label.
         weights: a classifier, shipped or a folder.
     """
 
-    wanted: str | None
+    wanted: str | Mapping[str, str] | None
     weights: str
     floor: ClassVar[float] = -20.0
     differentiable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         scipy_part("spatial")  # a missing package is an error now
-        if self.wanted is not None:
-            self.number(self.wanted)
+        for name in [self.wanted] if isinstance(self.wanted, str) else (self.wanted or {}).values():
+            self.number(name)
 
     @cached_property
     def classifier(self) -> "PointClassifier":
@@ -47,6 +48,16 @@ class ClassProbability(PerSample[PointCloud]):
         from molrl.models.point_classifier import load_classifier
 
         return load_classifier(self.weights)
+
+    def named(self, label: str) -> str:
+        """The class that is wanted of a sample with this label; ValueError where none is."""
+        if isinstance(self.wanted, str):
+            return self.wanted
+        if self.wanted is None:
+            return label
+        if label not in self.wanted:
+            raise ValueError(f"class: got {label!r}, wanted says nothing of it, but of {', '.join(self.wanted)}")
+        return self.wanted[label]
 
     def number(self, label: str) -> int:
         """The output of a class; ValueError for one that the classifier does not know."""
@@ -69,8 +80,10 @@ class ClassProbability(PerSample[PointCloud]):
         """One float32 for each sample, with a gradient if the samples have one."""
         if not samples or isinstance(samples[0], PointCloud):
             return self.score(samples).tensor()
-        if self.wanted is None:
-            raise ValueError("wanted: got null, but samples that have a gradient have no label; name the class")
+        if not isinstance(self.wanted, str):
+            raise ValueError(
+                f"wanted: got {self.wanted or 'null'}, but samples that have a gradient have no label; name one class"
+            )
         return self.traced(samples, [None] * len(samples))[0]
 
     def traced(self, points: "Sequence[Tensor]", samples: Sequence[PointCloud | None]) -> "tuple[Tensor, list[str]]":
@@ -84,10 +97,9 @@ class ClassProbability(PerSample[PointCloud]):
         values = [cloud.sum() * 0 + self.floor for cloud in points]
         reasons = [""] * len(points)
         for row, (cloud, sample) in enumerate(zip(points, samples, strict=True)):
-            label = sample.label if self.wanted is None and sample is not None else str(self.wanted)
             try:
                 bodies.append(traceable(cloud)[0])
-                numbers.append(self.number(label))
+                numbers.append(self.number(self.named("" if sample is None else sample.label)))
                 sound.append(row)
             except UnsoundError as flaw:
                 reasons[row] = str(flaw)

@@ -53,7 +53,7 @@ PATHS = {
     "shape_files": ["data.path=x"],
 }
 REWARDS = {  # of each task
-    "class_logit": "shape_class",
+    "class_logit": "shape_kind",
     "qed": "qed",
     "docking": "docking_qed",
     "match_target": "shape_target",
@@ -85,6 +85,15 @@ def test_every_task_goes_with_every_algorithm(task: str, algo: str) -> None:
     assert f"{type(algorithm).__module__}.{type(algorithm).__name__}" == config["algo"]["_target_"]
     assert isinstance(finetuning, Finetuning)
     assert config["chosen"] == {"task": task, "reward": REWARDS[task], "algo": algo}
+
+
+def test_a_task_has_the_last_word_over_an_algorithm_and_the_command_line_over_both() -> None:
+    molecules, shapes = (compose("train", [f"task={task}", "algo=ddpo"]) for task in ("qed", "stability"))
+    assert molecules["algo"]["_target_"] == shapes["algo"]["_target_"]
+    assert (molecules["algo"]["advantage"]["kind"], shapes["algo"]["advantage"]["kind"]) == ("global", "tracker")
+    assert shapes["optimizer"]["lr"] < molecules["optimizer"]["lr"]
+    asked = compose("train", ["task=stability", "algo=ddpo", "optimizer.lr=0.5", "algo.advantage.kind=global"])
+    assert (asked["optimizer"]["lr"], asked["algo"]["advantage"]["kind"]) == (0.5, "global")
 
 
 def test_the_rewards_that_are_scored_with_are_those_trained_toward() -> None:

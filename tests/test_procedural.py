@@ -111,6 +111,16 @@ def test_the_families_take_turns() -> None:
     assert [shapes.cloud(index, 8).label for index in range(4)] == ["table", "car", "table", "car"]
 
 
+def test_kinds_are_labels_of_their_own() -> None:
+    families, kinds = Procedural(), Procedural(kinds=True)
+    named = {kinds.cloud(index, 8).label for index in range(60)}
+    assert named == {*FAMILIES, "armchair", "pedestal_table", "swept_airplane"}
+    for index in range(20):
+        solid, cloud = families.solid(index), kinds.cloud(index, 8)
+        np.testing.assert_array_equal(cloud.points, families.cloud(index, 8).points)
+        assert (cloud.label == "armchair") == (solid.family == "chair" and solid.parameters["arms"] == 1)
+
+
 def test_a_cloud_fills_the_unit_box_with_y_up() -> None:
     """A lamp is taller than it is wide, and its shade is above its pole."""
     cloud = Procedural(families=("lamp",), tippy=0.0, asymmetric=0.0).cloud(0, 2000).points

@@ -35,7 +35,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def reward(weights: str, wanted: str | None = None) -> ClassProbability:
+def reward(weights: str, wanted: str | dict[str, str] | None = None) -> ClassProbability:
     return ClassProbability(wanted=wanted, weights=weights)
 
 
@@ -96,6 +96,17 @@ def test_bad_samples_get_the_floor_and_unlabelled_ones_no_value(weights: str) ->
     assert math.isnan(found.values[2])
     assert found.reasons[2].startswith("error: class: got ''")
     assert found.counts() == {"ok": 2, "too few points": 1, "error": 1}
+
+
+def test_another_class_may_be_wanted_for_each_label(weights: str) -> None:
+    crossed = reward(weights, {"ball": "table", "table": "ball"})
+    for wanted, label in (("table", "ball"), ("ball", "table")):
+        assert crossed.judge(labelled(label, 3)) == reward(weights, wanted).judge(labelled(label, 3))
+    missing = reward(weights, {"ball": "table"}).judge(labelled("table", 3))
+    assert math.isnan(missing.value)
+    assert "'table', wanted says nothing of it, but of ball" in missing.reason
+    with pytest.raises(ValueError, match="class: got 'cube'"):
+        reward(weights, {"ball": "cube"})
 
 
 def test_tensors_have_the_same_values_and_a_gradient_that_leads_uphill(weights: str) -> None:

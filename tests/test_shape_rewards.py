@@ -72,6 +72,14 @@ def test_the_margin_of_a_table_whose_feet_are_moved(foot: float, shift: float, s
     assert value(MARGIN, table(foot, shift, seed=seed)) == pytest.approx(table_margin(foot, shift), abs=0.08)
 
 
+def test_a_margin_is_paid_up_to_what_is_enough() -> None:
+    wide, narrow = table(0.45, 0), oblique(1.2)
+    limited = StabilityMargin(plate=0.25, enough=0.2)
+    assert value(MARGIN, wide) > 0.5
+    assert value(limited, wide) == 0.2
+    assert value(limited, narrow) == value(MARGIN, narrow) < 0
+
+
 def test_wings_close_above_the_floor_support_and_are_no_base_plate() -> None:
     """An airplane on its belly tips by a few degrees, until a wing meets the floor."""
     belly, wings = ((-0.06, 0.0, -1.0), (0.06, 0.12, 1.0)), ((-0.8, 0.05, -0.15), (0.8, 0.08, 0.15))
@@ -91,12 +99,12 @@ def test_the_asymmetry_of_a_fin() -> None:
     points = boxes([((-2, -1, -1), (2, 1, 1)), ((0.999, 1, -0.5), (1.001, 1 + height, 0.5))], 20_000)
     fin = 2 * height * width / (2 * length * 2 * 2 + 2 * 2 * 2 + 2 * height * width)
     expected = fin * height**2 / 3 * (2 / length) ** 2
-    assert value(MirrorSymmetry(), points) == pytest.approx(-expected, rel=0.25)
+    assert value(MirrorSymmetry(), points) ** 2 == pytest.approx(expected, rel=0.25)
 
 
 def test_a_shape_with_its_mirror_image_is_symmetric() -> None:
     half = table(0.2, 0.25)
-    assert value(MirrorSymmetry(), half) < -0.02
+    assert value(MirrorSymmetry(), half) < -0.15
     assert value(MirrorSymmetry(), np.concatenate([half, half * [-1, 1, 1]])) == 0
 
 
@@ -104,9 +112,9 @@ def test_a_shape_with_its_mirror_image_is_symmetric() -> None:
 @pytest.mark.parametrize("shape", [sphere, table])
 def test_the_luck_of_the_points_is_no_asymmetry(shape: Callable[..., Points], count: int) -> None:
     shapes = [shape(count=count, seed=seed) for seed in range(8)]
-    mean = float(np.mean([value(MirrorSymmetry(), points) for points in shapes]))
-    assert mean > -0.1 * chance(body_of(shapes[0]).points)
-    assert value(MirrorSymmetry(), table(legs=3, count=count)) < min(5 * mean, -0.01)
+    mean = float(np.mean([value(MirrorSymmetry(), points) ** 2 for points in shapes]))
+    assert mean < 0.1 * chance(body_of(shapes[0]).points)
+    assert value(MirrorSymmetry(), table(legs=3, count=count)) ** 2 > max(5 * mean, 0.01)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +218,7 @@ def test_what_one_reward_finds_bad(reward: CloudReward, points: Points, reason: 
     ("wrong", "name"),
     [
         (lambda: StabilityMargin(plate=0), "plate: got 0"),
+        (lambda: StabilityMargin(plate=0.25, enough=0.0), "enough: got 0.0"),
         (lambda: Proportions(size=[1, 2]), "size: got .1, 2.*three positive numbers"),
         (lambda: Proportions(size=[1, 0, 2]), "size"),
         (lambda: Likeness(target=cloud(sphere(20))), "target: too few points: 20"),
@@ -285,8 +294,10 @@ def test_the_gradient_is_the_slope_of_the_value(reward: DifferentiableReward) ->
 
     def moved(way: float) -> float:
         body = body_of(numbers + way * direction)
-        constant = chance(body.points) if isinstance(reward, MirrorSymmetry) else 0.0  # what no gradient is taken of
-        return reward.measured(body).value - constant
+        found = reward.measured(body).value
+        if isinstance(reward, MirrorSymmetry):  # no gradient is taken of the chance
+            return -float((found**2 + chance(body.points) - chance(body_of(numbers).points)) ** 0.5)
+        return found
 
     slope = (moved(step) - moved(-step)) / (2 * step)
     assert (gradient.numpy() * direction).sum() == pytest.approx(slope, rel=1e-3, abs=1e-6)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ from torch import Tensor
 from molrl.checkpoint import CheckpointError
 from molrl.config import compose
 from molrl.data.meshes import read_shape
+from molrl.data.procedural import Procedural
 from molrl.data.shape import PointCloud, in_unit_box
 from molrl.data.shape_sets import ShapeSet
 from molrl.models.draws import draw_samples
 from molrl.models.pretrained import load
+from molrl.models.shape_checks import checks
 from molrl.models.shape_model import ShapeArchitecture, load_shapes, save_shapes
 from molrl.models.shape_quality import chamfer, paired, quality
-from molrl.models.shapes import RealShapes, ShapeDomain, shape_policy
+from molrl.models.shapes import GLANCE, RealShapes, ShapeDomain, shape_policy
 from molrl.noise import Key
 from molrl.run import parts, train
 
@@ -185,6 +188,39 @@ def test_each_sample_is_compared_with_a_reference_of_its_class() -> None:
     kept, matched = paired([broken, *clouds(6, seed=2)[::2]], reference)
     assert [cloud.label for cloud in kept] == ["ball", "ball"]
     assert [id(cloud) for cloud in matched] == [id(reference[0]), id(reference[2])]
+
+
+def test_several_classes_are_asked_for_equally_often(folder: Path) -> None:
+    both, one = domain_of(folder, asked=["stick", "ball"]), domain_of(folder, asked=["stick"])
+    numbers = both.draw_context(range(400), Key(0))["class"]
+    assert 160 < int((numbers == 0).sum()) < 240
+    assert one.draw_context(range(5), Key(0))["class"].tolist() == [1] * 5
+    for wrong in (["ball", "cube"], []):
+        with pytest.raises(ValueError, match="this model knows ball, stick"):
+            domain_of(folder, asked=wrong)
+
+
+def test_a_round_looks_at_some_samples_and_a_report_at_all(folder: Path) -> None:
+    domain = domain_of(folder)
+    samples = [*clouds(GLANCE, points=128), *(replace(cloud, label="ball") for cloud in clouds(GLANCE, points=128))]
+    assert domain.measure(samples).keys() == domain.assess(samples).keys()
+    assert domain.measure(samples)["standing"] == checks(samples[:GLANCE])["standing"]
+    assert domain.assess(samples)["standing"] == checks(samples)["standing"]
+
+
+def test_what_stands_is_symmetric_and_is_what_it_is_called() -> None:
+    shapes = Procedural(families=("chair", "lamp"), split="test", tippy=0.0, asymmetric=0.0)
+    tippy = Procedural(families=("chair", "lamp"), split="test", tippy=1.0, asymmetric=0.0)
+    sound, falling = (checks([source.cloud(index, 512) for index in range(20)]) for source in (shapes, tippy))
+    assert sound["standing"] >= 0.9
+    assert falling["standing"] <= 0.1
+    assert sound["symmetric"] >= 0.8
+    assert sound["asymmetry"] < 1e-3 < falling["asymmetry"]
+    assert sound["recognised"] >= 0.95
+    renamed = [replace(shapes.cloud(0, 512), label="lamp"), shapes.cloud(1, 512)]
+    assert checks(renamed)["recognised"] == 0.5
+    assert np.isnan(checks(clouds(3, points=128))["recognised"])
+    assert all(np.isnan(value) for value in checks([]).values())
 
 
 def test_quality_knows_its_own_kind_from_another() -> None:
