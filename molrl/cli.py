@@ -14,7 +14,7 @@ COMMANDS = {
     "train": "fine-tune a pretrained model toward a reward",
     "pretrain": "train a diffusion model of molecules or shapes",
     "sample": "draw molecules or shapes from a model",
-    "score": "score a file of molecules",
+    "score": "score a file of molecules or shapes",
     "evaluate": "measure a file of molecules by EDM's protocol",
     "oracle": "try every algorithm on problems with known answers",
 }
@@ -41,6 +41,7 @@ examples
   molrl sample n=100 out=new.sdf                  from the shipped model
   molrl sample weights=runs/mine/model n=100      from the model a run made
   molrl score new.sdf reward=qed,sa               one CSV row per molecule, failures explained
+  molrl score chair.glb reward=shape_stability    a mesh, a file of points, or a folder of them
   molrl evaluate new.sdf reference=qm9_heavy      validity, uniqueness, novelty, stability
   molrl pretrain model=heavy data=qm9 data.path=qm9.npz
   molrl pretrain model=shapes                     point clouds, from procedural shapes
