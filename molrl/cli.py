@@ -15,7 +15,7 @@ COMMANDS = {
     "pretrain": "train a diffusion model of molecules or shapes",
     "sample": "draw molecules or shapes from a model",
     "score": "score a file of molecules or shapes",
-    "evaluate": "measure a file of molecules by EDM's protocol",
+    "evaluate": "measure a set of molecules or shapes",
     "oracle": "try every algorithm on problems with known answers",
 }
 
@@ -43,6 +43,7 @@ examples
   molrl score new.sdf reward=qed,sa               one CSV row per molecule, failures explained
   molrl score chair.glb reward=shape_stability    a mesh, a file of points, or a folder of them
   molrl evaluate new.sdf reference=qm9_heavy      validity, uniqueness, novelty, stability
+  molrl evaluate samples.npz                      of shapes: 1-NNA, coverage, MMD, what stands
   molrl pretrain model=heavy data=qm9 data.path=qm9.npz
   molrl pretrain model=shapes                     point clouds, from procedural shapes
 
