@@ -46,6 +46,15 @@ class Mesh:
         found: NDArray[np.float64] = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
         return found
 
+    def crowded_edges(self) -> int:
+        """How many edges have more than two triangles, which no surface has; corners in one place count as one."""
+        _, place = np.unique(self.vertices, axis=0, return_inverse=True)
+        faces = place.reshape(-1)[self.faces]
+        faces = faces[(faces != np.roll(faces, 1, axis=1)).all(1)]
+        edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
+        _, counts = np.unique(edges[:, 0] * len(self.vertices) + edges[:, 1], return_counts=True)
+        return int((counts > 2).sum())
+
     def sample(self, count: int, generator: np.random.Generator) -> NDArray[np.float64]:
         """Points [count, 3] spread evenly over the surface; raises ShapeError where it has no area."""
         total = self.areas().cumsum()

@@ -40,9 +40,9 @@ SYNSETS = {  # of ShapeNet
 
 
 class Named(NamedTuple):
-    """A shape as the file has it, with its class and name as far as the file tells them."""
+    """A shape as the file has it, or why it is none, with its class and name as far as the file tells them."""
 
-    shape: Mesh
+    shape: Mesh | ShapeError
     label: str
     name: str
 
@@ -106,8 +106,7 @@ def read_shapes(
     """
     if not 0 < points <= MOST_POINTS:
         raise ValueError(f"points: got {points}, need 1 to {MOST_POINTS}")
-    if up not in ("y", "z"):
-        raise ValueError(f"up: got {up!r}, allowed are 'y', 'z'")
+    refuse_unknown_axis(up)
     normalised((), normalise)
     clouds: list[PointCloud] = []
     skipped: list[Skipped] = []
@@ -123,6 +122,12 @@ def read_shapes(
     return normalised(clouds, normalise) if normalise == "global_unit" and clouds else clouds, ShapeReport(
         str(source), len(clouds), tuple(skipped)
     )
+
+
+def refuse_unknown_axis(up: str) -> None:
+    """ValueError for what is neither y nor z."""
+    if up not in ("y", "z"):
+        raise ValueError(f"up: got {up!r}, allowed are 'y', 'z'")
 
 
 def listed(source: Path, classes: Sequence[str] | None, split: str | None) -> list[tuple[Path, str, str]]:
@@ -166,14 +171,30 @@ def entries(path: Path, label: str, where: str, points: int, seed: int, up: Up) 
         return
     for number, (shape, own, name) in enumerate(found):
         place = where if len(found) == 1 else f"{where}, shape {number + 1}"
-        generator = np.random.default_rng((seed, zlib.crc32(where.encode()), number))
         try:
-            drawn = drawn_from(shape, points, generator)
+            drawn = drawn_from(sound(shape), points, luck(seed, where, number))
         except ShapeError as error:
             yield Skipped(place, str(error))
             continue
-        upright = drawn if up == "y" else drawn[:, [0, 2, 1]] * np.array([1.0, 1.0, -1.0])
-        yield PointCloud(upright.astype(np.float32), own or label, name or place)
+        yield PointCloud(upright(drawn, up), own or label, name or place)
+
+
+def sound(shape: Mesh | ShapeError) -> Mesh:
+    """A shape that is one."""
+    if isinstance(shape, ShapeError):
+        raise shape
+    return shape
+
+
+def luck(seed: int, where: str, number: int) -> np.random.Generator:
+    """Of the points on a shape of a file: that of no other."""
+    return np.random.default_rng((seed, zlib.crc32(where.encode()), number))
+
+
+def upright(points: NDArray[np.float64], up: Up) -> NDArray[np.float32]:
+    """Points [n, 3] with y up."""
+    turned = points if up == "y" else points[:, [0, 2, 1]] * np.array([1.0, 1.0, -1.0])
+    return turned.astype(np.float32)
 
 
 def drawn_from(shape: Mesh, points: int, generator: np.random.Generator) -> NDArray[np.float64]:
@@ -189,7 +210,7 @@ def drawn_from(shape: Mesh, points: int, generator: np.random.Generator) -> NDAr
 
 @np.errstate(all="ignore")  # what does not fit into the numbers is found out by Mesh
 def parse(path: Path) -> list[Named]:
-    """The shapes of a file; raises ShapeError with the reason alone."""
+    """The shapes of a file; raises ShapeError with the reason alone where it has none."""
     data, kind = content(path), suffix(path)
     if kind in MESHES:
         return [Named(MESHES[kind](data), "", "")]
@@ -199,8 +220,15 @@ def parse(path: Path) -> list[Named]:
         shapes, labels, names = shapes_of({"points": parse_npy(data)})
     else:
         shapes, labels, names = [parse_xyz(data)], [""], [""]
-    bare = np.zeros((0, 3), np.int64)
-    return [Named(Mesh(each, bare), label, name) for each, label, name in zip(shapes, labels, names, strict=True)]
+    return [Named(bare(each), label, name) for each, label, name in zip(shapes, labels, names, strict=True)]
+
+
+def bare(points: NDArray[np.float64]) -> Mesh | ShapeError:
+    """Points without faces."""
+    try:
+        return Mesh(points, np.zeros((0, 3), np.int64))
+    except ShapeError as error:
+        return error
 
 
 def content(path: Path) -> bytes:

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from molrl.data.mesh import Mesh
 from molrl.data.shape import PointCloud, in_unit_box
-from molrl.data.solids import Mesh, box, hull, library, rings, sample_surface, union
+from molrl.data.solids import box, hull, library, rings, union
 
 Defect = Literal["sound", "tippy", "asymmetric"]
 DEFECTS: tuple[Defect, ...] = ("sound", "tippy", "asymmetric")
@@ -294,7 +295,7 @@ class Procedural:
         """Points on the surface of shape `index`, in the unit box; named `family-number-defect`."""
         solid = self.solid(index)
         generator = np.random.default_rng((self.seed, *solid.family.encode(), solid.number, points, SURFACE))
-        placed = in_unit_box(sample_surface(solid.mesh, points, generator))
+        placed = in_unit_box(solid.mesh.sample(points, generator).astype(np.float32))
         label = kind(solid) if self.kinds else solid.family
         return PointCloud(placed, label, f"{solid.family}-{solid.number}-{solid.defect}")
 

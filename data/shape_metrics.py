@@ -7,16 +7,15 @@ must have the same number of points and the same normalisation; a published 1-NN
 with 100 of each it moves by 6 points from one sampling to the next.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from molrl.data.neighbours import scipy_part, tree
+from molrl.data.neighbours import scipy_part
 from molrl.data.shape import PointCloud
 
 Points: TypeAlias = NDArray[np.floating]
@@ -25,11 +24,35 @@ Kind: TypeAlias = Literal["chamfer", "emd"]
 
 MATCHED = 512  # points that are matched: the exact matching of 2048 takes a second
 SEED = 0  # of their choice
+AT_ONCE = 1 << 19  # distances: what fits into a processor's cache
 
 
 def chamfer(first: Points, second: Points) -> float:
     """Mean squared distance to the nearest point of the other set [n, 3], both directions added."""
-    return between(tree(first), tree(second))
+    return float(chamfers(first[None], second[None])[0, 0])
+
+
+def chamfers(first: Points, second: Points) -> Matrix:
+    """The same between all shapes of two sets [k, n, 3] and [l, m, 3], as [k, l]."""
+    left, right = lifted(first, ones_first=False), lifted(second, ones_first=True)
+    left[..., :3] *= -2.0  # |a - b|^2 = -2 a b + |a|^2 + |b|^2 as one product
+    found = np.empty((len(first), len(second)))
+    points = second.shape[1]
+    step = max(1, AT_ONCE // (first.shape[1] * points))
+    for row, one in enumerate(left):
+        for start in range(0, len(second), step):
+            some = right[start : start + step]
+            square = np.maximum(one @ some.reshape(-1, 5).T, 0.0).reshape(len(one), len(some), points)
+            found[row, start : start + step] = square.min(2).mean(0) + square.min(0).mean(1)
+    return found
+
+
+def lifted(clouds: Points, *, ones_first: bool) -> Matrix:
+    """Points [k, n, 3] with their squared norm and a 1, in this order or the other [k, n, 5]."""
+    wide = clouds.astype(np.float64)
+    norm = (wide**2).sum(-1, keepdims=True)
+    pair = [np.ones_like(norm), norm] if ones_first else [norm, np.ones_like(norm)]
+    return np.concatenate([wide, *pair], -1)
 
 
 def emd(first: Points, second: Points) -> float:
@@ -47,12 +70,6 @@ def emd(first: Points, second: Points) -> float:
     return float(cost[rows, columns].mean())
 
 
-def between(first: Any, second: Any) -> float:
-    """The Chamfer distance of two trees."""
-    there, back = second.query(first.data)[0], first.query(second.data)[0]
-    return float(np.square(there).mean() + np.square(back).mean())
-
-
 @dataclass(frozen=True)
 class SetScores:
     """Scores of samples S against references R.
@@ -62,7 +79,7 @@ class SetScores:
             1 for collapsed or bad samples, near 0 for memorised references.
         coverage: share of R that is nearest to some sample; about 0.6, not 1, for another sampling of one distribution.
         mmd: mean distance of a reference to the nearest sample; blind to bad samples.
-        diversity: mean distance of two samples; NaN for one.
+        diversity: mean distance of two samples of one class; NaN where there are none.
         nearest: mean distance of a sample to the nearest reference; 0 for copies.
     """
 
@@ -92,14 +109,9 @@ class References:
             raise ValueError(f"references: got {sizes(self.clouds)}, need shapes of one number of points")
 
     @cached_property
-    def prepared(self) -> list[Any]:
-        """The references, ready for distances."""
-        return ready(self.clouds, self.kind)
-
-    @cached_property
     def own(self) -> Matrix:
         """The distances among them."""
-        return among(self.prepared, self.kind)
+        return among(stacked(self.clouds), self.kind)
 
     def compare(self, samples: Sequence[PointCloud]) -> SetScores:
         """The scores of as many samples as there are references.
@@ -110,16 +122,22 @@ class References:
             raise ValueError(f"samples: got {len(samples)} for {len(self.clouds)} references, need as many")
         if {len(cloud) for cloud in samples} != {len(self.clouds[0])}:
             raise ValueError(f"samples: got {sizes(samples)}, need {len(self.clouds[0])} points as the references have")
-        prepared = ready(samples, self.kind)
-        distance = measure(self.kind)
-        across = np.array([[distance(sample, real) for real in self.prepared] for sample in prepared])
-        return set_scores(among(prepared, self.kind), across, self.own)
+        drawn, real = stacked(samples), stacked(self.clouds)
+        across = apart(drawn, real, self.kind)
+        labels = np.array([cloud.label for cloud in samples])
+        return set_scores(among(drawn, self.kind), across, self.own, labels[:, None] == labels)
 
 
-def set_scores(samples: Matrix, across: Matrix, references: Matrix) -> SetScores:
-    """The scores from the distances of samples to each other [s, s], to references [s, r], and of these [r, r]."""
-    count = len(samples)
-    pairs = samples[np.triu_indices(count, 1)]
+def set_scores(
+    samples: Matrix, across: Matrix, references: Matrix, alike: NDArray[np.bool_] | None = None
+) -> SetScores:
+    """The scores from the distances of samples to each other [s, s], to references [s, r], and of these [r, r].
+
+    Args:
+        alike: which pairs of samples [s, s] are of one class; None: all.
+    """
+    upper = np.triu(np.ones(samples.shape, dtype=np.bool_), 1)
+    pairs = samples[upper if alike is None else upper & alike]
     return SetScores(
         nna=one_nearest_neighbour(samples, across, references),
         coverage=len(np.unique(across.argmin(1))) / across.shape[1],
@@ -137,23 +155,24 @@ def one_nearest_neighbour(samples: Matrix, across: Matrix, references: Matrix) -
     return float((real[whole.argmin(1)] == real).mean())
 
 
-def among(prepared: Sequence[Any], kind: Kind) -> Matrix:
-    """The distances of shapes to each other, symmetric."""
-    distance = measure(kind)
-    matrix = np.zeros((len(prepared), len(prepared)))
-    for row, column in combinations(range(len(prepared)), 2):
-        matrix[row, column] = matrix[column, row] = distance(prepared[row], prepared[column])
+def apart(first: Points, second: Points, kind: Kind) -> Matrix:
+    """The distances between shapes [k, n, 3] and [l, n, 3], as [k, l]."""
+    if kind == "chamfer":
+        return chamfers(first, second)
+    return np.array([[emd(one, other) for other in second] for one in first])
+
+
+def among(shapes: Points, kind: Kind) -> Matrix:
+    """The distances of shapes [k, n, 3] to each other, symmetric."""
+    matrix = np.zeros((len(shapes), len(shapes)))
+    for row in range(len(shapes) - 1):
+        matrix[row, row + 1 :] = matrix[row + 1 :, row] = apart(shapes[row, None], shapes[row + 1 :], kind)[0]
     return matrix
 
 
-def ready(clouds: Sequence[PointCloud], kind: Kind) -> list[Any]:
-    """What the distance of this kind is worked out from."""
-    return [tree(cloud.points) if kind == "chamfer" else cloud.points for cloud in clouds]
-
-
-def measure(kind: Kind) -> Callable[[Any, Any], float]:
-    """The distance of this kind."""
-    return between if kind == "chamfer" else emd
+def stacked(clouds: Sequence[PointCloud]) -> Points:
+    """Shapes of one number of points as [k, n, 3]."""
+    return np.stack([cloud.points for cloud in clouds])
 
 
 def sizes(clouds: Sequence[PointCloud]) -> str:

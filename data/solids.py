@@ -1,23 +1,18 @@
-"""Solid bodies from convex parts: unions that are watertight, and points spread evenly over a surface.
+"""Solid bodies from convex parts: unions that are watertight.
 
 Needs manifold3d (the extra `shapes`), whose booleans always give a closed surface.
 """
 
 import importlib
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from molrl.data.mesh import Mesh
 
 SIDES = 12  # of what is round
-
-
-class Mesh(NamedTuple):
-    """Triangles of a closed surface: vertices float64 [v, 3], faces int64 [f, 3], counterclockwise from outside."""
-
-    vertices: NDArray[np.float64]
-    faces: NDArray[np.int64]
 
 
 def library() -> Any:
@@ -62,13 +57,3 @@ def union(parts: Sequence[Any]) -> Mesh | None:
         return None
     mesh = whole.to_mesh()
     return Mesh(np.array(mesh.vert_properties[:, :3], dtype=np.float64), np.array(mesh.tri_verts, dtype=np.int64))
-
-
-def sample_surface(mesh: Mesh, count: int, generator: np.random.Generator) -> NDArray[np.float32]:
-    """Independent points [count, 3], uniform over the area (Osada et al. 2002, doi:10.1145/571647.571648, Eq. 1)."""
-    a, b, c = (mesh.vertices[mesh.faces[:, corner]] for corner in range(3))
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1).cumsum()
-    face = np.searchsorted(area, generator.random(count) * area[-1], side="right").clip(max=len(area) - 1)
-    root, share = np.sqrt(generator.random((count, 1))), generator.random((count, 1))
-    points = (1 - root) * a[face] + root * (1 - share) * b[face] + root * share * c[face]
-    return np.asarray(points, dtype=np.float32)

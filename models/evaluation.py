@@ -1,7 +1,8 @@
-"""`molrl evaluate`: the metrics of a set of molecules by EDM's protocol."""
+"""`molrl evaluate`: the metrics of a set of molecules by EDM's protocol, or of a set of shapes."""
 
 import json
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,10 +16,15 @@ from molrl.checkpoint import CheckpointError
 from molrl.config import ConfigError
 from molrl.data.bonds import BondReader
 from molrl.data.files import SUFFIXES, read, suffix
+from molrl.data.meshes import MESHES
 from molrl.data.molecule import Molecule
 from molrl.data.plausibility import TESTS, PassesPoseBusters, Tests
+from molrl.data.point_files import POINTS
 from molrl.data.quality import Quality, measure, smiles_set
-from molrl.models.pretrained import locate, read_reference
+from molrl.data.shape_records import ShapeReader
+from molrl.models.pretrained import MOLECULES, locate, read_reference
+from molrl.models.shape_evaluation import ShapeMetrics, evaluate_shapes
+from molrl.models.shape_model import DOMAIN
 from molrl.rewards.crew import Lost
 from molrl.rewards.scores import category
 from molrl.rewards.workers import Workers
@@ -57,6 +63,52 @@ class Plausible(NamedTuple):
     def share(self) -> float | None:
         """Of the tested that pass; None where none was."""
         return self.passed / self.tested if self.tested else None
+
+
+def evaluate_command(
+    *,
+    file: str,
+    domain: str | None,
+    reference: str | None,
+    out: str | None,
+    hydrogens: str,
+    perceive: bool,
+    posebusters: Tests | None,
+    seconds: float,
+    reader: BondReader,
+    shapes: ShapeReader,
+    metrics: ShapeMetrics,
+) -> int:
+    """Print the metrics of a file of molecules or shapes; returns the exit code.
+
+    Args:
+        domain: "molecules" or "shapes"; None: as the file looks, see `domain_of_file`.
+    """
+    if domain not in (None, MOLECULES, DOMAIN):
+        raise ConfigError(f"domain: got {domain!r}, allowed are {MOLECULES!r}, {DOMAIN!r}, null")
+    if (domain or domain_of_file(file)) == DOMAIN:
+        return evaluate_shapes(file, reference, out, shapes, metrics)
+    return evaluate_file(
+        file=file,
+        reference=reference,
+        hydrogens=hydrogens,
+        perceive=perceive,
+        posebusters=posebusters,
+        seconds=seconds,
+        out=out,
+        reader=reader,
+    )
+
+
+def domain_of_file(file: str) -> str:
+    """Shapes in a folder, a mesh, an NPY or an NPZ with points, and molecules elsewhere, also in an XYZ file."""
+    path = Path(file)
+    if path.is_dir() or suffix(path) in (*MESHES, ".npy"):
+        return DOMAIN
+    if suffix(path) != ".npz" or not zipfile.is_zipfile(path):
+        return MOLECULES
+    with zipfile.ZipFile(path) as archive:
+        return DOMAIN if {f"{name}.npy" for name in POINTS} & set(archive.namelist()) else MOLECULES
 
 
 def evaluate_file(

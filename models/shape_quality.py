@@ -8,11 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from molrl.data.shape import PointCloud
-from molrl.data.shape_metrics import set_scores
+from molrl.data.shape_metrics import chamfers, set_scores
 
 POINTS = 128  # of each shape that are compared
 MOST = 256  # shapes that are compared
-CHUNK = 64
 NAMES = ("one_nna", "coverage", "mmd", "nearest", "diversity")
 
 
@@ -33,13 +32,15 @@ def quality(samples: Sequence[PointCloud], reference: Sequence[PointCloud]) -> d
     return dict(zip(NAMES, (scores.nna, scores.coverage, scores.mmd, scores.nearest, diversity), strict=True))
 
 
-def paired(samples: Sequence[PointCloud], reference: Sequence[PointCloud]) -> tuple[list[PointCloud], list[PointCloud]]:
-    """At most `MOST` samples that are shapes, and for each one a reference shape of its class, none twice."""
+def paired(
+    samples: Sequence[PointCloud], reference: Sequence[PointCloud], most: int = MOST
+) -> tuple[list[PointCloud], list[PointCloud]]:
+    """At most `most` samples that are shapes, and for each one a reference shape of its class, none twice."""
     left: Mapping[str, list[PointCloud]] = {cloud.label: [] for cloud in reference}
     for cloud in reversed(reference):
         left[cloud.label].append(cloud)
     pairs = [
-        (sample, left[sample.label].pop()) for sample in samples[:MOST] if len(sample) > 1 and left.get(sample.label)
+        (sample, left[sample.label].pop()) for sample in samples[:most] if len(sample) > 1 and left.get(sample.label)
     ]
     return [sample for sample, _ in pairs], [cloud for _, cloud in pairs]
 
@@ -60,8 +61,4 @@ def among(a: Float[Tensor, "k n 3"]) -> Float[Tensor, "k k"]:
 
 def chamfer(a: Float[Tensor, "k n 3"], b: Float[Tensor, "l m 3"]) -> Float[Tensor, "k l"]:
     """Between every shape of `a` and every shape of `b`."""
-    rows = []
-    for one in a:
-        square = torch.cat([torch.cdist(one, part).square() for part in b.split(CHUNK)])
-        rows.append(square.amin(2).mean(1) + square.amin(1).mean(1))
-    return torch.stack(rows)
+    return torch.from_numpy(chamfers(a.numpy(), b.numpy()))

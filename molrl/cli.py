@@ -14,8 +14,8 @@ COMMANDS = {
     "train": "fine-tune a pretrained model toward a reward",
     "pretrain": "train a diffusion model of molecules or shapes",
     "sample": "draw molecules or shapes from a model",
-    "score": "score a file of molecules",
-    "evaluate": "measure a file of molecules by EDM's protocol",
+    "score": "score a file of molecules or shapes",
+    "evaluate": "measure a set of molecules or shapes",
     "oracle": "try every algorithm on problems with known answers",
 }
 
@@ -41,7 +41,9 @@ examples
   molrl sample n=100 out=new.sdf                  from the shipped model
   molrl sample weights=runs/mine/model n=100      from the model a run made
   molrl score new.sdf reward=qed,sa               one CSV row per molecule, failures explained
+  molrl score chair.glb reward=shape_stability    a mesh, a file of points, or a folder of them
   molrl evaluate new.sdf reference=qm9_heavy      validity, uniqueness, novelty, stability
+  molrl evaluate samples.npz                      of shapes: 1-NNA, coverage, MMD, what stands
   molrl pretrain model=heavy data=qm9 data.path=qm9.npz
   molrl pretrain model=shapes                     point clouds, from procedural shapes
 

@@ -205,7 +205,7 @@ def figures(found: Mapping[str, Any]) -> dict[str, float | None]:
 
 def shown(found: Mapping[str, Any]) -> tuple[Sequence[Any], list[str]]:
     """The first samples and their rewards as captions: not the best ones."""
-    return found["samples"], [f"{reward:.2f}" for reward in found["rewards"]]
+    return found["samples"], [f"{reward:.3g}" for reward in found["rewards"]]
 
 
 def spelled(found: Mapping[str, Any]) -> str:

@@ -57,6 +57,7 @@ class CloudReward(PerSample[PointCloud]):
     """
 
     floor: ClassVar[float]
+    domain: ClassVar[str] = "shapes"
 
     def __post_init__(self) -> None:
         from molrl.data.neighbours import scipy_part

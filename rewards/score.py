@@ -1,4 +1,4 @@
-"""Score a file of molecules: one row per record, whatever became of it; killed at any time, it goes on from there."""
+"""Score a file of molecules or shapes: a row per record, whatever became of it; killed, it goes on from there."""
 
 import math
 import os
@@ -11,33 +11,34 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
-from rdkit import rdBase
-
 from molrl import __version__
 from molrl.config import ConfigError
 from molrl.data.bonds import BondReader
-from molrl.data.molecule import Molecule
-from molrl.data.records import Record, records
+from molrl.data.shape_records import AS_THEY_ARE, ShapeReader
 from molrl.rewards.crew import Crew, Lost
-from molrl.rewards.journal import Journal, exclusive, identity, spelled
-from molrl.rewards.scores import Judge, Scored, Scores, Values, scores
+from molrl.rewards.journal import Journal, exclusive, spelled
+from molrl.rewards.molecule_files import MoleculeFiles
+from molrl.rewards.scores import Judge, Scored, Scores, Values, domains, scores
+from molrl.rewards.shape_files import ShapeFiles
 from molrl.rewards.summary import Summary, Tallies
 from molrl.rewards.table import Output, Row, SDFTable, Table, joint_reason, output
-from molrl.rewards.verdict import Examiner, Inquiry, Verdict, explained, good, part_columns, settled
+from molrl.rewards.verdict import Inquiry, Record, Source, Verdict, explained, good, part_columns, settled
 from molrl.rewards.workers import Pooled, Workers, hired
 
-BATCH = 256  # molecules at a time for rewards that want batches
+BATCH = 256  # samples at a time for rewards that want batches
 NOTED = 2.0  # seconds between notes of the progress
 SHOWN = 30.0  # seconds between lines about it
 
 
-class MoleculeReward(Protocol):
-    """A reward of molecules; one that has `judge(sample) -> Scored` or `score(samples) -> Scores` explains its values.
+class FileReward(Protocol):
+    """A reward of molecules or shapes; one that has `judge(sample) -> Scored` or `score(samples) -> Scores` explains
+    its values.
 
-    One that has `parts`, names of numbers, and `explain(sample) -> dict` with those gets a column for each.
+    One that has `parts`, names of numbers, and `explain(sample) -> dict` with those gets a column for each. One of
+    shapes says so with `domain = "shapes"`.
     """
 
-    def __call__(self, samples: Sequence[Molecule], /) -> Values:
+    def __call__(self, samples: Sequence[Any], /) -> Values:
         """One number for each sample; NaN where a sample could not be scored."""
         ...
 
@@ -46,7 +47,7 @@ class Bench(NamedTuple):
     """Who scores.
 
     Attributes:
-        crew: the workers, with the rewards that judge one molecule at a time.
+        crew: the workers, with the rewards that judge one sample at a time.
         names: of those rewards.
         others: rewards that want a batch, in this process.
         columns: of the table.
@@ -54,41 +55,47 @@ class Bench(NamedTuple):
 
     crew: Crew
     names: tuple[str, ...]
-    others: Mapping[str, MoleculeReward]
+    others: Mapping[str, FileReward]
     columns: tuple[str, ...]
 
 
 def score_file(
     path: str | Path,
-    rewards: Mapping[str, MoleculeReward],
+    rewards: Mapping[str, FileReward],
     out: str | Path,
     *,
     reader: BondReader,
     embed: bool = False,
     smiles_column: str | None = None,
+    shapes: ShapeReader = AS_THEY_ARE,
     overwrite: bool = False,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Summary:
-    """Write one row for each record of a molecule file, in order: record, line, name, SMILES, values, reason.
+    """Write one row for each record of a file, in order: record, line, name, SMILES or class, values, reason.
 
-    Cells of bad samples and of those that could not be scored are empty; the reason says why. Rewards in `Pooled` are
-    computed by one set of worker processes, which also read the molecules: a record that hangs or crashes is named as
-    such and costs no other. Rows go to `out` + ".part" as they come; `out` appears when all are there. Called again
-    after a kill, it goes on behind the last whole row; called again after the end, it does nothing.
+    Whether it is read as molecules or as shapes is said by the rewards. Cells of bad samples and of those that could
+    not be scored are empty; the reason says why. Rewards in `Pooled` are computed by one set of worker processes, which
+    also read the samples: a record that hangs or crashes is named as such and costs no other. Rows go to `out` +
+    ".part" as they come; `out` appears when all are there. Called again after a kill, it goes on behind the last whole
+    row; called again after the end, it does nothing.
 
     Args:
+        path: of shapes also a folder, with a folder for each class or without.
         rewards: by the name of their column.
         out: .csv, .sdf (the molecules with the values as properties) or .parquet; the first two also with .gz.
         reader: gives the SMILES of molecules that come without bonds.
         embed: make geometries for SMILES and 2D drawings. Rewards of the graph alone need none; without it all their
             atoms are at the origin, which a reward of the geometry must not be given.
         smiles_column: of a .csv file; None takes smiles or canonical_smiles.
+        shapes: how shapes are read.
         overwrite: start again, whatever there is.
         progress: called with the number of rows from time to time.
 
     Raises:
-        ConfigError: `out` is of another input, of other settings, in use or of an unknown format.
-        ValueError: the file is missing, empty, binary or of an unknown format, or there is no reward.
+        ConfigError: `out` is of another input, of other settings, in use or of an unknown format, or the rewards are
+            not all of one kind.
+        ValueError: the file is missing, empty, binary or of a format that the rewards do not score, or there is no
+            reward.
     """
     if not rewards:
         raise ValueError("rewards: got none, need at least one")
@@ -96,14 +103,16 @@ def score_file(
     columns = tuple(
         column for name, reward in rewards.items() for column in (name, *part_columns(name, scorer(reward)))
     )
-    form = output(out, columns)
-    bench = staff(rewards, columns, reader, embed=embed, texts=isinstance(form.table, SDFTable))
-    entries = records(path, smiles_column)
+    source = source_for(rewards, reader=reader, embed=embed, smiles_column=smiles_column, shapes=shapes)
+    form = output(out, columns, source.column, source.suffixes)
+    bench = staff(rewards, columns, source, texts=isinstance(form.table, SDFTable))
+    entries = source.records(path)
     if out.exists() and os.path.samefile(out, path):
         raise ConfigError(f"out={out} is the file to be scored; name another file")
-    chosen = {"rewards": spelled({name: scorer(reward) for name, reward in rewards.items()}), "reader": spelled(reader)}
-    versions = {"molrl": __version__, "rdkit": rdBase.rdkitVersion}
-    subject = {"input": identity(path), **chosen, "embed": embed, "smiles_column": smiles_column, "version": versions}
+    chosen = {"rewards": spelled({name: scorer(reward) for name, reward in rewards.items()})}
+    own = dict(source.settings())
+    versions = {"molrl": __version__, **own.pop("version", {})}
+    subject = {"input": source.identity(path), **chosen, **own, "version": versions}
     out.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(out), closing(bench.crew):
         journal = Journal(out, subject)
@@ -168,19 +177,43 @@ def finished(journal: Journal, form: Output, summary: Summary) -> Summary:
 
 
 def scorer(reward: object) -> Any:
-    """The object that scores one molecule, out of its pool, or the reward itself."""
+    """The object that scores one sample, out of its pool, or the reward itself."""
     return reward.scorer if isinstance(reward, Pooled) else reward
 
 
-def staff(
-    rewards: Mapping[str, MoleculeReward], columns: tuple[str, ...], reader: BondReader, *, embed: bool, texts: bool
-) -> Bench:
-    """One set of workers for all rewards that judge single molecules, as patient as the most patient of their pools."""
-    judges: dict[str, Judge[Molecule]] = {
+def source_for(
+    rewards: Mapping[str, FileReward],
+    *,
+    reader: BondReader,
+    embed: bool,
+    smiles_column: str | None,
+    shapes: ShapeReader,
+) -> Source:
+    """What reads the files of samples that these rewards are about.
+
+    Raises:
+        ConfigError: they are not all about the same, or settings are for what they are not about.
+    """
+    about = {name: domains(scorer(reward)) for name, reward in rewards.items()}
+    if len(set().union(*about.values())) > 1:
+        told = ", ".join(f"{name} scores {' and '.join(sorted(kinds))}" for name, kinds in about.items())
+        raise ConfigError(f"reward: {told}; ask for one kind at a time")
+    if set().union(*about.values()) != {ShapeFiles.domain}:
+        return MoleculeFiles(reader=reader, embed=embed, smiles_column=smiles_column)
+    if embed or smiles_column is not None:
+        raise ConfigError(
+            f"{'embed' if embed else 'smiles_column'}: is for molecules, {', '.join(rewards)} score shapes"
+        )
+    return ShapeFiles(shapes)
+
+
+def staff(rewards: Mapping[str, FileReward], columns: tuple[str, ...], source: Source, *, texts: bool) -> Bench:
+    """One set of workers for all rewards that judge single samples, as patient as the most patient of their pools."""
+    judges: dict[str, Judge[Any]] = {
         name: scorer(reward) for name, reward in rewards.items() if hasattr(scorer(reward), "judge")
     }
     others = {name: reward for name, reward in rewards.items() if name not in judges}
-    examiner = Examiner(judges=judges, reader=reader, embedded=embed, texts=texts, others=tuple(others))
+    examiner = source.examiner(judges, tuple(others), texts=texts)
     pools = [reward for reward in rewards.values() if isinstance(reward, Pooled)]
     if not pools:
         return Bench(Workers(examiner, workers=0), tuple(judges), others, columns)
@@ -209,7 +242,7 @@ def table_rows(bench: Bench, entries: Iterable[Record], table: Table, done: int)
             cells = {column: table.cell(values[column]) if column in values else "" for column in bench.columns}
             reasons = {name: scored.reason for name, scored in verdict.scored.items() if name not in values}
             reason = joint_reason(reasons, tuple(verdict.scored))
-            yield Row(done, record.line, verdict.name, verdict.smiles, cells, reason, verdict.text)
+            yield Row(done, record.line, verdict.name, verdict.label, cells, reason, verdict.text)
 
 
 def verdicts(bench: Bench, entries: Iterable[Record]) -> Iterator[tuple[Record, Verdict]]:
@@ -243,19 +276,19 @@ def reopened(bench: Bench, record: Record, loss: Lost) -> Verdict:
     return bare._replace(scored=scored, parts=parts)
 
 
-def ask_others(others: Mapping[str, MoleculeReward], batch: list[Verdict]) -> None:
-    """Add the scores of rewards that want a batch of molecules."""
-    places = [place for place, verdict in enumerate(batch) if verdict.molecule is not None]
-    molecules = [verdict.molecule for verdict in batch if verdict.molecule is not None]
-    for name, reward in others.items() if molecules else ():
-        for place, molecule, scored in zip(places, molecules, explain(reward, molecules).scored, strict=True):
+def ask_others(others: Mapping[str, FileReward], batch: list[Verdict]) -> None:
+    """Add the scores of rewards that want a batch of samples."""
+    places = [place for place, verdict in enumerate(batch) if verdict.sample is not None]
+    samples = [batch[place].sample for place in places]
+    for name, reward in others.items() if samples else ():
+        for place, sample, scored in zip(places, samples, explain(reward, samples).scored, strict=True):
             verdict = batch[place]
-            parts = explained({name: reward}, molecule, {name: scored})
+            parts = explained({name: reward}, sample, {name: scored})
             both = {**verdict.scored, name: settled(scored)}, {**verdict.parts, **parts}
             batch[place] = verdict._replace(scored=both[0], parts=both[1])
 
 
-def explain(reward: MoleculeReward, samples: Sequence[Molecule]) -> Scores:
+def explain(reward: FileReward, samples: Sequence[Any]) -> Scores:
     """Values with reasons, from the reward's own `score` where it has one."""
     score = getattr(reward, "score", None)
     if score is not None:
@@ -271,13 +304,14 @@ def explain(reward: MoleculeReward, samples: Sequence[Molecule]) -> Scores:
 def score_command(
     *,
     file: str,
-    reward: MoleculeReward | Mapping[str, MoleculeReward],
+    reward: FileReward | Mapping[str, FileReward],
     out: str | None,
     embed: bool,
     smiles_column: str | None,
     overwrite: bool,
     allow_failures: bool,
     reader: BondReader,
+    shapes: ShapeReader,
 ) -> int:
     """`molrl score`: write the table, print the summary; returns the exit code.
 
@@ -287,7 +321,7 @@ def score_command(
         allow_failures: some records that could not be read or scored are no reason for another exit code than 0.
     """
     rewards = reward if isinstance(reward, Mapping) else {type(scorer(reward)).__name__.lower(): reward}
-    table = out or f"{file}.{'_'.join(rewards)}.csv"
+    table = out or f"{named(file)}.{'_'.join(rewards)}.csv"
     summary = score_file(
         file,
         rewards,
@@ -295,12 +329,18 @@ def score_command(
         reader=reader,
         embed=embed,
         smiles_column=smiles_column,
+        shapes=shapes,
         overwrite=overwrite,
         progress=Progress(),
     )
     state = "complete already; overwrite=true starts again" if summary.found else "table"
     print(f"{summary}\n{state}: {table}")
     return summary.exit_code(allow_failures=allow_failures)
+
+
+def named(file: str) -> Path:
+    """A file or folder with a name that can be put before a suffix."""
+    return Path(file) if Path(file).name else Path(file).resolve()
 
 
 class Progress:

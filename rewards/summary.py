@@ -49,7 +49,7 @@ class Summary:
 
     Attributes:
         records: in the file, readable or not.
-        failed: those that could not be read, or not be scored with every reward, through no fault of the molecule.
+        failed: those that could not be read, or not be scored with every reward, through no fault of the sample.
         figures: by reward.
         found: the output was there already, and complete.
     """
@@ -108,17 +108,22 @@ class Tally:
             self.total += value
             self.values[float(f"{value:.4g}")] += 1
             return
-        kind = self.kind(reason)
+        kind = self.kind(reason, detailed=not line)
         self.missing[kind] += 1
         lines = self.lines.setdefault(kind, [])
         if line and len(lines) < NAMED:
             lines.append(line)
 
-    def kind(self, reason: str) -> str:
-        """The category of a reason; where that says little, with what follows, as long as there are few of these."""
+    def kind(self, reason: str, *, detailed: bool) -> str:
+        """The category of a reason; where that says little, with what follows, as long as there are few of these.
+
+        Args:
+            detailed: no line can be named, so what was unreadable should be told.
+        """
         general, _, rest = reason.partition(": ")
         special = f"{general}: {category(rest)}" if rest else general
-        if general == "not scored" and (special in self.missing or len(self.missing) < MOST_KINDS):
+        vague = general == "not scored" or (detailed and general == "unreadable")
+        if vague and (special in self.missing or len(self.missing) < MOST_KINDS):
             return special
         return category(reason)
 

@@ -31,6 +31,7 @@ class Row(NamedTuple):
     Attributes:
         record: its number, from 1.
         line: where it begins in its file, from 1; 0 where a file has no lines.
+        label: what it is: the SMILES of a molecule, the class of a shape.
         cells: numbers as text by column, "" for none.
         reason: why cells are empty.
         text: the record for an SDF file; "" when there is no molecule.
@@ -39,7 +40,7 @@ class Row(NamedTuple):
     record: int
     line: int
     name: str
-    smiles: str
+    label: str
     cells: Mapping[str, str]
     reason: str
     text: str = ""
@@ -51,9 +52,11 @@ class Table(ABC):
 
     Attributes:
         columns: of the numbers.
+        label: the column of what a sample is.
     """
 
     columns: tuple[str, ...]
+    label: str = "smiles"
     digits = ".6g"
 
     @property
@@ -79,10 +82,10 @@ class CSVTable(Table):
 
     @property
     def header(self) -> bytes:
-        return self.line(["record", "line", "name", "smiles", *self.columns, "reason"])
+        return self.line(["record", "line", "name", self.label, *self.columns, "reason"])
 
     def encode(self, row: Row) -> bytes:
-        texts = [self.text(row.name), self.text(row.smiles)]
+        texts = [self.text(row.name), self.text(row.label)]
         numbers = [row.cells[column] for column in self.columns]
         return self.line([str(row.record), str(row.line or ""), *texts, *numbers, self.text(row.reason)])
 
@@ -95,9 +98,9 @@ class CSVTable(Table):
             cells = next(csv.reader([line.decode(errors="replace")]), [])
             if not line.endswith(b"\n") or len(cells) != len(self.columns) + 5 or cells[0] != str(number):
                 return
-            record, place, name, smiles, *numbers, reason = cells
+            record, place, name, label, *numbers, reason = cells
             cells_by_name = dict(zip(self.columns, numbers, strict=True))
-            yield Row(int(record), int(place or 0), name, smiles, cells_by_name, reason), end
+            yield Row(int(record), int(place or 0), name, label, cells_by_name, reason), end
 
     def line(self, cells: Sequence[str]) -> bytes:
         """Cells as one line."""
@@ -161,24 +164,26 @@ class Output(NamedTuple):
     last_step: Callable[[Table, Path, Path], None] | None
 
 
-def output(path: str | Path, columns: tuple[str, ...]) -> Output:
+def output(path: str | Path, columns: tuple[str, ...], label: str, allowed: Sequence[str]) -> Output:
     """What the suffix of a file asks for.
 
+    Args:
+        label: the column of what a sample is.
+        allowed: suffixes.
+
     Raises:
-        ConfigError: an unknown suffix, or one that needs a package that is not installed.
+        ConfigError: a suffix that is not allowed, or that needs a package that is not installed.
     """
     name = Path(path).name.lower()
+    if not name.endswith(tuple(allowed)):
+        raise ConfigError(f"out={path}: unknown suffix, allowed are {', '.join(allowed)}")
     if name.endswith(".parquet"):
         if find_spec("pyarrow") is None:
             raise ConfigError(f"out={path}: Parquet needs pyarrow: pip install 'molrl[parquet]'")
-        return Output(ExactTable(columns), to_parquet)
+        return Output(ExactTable(columns, label), to_parquet)
     last_step = compress if name.endswith(".gz") else None
-    match Path(name.removesuffix(".gz")).suffix:
-        case ".csv":
-            return Output(CSVTable(columns), last_step)
-        case ".sdf":
-            return Output(SDFTable(columns), last_step)
-    raise ConfigError(f"out={path}: unknown suffix, allowed are {', '.join(SUFFIXES)}")
+    table = SDFTable if Path(name.removesuffix(".gz")).suffix == ".sdf" else CSVTable
+    return Output(table(columns, label), last_step)
 
 
 def compress(_: Table, part: Path, ready: Path) -> None:
@@ -192,21 +197,21 @@ def compress(_: Table, part: Path, ready: Path) -> None:
 def to_parquet(table: Table, part: Path, ready: Path) -> None:
     """A table as a Parquet file: numbers as doubles, null for what is missing."""
     arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
-    texts = {name: arrow.string() for name in ("name", "smiles", "reason")}
+    texts = {name: arrow.string() for name in ("name", table.label, "reason")}
     numbers = dict.fromkeys(table.columns, arrow.float64())
-    order = ["record", "line", "name", "smiles", *table.columns, "reason"]
+    order = ["record", "line", "name", table.label, *table.columns, "reason"]
     types = {"record": arrow.int64(), "line": arrow.int64(), **numbers, **texts}
     schema = arrow.schema([(name, types[name]) for name in order])
     with part.open("rb") as source, parquet.ParquetWriter(str(ready), schema) as writer:
         rows = table.decode(source)
-        while some := [flat(row) for row, _ in islice(rows, ROWS_AT_ONCE)]:
+        while some := [flat(row, table.label) for row, _ in islice(rows, ROWS_AT_ONCE)]:
             writer.write_table(arrow.Table.from_pylist(some, schema=schema))
 
 
-def flat(row: Row) -> dict[str, Any]:
+def flat(row: Row, label: str) -> dict[str, Any]:
     """A row with None for what is missing."""
     numbers = {column: float(cell) if cell else None for column, cell in row.cells.items()}
-    texts = {"name": row.name, "smiles": row.smiles, "reason": row.reason}
+    texts = {"name": row.name, label: row.label, "reason": row.reason}
     given = {name: text or None for name, text in texts.items()}
     return {"record": row.record, "line": row.line or None, **given, **numbers}
 

@@ -4,28 +4,34 @@ Worker processes import this module, so it must not import torch.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
-from rdkit import Chem
-from rdkit.Chem import rdDepictor
-
-from molrl.data.bonds import BondReader, Reading
-from molrl.data.files import Skipped
-from molrl.data.molecule import Molecule
-from molrl.data.records import Record, has_geometry, molecule_of
-from molrl.data.sdf import Block, bonded, record_text
 from molrl.rewards.scores import Explained, Judge, Scored, careful, category
 
 LOST = ("unreadable", "timeout", "crash", "error", "non-finite", "not scored")
-"""Categories of reasons for a value that could not be had; all others are the molecule's own fault."""
+"""Categories of reasons for a value that could not be had; all others are the sample's own fault."""
+
+
+class Record(Protocol):
+    """One record of a file, before anything is made of it that could hang or crash."""
+
+    @property
+    def line(self) -> int:
+        """Where it begins in the file, from 1; 0 where a file has no lines."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """As far as it is known without reading on."""
+        ...
 
 
 class Inquiry(NamedTuple):
     """A record and the rewards that are asked about it."""
 
-    record: Record
+    record: Any
     rewards: tuple[str, ...]
 
 
@@ -33,62 +39,73 @@ class Verdict(NamedTuple):
     """What was found out about a record.
 
     Attributes:
-        name: of the molecule, "" for none.
-        smiles: "" where there is none.
+        name: of the sample, "" for none.
+        label: what it is: the SMILES of a molecule, the class of a shape; "" where there is none.
         scored: by reward.
         parts: finite numbers that explain good values, by column.
         text: a record of an SDF file without its end mark, if one is wanted and there is a molecule.
-        molecule: for rewards of another process, if there are any.
+        sample: for rewards of another process, if there are any.
     """
 
     name: str
-    smiles: str
+    label: str
     scored: Mapping[str, Scored]
     parts: Mapping[str, float]
     text: str = ""
-    molecule: Molecule | None = None
+    sample: Any = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Examiner:
-    """Reads records and scores them.
+Examiner: TypeAlias = Callable[[Inquiry], Verdict]
+"""Reads a record and scores it; it can be sent to a worker process."""
+
+
+class Source(Protocol):
+    """How files of one kind of samples are read, and what a table says of a sample.
 
     Attributes:
-        judges: by reward.
-        reader: gives the SMILES of molecules that come without bonds.
-        embedded: make geometries for those that have none.
-        texts: write SDF records.
-        molecules: hand the molecules back, for `others`.
-        others: rewards that are not asked here but need the record to be readable.
+        domain: what it reads: "molecules", "shapes".
+        column: of what a sample is.
+        suffixes: of the tables that can be written.
     """
 
-    judges: Mapping[str, Judge[Molecule]]
-    reader: BondReader
-    embedded: bool
-    texts: bool
-    others: tuple[str, ...]
+    domain: ClassVar[str]
+    column: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
 
-    def __call__(self, inquiry: Inquiry) -> Verdict:
-        record, rewards = inquiry
-        entry = molecule_of(record, embedded=self.embedded)
-        if isinstance(entry, Skipped):
-            bad = Scored(math.nan, f"unreadable: {entry.reason}")
-            smiles = getattr(record.content, "smiles", "")[:LONGEST_SMILES]
-            return Verdict(record.name, smiles, dict.fromkeys((*rewards, *self.others), bad), {})
-        reading = self.reader(entry)
-        smiles = "" if reading.mol is None else Chem.MolToSmiles(reading.mol)
-        found = {name: careful(self.judges[name], entry) for name in rewards}
-        parts = explained(self.judges, entry, found)
-        scored = {name: settled(one) for name, one in found.items()}
-        text = written(record, entry, reading) if self.texts else ""
-        return Verdict(record.name, smiles, scored, parts, text, entry if self.others else None)
+    def records(self, path: str | Path) -> Iterator[Record]:
+        """Those of a file in order; ValueError, at once, for what has none."""
+        ...
+
+    def examiner(self, judges: Mapping[str, Judge[Any]], others: tuple[str, ...], *, texts: bool) -> Examiner:
+        """Who reads them and asks the judges; `others` are rewards that need the samples handed back."""
+        ...
+
+    def identity(self, path: str | Path) -> Mapping[str, Any]:
+        """What tells a file from another one, or from itself after a change, as JSON."""
+        ...
+
+    def settings(self) -> Mapping[str, Any]:
+        """How it reads, as JSON."""
+        ...
 
 
-LONGEST_SMILES = 10_000  # that a table shows
+def unread(record: Record, reason: str, label: str, rewards: tuple[str, ...]) -> Verdict:
+    """About a record that is no sample."""
+    bad = Scored(math.nan, f"unreadable: {reason}")
+    return Verdict(record.name, label, dict.fromkeys(rewards, bad), {})
+
+
+def asked(
+    judges: Mapping[str, Judge[Any]], rewards: tuple[str, ...], sample: Any
+) -> tuple[dict[str, Scored], dict[str, float]]:
+    """What the judges say of a sample, and what their values are made of, by column."""
+    found = {name: careful(judges[name], sample) for name in rewards}
+    parts = explained(judges, sample, found)
+    return {name: settled(one) for name, one in found.items()}, parts
 
 
 def settled(scored: Scored) -> Scored:
-    """A score whose reason tells, by its category, whether the value was lost or is the molecule's fault."""
+    """A score whose reason tells, by its category, whether the value was lost or is the sample's fault."""
     known = math.isfinite(scored.value) or category(scored.reason) in LOST
     return Scored(scored.value, scored.reason if known else f"not scored: {scored.reason}".rstrip(": "))
 
@@ -103,37 +120,22 @@ def part_columns(name: str, scorer: object) -> tuple[str, ...]:
     return tuple(f"{name}.{part}" for part in getattr(scorer, "parts", ()))
 
 
-def explained(scorers: Mapping[str, Any], molecule: Molecule, scored: Mapping[str, Scored]) -> dict[str, float]:
+def explained(scorers: Mapping[str, Any], sample: Any, scored: Mapping[str, Scored]) -> dict[str, float]:
     """What values are made of, by column, as far as it is known and finite."""
     found: dict[str, float] = {}
     for name, one in scored.items():
         columns = part_columns(name, scorers[name])
         if columns:
-            parts = {
-                f"{name}.{part}": float(value) for part, value in explanation(scorers[name], molecule, one).items()
-            }
+            parts = {f"{name}.{part}": float(value) for part, value in explanation(scorers[name], sample, one).items()}
             found |= {column: parts[column] for column in columns if math.isfinite(parts.get(column, math.nan))}
     return found
 
 
-def explanation(scorer: Any, molecule: Molecule, scored: Scored) -> Mapping[str, float]:
+def explanation(scorer: Any, sample: Any, scored: Scored) -> Mapping[str, float]:
     """The parts that came with a value, or that the scorer gives for a good one."""
     if isinstance(scored, Explained):
         return scored.parts
     try:
-        return dict(scorer.explain(molecule)) if good(scored) else {}
+        return dict(scorer.explain(sample)) if good(scored) else {}
     except Exception:  # the value itself is there
         return {}
-
-
-def written(record: Record, molecule: Molecule, reading: Reading) -> str:
-    """The SDF record of a molecule: the file's own where it is one, else the bonds as read, drawn if nowhere placed."""
-    if isinstance(record.content, Block):
-        return record.content.text
-    if has_geometry(molecule) or molecule.graph is None:
-        mol, _ = bonded(molecule, lambda _: reading)
-    else:
-        mol = Chem.Mol(molecule.graph)
-        rdDepictor.Compute2DCoords(mol)
-        Chem.Kekulize(mol, clearAromaticFlags=True)
-    return record_text(mol, record.name, {}).removesuffix("$$$$\n")

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from molrl.data.mesh import Mesh
 from molrl.data.procedural import FAMILIES, SPLITS, Procedural, Solid
-from molrl.data.solids import Mesh, box, rings, sample_surface, union
+from molrl.data.solids import box, rings, union
 
 pytest.importorskip("manifold3d", reason="solid shapes need the extra shapes")
 spatial = pytest.importorskip("scipy.spatial", reason="hulls need the extra shapes")
@@ -156,7 +157,7 @@ def test_points_are_spread_evenly_over_the_surface() -> None:
     """Faces of a 1 x 2 x 3 box get points by their area: 2, 3 and 6 of 11 for the three pairs."""
     mesh = union([box((0, 0, 0), (1, 2, 3))])
     assert mesh is not None
-    points = sample_surface(mesh, 22000, np.random.default_rng(0)) / np.array([0.5, 1.0, 1.5])
+    points = mesh.sample(22000, np.random.default_rng(0)) / np.array([0.5, 1.0, 1.5])
     on = np.abs(np.abs(points) - 1) < 1e-5
     assert on.any(1).all()
     np.testing.assert_allclose(on.mean(0), np.array([6, 3, 2]) / 11, atol=0.015)

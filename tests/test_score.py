@@ -31,7 +31,7 @@ from molrl.data.records import molecule_of, records
 from molrl.rewards.journal import exclusive
 from molrl.rewards.logp import LogP
 from molrl.rewards.qed import QED
-from molrl.rewards.score import MoleculeReward, score_file
+from molrl.rewards.score import FileReward, score_file
 from molrl.rewards.scores import Explained, PerSample, Scored
 from molrl.rewards.summary import Tally
 from molrl.rewards.table import joint_reason, single_reasons
@@ -136,7 +136,7 @@ def test_rewards_that_disagree_are_each_explained(tmp_path: Path) -> None:
         return torch.tensor([1.0 if len(sample) < 5 else torch.nan for sample in samples])
 
     (tmp_path / "in.smi").write_text(f"C\n{ASPIRIN}\nC.C\n", "utf-8")
-    rewards: dict[str, MoleculeReward] = {**DRUG_LIKENESS, "small": only_small}
+    rewards: dict[str, FileReward] = {**DRUG_LIKENESS, "small": only_small}
     score_file(tmp_path / "in.smi", rewards, tmp_path / "out.csv", reader=edm_table)
     rows = rows_of(tmp_path / "out.csv")
     assert [row["small"] for row in rows] == ["1", "", "1"]
@@ -228,7 +228,7 @@ def test_workers_write_the_same_table(mixed: Path, tmp_path: Path) -> None:
 
 
 def test_a_reward_that_explains_itself_gets_a_column_for_each_part(mixed: Path, tmp_path: Path) -> None:
-    rewards: dict[str, MoleculeReward] = {"pooled": Pooled(Weight(), workers=0), "plain": Batch()}
+    rewards: dict[str, FileReward] = {"pooled": Pooled(Weight(), workers=0), "plain": Batch()}
     for name, reward in rewards.items():
         score_file(mixed, {"w": reward, "half": Half()}, tmp_path / f"{name}.csv", reader=edm_table)
         rows = rows_of(tmp_path / f"{name}.csv")
@@ -260,7 +260,7 @@ def test_parts_that_come_with_a_value_are_not_worked_out_again(mixed: Path, tmp_
         def explain(self, sample: Molecule) -> dict[str, float]:
             raise AssertionError("asked twice")
 
-    rewards: dict[str, MoleculeReward] = {"pooled": Pooled(Whole(), workers=0), "plain": Whole()}
+    rewards: dict[str, FileReward] = {"pooled": Pooled(Whole(), workers=0), "plain": Whole()}
     for name, reward in rewards.items():
         score_file(mixed, {"w": reward}, tmp_path / f"{name}.csv", reader=edm_table)
         row = rows_of(tmp_path / f"{name}.csv")[0]
@@ -291,7 +291,7 @@ def test_an_sdf_file_has_a_record_for_every_record_with_the_score_as_a_property(
         "in.xyz": xyz_frame(ASPIRIN) + "1\n\nXx 0 0 0\n" + xyz_frame("CCO"),
     }[source]
     (tmp_path / source).write_bytes(text.encode("latin-1"))
-    rewards: dict[str, MoleculeReward] = {"qed": QED(reader=rdkit_bonds)}
+    rewards: dict[str, FileReward] = {"qed": QED(reader=rdkit_bonds)}
     score_file(tmp_path / source, rewards, tmp_path / "out.sdf", reader=rdkit_bonds)
     found = list(Chem.SDMolSupplier(str(tmp_path / "out.sdf"), removeHs=True))
     assert [Chem.MolToSmiles(mol) for mol in found] == [ASPIRIN, "", "CCO"]
@@ -326,7 +326,7 @@ def test_parquet_columns_have_their_types_and_exact_numbers(
 ) -> None:
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr("molrl.rewards.table.ROWS_AT_ONCE", 4)  # several row groups, one with no value at all
-    rewards: dict[str, MoleculeReward] = {"w": Weight(), "qed": QED(reader=edm_table)}
+    rewards: dict[str, FileReward] = {"w": Weight(), "qed": QED(reader=edm_table)}
     score_file(mixed, rewards, tmp_path / "out.parquet", reader=edm_table)
     table = parquet.read_table(tmp_path / "out.parquet")
     whole, text, number = arrow.int64(), arrow.string(), arrow.float64()
@@ -396,7 +396,7 @@ def many(path: Path, *, count: int = 2000) -> list[str]:
 def test_broken_hanging_and_crashing_molecules_are_named_and_no_good_one_is_lost(tmp_path: Path) -> None:
     due = many(tmp_path / "in.smi")
     pooled = Pooled(Weight(), workers=2, timeout=1.0)
-    rewards: dict[str, MoleculeReward] = {"weight": pooled, "half": Half()}
+    rewards: dict[str, FileReward] = {"weight": pooled, "half": Half()}
     summary = score_file(tmp_path / "in.smi", rewards, tmp_path / "out.csv", reader=faulty_reader)
     rows = rows_of(tmp_path / "out.csv")
     assert [int(row["line"]) for row in rows] == list(range(1, 2001))
@@ -539,7 +539,7 @@ def test_another_input_or_other_settings_are_refused_with_what_differs(mixed: Pa
 
 def test_how_many_workers_score_is_free_to_change(mixed: Path, tmp_path: Path) -> None:
     for workers in (0, 1):
-        pooled: dict[str, MoleculeReward] = {"qed": Pooled(QED(reader=edm_table), workers=workers, timeout=5.0)}
+        pooled: dict[str, FileReward] = {"qed": Pooled(QED(reader=edm_table), workers=workers, timeout=5.0)}
         found = score_file(mixed, pooled, tmp_path / "out.csv", reader=edm_table).found
         assert found is (workers == 1)
 
