@@ -61,7 +61,7 @@ class Exam:
             margin=value_of(careful(StabilityMargin(plate=self.plate), sample)),
             tilt=-dropped,
             sdi=2 * float((away**2).sum(-1).mean()),
-            asymmetry=-value_of(careful(MirrorSymmetry(), sample)),
+            asymmetry=value_of(careful(MirrorSymmetry(), sample)) ** 2,
         )
 
 
