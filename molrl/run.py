@@ -1,13 +1,15 @@
 """One fine-tuning run in one folder: measured before, trained, measured after on the same noise, reported."""
 
+import contextlib
 import json
 import math
+import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -17,12 +19,13 @@ from molrl import checkpoint
 from molrl.algos import Algorithm
 from molrl.config import ConfigError, build, check_type, settings
 from molrl.device import choose_device
-from molrl.diagnostics import PROBED, chain_kl, probe
+from molrl.diagnostics import chain_kl, probed
 from molrl.finetune import Finetuning, frozen, trainable
 from molrl.folder import SUMMARY, claim, dated, finished, headline, write_whole
 from molrl.interruption import exit_code
 from molrl.noise import Key
 from molrl.policy import Policy
+from molrl.processes import ALONE, Processes, launched, place_of_process
 from molrl.report import write_report
 from molrl.task import Domain, Reward, Task, opened
 from molrl.tracking import Tracker, read_metrics
@@ -33,7 +36,9 @@ SHOWN = 12
 OWN = {
     **{"chosen": dict, "task": dict, "reward": dict, "algo": dict},
     **{"run": str | None, "device": str, "threads": int | None, "evaluate": int},
+    **{"precision": Literal["float32", "bfloat16"] | None, "wait": float},
 }
+LAUNCHED = "ACCELERATE_MIXED_PRECISION"  # what `accelerate launch` was told, by environment variable
 
 
 class Showable(Domain, Protocol):
@@ -75,13 +80,20 @@ def train(config: Mapping[str, Any], reward: Reward | None = None) -> int:
     if said := finished(config):
         print(said)
         return 0
-    task, algorithm, finetuning = parts(config, reward)
+    with launched(config["wait"]) as everyone, muted(not everyone.first):
+        return shared(config, reward, everyone)
+
+
+def shared(config: Mapping[str, Any], reward: Reward | None, everyone: Processes) -> int:
+    """What each process does of a run; the first one writes the files."""
+    task, algorithm, finetuning = parts(config, reward, everyone)
     chosen = config["chosen"]
     names = dict.fromkeys((task.name, chosen["reward"]))  # once where they are the same
-    config = {**config, "run": config["run"] or dated("_".join(names))}
+    config = {**config, "run": config["run"] or everyone.texts(dated("_".join(names)))[0]}
     began = time.perf_counter()
-    with claim(config) as folder, opened(task.reward):
-        start = restored_iteration(folder)
+    claimed = claim(config) if everyone.first else contextlib.nullcontext(Path(config["run"]))
+    with claimed as folder, opened(task.reward):
+        start = restored_iteration(folder) if everyone.first else 0
         reference, suffix = frozen(task.policy), showable(task).suffix
         what = f"task {task.name}, reward {chosen['reward']}, {chosen['algo']}"
         print(f"{folder}: {what}, seed {finetuning.seed}, on {task.device}")
@@ -91,7 +103,8 @@ def train(config: Mapping[str, Any], reward: Reward | None = None) -> int:
             return 3
         print(f"before: {spelled(before)}")
         try:
-            with Tracker(folder, finetuning.iterations, start) as tracker:
+            place = folder if everyone.first else None
+            with Tracker(place, finetuning.iterations, start, quiet=not everyone.first) as tracker:
                 untouched = {"reward_before": before["reward_mean"]}
                 finetuning.run(task, algorithm, reference, folder, lambda row: tracker.log({**row, **untouched}))
         except KeyboardInterrupt as stop:
@@ -100,6 +113,8 @@ def train(config: Mapping[str, Any], reward: Reward | None = None) -> int:
             print(f"\ninterrupted: {kept}; the same settings with run={folder} go on from there")
             return exit_code(stop)
         after = measure(task, task.policy, reference, folder / "samples" / f"after{suffix}", config)
+        if not everyone.first:
+            return 0
         showable(task).save(trainable(task.policy), folder / "model")
     metrics = read_metrics(folder / "metrics.jsonl")
     summary = {
@@ -127,20 +142,43 @@ def refuse_unfit(config: Mapping[str, Any]) -> None:
         check_type(config[name], kind, name)
     if config["evaluate"] < 2:
         raise ConfigError(f"evaluate: got {config['evaluate']}, need at least 2")
+    if config["wait"] <= 0:
+        raise ConfigError(f"wait: got {config['wait']}, need a number of seconds above 0")
 
 
-def parts(config: Mapping[str, Any], reward: Reward | None) -> tuple[Task, Algorithm, Finetuning]:
+@contextlib.contextmanager
+def muted(silent: bool) -> Iterator[None]:
+    """Nothing is printed in here but errors, where one process speaks for all."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if silent else sys.stdout):
+        yield
+
+
+def precision(config: Mapping[str, Any]) -> torch.dtype | None:
+    """What the network computes in; None: float32, as everything else."""
+    told = os.environ.get(LAUNCHED, "no")
+    if config["precision"] is None and told not in ("no", "bf16"):
+        raise ConfigError(f"accelerate was told mixed_precision={told}: molrl knows no and bf16")
+    asked = config["precision"] or {"no": "float32", "bf16": "bfloat16"}[told]
+    return None if asked == "float32" else torch.bfloat16
+
+
+def parts(
+    config: Mapping[str, Any], reward: Reward | None, everyone: Processes = ALONE
+) -> tuple[Task, Algorithm, Finetuning]:
     """What a run is made of. All their settings are checked here, before anything is written."""
     algorithm = build(config["algo"], "algo")
     loop = {name: value for name, value in config.items() if name not in OWN}
     finetuning = build({"_target_": "molrl.finetune.Finetuning", **loop}, "")
     with settings("optimizer"):
         finetuning.optimizer([nn.Parameter(torch.zeros(1))])
-    place = choose_device(config["device"])
+    with settings():
+        place = place_of_process(choose_device(config["device"]))
     asked = build(config["reward"], "reward") if reward is None else reward
     task = build(config["task"], "task", device=place, reward=asked)
+    task = replace(task, processes=everyone, policy=replace(task.policy, autocast=precision(config)))
     with settings():
         finetuning.check(task, algorithm)
+        everyone.share((config["evaluate"] - 1) % BATCH + 1)  # of the last batch, the smallest
     return task, algorithm, finetuning
 
 
@@ -162,9 +200,10 @@ def measure(task: Task, policy: Policy, reference: Policy, path: Path, config: M
         rollouts = measured.rollout(list(range(start, min(start + BATCH, count))), key)
         samples.extend(rollouts.samples)
         rewards.extend(rollouts.rewards.tolist())
-        kls.append(chain_kl(policy, reference, probe(rollouts.trajectory, PROBED)))
-    path.parent.mkdir(exist_ok=True)
-    showable(task).write(samples, path, {"reward": rewards})
+        kls.append(chain_kl(policy, reference, probed(rollouts), task.processes))
+    if task.processes.first:
+        path.parent.mkdir(exist_ok=True)
+        showable(task).write(samples, path, {"reward": rewards})
     known = np.array([reward for reward in rewards if not math.isnan(reward)])
     return {
         "n": count,
