@@ -27,6 +27,7 @@ from molrl.snapshot import (
     random_values,
     restore_flags,
     restore_random,
+    seeded,
     warn_of_another_layout,
 )
 from molrl.task import Metrics, Task
@@ -99,7 +100,9 @@ class Finetuning:
             TrainingError: rollout and training disagree, a gradient is not finite, or too many rewards are missing.
         """
         self.check(task, algorithm)
-        learner = Learner(task, reference, algorithm.modules(task).to(task.device))
+        with seeded(self.seed):
+            modules = algorithm.modules(task).to(task.device)
+        learner = Learner(task, reference, modules)
         optimizer = self.optimizer(parameter_groups(learner, algorithm))
         state = State(learner, optimizer, self.keep)
         start = state.restore(folder) if folder else 0

@@ -4,10 +4,11 @@ Training draws nothing from the global generators (its noise is keyed, see `molr
 somebody else may.
 """
 
+import contextlib
 import platform
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,14 @@ def restore_random(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> 
     state = {"bit_generator": "MT19937", "state": key, "has_gauss": own["has_gauss"], "gauss": own["gauss"]}
     np.random.set_state(state)  # noqa: NPY002
     random.setstate((values["python"]["version"], tuple(tensors["python"].tolist()), values["python"]["gauss"]))
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """First weights depend on the seed alone; outside, torch's generator is as it was."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        yield
 
 
 def flags(modules: Mapping[str, nn.Module]) -> dict[str, dict[str, list[str]]]:
