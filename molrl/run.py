@@ -15,14 +15,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from molrl import checkpoint
 from molrl.algos import Algorithm
+from molrl.checkpoint import CheckpointError
+from molrl.checkpoints import CHECKPOINTS, Keeping, Series
 from molrl.config import ConfigError, build, check_type, settings
 from molrl.device import choose_device
 from molrl.diagnostics import chain_kl, probed
 from molrl.finetune import Finetuning, frozen, trainable
 from molrl.folder import SUMMARY, claim, dated, finished, headline, write_whole
-from molrl.interruption import exit_code
+from molrl.interruption import TERMINATED, Request, Terminated, exit_code, patient
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.processes import ALONE, Processes, launched, place_of_process
@@ -33,6 +34,7 @@ from molrl.tracking import Tracker, read_metrics
 FRESH = 2**62  # stream of the noise that before and after are measured on; training never draws from it
 BATCH = 256
 SHOWN = 12
+BEST = "best"  # folder of the best model, beside the last one's model/
 OWN = {
     **{"chosen": dict, "task": dict, "reward": dict, "algo": dict},
     **{"run": str | None, "device": str, "threads": int | None, "evaluate": int},
@@ -93,29 +95,38 @@ def shared(config: Mapping[str, Any], reward: Reward | None, everyone: Processes
     began = time.perf_counter()
     claimed = claim(config) if everyone.first else contextlib.nullcontext(Path(config["run"]))
     with claimed as folder, opened(task.reward):
-        start = restored_iteration(folder) if everyone.first else 0
+        series = Series(folder / CHECKPOINTS, finetuning.keep.newest)
+        start = last.step if everyone.first and (last := series.latest()) else 0
         reference, suffix = frozen(task.policy), showable(task).suffix
         what = f"task {task.name}, reward {chosen['reward']}, {chosen['algo']}"
-        print(f"{folder}: {what}, seed {finetuning.seed}, on {task.device}")
+        since = f", going on after {start} iterations" if start else ""
+        print(f"{folder}: {what}, seed {finetuning.seed}, on {task.device}{since}")
         before = measure(task, reference, reference, folder / "samples" / f"before{suffix}", config)
         if before["n"] == before["lost"]:
             print(f"molrl: none of {before['n']} samples could be scored", file=sys.stderr)
             return 3
         print(f"before: {spelled(before)}")
         try:
-            place = folder if everyone.first else None
-            with Tracker(place, finetuning.iterations, start, quiet=not everyone.first) as tracker:
+            tracking = Tracker(folder if everyone.first else None, finetuning.iterations, start, not everyone.first)
+            with tracking as tracker, patient("this iteration") as request:
                 untouched = {"reward_before": before["reward_mean"]}
-                finetuning.run(task, algorithm, reference, folder, lambda row: tracker.log({**row, **untouched}))
+                log = lambda row: tracker.log({**row, **untouched})  # noqa: E731
+                finetuning.run(task, algorithm, reference, folder, log, request.asked)
+            obey(request, everyone)
         except KeyboardInterrupt as stop:
-            done = restored_iteration(folder)
+            done = series.steps()[-1] if series.steps() else 0
             kept = f"{done} of {finetuning.iterations} iterations are kept"
-            print(f"\ninterrupted: {kept}; the same settings with run={folder} go on from there")
+            print(
+                f"\ninterrupted: {kept}; molrl train resume={folder} goes on from there, or the same settings with run="
+            )
+            if everyone.first:
+                save_best(task, finetuning.keep, series, None)
             return exit_code(stop)
         after = measure(task, task.policy, reference, folder / "samples" / f"after{suffix}", config)
         if not everyone.first:
             return 0
         showable(task).save(trainable(task.policy), folder / "model")
+        best = save_best(task, finetuning.keep, series, after)
     metrics = read_metrics(folder / "metrics.jsonl")
     summary = {
         "task": task.name,
@@ -126,12 +137,22 @@ def shared(config: Mapping[str, Any], reward: Reward | None, everyone: Processes
         "wall_seconds": round(time.perf_counter() - began + sum(row["seconds"] for row in metrics[:start]), 1),
         "before": figures(before),
         "after": figures(after),
+        "best": best,
     }
     pictures = {name: showable(task).draw(*shown(found)) for name, found in (("before", before), ("after", after))}
     write_report(folder, summary, metrics, pictures)
     write_whole(folder / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
     print(f"after:  {spelled(after)}\n{headline(summary)}\nreport: {folder / 'report.html'}")
+    if best and best["iteration"] < finetuning.iterations:
+        print(f"best:   {folder / BEST}, after {best['iteration']} iterations ({best['metric']} {best['value']:.4f})")
     return 0
+
+
+def obey(request: Request, everyone: Processes) -> None:
+    """Raise what any of the processes was asked: where one is interrupted, all are."""
+    code = int(everyone.gather(torch.tensor([exit_code(request.error) if request.error else 0])).max())
+    if code:
+        raise Terminated if code == TERMINATED else KeyboardInterrupt
 
 
 def refuse_unfit(config: Mapping[str, Any]) -> None:
@@ -217,11 +238,28 @@ def measure(task: Task, policy: Policy, reference: Policy, path: Path, config: M
     }
 
 
-def restored_iteration(folder: Path) -> int:
-    """How many iterations the folder's checkpoint has made."""
-    if not checkpoint.present(folder / "checkpoint"):
-        return 0
-    return int(checkpoint.load(folder / "checkpoint")[1]["progress"]["iteration"])
+def save_best(task: Task, keep: Keeping, series: Series, after: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Write the model of the best checkpoint and say which it is; None where no round has told of any.
+
+    A round tells of the weights it sampled with. The last weights are told of by the measurement `after`, if that has
+    the metric. This changes the task's denoiser.
+    """
+    if (last := series.latest()) is None:
+        return None
+    found: tuple[int, float] | None = last.values["progress"]["best"]
+    final = math.nan if after is None else after.get({"reward": "reward_mean"}.get(keep.best, keep.best), math.nan)
+    if found is None and math.isnan(final):
+        return None
+    if found is None or keep.better(final, found[1]):
+        found = last.step, final
+    try:
+        state = (last if found[0] == last.step else series.read(found[0])).tensors["denoiser"]
+    except CheckpointError as error:
+        print(f"molrl: the best checkpoint is lost: {error}", file=sys.stderr)
+        return None
+    trainable(task.policy).load_state_dict(state)
+    showable(task).save(trainable(task.policy), series.folder.parent / BEST)
+    return {"iteration": found[0], "metric": keep.best, "value": found[1]}
 
 
 def showable(task: Task) -> Showable:
