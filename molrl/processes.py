@@ -18,7 +18,9 @@ from torch import Tensor, distributed, nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+JOINING = timedelta(minutes=10)  # for all processes to start
 ROLL_CALL = timedelta(seconds=10)  # to say that one is there, when somebody is missed
+MISSED = "-"  # what such a process says
 BUCKET = 2**24  # numbers summed at a time
 GROUPS = itertools.count()  # of this process, one after the other
 
@@ -138,23 +140,27 @@ class Processes:
         self.leave("")
         with contextlib.suppress(RuntimeError):
             distributed.destroy_process_group()
-        said = {rank: self.heard(rank) for rank in range(self.size) if rank != self.rank}
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        with contextlib.suppress(RuntimeError):
+            self.store.wait([f"left/{rank}" for rank in others], ROLL_CALL)
+        try:
+            said = {rank: self.heard(rank) for rank in others}
+        except RuntimeError:
+            said = {0: "does not answer (nor does the store that it keeps)"}
         lost = [f"process {rank} of {self.size} {reason}" for rank, reason in said.items() if reason]
         return "; ".join(lost) or f"the connection between the {self.size} processes broke"
 
     def leave(self, reason: str) -> None:
         """Tell the others that this process leaves, and why; without a reason, because it lost one of them."""
         with contextlib.suppress(RuntimeError):
-            self.store.set(f"left/{self.rank}", reason or "-")
+            self.store.set(f"left/{self.rank}", reason or MISSED)
 
     def heard(self, rank: int) -> str:
         """What is wrong with a process; nothing, if it only misses another one."""
-        try:
-            self.store.wait([f"left/{rank}"], ROLL_CALL)
-            said = self.store.get(f"left/{rank}").decode()
-        except RuntimeError:
+        if not self.store.check([f"left/{rank}"]):
             return "does not answer"
-        return "" if said == "-" else f"left: {said}"
+        said = self.store.get(f"left/{rank}").decode()
+        return "" if said == MISSED else f"left: {said}"
 
 
 ALONE = Processes()
@@ -177,7 +183,7 @@ def launched(wait: float) -> Iterator[Processes]:
         raise ValueError("torch.distributed is in use already: molrl connects the launched processes itself")
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     limit = timedelta(seconds=wait)
-    shared, rank, size = next(rendezvous("env://", timeout=limit))
+    shared, rank, size = next(rendezvous("env://", timeout=max(limit, JOINING)))
     store = PrefixStore(f"molrl/{next(GROUPS)}", shared)
     processes = Processes(rank, size, store)
     try:

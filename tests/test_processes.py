@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from toy import learner, lifted, number_task
 
+from molrl.checkpoints import Series
 from molrl.finetune import frozen, numbered
 from molrl.gaussian import Context
 from molrl.noise import Key
@@ -27,18 +29,23 @@ from molrl.processes import ALONE, Processes, buckets
 from molrl.task import Metrics
 from molrl.tracking import read_metrics
 
+pytestmark = pytest.mark.timeout(900)  # processes start slowly where all cores are busy
 HERE = Path(__file__).parent
 ROUNDING = 1e-6  # float32, of weights of order one after some ten updates
+
+
+def launch(count: int, script: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Some processes of a script, by torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    command += [str(script), *arguments]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600, check=False)
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes made of all cases: one launch, because each costs seconds."""
     folder = tmp_path_factory.mktemp("two")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(HERE / "sharing.py"), str(folder)]
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    done = launch(2, HERE / "sharing.py", str(folder))
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -82,6 +89,63 @@ def test_two_processes_train_molecules_as_one_does(two: Path, tmp_path: Path) ->
     summaries = [json.loads((folder / "run/summary.json").read_text()) for folder in (two, tmp_path)]
     assert summaries[0]["before"] == pytest.approx(summaries[1]["before"], rel=1e-4, nan_ok=True)
     assert summaries[0]["reward_queries"] == summaries[1]["reward_queries"]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1", **more}
+
+
+def steps(run: Path) -> list[str]:
+    return sorted(path.parent.name for path in (run / "checkpoint").glob("*/COMPLETE"))
+
+
+def left_by_one(how: str, folder: Path) -> list[Any]:
+    """Two processes, started by hand, of which the second leaves: exit code and stderr of each."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    command = [sys.executable, str(HERE / "leaving.py"), how, str(folder)]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(command, env=environment(**place, RANK=str(rank)), stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    try:
+        first = processes[0].communicate(timeout=500)[1]
+        if how == "stuck":
+            processes[1].kill()
+        return [(processes[0].returncode, first), (processes[1].wait(100), processes[1].communicate()[1])]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def test_when_a_process_dies_the_others_leave_with_its_number_and_the_checkpoint_is_whole(tmp_path: Path) -> None:
+    """In the second round of a run of three. The launcher tells the others to end, which must not hide the reason."""
+    done = launch(3, HERE / "leaving.py", "killed", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.count("molrl: process 2 of 3 does not answer\n") == 2
+    assert steps(tmp_path) == ["step_00000001"]
+    assert Series(tmp_path / "checkpoint").latest() is not None
+
+
+def test_when_a_process_fails_it_tells_the_others_why(tmp_path: Path) -> None:
+    (code, said), (failed, own) = left_by_one("failing", tmp_path)
+    assert (code, failed) == (1, 1)
+    assert "molrl: process 1 of 2 left: the reward is out of order\n" in said
+    assert "molrl: the reward is out of order\n" in own
+    assert steps(tmp_path) == ["step_00000001"]
+
+
+def test_a_signal_to_one_process_ends_all_after_the_round_and_a_checkpoint(tmp_path: Path) -> None:
+    assert [code for code, _ in left_by_one("told", tmp_path)] == [143, 143]
+    assert steps(tmp_path) == ["step_00000001", "step_00000002"]
+
+
+@pytest.mark.slow
+def test_a_process_that_does_not_answer_is_waited_for_no_longer_than_asked(tmp_path: Path) -> None:
+    code, said = left_by_one("stuck", tmp_path)[0]
+    assert code == 1
+    assert "molrl: process 1 of 2 does not answer\n" in said
 
 
 @given(size=st.integers(1, 9), groups=st.integers(0, 40), group_size=st.integers(1, 5))
