@@ -1,6 +1,5 @@
 """What pretraining needs of shapes: a training set of point clouds, and the model to fit it."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,11 +17,13 @@ from molrl.data.shape_sets import ShapeSet
 from molrl.device import choose_device
 from molrl.folder import claim, refuse_another
 from molrl.gaussian import Euclidean
+from molrl.interruption import patient
 from molrl.models.draws import draw_samples
 from molrl.models.shape_model import ShapeArchitecture, ShapeModel, load_shapes, save_shapes
 from molrl.models.shapes import ShapeDomain, shape_policy
 from molrl.models.training import FREE, refuse_other_data, refuse_other_model
 from molrl.pretrain import Bucket, Pretraining
+from molrl.tracking import append_row
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,7 @@ def pretrain_shapes(
         drawn = draw_samples(sampling(fresh), domain, evaluate, seed=training.seed, batch=64, device=place)
         measured = domain.measure(drawn)
         row = {**metrics, **{name: None if math.isnan(value) else value for name, value in measured.items()}}
-        with (folder / "pretrain.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(folder / "pretrain.jsonl", row, "step")
         print(
             f"step {metrics['step']:.0f}/{training.steps} loss {metrics['loss']:.4f} 1-NNA {measured['one_nna']:.3f} "
             f"coverage {measured['coverage']:.3f} mmd {measured['mmd']:.4f} diversity {measured['diversity']:.3f} "
@@ -116,8 +116,9 @@ def pretrain_shapes(
             flush=True,
         )
 
-    with claim(config, FREE):
+    with claim(config, FREE), patient("this step") as request:
         refuse_other_model(folder, architecture.plain())
-        training.run(built.denoiser, Euclidean(), buckets, folder, report)
+        training.run(built.denoiser, Euclidean(), buckets, folder, report, request.asked)
+    request.obey()
     print(f"model: {folder / 'model'}")
     return 0

@@ -24,8 +24,9 @@ from molrl.data.qm9 import load_pyg_qm9, load_qm9
 from molrl.data.quality import smiles_set
 from molrl.data.sizes import Sizes
 from molrl.device import choose_device
-from molrl.folder import claim, refuse_another
+from molrl.folder import claim, refuse_another, write_whole
 from molrl.gaussian import MaskedPoints
+from molrl.interruption import patient
 from molrl.models.codec import MoleculeCodec
 from molrl.models.condition import Condition, labelled, standardised
 from molrl.models.draws import draw_samples
@@ -33,6 +34,7 @@ from molrl.models.molecules import MoleculeDomain, molecule_policy
 from molrl.models.pretrained import Architecture, load, save
 from molrl.pretrain import Bucket, Pretraining
 from molrl.rewards.scores import PerSample
+from molrl.tracking import append_row
 
 FREE = ("evaluate", "training.steps", "training.cooldown", "training.save_every")  # may change when training goes on
 SMALLEST = 3  # atoms; below that there is no shape to learn
@@ -206,8 +208,7 @@ def pretrain_molecules(
         drawn = draw_samples(sampling(fresh), domain, evaluate, seed=training.seed, batch=256, device=place)
         quality = domain.measure(drawn)
         row = {**metrics, **{name: None if math.isnan(value) else value for name, value in quality.items()}}
-        with (folder / "pretrain.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(folder / "pretrain.jsonl", row, "step")
         print(
             f"step {metrics['step']:.0f}/{training.steps} loss {metrics['loss']:.4f} "
             f"validity {quality['validity']:.3f} connected {quality['validity_connected']:.3f} "
@@ -216,9 +217,10 @@ def pretrain_molecules(
             flush=True,
         )
 
-    with claim(config, FREE):
+    with claim(config, FREE), patient("this step") as request:
         refuse_other_model(folder, architecture.plain())
-        training.run(built.denoiser, MaskedPoints(), buckets, folder, report)
+        training.run(built.denoiser, MaskedPoints(), buckets, folder, report, request.asked)
+    request.obey()
     print(f"model: {folder / 'model'}")
     return 0
 
@@ -248,8 +250,8 @@ def refuse_other_model(folder: Path, description: Mapping[str, Any]) -> None:
     """A folder with another model's run is left alone."""
     path = folder / "architecture.json"
     text = json.dumps(description, indent=1) + "\n"
-    if path.exists() and path.read_text() != text:
+    if path.exists() and path.read_text(errors="replace") != text:
         raise ConfigError(
             f"run={folder} holds the training of another model or of another data set; name another folder"
         )
-    path.write_text(text)
+    write_whole(path, text.encode())

@@ -1,7 +1,7 @@
 """Files that survive: tensors as safetensors, everything else as JSON, each named with its SHA-256 in a manifest.
 
-A checkpoint is a folder. It is written under a temporary name, flushed to the disk and renamed, so that a reader finds
-a whole one or none; the manifest is written last and checked first.
+A model or a checkpoint is a folder. It is written under a temporary name, flushed to the disk and renamed, so that a
+reader finds a whole one or none; the manifest is written last and checked first. `molrl.checkpoints` keeps a series.
 """
 
 import hashlib
@@ -19,7 +19,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 FORMAT = 1
-MAX_BYTES = 2**34
+MANIFEST = "manifest.json"
+MAX_BYTES = 2**34  # of a file
+MAX_MANIFEST = 2**20
+MAX_FILES = 64
+MAX_TENSORS = 100_000  # of a file
 
 
 class CheckpointError(ValueError):
@@ -27,32 +31,35 @@ class CheckpointError(ValueError):
 
 
 def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]) -> None:
-    """Write `tensors[name]` to name.safetensors and `values[name]` to name.json; the folder replaces any old one."""
+    """Write `tensors[name]` to name.safetensors and `values[name]` to name.json; the folder replaces any old one.
+
+    One process may write a folder at a time. What one that was killed has left beside it is removed.
+    """
     staging = folder.with_name(f".{folder.name}.staging-{os.getpid()}")
     shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    contents = {f"{name}.safetensors": save_tensors(detached(group)) for name, group in tensors.items()}
-    contents |= {f"{name}.json": (json.dumps(value, indent=1) + "\n").encode() for name, value in values.items()}
-    manifest = {"format": FORMAT, "files": {name: sha256(data) for name, data in contents.items()}}
-    for name, data in contents.items():
-        write_synced(staging / name, data)
-    write_synced(staging / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
-    sync_folder(staging)
-    retired = folder.with_name(f".{folder.name}.retired-{os.getpid()}")
+    write(staging, contents(tensors, values))
     if folder.exists():
-        folder.rename(retired)
+        folder.rename(folder.with_name(f".{folder.name}.retired-{os.getpid()}"))
     staging.rename(folder)
     sync_folder(folder.parent)
-    shutil.rmtree(retired, ignore_errors=True)
+    for left in (path for kind in ("staging", "retired") for path in folder.parent.glob(f".{folder.name}.{kind}-*")):
+        shutil.rmtree(left, ignore_errors=True)
 
 
-def present(folder: Path) -> bool:
-    """Whether there is a checkpoint; one that was set aside by a save that then was killed is put back."""
-    if not folder.exists():
-        for retired in sorted(folder.parent.glob(f".{folder.name}.retired-*")):
-            retired.rename(folder)
-            break
-    return folder.exists()
+def contents(tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]) -> dict[str, bytes]:
+    """File name -> bytes, the manifest last."""
+    files = {f"{name}.safetensors": save_tensors(detached(group)) for name, group in tensors.items()}
+    files |= {f"{name}.json": (json.dumps(value, indent=1) + "\n").encode() for name, value in values.items()}
+    manifest = {"format": FORMAT, "files": {name: sha256(data) for name, data in files.items()}}
+    return {**files, MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode()}
+
+
+def write(folder: Path, files: Mapping[str, bytes]) -> None:
+    """A new folder with these files, all of it on the disk."""
+    folder.mkdir(parents=True)
+    for name, data in files.items():
+        write_synced(folder / name, data)
+    sync_folder(folder)
 
 
 def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
@@ -73,39 +80,49 @@ def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         stem, _, kind = name.rpartition(".")
         try:
             if kind == "safetensors":
-                tensors[stem] = load_tensors(data)
+                tensors[stem] = read_tensors(data)
             else:
                 values[stem] = json.loads(data)
-        except (SafetensorError, ValueError) as error:
+        except (SafetensorError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{folder / name}: not a {kind} file ({error})") from error
     return tensors, values
+
+
+def read_tensors(data: bytes) -> dict[str, Tensor]:
+    """Tensors by name. The format's own limit is a header of 100 MB, which is room for a million of them."""
+    tensors: dict[str, Tensor] = load_tensors(data)
+    if len(tensors) > MAX_TENSORS:
+        raise ValueError(f"{len(tensors)} tensors, more than the {MAX_TENSORS} allowed")
+    return tensors
 
 
 def read_manifest(folder: Path) -> dict[str, str]:
     """File name -> SHA-256."""
     try:
-        manifest = json.loads(read_bounded(folder, "manifest.json"))
+        manifest = json.loads(read_bounded(folder, MANIFEST, MAX_MANIFEST))
         files = dict[str, str](manifest["files"])
         version = manifest["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"{folder / 'manifest.json'}: not a manifest ({error!r})") from error
+        raise CheckpointError(f"{folder / MANIFEST}: not a manifest ({error!r})") from error
     if version != FORMAT:
         raise CheckpointError(f"{folder}: format {version!r}, this version reads format {FORMAT}")
+    if len(files) > MAX_FILES:
+        raise CheckpointError(f"{folder / MANIFEST}: names {len(files)} files, more than the {MAX_FILES} allowed")
     for name in files:
         if Path(name).name != name or not name.endswith((".safetensors", ".json")):
-            raise CheckpointError(f"{folder / 'manifest.json'}: refuses to read {name!r}")
+            raise CheckpointError(f"{folder / MANIFEST}: refuses to read {name!r}")
     return files
 
 
-def read_bounded(folder: Path, name: str) -> bytes:
-    """The bytes of one file of a checkpoint."""
-    path = folder / name
+def read_bounded(folder: Path, name: str, most: int | None = None) -> bytes:
+    """The bytes of one file of a checkpoint, at most so many."""
+    path, most = folder / name, MAX_BYTES if most is None else most
     if not path.is_file():
         raise CheckpointError(f"{folder}: no checkpoint here, {name} is missing")
-    if path.stat().st_size > MAX_BYTES:
-        raise CheckpointError(f"{path}: {path.stat().st_size} bytes, more than the {MAX_BYTES} allowed")
+    if path.stat().st_size > most:
+        raise CheckpointError(f"{path}: {path.stat().st_size} bytes, more than the {most} allowed")
     return path.read_bytes()
 
 

@@ -20,6 +20,7 @@ COMMANDS = {
 }
 
 FILES = ("score", "evaluate")  # commands that take a file's name as it is
+RUNS = ("train", "pretrain")  # commands with a folder in which they go on
 PATHS = (
     *("file", "out", "run", "task.weights", "weights", "init", "data.path", "data.root", "reference"),
     *("reward.site.receptor", "reward.site.ligand"),
@@ -48,6 +49,7 @@ examples
   molrl pretrain model=shapes                     point clouds, from procedural shapes
 
 molrl COMMAND --help lists a command's settings; --cfg prints what a run would use and stops.
+A run that was interrupted goes on with the same command once more, or with `molrl train resume=ITS_FOLDER`.
 """
 
 
@@ -83,7 +85,13 @@ def run(command: str, arguments: Sequence[str]) -> int:
         if "--help" in arguments or "-h" in arguments:
             print(usage(command, arguments))
             return 0
-        config = composed(command, overrides(command, [item for item in arguments if item != "--cfg"]))
+        settings = [item for item in arguments if item != "--cfg"]
+        if command in RUNS and any(item.startswith("resume=") for item in settings):
+            from molrl.resume import resumed
+
+            config = resumed(command, settings)
+        else:
+            config = composed(command, overrides(command, settings))
         if "--cfg" in arguments:
             print(as_yaml(config))
             return 0

@@ -9,10 +9,12 @@ from torch import Tensor
 from molrl.algos import Collected, Facts, Learner, Table
 from molrl.gaussian import Gaussian
 from molrl.policy import Policy
-from molrl.task import Metrics
+from molrl.processes import ALONE, Processes
+from molrl.task import Metrics, Rollouts
 from molrl.trajectory import Trajectory, Transitions
 
 PROBED = 512  # reverse steps that a round, or a measurement, is judged by
+NONE = torch.zeros(0)
 PARTS = 5  # equal parts of the chain that are told apart; 1 begins at the prior, 5 ends at the data
 
 
@@ -29,10 +31,12 @@ class Gathered:
         for name, values in facts.items():
             self.facts[name].append(values.detach().float().cpu())
 
-    def summary(self, num_steps: int) -> Metrics:
-        """Means over the rows; the log-ratio and the clipped share by parts of the chain as well."""
-        facts = {name: torch.cat(values) for name, values in self.facts.items()}
-        part = (torch.cat(self.steps) * PARTS // num_steps).clamp(max=PARTS - 1) + 1  # grid point K is in the last
+    def summary(self, num_steps: int, everyone: Processes = ALONE) -> Metrics:
+        """Means over the rows of all processes; the log-ratio and the clipped share by parts of the chain as well."""
+        names = dict.fromkeys(name for told in everyone.texts(" ".join(self.facts)) for name in told.split())
+        facts = {name: everyone.gather(torch.cat([NONE, *self.facts[name]])) for name in names}
+        steps = everyone.gather(torch.cat([NONE.long(), *self.steps]))
+        part = (steps * PARTS // num_steps).clamp(max=PARTS - 1) + 1  # grid point K is in the last
         log_ratio, clipped = facts.pop("log_ratio", None), facts.pop("clipped", None)
         found = {name: values.mean().item() for name, values in facts.items()}
         found["clip_fraction"] = 0.0 if clipped is None else clipped.mean().item()
@@ -49,10 +53,22 @@ class Gathered:
         return found
 
 
-def probe(trajectory: Trajectory, rows: int) -> Transitions:
-    """Reverse steps spread evenly over a rollout."""
-    table = trajectory.transitions(torch.zeros_like(trajectory.log_prob[0]))
-    return table[torch.linspace(0, len(table) - 1, min(rows, len(table))).round().long()]
+def probe(trajectory: Trajectory, rows: int, first: int = 0, among: int | None = None) -> Transitions:
+    """Reverse steps spread evenly over a rollout.
+
+    Where it is part of a rollout of `among` samples, the part from sample `first` on, those of them that it has.
+    """
+    steps, here = trajectory.log_prob.shape
+    count = here if among is None else among
+    chosen = torch.linspace(0, steps * count - 1, min(rows, steps * count)).round().long()
+    step, sample = chosen // count, chosen % count - first
+    own = (sample >= 0) & (sample < here)
+    return trajectory.transitions(torch.zeros_like(trajectory.log_prob[0]))[(step * here + sample)[own]]
+
+
+def probed(rollouts: Rollouts) -> Transitions:
+    """The steps that a round, or a measurement, is judged by: those of this process."""
+    return probe(rollouts.trajectory, PROBED, rollouts.first, len(rollouts.rewards))
 
 
 @torch.no_grad()
@@ -62,21 +78,22 @@ def standing(learner: Learner, collected: Collected[Table]) -> Metrics:
     `max_abs_log_ratio_first` is the largest |log p(y|x) - recorded| in nats, p being the policy that made the rollouts:
     zero, unless rollout and training evaluate different policies. `kl` is that of whole chains to the reference.
     """
-    table = probe(collected.rollouts.trajectory, PROBED)
+    table, everyone = probed(collected.rollouts), learner.task.processes
     policy, reference = learner.policy.transition(table), learner.reference.transition(table)
     behaviour = policy if collected.behaviour is learner.policy else reference
-    return {"max_abs_log_ratio_first": stale(behaviour, table), "kl": whole(policy.kl(reference), learner.policy)}
+    kl = whole(everyone.gather(policy.kl(reference)), learner.policy)
+    return {"max_abs_log_ratio_first": stale(behaviour, table, everyone), "kl": kl}
 
 
-def stale(kernel: Gaussian, table: Transitions) -> float:
-    """Largest |log p(y|x) - recorded| over the table, in nats."""
-    return (kernel.log_prob(table.y) - table.log_prob).abs().max().item()
+def stale(kernel: Gaussian, table: Transitions, everyone: Processes = ALONE) -> float:
+    """Largest |log p(y|x) - recorded| over the tables of all processes, in nats."""
+    return everyone.gather((kernel.log_prob(table.y) - table.log_prob).abs()).max().item()
 
 
 @torch.no_grad()
-def chain_kl(policy: Policy, reference: Policy, table: Transitions) -> float:
+def chain_kl(policy: Policy, reference: Policy, table: Transitions, everyone: Processes = ALONE) -> float:
     """KL of whole chains to the reference, nats, judged by some steps of a rollout of the policy."""
-    return whole(policy.transition(table).kl(reference.transition(table)), policy)
+    return whole(everyone.gather(policy.transition(table).kl(reference.transition(table))), policy)
 
 
 def whole(kl: Float[Tensor, " m"], policy: Policy) -> float:

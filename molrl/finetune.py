@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -13,10 +13,24 @@ from torch import Tensor, nn
 
 from molrl import checkpoint
 from molrl.algos import Algorithm, Collected, Learner, Table
+from molrl.checkpoints import CHECKPOINTS, Keeping, Series, understood
 from molrl.diagnostics import Gathered, standing
+from molrl.interruption import never
 from molrl.noise import Key
 from molrl.policy import Policy
+from molrl.processes import Processes
 from molrl.samplers import Denoiser
+from molrl.snapshot import (
+    RANDOM,
+    flags,
+    layout,
+    random_tensors,
+    random_values,
+    restore_flags,
+    restore_random,
+    seeded,
+    warn_of_another_layout,
+)
 from molrl.task import Metrics, Task
 
 SHUFFLE_STREAM = -10  # keyed draws with this step number order the minibatches
@@ -33,7 +47,7 @@ class Finetuning:
     Attributes:
         iterations: rounds of rollout and learning.
         rollouts: samples per round.
-        minibatch: rows of the algorithm's table per optimiser step.
+        minibatch: rows of the algorithm's table per optimiser step, over all processes.
         epochs: passes over a round's table.
         optimizer: parameters -> torch optimiser.
         clip_norm: largest norm of the gradient.
@@ -43,6 +57,9 @@ class Finetuning:
         seed: of everything random.
         save_every: rounds between checkpoints.
         fresh_optimizer: begin every round with an optimiser that remembers nothing of the last one.
+        keep: which checkpoints stay.
+        microbatch: rows of a minibatch that are computed at a time, where memory is short; None: all of them. Updates
+            are the same.
     """
 
     iterations: int
@@ -56,11 +73,13 @@ class Finetuning:
     seed: int
     save_every: int
     fresh_optimizer: bool
+    keep: Keeping
+    microbatch: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "rollouts", "minibatch", "epochs", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, need at least 1")
+        for name in ("iterations", "rollouts", "minibatch", "epochs", "save_every", "microbatch"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name}: got {value}, need at least 1")
         for name in ("clip_norm", "ratio_tolerance"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, need a number above 0")
@@ -68,20 +87,31 @@ class Finetuning:
             raise ValueError(f"lost_limit: got {self.lost_limit}, allowed 0 to 1")
 
     def run(
-        self, task: Task, algorithm: Algorithm, reference: Policy, folder: Path | None, log: Callable[[Metrics], None]
+        self,
+        task: Task,
+        algorithm: Algorithm,
+        reference: Policy,
+        folder: Path | None,
+        log: Callable[[Metrics], None],
+        asked: Callable[[], bool] = never,
     ) -> None:
         """Fine-tune the task's denoiser in place, one `log(metrics)` per round.
 
-        With a folder, the run continues from the checkpoint in it, bit for bit, and leaves checkpoints there.
+        With a folder, the run continues from the checkpoint in it, bit for bit, and leaves checkpoints there. It ends
+        early, after a round and a checkpoint, when it is `asked` to. All the task's processes call this; the first one
+        writes, and all log the same numbers, but for seconds.
 
         Raises:
             TrainingError: rollout and training disagree, a gradient is not finite, or too many rewards are missing.
         """
         self.check(task, algorithm)
-        learner = Learner(task, reference, algorithm.modules(task).to(task.device))
+        learner = Learner(task, reference, self.modules(task, algorithm).to(task.device))
         optimizer = self.optimizer(parameter_groups(learner, algorithm))
-        state = State(learner, optimizer)
-        start = state.restore(folder) if folder else 0
+        state, everyone = State(learner, optimizer, self.keep), task.processes
+        with everyone.first_alone():
+            start = state.restore(folder) if folder else 0
+        refuse_another_start(start, everyone)
+        everyone.agree(tensor for module in state.parts.values() for tensor in module.state_dict().values())
         for iteration in range(start, self.iterations):
             began = time.perf_counter()
             key = Key(self.seed, stream=iteration + 1)
@@ -91,11 +121,16 @@ class Finetuning:
             metrics = {"iteration": iteration, **summary(task, collected), **standing(learner, collected)}
             self.refuse_stale(metrics["max_abs_log_ratio_first"])
             learning = time.perf_counter()
-            learned = self.learn(learner, algorithm, collected.table, optimizer, key)
+            learned = self.learn(learner, algorithm, collected, optimizer, key)
             seconds = {"seconds_train": time.perf_counter() - learning, "seconds": time.perf_counter() - began}
             log({**metrics, **learned, **seconds})  # before the checkpoint: a row too many is dropped at the restart
-            if folder and ((iteration + 1) % self.save_every == 0 or iteration + 1 == self.iterations):
+            state.judge(iteration, collected.behaviour, {**metrics, **learned})
+            stopping = everyone.any(asked())
+            due = (iteration + 1) % self.save_every == 0 or iteration + 1 == self.iterations or stopping
+            if folder and everyone.first and due:
                 state.save(folder, iteration + 1)
+            if stopping:
+                return
 
     def check(self, task: Task, algorithm: Algorithm) -> None:
         """Refuse what cannot work before anything is done.
@@ -104,34 +139,55 @@ class Finetuning:
             ValueError: a chain without noise, an algorithm that asks for what the task has not, groups left incomplete.
         """
         refuse_determinism(task.policy)
-        algorithm.modules(task)
+        self.modules(task, algorithm)
         size = getattr(algorithm, "group_size", 1)
         if self.rollouts % size:
             raise ValueError(f"rollouts: got {self.rollouts}, need a multiple of the group size {size}")
+        task.processes.share(self.rollouts, size)
+
+    def modules(self, task: Task, algorithm: Algorithm) -> nn.ModuleDict:
+        """What the algorithm owns; the weights that a value network begins with follow from the seed."""
+        with seeded(self.seed):
+            return algorithm.modules(task)
 
     def learn(
-        self, learner: Learner, algorithm: Algorithm, table: Table, optimizer: torch.optim.Optimizer, key: Key
+        self,
+        learner: Learner,
+        algorithm: Algorithm,
+        collected: Collected[Table],
+        optimizer: torch.optim.Optimizer,
+        key: Key,
     ) -> Metrics:
-        """`epochs` passes of minibatch updates; the means of what the loss reports."""
-        if not len(table):
+        """`epochs` passes of minibatch updates; the means of what the loss reports.
+
+        A minibatch is one of the rows of all processes; each adds the gradient of its own.
+        """
+        everyone, table = learner.task.processes, collected.table
+        number, count = numbered(collected, everyone)
+        if not count:
             raise TrainingError("nothing is left to learn from: none of the rewards it needs could be computed")
         if self.fresh_optimizer:
             optimizer.state.clear()
         seen, losses, norms = Gathered(), list[float](), list[float]()
-        for rows in self.minibatches(len(table), key):
-            batch = table[rows]
-            loss, facts = algorithm.loss(learner, batch)
+        place = torch.full((count,), -1).scatter(0, number, torch.arange(len(table)))  # -1: another process has it
+        for rows in self.minibatches(count, key):
             optimizer.zero_grad()
-            loss.backward()
+            loss = 0.0
+            for part in self.microbatches(place[rows]):
+                batch, share = table[part], len(part) / len(rows)
+                mean, facts = algorithm.loss(learner, batch)
+                (mean * share).backward()
+                seen.add(batch.step, facts)
+                loss += mean.item() * share
+            everyone.sum_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
             norm = self.clipped_norm(optimizer)
             if not math.isfinite(norm):
                 raise TrainingError(f"gradient norm is {norm}: nothing was updated with it")
             optimizer.step()
-            seen.add(batch.step, facts)
-            losses.append(loss.item())
+            losses.append(loss)
             norms.append(norm)
-        found = seen.summary(learner.policy.sampler.num_steps)
-        updates = len(losses)
+        found = seen.summary(learner.policy.sampler.num_steps, everyone)
+        losses, updates = everyone.sum(torch.tensor(losses, dtype=torch.float64)).tolist(), len(losses)
         return {**found, "loss": sum(losses) / updates, "grad_norm": sum(norms) / updates, "updates": float(updates)}
 
     def clipped_norm(self, optimizer: torch.optim.Optimizer) -> float:
@@ -144,6 +200,12 @@ class Finetuning:
         for epoch in range(self.epochs):
             order = key.permutation(rows, SHUFFLE_STREAM - epoch)
             yield from order.tensor_split(math.ceil(rows / self.minibatch))
+
+    def microbatches(self, places: Tensor) -> Iterator[Tensor]:
+        """The rows of a minibatch that this process has, some at a time."""
+        own = places[places >= 0]
+        if len(own):
+            yield from own.split(self.microbatch or len(own))
 
     def refuse_stale(self, log_ratio: float) -> None:
         """Before the first update the ratio is one, or something is wrong."""
@@ -162,12 +224,20 @@ class Finetuning:
             )
 
 
-@dataclass(frozen=True)
+@dataclass
 class State:
-    """Everything that changes from round to round; all randomness is keyed by the round's number."""
+    """Everything that changes from round to round; all randomness of ours is keyed by the round's number.
+
+    Attributes:
+        best: the number of rounds made of the best checkpoint so far, and its value of the metric.
+        saved: the number of rounds made of the last checkpoint.
+    """
 
     learner: Learner
     optimizer: torch.optim.Optimizer
+    keep: Keeping
+    best: tuple[int, float] | None = None
+    saved: int = 0
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -180,22 +250,70 @@ class State:
         """Parameter -> name."""
         return {p: f"{part}.{name}" for part, module in self.parts.items() for name, p in module.named_parameters()}
 
+    def judge(self, iteration: int, behaviour: Policy, row: Mapping[str, float]) -> None:
+        """A round tells how good the weights are that it sampled with: those of the checkpoint before it."""
+        if self.keep.best not in row:
+            raise TrainingError(f"keep.best={self.keep.best}: no such metric; there are {', '.join(sorted(row))}")
+        value = row[self.keep.best]
+        own = behaviour is self.learner.policy and self.saved == iteration > 0
+        if own and self.keep.better(value, self.best[1] if self.best else math.nan):
+            self.best = iteration, value
+
     def save(self, folder: Path, iteration: int) -> None:
         """Write the checkpoint after `iteration` rounds."""
+        broken = [name for parameter, name in self.names.items() if not parameter.isfinite().all()]
+        if broken:
+            raise TrainingError(f"weights hold NaN or infinity and are not kept: {', '.join(broken)}")
         tensors = {name: module.state_dict() for name, module in self.parts.items()}
         tensors["optimizer"] = checkpoint.optimizer_tensors(self.optimizer, self.names)
-        checkpoint.save(folder / "checkpoint", tensors, {"progress": {"iteration": iteration}})
+        tensors[RANDOM] = random_tensors()
+        values = {
+            "progress": {"iteration": iteration, "best": self.best},
+            "flags": flags(self.parts),
+            "layout": layout(self.learner.task.device),
+            RANDOM: random_values(),
+        }
+        self.series(folder).save(iteration, tensors, values, [self.best[0]] if self.best else [])
+        self.saved = iteration
 
     def restore(self, folder: Path) -> int:
-        """Continue from the folder's checkpoint, if there is one; the number of rounds it had made."""
-        if not checkpoint.present(folder / "checkpoint"):
+        """Continue from the folder's last checkpoint, if there is one; the number of rounds it had made."""
+        last = self.series(folder).latest()
+        if last is None:
             return 0
-        tensors, values = checkpoint.load(folder / "checkpoint")
-        for name, module in self.parts.items():
-            checkpoint.check_fits(module.state_dict(), tensors.get(name, {}), f"the {name} of this run")
-            module.load_state_dict(tensors[name])
-        checkpoint.load_optimizer(self.optimizer, self.names, tensors["optimizer"])
-        return int(values["progress"]["iteration"])
+        with understood(folder / CHECKPOINTS):
+            for name, module in self.parts.items():
+                checkpoint.check_fits(module.state_dict(), last.tensors.get(name, {}), f"the {name} of this run")
+                module.load_state_dict(last.tensors[name])
+            checkpoint.load_optimizer(self.optimizer, self.names, last.tensors["optimizer"])
+            restore_flags(self.parts, last.values["flags"])
+            restore_random(last.tensors[RANDOM], last.values[RANDOM])
+            warn_of_another_layout(last.values["layout"], layout(self.learner.task.device))
+            best = last.values["progress"]["best"]
+            self.best = best and (int(best[0]), float(best[1]))
+        self.saved = last.step
+        return last.step
+
+    def series(self, folder: Path) -> Series:
+        """A run's checkpoints."""
+        return Series(folder / CHECKPOINTS, self.keep.newest)
+
+
+def numbered(collected: Collected[Table], everyone: Processes) -> tuple[Tensor, int]:
+    """Numbers of this process's rows in the table that one process would have, and the length of that table."""
+    rollouts = collected.rollouts
+    place = collected.turn.cpu() * len(rollouts.rewards) + rollouts.first + collected.table.sample.cpu()
+    places = everyone.gather(place).sort().values
+    return torch.searchsorted(places, place), len(places)
+
+
+def refuse_another_start(start: int, everyone: Processes) -> None:
+    """All processes must have read the same checkpoint."""
+    starts = everyone.gather(torch.tensor([start])).tolist()
+    if len(set(starts)) > 1:
+        raise TrainingError(
+            f"processes found checkpoints of {starts} rounds: the run folder must be one for all of them"
+        )
 
 
 def parameter_groups(learner: Learner, algorithm: Algorithm) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import yaml
 
 from molrl.config import ConfigError
 
-FREE = ("run", "device", "threads")  # settings that may differ when any run is continued
+FREE = ("run", "device", "threads", "wait")  # settings that may differ when any run is continued
 SETTINGS, SUMMARY = "config.yaml", "summary.json"  # the summary is written last
 
 

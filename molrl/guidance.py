@@ -105,7 +105,7 @@ class RewardGuided:
         guided = window_of(sampler.num_steps, self.first, self.last)
         x = sampler.prior(key.normal(samples, 1, shape).to(task.device), context)
         for k in range(sampler.num_steps):
-            kernel = sampler.transition(policy.denoiser, x, policy.at(k, x), context)
+            kernel = sampler.transition(policy.noise, x, policy.at(k, x), context)
             noise = key.normal(samples, k + 2, shape).to(x)
             if k not in guided:
                 x = kernel.sample(noise)
@@ -113,7 +113,7 @@ class RewardGuided:
             candidates = self.around(kernel, noise, samples, key, k, shape)
             chosen = self.choose(self.score(task, candidates, k + 1, context), samples, key, k)
             x = candidates[chosen, torch.arange(len(samples), device=x.device)]
-        final = sampler.clean(policy.denoiser, x, policy.at(sampler.num_steps, x), context)
+        final = sampler.clean(policy.noise, x, policy.at(sampler.num_steps, x), context)
         return Drawn(list(domain.decode(final, context)), self.candidates * len(guided) * len(samples))
 
     def around(

@@ -20,27 +20,40 @@ Noise = Callable[[int], Tensor]
 
 @dataclass(frozen=True)
 class Policy:
-    """The same kernel serves the rollout and the training."""
+    """The same kernel serves the rollout and the training.
+
+    Attributes:
+        autocast: what the network computes in, by torch's autocast; None: in what it is given. Whatever it is, states,
+            means and log-probabilities are float32 or wider.
+    """
 
     denoiser: Denoiser
     sampler: Sampler
+    autocast: torch.dtype | None = None
+
+    def noise(self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], context: Context) -> Float[Tensor, "b ..."]:
+        """What the network sees as the noise in x_t."""
+        if self.autocast is None:
+            return self.denoiser(x, t, context)
+        with torch.autocast(x.device.type, self.autocast):
+            return self.denoiser(x, t, context).to(x.dtype)
 
     @torch.no_grad()
     def rollout(self, context: Context, noise: Noise) -> Trajectory:
-        """Sample the chain; states and log-probabilities are float32 or wider, whatever the network runs in."""
+        """Sample the chain."""
         x = self.sampler.prior(noise(0), context)
         states, log_prob = [x], []
         for k in range(self.sampler.num_steps):
-            kernel = self.sampler.transition(self.denoiser, x, self.at(k, x), context)
+            kernel = self.sampler.transition(self.noise, x, self.at(k, x), context)
             x = kernel.sample(noise(k + 1))
             states.append(x)
             log_prob.append(kernel.log_prob(x))
-        final = self.sampler.clean(self.denoiser, x, self.at(self.sampler.num_steps, x), context)
+        final = self.sampler.clean(self.noise, x, self.at(self.sampler.num_steps, x), context)
         return Trajectory(torch.stack(states), torch.stack(log_prob), final, context)
 
     def transition(self, batch: Transitions) -> Gaussian:
         """p(. | x) for every row of the table."""
-        return self.sampler.transition(self.denoiser, batch.x, batch.step, batch.context)
+        return self.sampler.transition(self.noise, batch.x, batch.step, batch.context)
 
     def log_prob(self, batch: Transitions) -> Float[Tensor, " m"]:
         """log p(y | x) for every row of the table, in nats."""
@@ -50,7 +63,7 @@ class Policy:
         self, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], jumps: int, context: Context
     ) -> Float[Tensor, "b ..."]:
         """Estimate of the finished sample from states at grid points `step`: see `DDIM.foresee`."""
-        return self.sampler.foresee(self.denoiser, x, step, jumps, context)
+        return self.sampler.foresee(self.noise, x, step, jumps, context)
 
     @staticmethod
     def at(step: int, x: Tensor) -> Int[Tensor, " b"]:

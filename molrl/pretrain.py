@@ -15,9 +15,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from molrl import checkpoint
+from molrl.checkpoints import CHECKPOINTS, Series, understood
 from molrl.gaussian import Context, Space, sum_per_sample
+from molrl.interruption import never
 from molrl.noise import Key
 from molrl.schedule import Schedule, alpha, sigma
+from molrl.snapshot import (
+    RANDOM,
+    flags,
+    layout,
+    random_tensors,
+    random_values,
+    restore_flags,
+    restore_random,
+    warn_of_another_layout,
+)
 
 
 class Preconditioner(Protocol):
@@ -169,22 +181,26 @@ class Pretraining:
         buckets: Sequence[Bucket],
         folder: Path,
         report: Callable[[Mapping[str, float], Mapping[str, Tensor]], None],
+        asked: Callable[[], bool] = never,
     ) -> dict[str, Tensor]:
         """Train `model` in place, continuing from `folder` if it holds a checkpoint; return the averaged weights.
 
-        `report(metrics, averaged weights)` is called every `save_every` steps, after the checkpoint is safe.
+        It ends early, after a step and a checkpoint, when it is `asked` to.
+
+        `report(metrics, averaged weights)` is called every `save_every` steps, before the checkpoint: what it wrote of
+        steps that a run makes again is to be replaced.
         """
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay, betas=(0.9, 0.99))
         names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         average = Average(self.ema)
-        step = self.restore(folder, model, optimizer, names, average)
+        step, losses = self.restore(folder, model, optimizer, names, average)
         if self.compile:
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * len(buckets))
             model.network.compile(dynamic=False)  # type: ignore[union-attr]
-        key, losses, since = Key(self.seed), [], time.perf_counter()
-        device = next(model.parameters()).device
+        key, since = Key(self.seed), time.perf_counter()
+        device, stopping = next(model.parameters()).device, False
         for x0, conditions in draw_batches(buckets, self.batch, key, step):
-            if step >= self.steps:
+            if step >= self.steps or stopping:
                 break
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(
@@ -204,13 +220,16 @@ class Pretraining:
             step += 1
             average.update(model, step)
             losses.append((each.mean().item(), norm.item()))
+            stopping = asked()
             if step % self.save_every == 0 or step == self.steps:
-                self.save(folder, step, model, optimizer, names, average)
                 seconds, since = time.perf_counter() - since, time.perf_counter()
                 mean_loss, mean_norm = torch.tensor(losses).mean(0).tolist()
                 metrics = {"step": step, "loss": mean_loss, "grad_norm": mean_norm, "seconds": seconds}
                 report(metrics, average.shadow)
                 losses = []
+                self.save(folder, step, model, optimizer, names, average, losses)
+            elif stopping:
+                self.save(folder, step, model, optimizer, names, average, losses)
         return average.shadow
 
     @staticmethod
@@ -221,14 +240,22 @@ class Pretraining:
         optimizer: torch.optim.Optimizer,
         names: Mapping[Tensor, str],
         average: Average,
+        losses: list[tuple[float, float]],
     ) -> None:
-        """Everything that is needed to go on."""
+        """Everything that is needed to go on; `losses` and norms of the steps since the last report are part of it."""
         tensors = {
             "model": model.state_dict(),
             "average": average.shadow,
             "optimizer": checkpoint.optimizer_tensors(optimizer, names),
+            RANDOM: random_tensors(),
         }
-        checkpoint.save(folder / "checkpoint", tensors, {"progress": {"step": step}})
+        values = {
+            "flags": flags({"model": model}),
+            "pending": losses,
+            "layout": layout(next(model.parameters()).device),
+            RANDOM: random_values(),
+        }
+        Series(folder / CHECKPOINTS).save(step, tensors, values)
 
     @staticmethod
     def restore(
@@ -237,15 +264,20 @@ class Pretraining:
         optimizer: torch.optim.Optimizer,
         names: Mapping[Tensor, str],
         average: Average,
-    ) -> int:
-        """Continue from the folder's checkpoint, if any; the number of steps it had made."""
-        if not checkpoint.present(folder / "checkpoint"):
-            return 0
-        tensors, values = checkpoint.load(folder / "checkpoint")
-        checkpoint.check_fits(model.state_dict(), tensors["model"], type(model).__name__)
-        model.load_state_dict(tensors["model"])
-        checkpoint.check_fits(model.state_dict(), tensors["average"], type(model).__name__)
+    ) -> tuple[int, list[tuple[float, float]]]:
+        """Continue from the folder's checkpoint, if any: the steps it had made, and what is not reported of them."""
+        last = Series(folder / CHECKPOINTS).latest()
+        if last is None:
+            return 0, []
         device = next(model.parameters()).device
-        average.shadow = {name: value.to(device) for name, value in tensors["average"].items()}
-        checkpoint.load_optimizer(optimizer, names, tensors["optimizer"])
-        return int(values["progress"]["step"])
+        with understood(folder / CHECKPOINTS):
+            for part in ("model", "average"):
+                checkpoint.check_fits(model.state_dict(), last.tensors[part], type(model).__name__)
+            model.load_state_dict(last.tensors["model"])
+            average.shadow = {name: value.to(device) for name, value in last.tensors["average"].items()}
+            checkpoint.load_optimizer(optimizer, names, last.tensors["optimizer"])
+            restore_flags({"model": model}, last.values["flags"])
+            restore_random(last.tensors[RANDOM], last.values[RANDOM])
+            warn_of_another_layout(last.values["layout"], layout(device))
+            pending = [(float(loss), float(norm)) for loss, norm in last.values["pending"]]
+        return last.step, pending

@@ -1,28 +1,32 @@
 """One fine-tuning run in one folder: measured before, trained, measured after on the same noise, reported."""
 
+import contextlib
 import json
 import math
+import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
 from torch import nn
 
-from molrl import checkpoint
 from molrl.algos import Algorithm
+from molrl.checkpoint import CheckpointError
+from molrl.checkpoints import CHECKPOINTS, Keeping, Series
 from molrl.config import ConfigError, build, check_type, settings
 from molrl.device import choose_device
-from molrl.diagnostics import PROBED, chain_kl, probe
+from molrl.diagnostics import chain_kl, probed
 from molrl.finetune import Finetuning, frozen, trainable
 from molrl.folder import SUMMARY, claim, dated, finished, headline, write_whole
-from molrl.interruption import exit_code
+from molrl.interruption import TERMINATED, Request, Terminated, exit_code, patient
 from molrl.noise import Key
 from molrl.policy import Policy
+from molrl.processes import ALONE, Processes, launched, place_of_process
 from molrl.report import write_report
 from molrl.task import Domain, Reward, Task, opened
 from molrl.tracking import Tracker, read_metrics
@@ -30,10 +34,13 @@ from molrl.tracking import Tracker, read_metrics
 FRESH = 2**62  # stream of the noise that before and after are measured on; training never draws from it
 BATCH = 256
 SHOWN = 12
+BEST = "best"  # folder of the best model, beside the last one's model/
 OWN = {
     **{"chosen": dict, "task": dict, "reward": dict, "algo": dict},
     **{"run": str | None, "device": str, "threads": int | None, "evaluate": int},
+    **{"precision": Literal["float32", "bfloat16"] | None, "wait": float},
 }
+LAUNCHED = "ACCELERATE_MIXED_PRECISION"  # what `accelerate launch` was told, by environment variable
 
 
 class Showable(Domain, Protocol):
@@ -79,32 +86,51 @@ def train(config: Mapping[str, Any], reward: Reward | None = None) -> int:
     if said := finished(config):
         print(said)
         return 0
-    task, algorithm, finetuning = parts(config, reward)
+    with launched(config["wait"]) as everyone, muted(not everyone.first):
+        return shared(config, reward, everyone)
+
+
+def shared(config: Mapping[str, Any], reward: Reward | None, everyone: Processes) -> int:
+    """What each process does of a run; the first one writes the files."""
+    task, algorithm, finetuning = parts(config, reward, everyone)
     chosen = config["chosen"]
     names = dict.fromkeys((task.name, chosen["reward"]))  # once where they are the same
-    config = {**config, "run": config["run"] or dated("_".join(names))}
+    config = {**config, "run": config["run"] or everyone.texts(dated("_".join(names)))[0]}
     began = time.perf_counter()
-    with claim(config) as folder, opened(task.reward):
-        start = restored_iteration(folder)
+    claimed = claim(config) if everyone.first else contextlib.nullcontext(Path(config["run"]))
+    with claimed as folder, opened(task.reward):
+        series = Series(folder / CHECKPOINTS, finetuning.keep.newest)
+        start = last.step if everyone.first and (last := series.latest()) else 0
         reference, suffix = frozen(task.policy), showable(task).suffix
         what = f"task {task.name}, reward {chosen['reward']}, {chosen['algo']}"
-        print(f"{folder}: {what}, seed {finetuning.seed}, on {task.device}")
+        since = f", going on after {start} iterations" if start else ""
+        print(f"{folder}: {what}, seed {finetuning.seed}, on {task.device}{since}")
         before = measure(task, reference, reference, folder / "samples" / f"before{suffix}", config)
         if before["n"] == before["lost"]:
             print(f"molrl: none of {before['n']} samples could be scored", file=sys.stderr)
             return 3
         print(f"before: {spelled(before)}")
         try:
-            with Tracker(folder, finetuning.iterations, start) as tracker:
+            tracking = Tracker(folder if everyone.first else None, finetuning.iterations, start, not everyone.first)
+            with tracking as tracker, patient("this iteration") as request:
                 untouched = {"reward_before": before["reward_mean"]}
-                finetuning.run(task, algorithm, reference, folder, lambda row: tracker.log({**row, **untouched}))
+                log = lambda row: tracker.log({**row, **untouched})  # noqa: E731
+                finetuning.run(task, algorithm, reference, folder, log, request.asked)
+            obey(request, everyone)
         except KeyboardInterrupt as stop:
-            done = restored_iteration(folder)
+            done = series.steps()[-1] if series.steps() else 0
             kept = f"{done} of {finetuning.iterations} iterations are kept"
-            print(f"\ninterrupted: {kept}; the same settings with run={folder} go on from there")
+            print(
+                f"\ninterrupted: {kept}; molrl train resume={folder} goes on from there, or the same settings with run="
+            )
+            if everyone.first:
+                save_best(task, finetuning.keep, series, None)
             return exit_code(stop)
         after = measure(task, task.policy, reference, folder / "samples" / f"after{suffix}", config)
+        if not everyone.first:
+            return 0
         showable(task).save(trainable(task.policy), folder / "model")
+        best = save_best(task, finetuning.keep, series, after)
     metrics = read_metrics(folder / "metrics.jsonl")
     summary = {
         "task": task.name,
@@ -115,12 +141,22 @@ def train(config: Mapping[str, Any], reward: Reward | None = None) -> int:
         "wall_seconds": round(time.perf_counter() - began + sum(row["seconds"] for row in metrics[:start]), 1),
         "before": figures(before),
         "after": figures(after),
+        "best": best,
     }
     pictures = {name: showable(task).draw(*shown(found)) for name, found in (("before", before), ("after", after))}
     write_report(folder, summary, metrics, pictures)
     write_whole(folder / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
     print(f"after:  {spelled(after)}\n{headline(summary)}\nreport: {folder / 'report.html'}")
+    if best and best["iteration"] < finetuning.iterations:
+        print(f"best:   {folder / BEST}, after {best['iteration']} iterations ({best['metric']} {best['value']:.4f})")
     return 0
+
+
+def obey(request: Request, everyone: Processes) -> None:
+    """Raise what any of the processes was asked: where one is interrupted, all are."""
+    code = int(everyone.gather(torch.tensor([exit_code(request.error) if request.error else 0])).max())
+    if code:
+        raise Terminated if code == TERMINATED else KeyboardInterrupt
 
 
 def refuse_unfit(config: Mapping[str, Any]) -> None:
@@ -131,20 +167,43 @@ def refuse_unfit(config: Mapping[str, Any]) -> None:
         check_type(config[name], kind, name)
     if config["evaluate"] < 2:
         raise ConfigError(f"evaluate: got {config['evaluate']}, need at least 2")
+    if config["wait"] <= 0:
+        raise ConfigError(f"wait: got {config['wait']}, need a number of seconds above 0")
 
 
-def parts(config: Mapping[str, Any], reward: Reward | None) -> tuple[Task, Algorithm, Finetuning]:
+@contextlib.contextmanager
+def muted(silent: bool) -> Iterator[None]:
+    """Nothing is printed in here but errors, where one process speaks for all."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if silent else sys.stdout):
+        yield
+
+
+def precision(config: Mapping[str, Any]) -> torch.dtype | None:
+    """What the network computes in; None: float32, as everything else."""
+    told = os.environ.get(LAUNCHED, "no")
+    if config["precision"] is None and told not in ("no", "bf16"):
+        raise ConfigError(f"accelerate was told mixed_precision={told}: molrl knows no and bf16")
+    asked = config["precision"] or {"no": "float32", "bf16": "bfloat16"}[told]
+    return None if asked == "float32" else torch.bfloat16
+
+
+def parts(
+    config: Mapping[str, Any], reward: Reward | None, everyone: Processes = ALONE
+) -> tuple[Task, Algorithm, Finetuning]:
     """What a run is made of. All their settings are checked here, before anything is written."""
     algorithm = build(config["algo"], "algo")
     loop = {name: value for name, value in config.items() if name not in OWN}
     finetuning = build({"_target_": "molrl.finetune.Finetuning", **loop}, "")
     with settings("optimizer"):
         finetuning.optimizer([nn.Parameter(torch.zeros(1))])
-    place = choose_device(config["device"])
+    with settings():
+        place = place_of_process(choose_device(config["device"]))
     asked = build(config["reward"], "reward") if reward is None else reward
     task = build(config["task"], "task", device=place, reward=asked)
+    task = replace(task, processes=everyone, policy=replace(task.policy, autocast=precision(config)))
     with settings():
         finetuning.check(task, algorithm)
+        everyone.share((config["evaluate"] - 1) % BATCH + 1)  # of the last batch, the smallest
     return task, algorithm, finetuning
 
 
@@ -166,9 +225,10 @@ def measure(task: Task, policy: Policy, reference: Policy, path: Path, config: M
         rollouts = measured.rollout(list(range(start, min(start + BATCH, count))), key)
         samples.extend(rollouts.samples)
         rewards.extend(rollouts.rewards.tolist())
-        kls.append(chain_kl(policy, reference, probe(rollouts.trajectory, PROBED)))
-    path.parent.mkdir(exist_ok=True)
-    showable(task).write(samples, path, {"reward": rewards})
+        kls.append(chain_kl(policy, reference, probed(rollouts), task.processes))
+    if task.processes.first:
+        path.parent.mkdir(exist_ok=True)
+        showable(task).write(samples, path, {"reward": rewards})
     known = np.array([reward for reward in rewards if not math.isnan(reward)])
     return {
         "n": count,
@@ -182,11 +242,28 @@ def measure(task: Task, policy: Policy, reference: Policy, path: Path, config: M
     }
 
 
-def restored_iteration(folder: Path) -> int:
-    """How many iterations the folder's checkpoint has made."""
-    if not checkpoint.present(folder / "checkpoint"):
-        return 0
-    return int(checkpoint.load(folder / "checkpoint")[1]["progress"]["iteration"])
+def save_best(task: Task, keep: Keeping, series: Series, after: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Write the model of the best checkpoint and say which it is; None where no round has told of any.
+
+    A round tells of the weights it sampled with. The last weights are told of by the measurement `after`, if that has
+    the metric. This changes the task's denoiser.
+    """
+    if (last := series.latest()) is None:
+        return None
+    found: tuple[int, float] | None = last.values["progress"]["best"]
+    final = math.nan if after is None else after.get({"reward": "reward_mean"}.get(keep.best, keep.best), math.nan)
+    if found is None and math.isnan(final):
+        return None
+    if found is None or keep.better(final, found[1]):
+        found = last.step, final
+    try:
+        state = (last if found[0] == last.step else series.read(found[0])).tensors["denoiser"]
+    except CheckpointError as error:
+        print(f"molrl: the best checkpoint is lost: {error}", file=sys.stderr)
+        return None
+    trainable(task.policy).load_state_dict(state)
+    showable(task).save(trainable(task.policy), series.folder.parent / BEST)
+    return {"iteration": found[0], "metric": keep.best, "value": found[1]}
 
 
 def showable(task: Task) -> Showable:

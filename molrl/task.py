@@ -16,6 +16,7 @@ from molrl.asking import Asking, parts
 from molrl.gaussian import Context
 from molrl.noise import Key
 from molrl.policy import Policy
+from molrl.processes import ALONE, Processes
 from molrl.trajectory import Trajectory, joined
 
 Metrics = dict[str, float]
@@ -61,18 +62,27 @@ class Domain(Protocol):
 class Rollouts:
     """A scored rollout.
 
+    Of several processes, each has the trajectory of its own b samples and, to compare them, the rewards of all n.
+
     Attributes:
         trajectory: states and log-probabilities.
-        samples: finished samples.
-        rewards: float32 [b], NaN where a sample could not be scored.
+        samples: finished samples, all n.
+        rewards: float32 [n], NaN where a sample could not be scored.
         seconds: "rollout": of sampling and decoding; "reward": of handing out samples and waiting for their rewards,
             without what workers did during the rollout.
+        first: where among the n this process's samples begin.
     """
 
     trajectory: Trajectory
     samples: Sequence[Any]
-    rewards: Float[Tensor, " b"]
+    rewards: Float[Tensor, " n"]
     seconds: Mapping[str, float]
+    first: int = 0
+
+    @property
+    def own(self) -> slice:
+        """Where among the n this process's samples are."""
+        return slice(self.first, self.first + self.trajectory.log_prob.shape[1])
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,7 @@ class Task:
         value_network: makes a network V(x_t, t, context) -> [b] of the state's symmetries, for the algorithms that
             learn a value function; None: the task has none to offer.
         data: draws clean states and their context, for the algorithms that learn from real samples as well.
+        processes: that share the rollouts.
     """
 
     name: str
@@ -94,24 +105,33 @@ class Task:
     device: torch.device = CPU
     value_network: Callable[[], nn.Module] | None = None
     data: Callable[[Sequence[int], Key], tuple[Tensor, Context]] | None = None
+    processes: Processes = ALONE
 
     def rollout(self, samples: Sequence[int], key: Key, group_size: int = 1) -> Rollouts:
         """Sample, decode and score; the result for a sample index does not depend on the others in the batch.
 
-        Samples i with the same i // group_size are asked for the same thing.
+        Samples i with the same i // group_size are asked for the same thing, by the same process.
         """
         start = time.perf_counter()
         context = self.domain.draw_context([sample // group_size for sample in samples], key)
         shape = self.domain.state_shape(context)
-        context = {name: value.to(self.device) for name, value in context.items()}
+        whole = {name: value.to(self.device) for name, value in context.items()}
+        share = self.processes.share(len(samples), group_size)
+        samples, context = samples[share], {name: value[share] for name, value in whole.items()}
         asking, trajectories = Asking(self.reward), list[Trajectory]()
         for part in parts(len(samples), math.prod(shape), self.device):
             own = {name: value[part] for name, value in context.items()}
             trajectories.append(self.policy.rollout(own, partial(self.noise, samples[part], key, shape)))
             asking.ask(self.domain.decode(trajectories[-1].final, own))
-        rewards = asking.answers().to(self.device)
+        rewards = self.processes.gather(asking.answers().to(self.device))
+        trajectory = joined(trajectories, context)
+        finished = asking.samples if len(samples) == len(rewards) else self.decoded(trajectory, whole)
         seconds = {"rollout": time.perf_counter() - start - asking.seconds, "reward": asking.seconds}
-        return Rollouts(joined(trajectories, context), asking.samples, rewards, seconds)
+        return Rollouts(trajectory, finished, rewards, seconds, share.start)
+
+    def decoded(self, trajectory: Trajectory, whole: Context) -> Sequence[Any]:
+        """The finished samples of all processes. States travel, samples do not: they may be anything."""
+        return self.domain.decode(self.processes.gather(trajectory.final), whole)
 
     def noise(self, samples: Sequence[int], key: Key, shape: Sequence[int], draw: int) -> Tensor:
         """Noise of the samples with these indices: draw 0 is for the prior, k + 1 for step k."""

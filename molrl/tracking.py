@@ -16,6 +16,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 from rich.text import Text
 
+from molrl.folder import write_whole
+
 METRICS_FILE = "metrics.jsonl"
 PERCENTAGES = {"validity": "valid", "uniqueness": "unique"}
 MOSTLY_CLIPPED = 0.9
@@ -83,6 +85,7 @@ class Tracker:
         if self.folder is not None:
             self.file.write(json.dumps(row, allow_nan=False) + "\n")
             self.file.flush()
+            os.fsync(self.file.fileno())  # a checkpoint must not outlive the rows before it
             for name, value in row.items():
                 if value is not None and name != "iteration":
                     self.board.add_scalar(name, value, iteration)
@@ -175,14 +178,18 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def forget_from(start: int, path: Path) -> list[dict[str, Any]]:
+def forget_from(start: int, path: Path, counter: str = "iteration") -> list[dict[str, Any]]:
     """Drop rounds from `start` on, and a torn line, from a metrics file; return those before."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [row for row in read_metrics(path) if row.get("iteration", start) < start] if path.exists() else []
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
-    staging.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    staging.replace(path)
+    rows = [row for row in read_metrics(path) if row.get(counter, start) < start] if path.exists() else []
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
     return rows
+
+
+def append_row(path: Path, row: Mapping[str, Any], counter: str) -> None:
+    """Add a row, in place of those of its own number and later ones, which an earlier process has left."""
+    rows = forget_from(row[counter], path, counter)
+    write_whole(path, "".join(json.dumps(each) + "\n" for each in (*rows, row)).encode())
 
 
 def finite(value: float | None) -> float | None:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from command import QUICK_PRETRAINING, complaint, molrl
 
-from molrl import checkpoint
+from molrl.checkpoints import Series
 from molrl.config import ConfigError
 from molrl.folder import claim, differences, headline
 
@@ -86,5 +86,5 @@ def test_pretraining_may_go_on_longer_and_look_elsewhere(tmp_path: Path) -> None
     assert molrl(*arguments).code == 0
     free = ("training.steps=5", "training.cooldown=2", "training.save_every=1", "evaluate=2", "device=cpu")
     assert molrl(*arguments, *free).code == 0
-    assert checkpoint.load(tmp_path / "run/checkpoint")[1]["progress"]["step"] == 5
+    assert Series(tmp_path / "run/checkpoint").steps()[-1] == 5
     assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["training"]["steps"] == 5

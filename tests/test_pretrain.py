@@ -1,6 +1,7 @@
 """Pretraining minimises the denoising loss, whose value is known where the denoiser is, and can be continued."""
 
 import math
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -191,8 +192,9 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
     whole, broken, resumed = model(), model(), model()
     expected = pretraining().run(whole, MaskedPoints(), buckets, tmp_path / "whole", unheard)
 
-    def stop(seen: object, average: object) -> None:
-        raise Stop
+    def stop(seen: Mapping[str, float], average: object) -> None:
+        if seen["step"] == 6:
+            raise Stop
 
     with pytest.raises(Stop):
         pretraining().run(broken, MaskedPoints(), buckets, tmp_path / "broken", stop)

@@ -17,8 +17,8 @@ from command import QUICK_RUN, complaint, molrl
 from PIL import Image
 from torch import Tensor
 
-from molrl import checkpoint
 from molrl.checkpoint import CheckpointError
+from molrl.checkpoints import Series
 from molrl.config import ConfigError, choices, compose
 from molrl.data.bonds import rdkit_bonds
 from molrl.data.files import read
@@ -76,7 +76,17 @@ def test_a_run_leaves_its_settings_metrics_samples_model_and_report(algo: str, r
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_the_summary_says_what_was_asked_and_what_came_of_it(algo: str, runs: Path) -> None:
     summary = json.loads((runs / algo / "summary.json").read_text())
-    assert list(summary) == ["task", "reward", "algo", "seed", "reward_queries", "wall_seconds", "before", "after"]
+    assert list(summary) == [
+        "task",
+        "reward",
+        "algo",
+        "seed",
+        "reward_queries",
+        "wall_seconds",
+        "before",
+        "after",
+        "best",
+    ]
     assert [summary[name] for name in ("task", "reward", "algo", "seed")] == ["qed", "qed", algo, 0]
     assert summary["reward_queries"] == sum(row["reward_queries"] for row in untimed(runs / algo)) >= 16
     assert summary["wall_seconds"] > 0
@@ -238,7 +248,7 @@ def broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """The same, stopped in its second iteration."""
     run = tmp_path / "broken"
     assert train(of_rings(run), Interrupted(call=3)) == 130  # the measurement before, iteration 0, iteration 1
-    assert f"1 of 2 iterations are kept; the same settings with run={run}" in capsys.readouterr().out
+    assert f"1 of 2 iterations are kept; molrl train resume={run} goes on" in capsys.readouterr().out
     assert len(untimed(run)) == 1
     return run
 
@@ -261,7 +271,7 @@ def test_an_interrupted_run_goes_on_to_what_it_would_have_been(whole: Path, brok
 
 
 def test_a_damaged_checkpoint_is_named_and_nothing_starts_afresh(broken: Path) -> None:
-    path = broken / "checkpoint/denoiser.safetensors"
+    path = broken / "checkpoint/step_00000001/denoiser.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match=path.name):
         train(of_rings(broken), rings)
@@ -307,13 +317,13 @@ def test_ctrl_c_and_sigterm_end_a_run_with_a_checkpoint_and_no_workers(
     process.send_signal(sent)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert f"the same settings with run={run} go on" in out
+    assert f"molrl train resume={run} goes on" in out
     until = time.monotonic() + 10  # multiprocessing's own helper ends when it finds its parent gone
     while left := [worker for worker in workers if running(worker)]:
         assert time.monotonic() < until, left
         time.sleep(0.05)
     assert "Traceback" not in err
-    assert checkpoint.load(run / "checkpoint")[1]["progress"]["iteration"] >= 1
+    assert Series(run / "checkpoint").steps()[-1] >= 1
 
 
 def test_a_reward_that_scores_nothing_ends_the_run_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

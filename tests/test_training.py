@@ -7,7 +7,7 @@ import pytest
 import torch
 from command import QUICK_PRETRAINING, complaint, molrl
 
-from molrl import checkpoint
+from molrl.checkpoints import Series
 from molrl.data.files import read
 from molrl.models.pretrained import load
 
@@ -40,7 +40,7 @@ def test_pretraining_goes_on_to_what_it_would_have_been(trained: Path, tmp_path:
     for steps in ("training.steps=3", "training.steps=4"):
         settings = [item for item in QUICK_PRETRAINING if not item.startswith("training.steps")]
         assert molrl("pretrain", f"run={tmp_path / 'run'}", *settings, steps, "training.cooldown=0").code == 0
-    assert checkpoint.load(tmp_path / "run/checkpoint")[1]["progress"]["step"] == 4
+    assert Series(tmp_path / "run/checkpoint").steps()[-1] == 4
     whole = tmp_path / "whole"
     assert molrl("pretrain", f"run={whole}", *QUICK_PRETRAINING, "training.cooldown=0").code == 0
     one, two = (load(str(path / "model")).denoiser.state_dict() for path in (tmp_path / "run", whole))

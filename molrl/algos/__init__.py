@@ -19,11 +19,16 @@ Facts = dict[str, Tensor]
 
 
 class Table(Protocol):
-    """Rows to learn from, in any order; `step` is the grid point each belongs to."""
+    """Rows to learn from, in any order; `step` is the grid point each belongs to, `sample` the sample."""
 
     @property
     def step(self) -> Int[Tensor, " m"]:
         """Grid points: 0 is the prior."""
+        ...
+
+    @property
+    def sample(self) -> Int[Tensor, " m"]:
+        """Which of the samples of this process."""
         ...
 
     def __len__(self) -> int: ...
@@ -61,15 +66,18 @@ class Collected(Generic[T]):
     """What one round learns from.
 
     Attributes:
-        table: rows to learn from.
+        table: rows to learn from, those of this process's samples.
+        turn: numbers that the rows rise with, and within equal numbers with the sample: so the rows of all processes
+            have the order they would have in one.
         rollouts: where they came from; the loop reports on these.
         behaviour: the policy that made the rollouts.
-        reward_queries: how often the reward was asked.
+        reward_queries: how often the reward was asked, by all processes.
         seconds_reward: time spent in it beyond the scoring of the rollouts.
         metrics: what the algorithm wants logged.
     """
 
     table: T
+    turn: Int[Tensor, " m"]
     rollouts: Rollouts
     behaviour: Policy
     reward_queries: int
@@ -93,5 +101,5 @@ class Algorithm(Protocol):
         ...
 
     def loss(self, learner: Learner, batch: Any) -> tuple[Float[Tensor, ""], Facts]:
-        """A scalar to be minimised, and what to tell of each row."""
+        """A mean over the rows, to be minimised, and what to tell of each row."""
         ...

@@ -68,16 +68,18 @@ class PolicyGradient:
     def collect(self, learner: Learner, samples: list[int], key: Key) -> Collected[Transitions]:
         """Roll out and score; steps of samples without a reward are left out."""
         rollouts = learner.task.rollout(samples, key, self.advantage.group_size)
-        contexts = learner.task.domain.groups(rollouts.trajectory.context)
+        groups = torch.tensor(list(learner.task.domain.groups(rollouts.trajectory.context)))
+        contexts = learner.task.processes.gather(groups).tolist()
         estimate = cast(Estimator, learner.modules["advantage"]) if learner.modules else self.advantage
         advantage, metrics = estimate(rollouts.rewards, contexts)
+        metrics["advantage_saturated"] = (advantage.abs() > self.advantage_clip).float().mean().item()
+        samples, advantage = samples[rollouts.own], advantage[rollouts.own]
         steps, known = learner.policy.sampler.num_steps, ~advantage.isnan()
         allowed = window_of(steps, self.first, self.last)
         keep = random_steps(steps, samples, key, STEP_STREAM, allowed, self.train_steps).to(known.device) & known
         clamped = advantage.nan_to_num(0).clamp(-self.advantage_clip, self.advantage_clip)
-        metrics["advantage_saturated"] = (advantage.abs() > self.advantage_clip).float().mean().item()
         table = rollouts.trajectory.transitions(clamped, keep)
-        return Collected(table, rollouts, learner.policy, len(samples), metrics=metrics)
+        return Collected(table, table.step, rollouts, learner.policy, len(rollouts.rewards), metrics=metrics)
 
 
 @dataclass(frozen=True, kw_only=True)

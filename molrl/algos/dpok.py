@@ -79,17 +79,21 @@ class DPOK:
         The mean leaves the critic a target around zero, so that it does no harm before it has learned anything.
         """
         rollouts = learner.task.rollout(samples, key)
-        steps = learner.policy.sampler.num_steps
-        earned = (self.reward_weight * rollouts.rewards).expand(steps, -1)
+        steps, rewards, samples = (
+            learner.policy.sampler.num_steps,
+            rollouts.rewards[rollouts.own],
+            samples[rollouts.own],
+        )
+        earned = (self.reward_weight * rewards).expand(steps, -1)
         if self.kl_mode == "return_to_go" and self.kl_weight:
             earned = earned - self.kl_weight * later(step_kl(learner, rollouts))
-        known = ~rollouts.rewards.isnan()
-        earned = earned - earned[:, known].mean(1, keepdim=True)
+        everyones = learner.task.processes.gather(earned, dim=1)
+        earned = earned - everyones[:, ~rollouts.rewards.isnan()].mean(1, keepdim=True)
+        known = ~rewards.isnan()
         allowed = window_of(steps, self.first, self.last)
         keep = random_steps(steps, samples, key, STEP_STREAM, allowed, self.train_steps).to(known.device) & known
-        table = rollouts.trajectory.transitions(rollouts.rewards, keep)
-        table = replace(table, advantage=earned[keep])
-        return Collected(table, rollouts, learner.policy, len(samples))
+        table = replace(rollouts.trajectory.transitions(rewards, keep), advantage=earned[keep])
+        return Collected(table, table.step, rollouts, learner.policy, len(rollouts.rewards))
 
     def loss(self, learner: Learner, batch: Transitions) -> tuple[Float[Tensor, ""], Facts]:
         """Surrogate + kl_weight KL + (V - earned)^2, each a mean over the rows."""
@@ -118,7 +122,7 @@ class DPOK:
 @torch.no_grad()
 def step_kl(learner: Learner, rollouts: Rollouts) -> Float[Tensor, "steps b"]:
     """Exact KL to the reference of every reverse step of the rollouts."""
-    table = rollouts.trajectory.transitions(torch.zeros_like(rollouts.rewards))
+    table = rollouts.trajectory.transitions(torch.zeros_like(rollouts.rewards[rollouts.own]))
     found = []
     for rows in torch.arange(len(table)).split(CHUNK):
         batch = table[rows]

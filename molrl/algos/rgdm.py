@@ -90,8 +90,9 @@ class RGDM:
 
     def collect(self, learner: Learner, samples: list[int], key: Key) -> Collected[Transitions]:
         """Pull some steps toward higher rewards; y of the table is the target of the step's mean."""
-        task = learner.task
+        task, everyone = learner.task, learner.task.processes
         rollouts = task.rollout(samples, key)
+        samples = samples[rollouts.own]
         clean = self.clean_states(task, rollouts, samples, key)
         scored, held = self.choose(task.policy.sampler.num_steps, samples, key)
         steps, ordinary = self.steps(task.policy, clean, scored, samples, key)
@@ -101,10 +102,14 @@ class RGDM:
         pulled = self.uphill if self.guidance == "gradient" else self.toward_payoff
         pull = pulled(task, steps, ordinary, scale, samples, key)
         moved = replace(steps, y=ordinary.mean + pull.by)[pull.known.nonzero().squeeze(1)]
-        table = moved.extended(replace(still, y=unmoved.mean)) if len(moved) else moved
+        table, turn = moved, moved.step
+        if everyone.any(len(moved) > 0):
+            table = moved.extended(replace(still, y=unmoved.mean))
+            turn = torch.cat([moved.step, still.step + task.policy.sampler.num_steps])
         length = (sum_per_sample(pull.by.square()) / ordinary.dof).sqrt() / ordinary.std
-        metrics = {**pull.metrics, "pull": length.mean().item()}
-        return Collected(table, rollouts, task.policy, len(samples) + pull.queries, pull.seconds, metrics)
+        metrics = {**pull.metrics, "pull": everyone.gather(length).mean().item()}
+        queries = len(rollouts.rewards) + pull.queries
+        return Collected(table, turn, rollouts, task.policy, queries, pull.seconds, metrics)
 
     def loss(self, learner: Learner, batch: Transitions) -> tuple[Float[Tensor, ""], Facts]:
         """|mu - target|^2 / (2 std^2) + kl_weight KL(p || reference)."""
@@ -161,13 +166,18 @@ class RGDM:
         weights, known = payoff(rewards / scale, self.temperature)
         half = self.candidates // 2  # by pairs, so that equal weights pull by exactly nothing
         by = torch.einsum("jm,jm...->m...", weights[:half] - weights[half:], offsets[:half])
-        metrics = {
+        everyones = task.processes.gather(rewards, dim=1)
+        return Pull(by, known, everyones.numel(), seconds, self.told(everyones, scale))
+
+    def told(self, rewards: Float[Tensor, "j m"], scale: float) -> Metrics:
+        """What is logged of the rewards of the candidates of all processes."""
+        weights, known = payoff(rewards / scale, self.temperature)
+        return {
             "payoff_ess": (1 / weights.square().sum(0)).nan_to_num(posinf=0.0).mean().item() / self.candidates,
             "payoff_lost": rewards.isnan().float().mean().item(),
             "payoff_flat": (rewards.amax(0) == rewards.amin(0)).float().mean().item(),
             "payoff_std": rewards.where(known, 0).std(0, correction=0).nanmean().nan_to_num(0).item(),
         }
-        return Pull(by, known, rewards.numel(), seconds, metrics)
 
     def candidate_offsets(
         self, policy: Policy, table: Transitions, std: Float[Tensor, " m"], samples: list[int], key: Key
@@ -215,7 +225,8 @@ class RGDM:
         excess = sum_per_sample(by.square()).sqrt() / (reach * (ordinary.dof + 2).sqrt())
         known = excess.isfinite() & rewards.detach().isfinite()
         by = torch.where(ordinary.broadcast(known.float()) > 0, by / ordinary.broadcast(excess.clamp(min=1)), 0.0)
-        return Pull(by, known, len(steps), seconds, {"payoff_lost": (~known).float().mean().item()})
+        lost = task.processes.gather(~known)
+        return Pull(by, known, len(lost), seconds, {"payoff_lost": lost.float().mean().item()})
 
 
 @dataclass(frozen=True)
@@ -225,7 +236,7 @@ class Pull:
     Attributes:
         by: displacement of each step's mean [m, ...].
         known: which steps have one [m].
-        queries: questions to the reward.
+        queries: questions to the reward, of all processes.
         seconds: time it took to answer.
         metrics: to be logged.
     """

@@ -26,7 +26,7 @@ GRID_STREAM = -5  # and those of this one choose the grid points
 def denoising_error(policy: Policy, batch: Noised) -> Float[Tensor, " m"]:
     """|eps - eps_theta(x_t)|^2 per degree of freedom (Ho et al. 2020, arXiv:2006.11239, Eq. 14)."""
     space, context = policy.sampler.space, batch.context
-    predicted = policy.sampler.noise(policy.denoiser, batch.x, batch.step, context)
+    predicted = policy.sampler.noise(policy.noise, batch.x, batch.step, context)
     return sum_per_sample(space.project(predicted - batch.noise, context).square()) / space.dof(batch.x, context)
 
 
@@ -87,8 +87,10 @@ class WeightedDenoising:
         rollouts = replace(learner.task, policy=behaviour).rollout(samples, key)
         weight = self.weights(rollouts.rewards)
         metrics = {"weight_ess": effective_share(weight.nan_to_num(0)), "weight_max": weight.nan_to_num(0).max().item()}
-        table = noised(behaviour, rollouts, weight, samples, key, self.noisings)
-        return Collected(table, rollouts, behaviour, len(samples), metrics=metrics)
+        own = rollouts.own
+        table = noised(behaviour, rollouts, weight[own], samples[own], key, self.noisings)
+        turn = torch.arange(self.noisings).repeat_interleave(len(table) // self.noisings)
+        return Collected(table, turn, rollouts, behaviour, len(rollouts.rewards), metrics=metrics)
 
     def loss(self, learner: Learner, batch: Noised) -> tuple[Float[Tensor, ""], Facts]:
         """mean(w |eps - eps_theta|^2)."""

@@ -21,6 +21,7 @@ from molrl.algos.dpok import DPOK
 from molrl.algos.rgdm import RGDM
 from molrl.algos.rwr import RWR, RWRSparse, WeightedDenoising
 from molrl.algos.sft import SupervisedKLD, SupervisedKLO
+from molrl.checkpoints import Keeping
 from molrl.diagnostics import chain_kl
 from molrl.finetune import Finetuning, frozen, trainable
 from molrl.noise import Key
@@ -163,6 +164,7 @@ def train(task: Task, algorithm: Algorithm, seed: int, loop: dict[str, Any]) -> 
         "lost_limit": 0.0,
         "save_every": 1,
         "fresh_optimizer": False,
+        "keep": Keeping(newest=1, best="reward", highest=True),
         "seed": seed,
         **loop,
     }

@@ -1,0 +1,107 @@
+"""What a run's state has besides weights and moments: random generators, train and eval flags, where it was computed.
+
+Training draws nothing from the global generators (its noise is keyed, see `molrl.noise`); a reward or a denoiser of
+somebody else may.
+"""
+
+import contextlib
+import platform
+import random
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from molrl import __version__
+
+RANDOM = "random"  # name of the files
+
+
+def random_tensors() -> dict[str, Tensor]:
+    """The state of every global generator: torch's, one for each CUDA device in use, numpy's and Python's."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return {
+        "torch": torch.get_rng_state(),
+        **{f"cuda:{index}": state for index, state in enumerate(cuda)},
+        "numpy": torch.from_numpy(np.asarray(numpy_state()["state"]["key"], dtype=np.int64)),
+        "python": torch.tensor(random.getstate()[1], dtype=torch.int64),
+    }
+
+
+def random_values() -> dict[str, Any]:
+    """What of it is no tensor."""
+    state = numpy_state()
+    version, _, gauss = random.getstate()
+    return {
+        "numpy": {"pos": state["state"]["pos"], "has_gauss": state["has_gauss"], "gauss": state["gauss"]},
+        "python": {"version": version, "gauss": gauss},
+    }
+
+
+def numpy_state() -> dict[str, Any]:
+    """Of the generator behind numpy.random's functions."""
+    return dict(np.random.get_state(legacy=False))  # noqa: NPY002  a reward may use it, whatever we think of that
+
+
+def restore_random(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    """Put back what the other two took."""
+    torch.set_rng_state(tensors["torch"])
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        if f"cuda:{index}" in tensors:
+            torch.cuda.set_rng_state(tensors[f"cuda:{index}"], index)
+    own = values["numpy"]
+    key = {"key": tensors["numpy"].numpy().astype(np.uint32), "pos": own["pos"]}
+    state = {"bit_generator": "MT19937", "state": key, "has_gauss": own["has_gauss"], "gauss": own["gauss"]}
+    np.random.set_state(state)  # noqa: NPY002
+    random.setstate((values["python"]["version"], tuple(tensors["python"].tolist()), values["python"]["gauss"]))
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """First weights depend on the seed alone; outside, torch's generator is as it was."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        yield
+
+
+def flags(modules: Mapping[str, nn.Module]) -> dict[str, dict[str, list[str]]]:
+    """By module: the names of its parts that are in training mode, and of its parameters that are frozen."""
+    return {
+        name: {
+            "training": [part for part, module in parent.named_modules() if module.training],
+            "frozen": [part for part, parameter in parent.named_parameters() if not parameter.requires_grad],
+        }
+        for name, parent in modules.items()
+    }
+
+
+def restore_flags(modules: Mapping[str, nn.Module], saved: Mapping[str, Mapping[str, list[str]]]) -> None:
+    """Put them back."""
+    for name, parent in modules.items():
+        training, frozen = (frozenset(saved[name][kind]) for kind in ("training", "frozen"))
+        for part, module in parent.named_modules():
+            module.training = part in training
+        for part, parameter in parent.named_parameters():
+            parameter.requires_grad_(part not in frozen)
+
+
+def layout(device: torch.device) -> dict[str, Any]:
+    """What the last digits of a number depend on: versions, processor, device and threads."""
+    return {
+        "molrl": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def warn_of_another_layout(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """A run that goes on elsewhere goes on, but not bit for bit."""
+    changed = [f"{name} {saved.get(name)} -> {value}" for name, value in now.items() if saved.get(name) != value]
+    if changed:
+        print(f"molrl: the last digits may differ from an uninterrupted run's: {', '.join(changed)}", file=sys.stderr)
