@@ -53,6 +53,8 @@ PATHS = {
     "shape_files": ["data.path=x"],
 }
 REWARDS = {  # of each task
+    "compressibility": "compressibility",
+    "incompressibility": "incompressibility",
     "class_logit": "shape_class",
     "qed": "qed",
     "docking": "docking_qed",
@@ -60,6 +62,7 @@ REWARDS = {  # of each task
     "stability": "shape_stability",
     "symmetry": "shape_symmetry",
 }
+PICTURES = ("compressibility", "incompressibility")  # tasks that need a pipeline
 PAIRS = [(task, algo) for task in choices("task") for algo in choices("algo")]
 
 
@@ -74,9 +77,18 @@ class Box:
     inside: Callable[[], object] | None = None
 
 
+def needed(task: str, request: pytest.FixtureRequest) -> list[str]:
+    """Settings without which a task cannot be built here: a small pipeline for those of pictures."""
+    if task not in PICTURES:
+        return []
+    folder = request.getfixturevalue("tiny_pipeline")
+    (folder.parent / "prompt.txt").write_text("a red circle")
+    return [f"task.weights='{folder}'", f"task.prompts='{folder.parent / 'prompt.txt'}'", "task.num_steps=3"]
+
+
 @pytest.mark.parametrize(("task", "algo"), PAIRS)
-def test_every_task_goes_with_every_algorithm(task: str, algo: str) -> None:
-    chosen = [f"task={task}", f"algo={algo}", "device=cpu", *REQUIRED.get(REWARDS[task], [])]
+def test_every_task_goes_with_every_algorithm(task: str, algo: str, request: pytest.FixtureRequest) -> None:
+    chosen = [f"task={task}", f"algo={algo}", "device=cpu", *REQUIRED.get(REWARDS[task], []), *needed(task, request)]
     pooled = ["reward.workers=0"] if "workers" in compose("train", chosen)["reward"] else []
     config = compose("train", [*chosen, *pooled])
     built, algorithm, finetuning = parts(config, None)
@@ -151,12 +163,13 @@ def test_every_setting_of_every_yaml_fits_what_it_names(path: Path) -> None:
     ]
     + [("sample", "n=3"), ("evaluate", "out=x.json")],
 )
-def test_every_choice_of_every_command_builds(command: str, choice: str) -> None:
+def test_every_choice_of_every_command_builds(command: str, choice: str, request: pytest.FixtureRequest) -> None:
     for package in EXTRAS.get(choice, ()):
         pytest.importorskip(package)
     more = [*FILES.get(command, []), *PATHS.get(choice.removeprefix("data="), []), "device=cpu"]
     group, _, name = choice.partition("=")
     more += REQUIRED.get(REWARDS[name] if group == "task" else name, [])
+    more += needed(name, request) if group == "task" else []
     config = compose(command, [choice, *(item for item in more if command not in FILES or "device" not in item)])
     if command == "train":
         parts(config, None)
