@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from molrl.data.drawings import Caption, meanings, read_drawing
 from molrl.data.picture import Picture
 
 DARK = 0.1  # of full brightness
@@ -21,13 +22,14 @@ def picture_metrics(samples: Sequence[Picture]) -> Mapping[str, float]:
 
     validity: share that are pictures at all; dark: share of dark pixels; colour_entropy: bits of the histogram of 64
     colours; bytes_per_pixel: as JPEG; uniqueness: share of different ones by a perceptual hash; diversity: mean
-    distance of the thumbnails of two pictures of one prompt, in [0, 1].
+    distance of the thumbnails of two pictures of one prompt, in [0, 1]; for drawings also `caption_metrics`.
     """
     good = [sample for sample in samples if not sample.flaw]
     found = {"validity": len(good) / max(1, len(samples))}
     names = ("dark", "colour_entropy", "bytes_per_pixel", "uniqueness", "diversity")
     if not good:
         return found | dict.fromkeys(names, math.nan)
+    found |= caption_metrics(good)
     thumbs = [thumbnail(sample) for sample in good]
     return {
         **found,
@@ -37,6 +39,21 @@ def picture_metrics(samples: Sequence[Picture]) -> Mapping[str, float]:
         "uniqueness": len({average_hash(thumb) for thumb in thumbs}) / len(good),
         "diversity": diversity(thumbs, [sample.prompt for sample in good]),
     }
+
+
+def caption_metrics(samples: Sequence[Picture]) -> dict[str, float]:
+    """Shares of the pictures whose colour, shape and background are what a drawing's caption asks for, and of those
+    where all three are; nothing where not all of the prompts are such captions.
+    """
+    asked = [meanings().get(sample.prompt) for sample in samples]
+    if None in asked:
+        return {}
+    pairs = [(read_drawing(sample), caption) for sample, caption in zip(samples, asked, strict=True)]
+    parts = {
+        f"right_{part}": float(np.mean([getattr(seen, part) == getattr(caption, part) for seen, caption in pairs]))
+        for part in Caption._fields
+    }
+    return {**parts, "right": float(np.mean([seen == caption for seen, caption in pairs]))}
 
 
 def jpeg_bytes(picture: Picture, quality: int = QUALITY) -> int:

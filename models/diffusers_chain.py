@@ -7,7 +7,6 @@ or becomes 0), it is no part of the policy: it is done once, deterministically, 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from molrl.gaussian import Euclidean
+from molrl.models.diffusers_library import diffusers
 from molrl.samplers import DDIM
 from molrl.schedule import Tabulated
 
@@ -63,9 +63,7 @@ def diffusers_chain(config: Mapping[str, Any], num_steps: int, eta: float) -> Ch
     for name in ("clip_sample", "thresholding"):
         if config.get(name, False):
             raise ValueError(f"scheduler: {name} is on, and clipped steps have no density; set {name} to false in it")
-    scheduler: Any = import_module("diffusers").DDIMScheduler.from_config(
-        dict(config), clip_sample=False, thresholding=False
-    )
+    scheduler: Any = diffusers().DDIMScheduler.from_config(dict(config), clip_sample=False, thresholding=False)
     prediction = str(scheduler.config.prediction_type)
     if prediction not in PREDICTIONS:
         raise ValueError(f"scheduler: prediction_type {prediction!r}, allowed {', '.join(PREDICTIONS)}")

@@ -4,13 +4,11 @@ Local folders never touch the network; a Hugging Face Hub id is fetched because 
 safetensors alone, and no code that comes with a model is run.
 """
 
-import importlib.util
 import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 from molrl.checkpoint import CheckpointError
+from molrl.models.diffusers_library import diffusers, require_extra
 from molrl.models.guided_unet import AdaptedUNet, GuidedUNet, Prompts
 from molrl.models.pretrained import SHIPPED
 
@@ -25,7 +24,6 @@ DOMAIN = "pictures"
 INDEX, ADAPTER = "model_index.json", "adapter.json"
 LORA = "pytorch_lora_weights.safetensors"
 PIPELINE = "StableDiffusionPipeline"
-NEEDED = ("diffusers", "transformers", "peft")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ENCODED = 64  # prompts that are embedded at a time
@@ -42,12 +40,6 @@ class Source:
 
     base: str
     revision: str | None = None
-
-
-def require_extra() -> None:
-    """Raise ImportError where the packages are missing."""
-    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise ImportError(f"pictures need {', '.join(missing)}: pip install 'molrl[image]'")
 
 
 def is_picture_model(weights: str) -> bool:
@@ -88,19 +80,14 @@ def load_pipeline(weights: str, revision: str | None, dtype: torch.dtype) -> tup
 def read_pipeline(name: str, revision: str | None, dtype: torch.dtype, *, local: bool) -> Any:
     """The pipeline of a folder or of a Hub id, with one error for all that may be wrong."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-    from transformers.utils import logging
 
-    diffusers: Any = import_module("diffusers")
-    quiet = (diffusers.utils.logging, logging)
-    for log in quiet:
-        log.disable_progress_bar()
-        log.set_verbosity_error()
+    library = diffusers()
     options: dict[str, Any] = {"local_files_only": local, "revision": revision}
     try:
-        described = diffusers.StableDiffusionPipeline.load_config(name, **options)
+        described = library.StableDiffusionPipeline.load_config(name, **options)
         if (kind := described.get("_class_name")) != PIPELINE:
             raise CheckpointError(f"weights={name}: a {kind}, supported is {PIPELINE} (Stable Diffusion 1.x and 2.x)")
-        pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
+        pipeline = library.StableDiffusionPipeline.from_pretrained(
             name,
             **options,
             dtype=dtype,
@@ -171,15 +158,13 @@ def save_trained(denoiser: GuidedUNet, pipeline: Any, source: Source, folder: Pa
     if not isinstance(denoiser, AdaptedUNet):
         pipeline.save_pretrained(folder, safe_serialization=True)
         return
-    diffusers: Any = import_module("diffusers")
     from peft.utils import get_peft_model_state_dict
 
+    library = diffusers()
     folder.mkdir(parents=True, exist_ok=True)
-    layers: Mapping[str, Any] = diffusers.utils.convert_state_dict_to_diffusers(
-        get_peft_model_state_dict(denoiser.unet)
-    )
+    layers: Mapping[str, Any] = library.utils.convert_state_dict_to_diffusers(get_peft_model_state_dict(denoiser.unet))
     layers = {name: value.detach().cpu().float() for name, value in layers.items()}
-    diffusers.StableDiffusionPipeline.save_lora_weights(
+    library.StableDiffusionPipeline.save_lora_weights(
         str(folder), unet_lora_layers=dict(layers), safe_serialization=True
     )
     described = {"domain": DOMAIN, "base": source.base, "revision": source.revision}

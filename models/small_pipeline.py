@@ -7,6 +7,9 @@ from itertools import pairwise
 from string import ascii_lowercase
 from typing import Any
 
+from molrl.models.diffusers_chain import PREDICTIONS
+from molrl.models.diffusers_library import diffusers
+
 START, END, LAST = "<|startoftext|>", "<|endoftext|>", "</w>"
 
 
@@ -41,6 +44,8 @@ class PipelineDesign:
         for name in ("vae", "unet"):
             if not getattr(self, name) or any(width < 8 or width % 8 for width in getattr(self, name)):
                 raise ValueError(f"{name}: got {list(getattr(self, name))}, need widths that are multiples of 8")
+        if self.prediction not in PREDICTIONS:
+            raise ValueError(f"prediction: got {self.prediction!r}, allowed {', '.join(PREDICTIONS)}")
         if self.text < 8 or self.text % 8 or self.tokens < 3 or self.latent < 1:
             raise ValueError(
                 f"text, tokens, latent: got {self.text}, {self.tokens}, {self.latent}; need a multiple of 8, 3, 1"
@@ -86,10 +91,10 @@ def small_pipeline(design: PipelineDesign, scheduler: Mapping[str, Any] | None =
     Args:
         scheduler: what its DDIM scheduler has otherwise.
     """
-    diffusers, transformers = import_module("diffusers"), import_module("transformers")
+    library, transformers = diffusers(), import_module("transformers")
     tokenizer = word_tokenizer(design.words, design.tokens)
     shrunk = 2 ** (len(design.vae) - 1)
-    vae = diffusers.AutoencoderKL(
+    vae = library.AutoencoderKL(
         block_out_channels=tuple(design.vae),
         down_block_types=("DownEncoderBlock2D",) * len(design.vae),
         up_block_types=("UpDecoderBlock2D",) * len(design.vae),
@@ -99,7 +104,7 @@ def small_pipeline(design: PipelineDesign, scheduler: Mapping[str, Any] | None =
         sample_size=design.picture,
     )
     deeper = len(design.unet) - 1
-    unet = diffusers.UNet2DConditionModel(
+    unet = library.UNet2DConditionModel(
         sample_size=design.picture // shrunk,
         in_channels=design.latent,
         out_channels=design.latent,
@@ -128,8 +133,8 @@ def small_pipeline(design: PipelineDesign, scheduler: Mapping[str, Any] | None =
         **{"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000},
         **{"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading"},
     }
-    levels = diffusers.DDIMScheduler(**{**settings, "prediction_type": design.prediction, **(scheduler or {})})
-    pipeline: Any = diffusers.StableDiffusionPipeline(
+    levels = library.DDIMScheduler(**{**settings, "prediction_type": design.prediction, **(scheduler or {})})
+    pipeline: Any = library.StableDiffusionPipeline(
         vae=vae.eval(),
         text_encoder=text_encoder.eval(),
         tokenizer=tokenizer,

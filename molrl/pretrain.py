@@ -34,6 +34,10 @@ class Preconditioner(Protocol):
         ...
 
 
+Loss = Callable[[Any, Space, Tensor, Tensor, Tensor, Context], Tensor]
+"""Of a model at clean samples, times, noise of the samples' shape, and their context."""
+
+
 @dataclass(frozen=True)
 class Bucket:
     """Clean samples of nearly one size, padded to the same shape: x0 [N, ...] and the context of each row."""
@@ -169,8 +173,11 @@ class Pretraining:
         buckets: Sequence[Bucket],
         folder: Path,
         report: Callable[[Mapping[str, float], Mapping[str, Tensor]], None],
+        loss_of: Loss | None = None,
     ) -> dict[str, Tensor]:
         """Train `model` in place, continuing from `folder` if it holds a checkpoint; return the averaged weights.
+
+        `loss_of` is what is minimised, one number for each sample; None: the denoising loss.
 
         `report(metrics, averaged weights)` is called every `save_every` steps, after the checkpoint is safe.
         """
@@ -195,7 +202,7 @@ class Pretraining:
             noise = torch.from_numpy(generator.standard_normal(tuple(x0.shape), dtype="float32")).to(device)
             context = {name: value.to(device) for name, value in conditions.items()}
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                each = denoising_loss(model, space, x0.to(device), t, noise, context)  # type: ignore[arg-type]
+                each = (loss_of or denoising_loss)(model, space, x0.to(device), t, noise, context)
             loss = each.sum() / self.batch
             optimizer.zero_grad()
             loss.backward()

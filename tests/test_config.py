@@ -41,10 +41,17 @@ REQUIRED: dict[str, list[str]] = {  # settings without a default, by the reward
     **dict.fromkeys(("docking", "docking_qed", "vina"), SITE),
     "overlap": [f"reward.scorer.reference='{POCKET.parent / 'imatinib.sdf'}'"],
     "shape_target": [f"reward.target='{CUBE}'"],
+    "aesthetic": ["reward.model=owner/name", f"reward.head='{CUBE}'"],  # neither is read before a picture is scored
+    "clip_score": ["reward.model=owner/name"],
+    "pick_score": ["reward.model=owner/name"],
+    "vlm_judge": ["reward.url=http://localhost", "reward.model=m"],
+    "remote": ["reward.url=http://localhost"],
 }
 EXTRAS: dict[str, tuple[str, ...]] = {  # packages that may be missing
     **dict.fromkeys(("reward=xtb_force", "reward=xtb_energy"), ("tblite",)),
     "reward=vina": NEEDED,
+    **dict.fromkeys(("reward=aesthetic", "reward=clip_score", "reward=pick_score"), ("transformers",)),
+    "model=pictures": ("diffusers", "transformers", "peft"),
 }
 PATHS = {
     "file": ["data.path=x.sdf"],
@@ -53,6 +60,8 @@ PATHS = {
     "shape_files": ["data.path=x"],
 }
 REWARDS = {  # of each task
+    "aesthetic": "aesthetic",
+    "alignment": "alignment",
     "compressibility": "compressibility",
     "incompressibility": "incompressibility",
     "class_logit": "shape_class",
@@ -62,7 +71,7 @@ REWARDS = {  # of each task
     "stability": "shape_stability",
     "symmetry": "shape_symmetry",
 }
-PICTURES = ("compressibility", "incompressibility")  # tasks that need a pipeline
+PICTURES = ("aesthetic", "alignment", "compressibility", "incompressibility")  # tasks that need a pipeline
 PAIRS = [(task, algo) for task in choices("task") for algo in choices("algo")]
 
 
