@@ -44,7 +44,10 @@ class Source:
 
 def is_picture_model(weights: str) -> bool:
     """Whether `weights=` names something that this module reads."""
-    return HUB_ID.fullmatch(weights) is not None or any((found(weights) / name).is_file() for name in (INDEX, ADAPTER))
+    folder = found(weights)
+    if folder.exists():
+        return any((folder / name).is_file() for name in (INDEX, ADAPTER))
+    return HUB_ID.fullmatch(weights) is not None
 
 
 def found(weights: str) -> Path:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from jaxtyping import Float
@@ -177,7 +177,7 @@ class Pretraining:
     ) -> dict[str, Tensor]:
         """Train `model` in place, continuing from `folder` if it holds a checkpoint; return the averaged weights.
 
-        `loss_of` is what is minimised, one number for each sample; None: the denoising loss.
+        `loss_of` is what is minimised, one number for each sample; None: the denoising loss of a `Preconditioner`.
 
         `report(metrics, averaged weights)` is called every `save_every` steps, after the checkpoint is safe.
         """
@@ -188,6 +188,7 @@ class Pretraining:
         if self.compile:
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * len(buckets))
             model.network.compile(dynamic=False)  # type: ignore[union-attr]
+        loss_of = cast(Loss, denoising_loss) if loss_of is None else loss_of
         key, losses, since = Key(self.seed), [], time.perf_counter()
         device = next(model.parameters()).device
         for x0, conditions in draw_batches(buckets, self.batch, key, step):
@@ -202,7 +203,7 @@ class Pretraining:
             noise = torch.from_numpy(generator.standard_normal(tuple(x0.shape), dtype="float32")).to(device)
             context = {name: value.to(device) for name, value in conditions.items()}
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                each = (loss_of or denoising_loss)(model, space, x0.to(device), t, noise, context)
+                each = loss_of(model, space, x0.to(device), t, noise, context)
             loss = each.sum() / self.batch
             optimizer.zero_grad()
             loss.backward()

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -70,9 +71,8 @@ class CLIPReward:
     @cached_property
     def network(self) -> Any:
         """The CLIPModel, loaded once: float32, from safetensors alone."""
-        from transformers import CLIPModel
-
-        made: Any = CLIPModel.from_pretrained(
+        library: Any = import_module("transformers")
+        made = library.CLIPModel.from_pretrained(
             self.model, revision=self.revision, use_safetensors=True, local_files_only=Path(self.model).is_dir()
         )
         return made.float().eval().requires_grad_(False).to(self.device)
@@ -80,10 +80,9 @@ class CLIPReward:
     @cached_property
     def words(self) -> Any:
         """The tokenizer, loaded once."""
-        from transformers import CLIPTokenizer
-
+        library: Any = import_module("transformers")
         name = self.tokenizer or self.model
-        return CLIPTokenizer.from_pretrained(name, local_files_only=Path(name).is_dir())
+        return library.CLIPTokenizer.from_pretrained(name, local_files_only=Path(name).is_dir())
 
     @cached_property
     def affine(self) -> "tuple[Tensor, Tensor]":
@@ -114,7 +113,7 @@ class CLIPReward:
             seen = self.unit(self.network.get_image_features(pixel_values=pixels))
             if self.kind == "aesthetic":
                 weight, offset = self.affine
-                return (seen @ weight + offset).cpu()
+                return cast("Tensor", (seen @ weight + offset).cpu())
             prompts = [sample.prompt for sample in samples]
             texts = [CAPTIONED.format(prompt) for prompt in prompts] if self.kind == "clip_score" else prompts
             tokens = self.words(texts, padding=True, truncation=True, return_tensors="pt").to(self.device)

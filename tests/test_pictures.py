@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from command import complaint, molrl
 from tiny_pictures import CPU, PROMPTS, brightness, tiny, tiny_task, write_pipeline
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ from molrl.data.picture import Picture
 from molrl.finetune import frozen, trainable
 from molrl.models import picture_pipeline
 from molrl.models.guided_unet import GuidedUNet, Prompts, add_lora
-from molrl.models.picture_pipeline import embedded, load_pipeline
+from molrl.models.picture_pipeline import embedded, is_picture_model, load_pipeline
 from molrl.models.pictures import PictureDomain
 from molrl.noise import Key
 from molrl.policy import Policy
@@ -419,6 +420,46 @@ def test_pictures_are_written_in_an_archive(tiny_pipeline: Path, tmp_path: Path)
         assert archive.read("index.tsv").decode() == "file\tprompt\treward\n0.png\ta cat\t1\n1.png\ta cat\tnan\n"
     domain.write(samples, tmp_path / "a.png", {})
     assert Image.open(tmp_path / "a.png").width > 100
+
+
+def test_the_command_draws_from_the_pipeline_it_is_given(tiny_pipeline: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new.zip"
+    done = molrl(
+        "sample", f"weights={tiny_pipeline}", "n=3", f"out={out}", "num_steps=3", "condition.prompt=a red circle"
+    )
+    assert done.code == 0, done.err
+    assert "3 pictures" in done.out
+    with zipfile.ZipFile(out) as archive:
+        assert archive.read("index.tsv").decode().count("a red circle") == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("condition.qed=0.5", "condition.qed condition.prompt"),
+        ("out=a.sdf", "a.sdf pictures .zip .png"),
+        ("points=9", "points=9 shapes"),
+        ("guidance_scale=-1", "guidance_scale -1"),
+    ],
+)
+def test_what_a_pipeline_cannot_do_is_said(setting: str, words: str, tiny_pipeline: Path) -> None:
+    said = complaint(["sample", f"weights={tiny_pipeline}", "n=2", setting], 2)
+    assert not [word for word in words.split() if word not in said], said
+
+
+def test_molecules_have_no_guidance_scale() -> None:
+    assert "guidance_scale=3.0: for pictures" in complaint(["sample", "n=2", "guidance_scale=3.0"], 2)
+
+
+def test_folders_of_other_models_are_not_taken_for_pipelines(
+    tiny_pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_picture_model(str(tiny_pipeline))
+    assert is_picture_model("owner/name")
+    assert not is_picture_model("qm9_heavy")
+    monkeypatch.chdir(tiny_pipeline.parent)
+    (tiny_pipeline.parent / "runs" / "model").mkdir(parents=True)
+    assert not is_picture_model("runs/model")
 
 
 def test_a_policy_is_what_it_says(tiny_pipeline: Path) -> None:

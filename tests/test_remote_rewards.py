@@ -153,7 +153,11 @@ def test_a_server_that_is_down_is_one_error() -> None:
 
 def test_busy_servers_are_asked_again_and_others_are_not() -> None:
     for status, tries in ((503, 3), (429, 3), (400, 1), (401, 1)):
-        with serving(lambda _, number, status=status: said({"scores": [1]}, status if number < 3 else 200)) as stub:
+
+        def busy(_: Any, number: int, status: int = status) -> Answer:
+            return said({"scores": [1]}, status if number < 3 else 200)
+
+        with serving(busy) as stub:
             asked = scorer(stub.url, retries=2)
             if tries == 3:
                 assert asked([picture(0)]).tolist() == [1.0]
