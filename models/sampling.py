@@ -1,4 +1,6 @@
-"""`molrl sample`: samples from a model: molecules as an SDF, shapes as an NPZ, or as a PLY or GLB file each."""
+"""`molrl sample`: samples from a model: molecules as an SDF, shapes as an NPZ, or as a PLY or GLB file each, pictures
+as a ZIP of PNG files or as one picture.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -6,14 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from molrl.config import ConfigError, settings
 from molrl.data.bonds import BondReader
 from molrl.data.files import suffix
+from molrl.data.prompts import prompt_list
 from molrl.data.sdf import write_sdf
 from molrl.device import choose_device
 from molrl.guidance import Guidance
 from molrl.models.draws import draw_samples
 from molrl.models.molecules import MoleculeDomain, molecule_policy
+from molrl.models.picture_pipeline import DOMAIN as PICTURES
+from molrl.models.picture_pipeline import is_picture_model, load_pipeline
+from molrl.models.pictures import PictureDomain, picture_policy
 from molrl.models.pretrained import MOLECULES, domain_at, load
 from molrl.models.shape_model import DOMAIN as SHAPES
 from molrl.models.shape_model import load_shapes
@@ -21,6 +29,9 @@ from molrl.models.shapes import WRITERS, ShapeDomain, shape_policy
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.task import Domain, Reward, Task, opened
+
+GUIDANCE = 5.0  # of pictures (Black et al. 2023, arXiv:2305.13301)
+LARGEST = 32  # pictures per network call
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,44 @@ def shape_source(weights: str, condition: Mapping[str, Any], points: int | None,
     return Source(SHAPES, domain, shape_policy(model, **chain), [], (domain.suffix, *WRITERS), write, figures)
 
 
+def picture_source(
+    weights: str,
+    condition: Mapping[str, Any],
+    points: int | None,
+    guidance_scale: float | None,
+    batch: int,
+    num_steps: int,
+    eta: float,
+    device: torch.device,
+) -> Source:
+    """A Stable Diffusion pipeline, asked for a prompt or for the captions of drawings."""
+    if points is not None:
+        raise ValueError(f"points={points}: for shapes; pictures have the size of their model")
+    if unknown := condition.keys() - {"prompt"}:
+        raise ValueError(f"condition.{min(unknown)}: a model of pictures takes condition.prompt only")
+    texts = (str(condition["prompt"]),) if "prompt" in condition else prompt_list("drawings")
+    pipeline, source = load_pipeline(weights, None, torch.float32)
+    policy, note = picture_policy(
+        pipeline,
+        texts,
+        num_steps=num_steps,
+        eta=eta,
+        guidance_scale=GUIDANCE if guidance_scale is None else guidance_scale,
+        batch=batch,
+        dtype=torch.float32,
+        device=device,
+    )
+    domain = PictureDomain(pipeline=pipeline, source=source, texts=texts, batch=batch)
+
+    def write(samples: Sequence[Any], path: Path) -> int:
+        domain.write(samples, path, {})
+        return sum(not sample.flaw for sample in samples)
+
+    figures = ("validity", "bytes_per_pixel", "colour_entropy", "diversity")
+    notes = [f"scheduler: {note}"] if note else []
+    return Source(PICTURES, domain, policy, notes, (domain.suffix, ".png"), write, figures)
+
+
 def draw_guided(task: Task, guidance: Guidance, n: int, *, seed: int, batch: int) -> tuple[list[Any], int]:
     """n samples, and how often the reward was asked for them."""
     samples, queries = list[Any](), 0
@@ -108,6 +157,7 @@ def sample_file(
     reader: BondReader,
     condition: Mapping[str, float | str | None],
     guidance: Guidance | None,
+    guidance_scale: float | None,
     reward: Reward | None = None,
 ) -> int:
     """Write n samples of a model to a file and say what they are worth; returns the exit code.
@@ -116,6 +166,7 @@ def sample_file(
         out: the file; None: `samples`, with the suffix of what the model draws.
         points: of each shape; None: as many as the model was trained with.
         condition: what a conditional model is asked for; what is left out or null is drawn as the training set has it.
+        guidance_scale: of pictures, classifier-free; 1: none, None: 5. For nothing else.
         guidance: a way of drawing that asks the reward; None: the model's own samples.
         reward: what it asks.
     """
@@ -125,7 +176,12 @@ def sample_file(
     asked = {name: value for name, value in condition.items() if value is not None}
     chain = {"num_steps": num_steps, "grid_power": grid_power, "eta": eta, "device": place}
     with settings():
-        if domain_at(weights) == SHAPES:
+        if is_picture_model(weights):
+            chain = {"num_steps": num_steps, "eta": eta, "device": place}
+            source = picture_source(weights, asked, points, guidance_scale, min(batch, LARGEST), **chain)
+        elif guidance_scale is not None:
+            raise ValueError(f"guidance_scale={guidance_scale}: for pictures")
+        elif domain_at(weights) == SHAPES:
             source = shape_source(weights, asked, points, **chain)
         else:
             source = molecule_source(weights, asked, points, reader, **chain)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from jaxtyping import Float
@@ -44,6 +44,10 @@ class Preconditioner(Protocol):
     def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """What the network should have said."""
         ...
+
+
+Loss = Callable[[Any, Space, Tensor, Tensor, Tensor, Context], Tensor]
+"""Of a model at clean samples, times, noise of the samples' shape, and their context."""
 
 
 @dataclass(frozen=True)
@@ -182,10 +186,12 @@ class Pretraining:
         folder: Path,
         report: Callable[[Mapping[str, float], Mapping[str, Tensor]], None],
         asked: Callable[[], bool] = never,
+        loss_of: Loss | None = None,
     ) -> dict[str, Tensor]:
         """Train `model` in place, continuing from `folder` if it holds a checkpoint; return the averaged weights.
 
-        It ends early, after a step and a checkpoint, when it is `asked` to.
+        It ends early, after a step and a checkpoint, when it is `asked` to. `loss_of` is what is minimised, one number
+        for each sample; None: the denoising loss of a `Preconditioner`.
 
         `report(metrics, averaged weights)` is called every `save_every` steps, before the checkpoint: what it wrote of
         steps that a run makes again is to be replaced.
@@ -197,6 +203,7 @@ class Pretraining:
         if self.compile:
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * len(buckets))
             model.network.compile(dynamic=False)  # type: ignore[union-attr]
+        loss_of = cast(Loss, denoising_loss) if loss_of is None else loss_of
         key, since = Key(self.seed), time.perf_counter()
         device, stopping = next(model.parameters()).device, False
         for x0, conditions in draw_batches(buckets, self.batch, key, step):
@@ -211,7 +218,7 @@ class Pretraining:
             noise = torch.from_numpy(generator.standard_normal(tuple(x0.shape), dtype="float32")).to(device)
             context = {name: value.to(device) for name, value in conditions.items()}
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                each = denoising_loss(model, space, x0.to(device), t, noise, context)  # type: ignore[arg-type]
+                each = loss_of(model, space, x0.to(device), t, noise, context)
             loss = each.sum() / self.batch
             optimizer.zero_grad()
             loss.backward()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -101,6 +101,8 @@ class DDIM:
         space: the subspace that states live in.
         eta: 0 (deterministic: no density, no policy gradient) to 1.
         grid: num_steps -> K + 1 decreasing times in [0, 1].
+        finish: what a finished sample is: "clean", the estimate of x_0 from the last state; or "state", that state
+            itself, for models whose own chain stops at the noise level of the last grid point.
     """
 
     schedule: Schedule
@@ -108,6 +110,7 @@ class DDIM:
     space: Space
     eta: float = 1.0
     grid: Callable[[int], Tensor] = PowerGrid()
+    finish: Literal["clean", "state"] = "clean"
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -180,10 +183,14 @@ class DDIM:
     def clean(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
-        """(x_t - sigma_t eps) / alpha_t at grid point `step`."""
+        """(x_t - sigma_t eps) / alpha_t at grid point `step`; the state itself where that is how the chain finishes."""
+        finished = (step == self.num_steps) & (self.finish == "state")
+        if finished.all():
+            return x
         eps = self.noise(denoiser, x, step, context)
         a, s = alpha(self.log_snr), sigma(self.log_snr)
-        return self.space.project(per_row(1 / a, step, x) * x - per_row(s / a, step, x) * eps, context)
+        estimate = self.space.project(per_row(1 / a, step, x) * x - per_row(s / a, step, x) * eps, context)
+        return torch.where(finished.view(-1, *[1] * (x.dim() - 1)), x, estimate)
 
     def foresee(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], jumps: int, context: Context

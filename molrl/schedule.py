@@ -6,12 +6,12 @@ arXiv:2107.00630, Sec. 3.2).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -78,6 +78,26 @@ class Polynomial:
     def log_snr(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """The table entry nearest to t."""
         return self.table.to(t.device)[(t * self.steps).round().long()].to(t.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Tabulated:
+    """The schedule of a model that was trained on T discrete noise levels; level i is at t = i / T.
+
+    Attributes:
+        alpha_squared: alpha_i^2 of the levels [T], float64, decreasing.
+    """
+
+    alpha_squared: Tensor = field(repr=False)
+
+    def level(self, t: Float[Tensor, "*b"]) -> Int[Tensor, "*b"]:
+        """The number of the level nearest to t."""
+        return (t * len(self.alpha_squared)).round().long().clamp(max=len(self.alpha_squared) - 1)
+
+    def log_snr(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """log(alpha_i^2 / (1 - alpha_i^2)) of the nearest level."""
+        found = self.alpha_squared.to(t.device)[self.level(t)]
+        return (found.log() - (-found).log1p()).to(t.dtype)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,16 @@ def refuse_the_network(event: str, arguments: tuple[object, ...]) -> None:
 
 
 sys.addaudithook(refuse_the_network)
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a Stable Diffusion pipeline with random weights; diffusers is imported once for all tests."""
+    for package in ("diffusers", "transformers", "peft"):
+        pytest.importorskip(package, reason="pictures need the extra image")
+    from tiny_pictures import write_pipeline
+
+    return write_pipeline(tmp_path_factory.mktemp("pipeline") / "tiny")
 
 
 def pytest_configure(config: pytest.Config) -> None:

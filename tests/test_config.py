@@ -41,10 +41,17 @@ REQUIRED: dict[str, list[str]] = {  # settings without a default, by the reward
     **dict.fromkeys(("docking", "docking_qed", "vina"), SITE),
     "overlap": [f"reward.scorer.reference='{POCKET.parent / 'imatinib.sdf'}'"],
     "shape_target": [f"reward.target='{CUBE}'"],
+    "aesthetic": ["reward.model=owner/name", f"reward.head='{CUBE}'"],  # neither is read before a picture is scored
+    "clip_score": ["reward.model=owner/name"],
+    "pick_score": ["reward.model=owner/name"],
+    "vlm_judge": ["reward.url=http://localhost", "reward.model=m"],
+    "remote": ["reward.url=http://localhost"],
 }
 EXTRAS: dict[str, tuple[str, ...]] = {  # packages that may be missing
     **dict.fromkeys(("reward=xtb_force", "reward=xtb_energy"), ("tblite",)),
     "reward=vina": NEEDED,
+    **dict.fromkeys(("reward=aesthetic", "reward=clip_score", "reward=pick_score"), ("transformers",)),
+    "model=pictures": ("diffusers", "transformers", "peft"),
 }
 PATHS = {
     "file": ["data.path=x.sdf"],
@@ -53,13 +60,18 @@ PATHS = {
     "shape_files": ["data.path=x"],
 }
 REWARDS = {  # of each task
+    "aesthetic": "aesthetic",
+    "alignment": "alignment",
     "class_logit": "shape_kind",
+    "compressibility": "compressibility",
+    "incompressibility": "incompressibility",
     "qed": "qed",
     "docking": "docking_qed",
     "match_target": "shape_target",
     "stability": "shape_stability",
     "symmetry": "shape_symmetry",
 }
+PICTURES = ("aesthetic", "alignment", "compressibility", "incompressibility")  # tasks that need a pipeline
 PAIRS = [(task, algo) for task in choices("task") for algo in choices("algo")]
 
 
@@ -74,9 +86,18 @@ class Box:
     inside: Callable[[], object] | None = None
 
 
+def needed(task: str, request: pytest.FixtureRequest) -> list[str]:
+    """Settings without which a task cannot be built here: a small pipeline for those of pictures."""
+    if task not in PICTURES:
+        return []
+    folder = request.getfixturevalue("tiny_pipeline")
+    (folder.parent / "prompt.txt").write_text("a red circle")
+    return [f"task.weights='{folder}'", f"task.prompts='{folder.parent / 'prompt.txt'}'", "task.num_steps=3"]
+
+
 @pytest.mark.parametrize(("task", "algo"), PAIRS)
-def test_every_task_goes_with_every_algorithm(task: str, algo: str) -> None:
-    chosen = [f"task={task}", f"algo={algo}", "device=cpu", *REQUIRED.get(REWARDS[task], [])]
+def test_every_task_goes_with_every_algorithm(task: str, algo: str, request: pytest.FixtureRequest) -> None:
+    chosen = [f"task={task}", f"algo={algo}", "device=cpu", *REQUIRED.get(REWARDS[task], []), *needed(task, request)]
     pooled = ["reward.workers=0"] if "workers" in compose("train", chosen)["reward"] else []
     config = compose("train", [*chosen, *pooled])
     built, algorithm, finetuning = parts(config, None)
@@ -160,12 +181,13 @@ def test_every_setting_of_every_yaml_fits_what_it_names(path: Path) -> None:
     ]
     + [("sample", "n=3"), ("evaluate", "out=x.json")],
 )
-def test_every_choice_of_every_command_builds(command: str, choice: str) -> None:
+def test_every_choice_of_every_command_builds(command: str, choice: str, request: pytest.FixtureRequest) -> None:
     for package in EXTRAS.get(choice, ()):
         pytest.importorskip(package)
     more = [*FILES.get(command, []), *PATHS.get(choice.removeprefix("data="), []), "device=cpu"]
     group, _, name = choice.partition("=")
     more += REQUIRED.get(REWARDS[name] if group == "task" else name, [])
+    more += needed(name, request) if group == "task" else []
     config = compose(command, [choice, *(item for item in more if command not in FILES or "device" not in item)])
     if command == "train":
         parts(config, None)

@@ -83,6 +83,38 @@ def test_the_first_gradient_is_that_of_reinforce() -> None:
     assert_close(gradients(policy, plain), expected, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("numbers", [1, 4])
+def test_the_mean_density_is_the_joint_one_per_number(numbers: int) -> None:
+    """Of the surrogate and of the KL: one update at the same policy has the same direction, shorter by the numbers."""
+    sampler = chain(10)
+    policy, reference = (Policy(AffineDenoiser(sampler, F64), sampler) for _ in range(2))
+    with torch.no_grad():
+        for parameter in trainable(reference).parameters():
+            parameter.add_(0.1)
+    noise = randn(11, 32, numbers)
+    table = policy.rollout({}, lambda i: noise[i]).transitions(randn(32, seed=1))
+    joint, mean = (
+        gradients(policy, ddpo(density=density, kl_weight=0.7).loss(learner(policy, reference), table)[0])
+        for density in ("joint", "mean")
+    )
+    assert any(part.abs().max() > 0 for part in joint)
+    assert_close([part / numbers for part in joint], list(mean), rtol=1e-9, atol=1e-12)
+
+
+def test_the_clip_of_the_mean_density_is_per_number() -> None:
+    """A row whose numbers together moved by more than the clip, and each by less, is not clipped."""
+    sampler = chain(10)
+    policy = Policy(AffineDenoiser(sampler, F64), sampler)
+    noise = randn(11, 8, 50)
+    table = policy.rollout({}, lambda i: noise[i]).transitions(torch.ones(8, dtype=F64))
+    moved = replace(table, log_prob=table.log_prob - 0.5)  # now 0.5 nats likelier, 0.01 for each number
+    clipped = [
+        ddpo(density=density).loss(learner(policy, policy), moved)[1]["clipped"].mean().item()
+        for density in ("joint", "mean")
+    ]
+    assert clipped == [1.0, 0.0]
+
+
 def test_both_variants_make_the_same_first_update() -> None:
     policy, table = rolled_out(64)
     for algorithm in (ddpo(clip=1e6), ddpo(clip=1e-4)):

@@ -2,7 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from molrl.advantages import Estimator
 from molrl.algos import Collected, Facts, Learner, checks
 from molrl.algos.steps import random_steps, window_of
+from molrl.gaussian import Gaussian
 from molrl.noise import Key
 from molrl.task import Task
 from molrl.trajectory import Transitions
@@ -22,6 +23,11 @@ def clipped_surrogate(log_ratio: Float[Tensor, " m"], advantage: Float[Tensor, "
     """PPO's pessimistic surrogate, to be minimised (Schulman et al. 2017, arXiv:1707.06347, Eq. 7)."""
     ratio = log_ratio.exp()
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
+
+
+def numbers_of(kernel: Gaussian, density: Literal["joint", "mean"]) -> Float[Tensor, " m"]:
+    """What log-densities are divided by: one, or the degrees of freedom of each sample."""
+    return kernel.dof if density == "mean" else torch.ones_like(kernel.std)
 
 
 def score_function(log_prob: Float[Tensor, " m"], advantage: Float[Tensor, " m"]) -> Float[Tensor, ""]:
@@ -101,10 +107,13 @@ class DDPO(PolicyGradient):
             over the sample's degrees of freedom, in nats; image papers clip the mean over dimensions instead.
         kl_weight: nats of exact per-step KL to the reference that one unit of advantage is worth; 0 in the paper. Only
             the step's own KL is differentiated ("local": facts of its fixed point in docs/algorithms.md).
+        density: whose ratio is clipped: "joint", that of all numbers of a sample together, or "mean", the geometric
+            mean over them, in which image papers have their clip of 1e-4. KLs and log-ratios then are per number, too.
     """
 
     clip: float
     kl_weight: float
+    density: Literal["joint", "mean"] = "joint"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,11 +123,12 @@ class DDPO(PolicyGradient):
     def loss(self, learner: Learner, batch: Transitions) -> tuple[Float[Tensor, ""], Facts]:
         """Clipped surrogate, plus the KL to the reference where it has a weight."""
         kernel = learner.policy.transition(batch)
-        log_ratio = kernel.log_prob(batch.y) - batch.log_prob
+        numbers = numbers_of(kernel, self.density)
+        log_ratio = (kernel.log_prob(batch.y) - batch.log_prob) / numbers
         loss = clipped_surrogate(log_ratio, batch.advantage, self.clip)
         if self.kl_weight:
             with torch.no_grad():
                 anchor = learner.reference.transition(batch)
-            loss = loss + self.kl_weight * kernel.kl(anchor).mean()
+            loss = loss + self.kl_weight * (kernel.kl(anchor) / numbers).mean()
         clipped = (log_ratio.detach().exp() - 1).abs() > self.clip
         return loss, {"log_ratio": log_ratio.detach(), "clipped": clipped.float()}

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from molrl.algos import Collected, Facts, Learner, checks
-from molrl.algos.ddpo import STEP_STREAM, clipped_surrogate
+from molrl.algos.ddpo import STEP_STREAM, clipped_surrogate, numbers_of
 from molrl.algos.steps import random_steps, window_of
 from molrl.noise import Key
 from molrl.task import Rollouts, Task
@@ -42,6 +42,8 @@ class DPOK:
         train_steps: reverse steps per sample that are trained on, drawn anew for each sample.
         first: share of the chain after which steps are trained on (0 is the prior, 1 the end).
         last: share of the chain up to which they are.
+        density: whose ratio is clipped: "joint", that of all numbers of a sample together, or "mean", the geometric
+            mean over them, in which image papers have their clip of 1e-4. KLs and log-ratios then are per number, too.
     """
 
     reward_weight: float
@@ -54,6 +56,7 @@ class DPOK:
     train_steps: int
     first: float
     last: float
+    density: Literal["joint", "mean"] = "joint"
 
     def __post_init__(self) -> None:
         checks.positive(reward_weight=self.reward_weight, clip=self.clip, critic_lr=self.critic_lr)
@@ -86,7 +89,7 @@ class DPOK:
         )
         earned = (self.reward_weight * rewards).expand(steps, -1)
         if self.kl_mode == "return_to_go" and self.kl_weight:
-            earned = earned - self.kl_weight * later(step_kl(learner, rollouts))
+            earned = earned - self.kl_weight * later(step_kl(learner, rollouts, self.density))
         everyones = learner.task.processes.gather(earned, dim=1)
         earned = earned - everyones[:, ~rollouts.rewards.isnan()].mean(1, keepdim=True)
         known = ~rewards.isnan()
@@ -98,7 +101,8 @@ class DPOK:
     def loss(self, learner: Learner, batch: Transitions) -> tuple[Float[Tensor, ""], Facts]:
         """Surrogate + kl_weight KL + (V - earned)^2, each a mean over the rows."""
         kernel, context = learner.policy.transition(batch), batch.context
-        log_ratio = kernel.log_prob(batch.y) - batch.log_prob
+        numbers = numbers_of(kernel, self.density)
+        log_ratio = (kernel.log_prob(batch.y) - batch.log_prob) / numbers
         facts = {"log_ratio": log_ratio.detach()}
         loss, advantage = log_ratio.new_tensor(0.0), batch.advantage
         if self.critic:
@@ -114,19 +118,22 @@ class DPOK:
         if self.kl_weight:
             with torch.no_grad():
                 anchor = learner.reference.transition(batch)
-            loss = loss + self.kl_weight * kernel.kl(anchor).mean()
+            loss = loss + self.kl_weight * (kernel.kl(anchor) / numbers).mean()
         facts["clipped"] = ((log_ratio.detach().exp() - 1).abs() > self.clip).float()
         return loss, facts
 
 
 @torch.no_grad()
-def step_kl(learner: Learner, rollouts: Rollouts) -> Float[Tensor, "steps b"]:
+def step_kl(
+    learner: Learner, rollouts: Rollouts, density: Literal["joint", "mean"] = "joint"
+) -> Float[Tensor, "steps b"]:
     """Exact KL to the reference of every reverse step of the rollouts."""
     table = rollouts.trajectory.transitions(torch.zeros_like(rollouts.rewards[rollouts.own]))
     found = []
     for rows in torch.arange(len(table)).split(CHUNK):
         batch = table[rows]
-        found.append(learner.policy.transition(batch).kl(learner.reference.transition(batch)))
+        kernel = learner.policy.transition(batch)
+        found.append(kernel.kl(learner.reference.transition(batch)) / numbers_of(kernel, density))
     return torch.cat(found).view_as(rollouts.trajectory.log_prob)
 
 

@@ -1,0 +1,44 @@
+"""How much memory fine-tuning a UNet takes, told before it begins."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+ADAM = 16  # bytes of a trained parameter: itself, its gradient and two moments, float32
+GIB = 2.0**30
+
+
+def told_memory(unet: Any, shape: Sequence[int], *, batch: int, guided: bool, size: int) -> str:
+    """One line: parameters, and an estimate of what they, the optimiser and the activations of a batch need.
+
+    Args:
+        shape: of a latent.
+        size: bytes of a number that the network computes with.
+    """
+    parameters: list[Tensor] = list(unet.parameters())
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    frozen = sum(p.numel() * p.element_size() for p in parameters if not p.requires_grad)
+    kept = size * activations(unet, shape) * batch * (2 if guided else 1)
+    total = (frozen + ADAM * trained + kept) / GIB
+    count = sum(p.numel() for p in parameters)
+    return (
+        f"UNet: {count / 1e6:.1f} M parameters, {trained:,} of them trained; about {total:.1f} GiB to train with "
+        f"{batch} pictures at a time, and text encoder and autoencoder beside it"
+    )
+
+
+def activations(unet: Any, shape: Sequence[int]) -> float:
+    """Numbers that one latent leaves for the gradient, by a rule of thumb.
+
+    A block at 1/2^k of the resolution keeps about 90 tensors of its width for each of its layers going down and coming
+    up (norms, activations, attention, the feed-forward's fourfold width); with gradient checkpointing, one in five.
+    """
+    config = unet.config
+    pixels, layers = shape[1] * shape[2], config.layers_per_block
+    layers = layers if isinstance(layers, int) else max(layers)
+    numbers = sum(
+        90 * (2 * layers + 1) * width * pixels / 4**level for level, width in enumerate(config.block_out_channels)
+    )
+    share = 1 / 5 if getattr(unet, "is_gradient_checkpointing", False) else 1.0
+    return float(numbers * share)

@@ -1,0 +1,50 @@
+"""A Stable Diffusion pipeline small enough to be run in every test, and tasks with it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from molrl.data.drawings import WORDS
+from molrl.data.picture import Picture
+from molrl.models.pictures import picture_task
+from molrl.models.small_pipeline import PipelineDesign, small_pipeline
+from molrl.task import Task
+
+PROMPTS = ("a red circle", "a blue square", "a green star")
+CPU = torch.device("cpu")
+
+
+def design(prediction: str = "epsilon") -> PipelineDesign:
+    return PipelineDesign(
+        words=WORDS, tokens=12, picture=16, vae=[8, 16], latent=4, unet=[8, 16], text=16, prediction=prediction
+    )
+
+
+def tiny(prediction: str = "epsilon", scheduler: dict[str, Any] | None = None) -> Any:
+    """The pipeline itself; the same weights every time."""
+    torch.manual_seed(0)
+    return small_pipeline(design(prediction), scheduler)
+
+
+def write_pipeline(folder: Path, prediction: str = "epsilon", scheduler: dict[str, Any] | None = None) -> Path:
+    tiny(prediction, scheduler).save_pretrained(folder)
+    return folder
+
+
+def brightness(samples: Sequence[Picture]) -> Tensor:
+    """A reward."""
+    return torch.tensor([float(sample.unit.mean()) for sample in samples])
+
+
+def tiny_task(folder: Path, **changes: Any) -> Task:
+    prompts = folder.parent / "prompts.txt"
+    prompts.write_text("\n".join(PROMPTS))
+    settings: dict[str, Any] = {
+        **{"name": "bright", "weights": str(folder), "revision": None, "prompts": str(prompts), "num_steps": 6},
+        **{"eta": 1.0, "guidance_scale": 5.0, "tuning": "lora", "rank": 2, "dtype": "float32", "batch": 4},
+        **{"checkpointing": False, "reward": brightness, "device": CPU},
+    }
+    return picture_task(**{**settings, **changes})
