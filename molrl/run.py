@@ -22,6 +22,7 @@ from molrl.diagnostics import PROBED, chain_kl, probe
 from molrl.finetune import Finetuning, frozen, trainable
 from molrl.folder import SUMMARY, claim, dated, finished, headline, write_whole
 from molrl.interruption import exit_code, patient
+from molrl.memory import enough_memory
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.report import write_report
@@ -98,7 +99,8 @@ def train(config: Mapping[str, Any], reward: Reward | None = None) -> int:
             with Tracker(folder, finetuning.iterations, start) as tracker, patient("this iteration") as request:
                 untouched = {"reward_before": before["reward_mean"]}
                 log = lambda row: tracker.log({**row, **untouched})  # noqa: E731
-                finetuning.run(task, algorithm, reference, folder, log, request.asked)
+                with enough_memory("minibatch (learning) or rollouts (sampling)"):
+                    finetuning.run(task, algorithm, reference, folder, log, request.asked)
             request.obey()
         except KeyboardInterrupt as stop:
             done = series.steps()[-1] if series.steps() else 0
