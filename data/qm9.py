@@ -1,18 +1,23 @@
 """QM9 (Ramakrishnan et al., Sci. Data 1, 140022, 2014): from a local npz file or through PyTorch Geometric."""
 
+import contextlib
+import os
 import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from molrl.data.files import ReadReport, Skipped, reason_of
+from molrl.data.files import MAX_BYTES, ReadReport, Skipped, reason_of
 from molrl.data.molecule import Hydrogens, Molecules, reach
 
 KEYS = ("index", "num_atoms", "atomic_numbers", "positions")
 EXPECTED = f"expected an .npz archive of plain numbers with the arrays {', '.join(KEYS)}; nothing pickled is loaded"
 ANGSTROM_PER_UNIT = np.float32(1e-3)  # of integer positions
+TENSORS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # read by torch.load
 CHUNK = 4096  # molecules of one size at a time
 
 
@@ -34,12 +39,19 @@ def load_qm9(path: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Molecule
 
 
 def load_pyg_qm9(root: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Molecules, ReadReport]:
-    """Load PyTorch Geometric's QM9 (130,831 molecules, with F), which downloads it to `root` when it is not there."""
+    """Load PyTorch Geometric's QM9 (130,831 molecules, with F), which downloads it to `root` when it is not there.
+
+    PyG keeps it as pickles. They are read by torch's restricted loader alone, never by PyG's way out of that one.
+    """
     try:
         from torch_geometric.datasets import QM9
     except ImportError:
         raise ValueError("QM9 through PyG needs torch_geometric: pip install torch_geometric") from None
-    graphs = [(graph.z.numpy(), graph.pos.numpy(), str(graph.name)) for graph in QM9(str(root))]
+    try:
+        with tensors_only():
+            graphs = [(graph.z.numpy(), graph.pos.numpy(), str(graph.name)) for graph in QM9(str(root))]
+    except Exception as error:  # of any kind: the files may hold anything
+        raise ValueError(f"{root}: cannot be read as PyG's QM9: {str(error).splitlines()[0][:200]}") from error
     molecules = Molecules(
         sizes=np.array([len(numbers) for numbers, _, _ in graphs], dtype=np.int64),
         numbers=np.concatenate([np.zeros(0, np.int64), *(numbers for numbers, _, _ in graphs)]).astype(np.int64),
@@ -50,18 +62,34 @@ def load_pyg_qm9(root: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Mole
     return in_setting(molecules, hydrogens, str(root))
 
 
+@contextlib.contextmanager
+def tensors_only() -> Iterator[None]:
+    """Whatever calls torch.load in here gets tensors and plain data, or an error."""
+    before = os.environ.get(TENSORS_ONLY)
+    os.environ[TENSORS_ONLY] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(TENSORS_ONLY)
+        if before is not None:
+            os.environ[TENSORS_ONLY] = before
+
+
 def read_arrays(path: str | Path) -> dict[str, NDArray[np.generic]]:
     """The arrays of `KEYS`, of the right kinds and of shapes that fit each other."""
     try:
         with Path(path).open("rb") as stream:
             if not zipfile.is_zipfile(stream):
                 raise ValueError(f"got no .npz archive or a damaged one, {EXPECTED}")
+            with zipfile.ZipFile(stream) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+                    raise ValueError(f"unpacks to more than {MAX_BYTES} bytes")
             stream.seek(0)
             with np.load(stream, allow_pickle=False) as file:
                 if missing := [key for key in KEYS if key not in file.files]:
                     raise ValueError(f"keys missing: {', '.join(missing)}; got: {', '.join(file.files)[:200]}")
                 arrays = {key: plain_array(file, key) for key in KEYS}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: cannot be read: {reason_of(error)}") from None
     for key in KEYS[:3]:
         if arrays[key].dtype.kind not in "iu" or arrays[key].ndim != 1:

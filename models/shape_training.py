@@ -18,6 +18,7 @@ from molrl.device import choose_device
 from molrl.folder import claim, refuse_another
 from molrl.gaussian import Euclidean
 from molrl.interruption import patient
+from molrl.memory import enough_memory
 from molrl.models.draws import draw_samples
 from molrl.models.shape_model import ShapeArchitecture, ShapeModel, load_shapes, save_shapes
 from molrl.models.shapes import ShapeDomain, shape_policy
@@ -116,7 +117,7 @@ def pretrain_shapes(
             flush=True,
         )
 
-    with claim(config, FREE), patient("this step") as request:
+    with claim(config, FREE), patient("this step") as request, enough_memory("training.batch or evaluate"):
         refuse_other_model(folder, architecture.plain())
         training.run(built.denoiser, Euclidean(), buckets, folder, report, request.asked)
     request.obey()

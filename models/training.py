@@ -27,6 +27,7 @@ from molrl.device import choose_device
 from molrl.folder import claim, refuse_another, write_whole
 from molrl.gaussian import MaskedPoints
 from molrl.interruption import patient
+from molrl.memory import enough_memory
 from molrl.models.codec import MoleculeCodec
 from molrl.models.condition import Condition, labelled, standardised
 from molrl.models.draws import draw_samples
@@ -217,7 +218,7 @@ def pretrain_molecules(
             flush=True,
         )
 
-    with claim(config, FREE), patient("this step") as request:
+    with claim(config, FREE), patient("this step") as request, enough_memory("training.batch or evaluate"):
         refuse_other_model(folder, architecture.plain())
         training.run(built.denoiser, MaskedPoints(), buckets, folder, report, request.asked)
     request.obey()

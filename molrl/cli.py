@@ -96,9 +96,9 @@ def run(command: str, arguments: Sequence[str]) -> int:
             print(as_yaml(config))
             return 0
         return start(command, config)
-    except ConfigError as error:
+    except (ConfigError, ImportError) as error:  # the latter: an extra that is not installed
         return complain(error, 2)
-    except (ValueError, OSError, RuntimeError, ImportError) as error:  # the last: an extra that is not installed
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if os.environ.get("MOLRL_TRACEBACK"):
             raise
         return complain(error, 1)

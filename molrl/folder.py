@@ -14,6 +14,7 @@ from molrl.config import ConfigError
 
 FREE = ("run", "device", "threads", "wait")  # settings that may differ when any run is continued
 SETTINGS, SUMMARY = "config.yaml", "summary.json"  # the summary is written last
+MAX_BYTES, MAX_DEPTH = 1 << 18, 32  # of a table of settings
 
 
 def dated(name: str) -> str:
@@ -30,7 +31,10 @@ def finished(config: Mapping[str, Any]) -> str | None:
     if config["run"] is None or not (path := Path(config["run"]) / SUMMARY).exists():
         return None
     refuse_another(config)
-    return f"{path.parent} is complete: {headline(json.loads(path.read_text()))}"
+    try:
+        return f"{path.parent} is complete: {headline(json.loads(path.read_text()))}"
+    except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: damaged ({error!r:.80}); without it the run is finished once more") from None
 
 
 def headline(summary: Mapping[str, Any]) -> str:
@@ -78,8 +82,8 @@ def refuse_another(config: Mapping[str, Any], free: Collection[str] = ()) -> Pat
     path = folder / SETTINGS
     if path.exists():
         try:
-            old = dict(yaml.safe_load(path.read_text()))
-        except (yaml.YAMLError, ValueError, TypeError):
+            old = dict(plain_yaml(path))
+        except (ValueError, TypeError):
             raise ConfigError(f"run={folder}: its {SETTINGS} cannot be read; name another folder") from None
         differing = differences(old.get("chosen", {}), config.get("chosen", {})) or differences(old, config, free)
         if differing:
@@ -87,6 +91,26 @@ def refuse_another(config: Mapping[str, Any], free: Collection[str] = ()) -> Pat
     elif folder.exists() and (not folder.is_dir() or any(not entry.name.startswith(".") for entry in folder.iterdir())):
         raise ConfigError(f"run={folder} exists and is not the folder of a run; name another folder")
     return folder
+
+
+def plain_yaml(path: Path) -> Any:
+    """Plain data from a file that may come from somebody else.
+
+    Raises:
+        ValueError: it is too large or no YAML of plain data, has aliases, which may unfold to any size, or is nested
+            too deeply, which may take any time.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"more than {MAX_BYTES} bytes")
+    text, depth = path.read_text("utf-8"), 0
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
+                raise ValueError(f"it has aliases or more than {MAX_DEPTH} levels, which a run never writes")
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, AttributeError, IndexError, KeyError, TypeError) as error:  # of odd tags and dates
+        raise ValueError(f"no YAML of plain data ({type(error).__name__})") from None
 
 
 def differences(old: Any, new: Any, free: Collection[str] = (), where: str = "") -> list[str]:

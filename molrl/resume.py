@@ -8,13 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from molrl.config import PLAIN, ConfigError, compose, dotted, groups
-from molrl.folder import FREE, SETTINGS
+from molrl.folder import FREE, SETTINGS, plain_yaml
 
 ASKED = "resume="
-MAX_BYTES, MAX_DEPTH = 1 << 18, 32
 OWN = tuple(name for name in FREE if name != "run")
 
 
@@ -59,34 +56,17 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """A run's config.yaml as plain data.
 
     Raises:
-        ConfigError: there is none, or it is too large, no YAML of plain data, or refers to itself, which could unfold
-            without end.
+        ConfigError: there is none, or it is no table of plain data.
     """
-    path = folder / SETTINGS
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: more than {MAX_BYTES} bytes")
-        text = path.read_text("utf-8")
-        refuse_unfolding(text, path)
-        saved = yaml.safe_load(text)
+        saved = plain_yaml(folder / SETTINGS)
     except OSError as error:
         raise ConfigError(f"resume={folder}: no run is there ({SETTINGS}: {error.strerror})") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"resume={folder}: its {SETTINGS} cannot be read") from None
+    except ValueError as error:
+        raise ConfigError(f"resume={folder}: its {SETTINGS} cannot be read: {error}") from None
     if not isinstance(saved, dict):
         raise ConfigError(f"resume={folder}: its {SETTINGS} is no table of settings")
     return saved
-
-
-def refuse_unfolding(text: str, path: Path) -> None:
-    """Aliases may unfold to any size, and deep nesting takes any time; a run writes neither."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
-            raise ConfigError(f"{path}: has aliases or more than {MAX_DEPTH} levels, which a run never writes")
 
 
 def merged(saved: Any, fresh: Any, folder: Path, free: set[str], where: str = "") -> Any:

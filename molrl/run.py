@@ -24,6 +24,7 @@ from molrl.diagnostics import chain_kl, probed
 from molrl.finetune import Finetuning, frozen, trainable
 from molrl.folder import SUMMARY, claim, dated, finished, headline, write_whole
 from molrl.interruption import TERMINATED, Request, Terminated, exit_code, patient
+from molrl.memory import enough_memory
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.processes import ALONE, Processes, launched, place_of_process
@@ -115,7 +116,8 @@ def shared(config: Mapping[str, Any], reward: Reward | None, everyone: Processes
             with tracking as tracker, patient("this iteration") as request:
                 untouched = {"reward_before": before["reward_mean"]}
                 log = lambda row: tracker.log({**row, **untouched})  # noqa: E731
-                finetuning.run(task, algorithm, reference, folder, log, request.asked)
+                with enough_memory("microbatch (learning) or rollouts (sampling)"):
+                    finetuning.run(task, algorithm, reference, folder, log, request.asked)
             obey(request, everyone)
         except KeyboardInterrupt as stop:
             done = series.steps()[-1] if series.steps() else 0

@@ -86,9 +86,14 @@ class Journal:
             found = json.loads(self.state.read_bytes())
         except FileNotFoundError:
             return None
-        except ValueError:
+        except (RecursionError, ValueError):
             found = None
-        if not isinstance(found, dict) or "subject" not in found:
+        ended = isinstance(found, dict) and "end" in found
+        if (
+            not isinstance(found, dict)
+            or "subject" not in found
+            or (ended and not (isinstance(found["end"], dict) and isinstance(found.get("ready"), bool)))
+        ):
             raise ConfigError(f"{self.state}: not a state file of molrl score; name another out=")
         return found
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from toy import unheard
 
+from molrl.checkpoints import CHECKPOINTS, Series
 from molrl.gaussian import Context, MaskedPoints
 from molrl.models.precondition import Preconditioned
 from molrl.noise import Key
@@ -205,6 +206,24 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
     assert steps == [6]
     assert_close(got, expected, rtol=0, atol=0)
     assert_close(dict(resumed.state_dict()), dict(whole.state_dict()), rtol=0, atol=0)
+
+
+def test_asked_to_stop_at_any_step_it_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    """Also between two reports: the means that a report gives are those of all its steps."""
+    buckets = [gaussian_data(30, 3, 2.0)]
+    expected: list[Mapping[str, float]] = []
+    whole = pretraining().run(model(), MaskedPoints(), buckets, tmp_path / "whole", lambda row, _: expected.append(row))
+    for step in range(1, 6):
+        folder, seen = tmp_path / f"{step}", list[Mapping[str, float]]()
+        answers = iter([False] * (step - 1) + [True])
+
+        def keep(row: Mapping[str, float], _: object, seen: list[Mapping[str, float]] = seen) -> None:
+            seen.append(row)
+
+        pretraining().run(model(), MaskedPoints(), buckets, folder, keep, answers.__next__)
+        assert Series(folder / CHECKPOINTS).steps()[-1] == step
+        assert_close(pretraining().run(model(), MaskedPoints(), buckets, folder, keep), whole, rtol=0, atol=0)
+        assert [{**row, "seconds": 0} for row in seen] == [{**row, "seconds": 0} for row in expected]
 
 
 def test_a_finished_run_gives_its_average_back(tmp_path: Path) -> None:

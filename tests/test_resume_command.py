@@ -144,7 +144,7 @@ BOMB = "a: &a [1,1]\n" + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}
         (b"", "no table of settings"),
         (b"- 1\n", "no table of settings"),
         (b"a: !!python/object/apply:os.system ['touch marker']\n", "cannot be read"),
-        (BOMB.encode(), "has aliases"),
+        (BOMB.encode(), "it has aliases"),
         (b"[" * 5000, "more than 32 levels"),
         (b"\xff\xfe", "cannot be read"),
         (b"#" * (1 << 18) + b"\n", "more than 262144 bytes"),

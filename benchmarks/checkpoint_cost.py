@@ -1,0 +1,99 @@
+"""What a checkpoint costs: seconds and bytes, by part and by size.
+
+    python benchmarks/checkpoint_cost.py              the shipped models and a network of 17 million parameters
+    python benchmarks/checkpoint_cost.py --out=costs.json
+
+A training checkpoint holds the weights and AdamW's two moments, so three times the weights. The medians of some saves.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from molrl import checkpoint
+from molrl.checkpoints import Series
+from molrl.models.pretrained import load
+from molrl.models.shape_model import load_shapes
+from molrl.snapshot import RANDOM, flags, layout, random_tensors, random_values
+
+SAVES = 3
+WIDE, LAYERS = 1024, 16
+
+
+def networks() -> Iterator[tuple[str, nn.Module]]:
+    """By name."""
+    yield "qm9_heavy", load("qm9_heavy").denoiser
+    yield "shapes", load_shapes("shapes").denoiser
+    yield "17 million parameters", nn.Sequential(*(nn.Linear(WIDE, WIDE) for _ in range(LAYERS)))
+
+
+def state(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a run would save after one step of AdamW."""
+    optimizer = torch.optim.AdamW(module.parameters())
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
+    moments = checkpoint.optimizer_tensors(optimizer, names)
+    tensors = {"denoiser": module.state_dict(), "optimizer": moments, RANDOM: random_tensors()}
+    values = {"flags": flags({"denoiser": module}), "layout": layout(torch.device("cpu")), RANDOM: random_values()}
+    return tensors, values
+
+
+def clock(work: Any) -> float:
+    """Seconds."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def costs(name: str, module: nn.Module, folder: Path) -> dict[str, Any]:
+    """One row: bytes, seconds of a whole save, of its hashes, of its writing and syncing, and of reading it back."""
+    tensors, values = state(module)
+    series, step = Series(folder / name), iter(range(1, 1000))
+    saves = [clock(lambda: series.save(next(step), tensors, values)) for _ in range(SAVES)]
+    files = checkpoint.contents(tensors, values)
+    hashes = [clock(lambda: [checkpoint.sha256(data) for data in files.values()]) for _ in range(SAVES)]
+    writes = [clock(lambda n=n: checkpoint.write(folder / f"{name} {n}", files)) for n in range(SAVES)]
+    return {
+        "network": name,
+        "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "bytes": sum(map(len, files.values())),
+        "save": statistics.median(saves),
+        "hash": statistics.median(hashes),
+        "write_and_sync": statistics.median(writes),
+        "read": statistics.median(clock(series.latest) for _ in range(SAVES)),
+    }
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="What a checkpoint costs.")
+    parser.add_argument("--folder", type=Path, help="on the disk in question; by default a temporary one")
+    parser.add_argument("--out", type=Path, help="write the rows as JSON")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+        rows = [costs(name, module, Path(folder)) for name, module in networks()]
+    table = Table("network", "parameters", "MB", "save, s", "of it hashes", "writing, syncing", "read, s")
+    for row in rows:
+        seconds = [f"{row[part]:.3f}" for part in ("save", "hash", "write_and_sync", "read")]
+        table.add_row(row["network"], f"{row['parameters']:,}", f"{row['bytes'] / 1e6:.1f}", *seconds)
+    Console(width=120).print(table)
+    if asked.out:
+        asked.out.write_text(json.dumps(rows, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,348 @@
+"""Whatever a file holds, its reader reads it or says why not: a ValueError, or a skipped record with a reason."""
+
+import ast
+import contextlib
+import gzip
+import io
+import json
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from command import QUICK_RUN
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save as save_tensors
+from test_finetune import ALGORITHMS, finetuning, run
+from test_meshes import GOOD
+from toy import number_task, unheard
+
+from molrl import checkpoint
+from molrl.checkpoints import CHECKPOINTS, Series
+from molrl.config import ConfigError, compose
+from molrl.data.files import Skipped, load_arrays, stream
+from molrl.data.meshes import read_shapes
+from molrl.data.molecule import Molecule
+from molrl.data.pdb import group_positions, read_pdb
+from molrl.data.pdbqt import read_ligand, read_receptor
+from molrl.data.records import molecule_of, records
+from molrl.finetune import frozen
+from molrl.folder import finished, refuse_another
+from molrl.models.point_classifier import load_classifier
+from molrl.models.pretrained import SHIPPED, describe, load, read_reference
+from molrl.models.shape_model import load_shapes
+from molrl.resume import resumed
+from molrl.rewards.journal import Journal
+from molrl.rewards.site import read_box
+from molrl.tracking import read_metrics
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(__file__).parent / "data"
+Reader = Callable[[Path], object]
+
+
+def sound(entries: Iterator[Molecule | Skipped]) -> None:
+    """Every entry is a molecule with finite positions, or has a place and a reason."""
+    for entry in entries:
+        if isinstance(entry, Skipped):
+            assert entry.where
+            assert entry.reason
+        else:
+            assert np.isfinite(entry.positions).all()
+
+
+def molecules(path: Path) -> None:
+    sound(stream(path))
+
+
+def graphs(path: Path) -> None:
+    sound(molecule_of(record, embedded=False) for record in records(path))
+
+
+def shapes(path: Path) -> None:
+    clouds, report = read_shapes(path, 16)
+    assert all(np.isfinite(cloud.points).all() for cloud in clouds)
+    assert all(entry.reason for entry in report.skipped)
+
+
+def arrays(**content: object) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **content)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def beside(name: str, model: Path, reader: Callable[[str], object]) -> tuple[bytes, str, Reader]:
+    """One file of a model's folder, in the middle of the others; a manifest vouches for whatever it holds."""
+
+    def read(path: Path) -> None:
+        folder = path.parent / "model"
+        shutil.copytree(model, folder, dirs_exist_ok=True)
+        (folder / name).write_bytes(path.read_bytes())
+        if name in (listed := json.loads((folder / "manifest.json").read_text())["files"]):
+            listed[name] = checkpoint.sha256(path.read_bytes())
+            (folder / "manifest.json").write_text(json.dumps({"format": 1, "files": listed}))
+        reader(str(folder))
+
+    return (model / name).read_bytes(), Path(name).suffix, read
+
+
+def in_run(name: str) -> tuple[bytes, str, Reader]:
+    """One file of a run's last checkpoint, vouched for by the manifest and the marker."""
+
+    def read(path: Path) -> None:
+        folder = path.parent / "run"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(a_run(), folder)
+        place = Series(folder / CHECKPOINTS).path(1)
+        (place / name).write_bytes(path.read_bytes())
+        if name.endswith((".json", ".safetensors")) and name != "manifest.json":
+            manifest = json.loads((place / "manifest.json").read_text())
+            manifest["files"][name] = checkpoint.sha256(path.read_bytes())
+            (place / "manifest.json").write_text(json.dumps(manifest))
+            (place / "COMPLETE").write_text(checkpoint.sha256((place / "manifest.json").read_bytes()))
+        task = number_task()
+        finetuning(iterations=1).run(task, ALGORITHMS["DPOK"], frozen(task.policy), folder, unheard)
+
+    return (Series(a_run() / CHECKPOINTS).path(1) / name).read_bytes(), Path(name).suffix, read
+
+
+def a_run(made: list[Path] = []) -> Path:  # noqa: B006  made once
+    if not made:
+        made.append(Path(tempfile.mkdtemp(prefix="molrl-fuzz-")))
+        run(number_task(), ALGORITHMS["DPOK"], made[0], iterations=1)
+    return made[0]
+
+
+CONFIG = yaml.safe_dump({**compose("train", ["algo=ddpo", *QUICK_RUN]), "run": "run"}, sort_keys=False).encode()
+
+
+def claimed(path: Path) -> None:
+    """A run's settings, met by the same command and by resume=."""
+    folder = path.parent / "claimed"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_bytes(path.read_bytes())
+    config = {**compose("train", ["algo=ddpo", *QUICK_RUN]), "run": str(folder)}
+    with contextlib.suppress(ConfigError):
+        refuse_another(config)
+    resumed("train", [f"resume={folder}"])
+
+
+def summarised(path: Path) -> None:
+    folder = path.parent / "summarised"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(f"run: {folder}\n")
+    (folder / "summary.json").write_bytes(path.read_bytes())
+    finished({"run": str(folder)})
+
+
+def continued(path: Path) -> None:
+    out = path.parent / "out.csv"
+    path.replace(f"{out}.state")
+    Journal(out, {"file": "x"}).begin(overwrite=False)
+
+
+def overridden(path: Path) -> None:
+    compose("train", path.read_text(errors="replace").splitlines()[:3])
+
+
+SUMMARY = {"before": {"reward_mean": 0.1}, "after": {"reward_mean": 0.2}, "reward_queries": 3, "wall_seconds": 1.0}
+WATER = {
+    "index": [1],
+    "num_atoms": [3],
+    "atomic_numbers": [8, 1, 1],
+    "positions": [[0, 0, 0], [0.9, 0, 0], [0, 0.9, 0]],
+}
+NPZ = arrays(**{name: np.array(value) for name, value in WATER.items()})
+PDBQT = (DATA / "docking/1iep_pocket.pdbqt").read_bytes()
+ROW = "ATOM      1  {:4}GLY A   1    {:8.3f}   0.000   0.000  1.00  0.00    {:10}{:>2}\n"
+PDB = "".join(ROW.format(*row) for row in (("N", 0, "", "N"), ("CA", 1.4, "", "C"), ("C", 2.8, "", "C"))).encode()
+LIGAND = b"ROOT\n" + PDBQT.splitlines(keepends=True)[3] + b"ENDROOT\nTORSDOF 0\n"
+MODEL, SHAPES, CLASSIFIER = (SHIPPED / name for name in ("qm9_heavy", "shapes", "shape_classifier"))
+
+READERS: dict[str, tuple[bytes, str, Reader]] = {
+    "sdf": ((DATA / "broken.sdf").read_bytes(), ".sdf", molecules),
+    "sdf records": ((DATA / "broken.sdf").read_bytes(), ".sdf", graphs),
+    "mol": ((DATA / "broken.sdf").read_bytes()[:600], ".mol", molecules),
+    "xyz": ((DATA / "frames.xyz").read_bytes(), ".xyz", molecules),
+    "xyz records": ((DATA / "frames.xyz").read_bytes(), ".xyz", graphs),
+    "smiles": (b"CCO ethanol\nc1ccccc1\n", ".smi", molecules),
+    "smiles records": (b"CCO ethanol\nc1ccccc1\n[NH4+].[Cl-]\n", ".smi", graphs),
+    "csv": (b'name,smiles\n"a, b",CCO\nb,N\n', ".csv", graphs),
+    "qm9 npz": (NPZ, ".npz", molecules),
+    "compressed": (gzip.compress((DATA / "frames.xyz").read_bytes()), ".xyz.gz", molecules),
+    "cache": (NPZ, ".npz", load_arrays),
+    **{f"shape {suffix}": (content, suffix, shapes) for suffix, content in GOOD.items()},
+    "compressed shape": (gzip.compress(GOOD[".off"]), ".off.gz", shapes),
+    "pdb": (PDB, ".pdb", read_pdb),
+    "pdb group": (PDB, ".pdb", lambda path: group_positions(path, "GLY")),
+    "pdbqt receptor": (PDBQT[:2000], ".pdbqt", read_receptor),
+    "pdbqt ligand": (LIGAND, ".pdbqt", read_ligand),
+    "box": (b"center_x = 1\ncenter_y = 2\ncenter_z = 3\nsize_x = 4\nsize_y = 5\nsize_z = 6\n", ".txt", read_box),
+    **{
+        f"model {name}": beside(name, MODEL, load)
+        for name in ("manifest.json", "model.json", "weights.safetensors", "reference.smi.gz")
+    },
+    "model description": beside("model.json", MODEL, lambda folder: describe(Path(folder))),
+    "model reference": beside("reference.smi.gz", MODEL, lambda folder: read_reference(Path(folder))),
+    "shape model": beside("model.json", SHAPES, load_shapes),
+    "shape weights": beside("weights.safetensors", SHAPES, load_shapes),
+    "classifier": beside("model.json", CLASSIFIER, load_classifier),
+    "published weights": (save_tensors({}), ".safetensors", lambda path: load(str(path))),
+    **{
+        f"checkpoint {name}": in_run(name)
+        for name in ("COMPLETE", "manifest.json", "progress.json", "flags.json", "layout.json", "random.json")
+    },
+    **{
+        f"checkpoint {name}": in_run(name)
+        for name in ("denoiser.safetensors", "algorithm.safetensors", "optimizer.safetensors", "random.safetensors")
+    },
+    "settings of a run": (CONFIG, ".yaml", claimed),
+    "summary of a run": (json.dumps(SUMMARY).encode(), ".json", summarised),
+    "metrics": (b'{"iteration": 0, "reward": 0.5}\n{"iteration": 1, "reward": null}\n', ".jsonl", read_metrics),
+    "state of a job": (b'{"records": 1, "subject": {"file": "x"}, "ready": false, "end": {}}', ".state", continued),
+    "overrides": (b"algo=ddpo\ntask.num_steps=7\nreward.workers=0\n", ".txt", overridden),
+}
+
+COVERED: dict[str, tuple[str, ...] | str] = {
+    "data/files.py: open_file unchecked text_lines": ("sdf", "xyz", "compressed"),
+    "data/files.py: load_arrays": ("cache",),
+    "data/glb.py: chunks": ("shape .glb",),
+    "data/meshes.py: content": ("shape .off", "compressed shape"),
+    "data/pdbqt.py: records": ("pdb", "pdbqt receptor", "pdbqt ligand"),
+    "data/point_files.py: parse_npz": ("shape .npz",),
+    "data/qm9.py: read_arrays": ("qm9 npz",),
+    "data/records.py: records": ("sdf records", "xyz records", "smiles records", "csv"),
+    "data/sdf.py: stream_sdf blocks": ("sdf", "mol"),
+    "data/smiles.py: listed": ("smiles", "csv"),
+    "data/xyz.py: stream_xyz frames": ("xyz",),
+    "models/edm.py: from_safetensors": ("published weights",),
+    "models/point_classifier.py: load_classifier": ("classifier",),
+    "models/pretrained.py: load describe": ("model model.json", "model weights.safetensors", "model description"),
+    "models/pretrained.py: read_reference": ("model reference",),
+    "models/shape_model.py: load_shapes": ("shape model", "shape weights"),
+    "molrl/checkpoint.py: load read_manifest read_bounded": ("model manifest.json", "checkpoint manifest.json"),
+    "molrl/checkpoints.py: read": ("checkpoint COMPLETE",),
+    "molrl/folder.py: finished": ("summary of a run",),
+    "molrl/folder.py: plain_yaml": ("settings of a run",),
+    "molrl/tracking.py: read_metrics": ("metrics",),
+    "rewards/journal.py: read": ("state of a job",),
+    "rewards/site.py: read_box": ("box",),
+    "data/drawing.py: drawing": "a picture that was just drawn",
+    "data/shape_drawing.py: drawn": "a picture that was just drawn",
+    "data/enumerated.py: enumerated": "by load_arrays",
+    "models/molecules.py: molecule_task": "by load",
+    "models/sampling.py: molecule_source": "by load",
+    "models/training.py: pretrain_molecules report warm_start": "by load",
+    "models/training.py: refuse_other_model": "compared as text",
+    "molrl/cli.py: usage": "our own YAML",
+    "molrl/config.py: chosen_by": "our own YAML",
+    "molrl/device.py: usable_cores": "the kernel's file",
+    "molrl/folder.py: claim": "compared as bytes",
+    "molrl/report.py: write_report": "shown as text",
+    "rewards/journal.py: begin": "what it has just written",
+    "rewards/journal.py: identity": "hashed",
+    "rewards/table.py: compress to_parquet": "what it has just written",
+    "rewards/worker.py: load perform": "between a process and those it started",
+    "rewards/worker.py: limit_memory": "the kernel's file",
+}
+WRITERS = (
+    *("data/files.py: save_arrays", "data/sdf.py: write_sdf", "models/shapes.py: write", "molrl/folder.py: lock"),
+    *("molrl/checkpoint.py: write_synced", "molrl/checkpoint.py: sync_folder", "molrl/tracking.py: __enter__"),
+    *("rewards/journal.py: exclusive", "rewards/journal.py: write", "rewards/score.py: open_part"),
+)
+OPENING = {
+    *("open", "read_text", "read_bytes", "safe_load", "loads", "load", "load_file", "safe_open", "ZipFile"),
+    *(
+        "open_file",
+        "unchecked",
+        "text_lines",
+        "read_table",
+        "ParquetFile",
+        "imread",
+        "fromfile",
+        "memmap",
+        "genfromtxt",
+    ),
+}
+
+
+def opening(path: Path) -> set[str]:
+    """Functions of a module that open something, or take text or bytes apart that came from elsewhere."""
+    return {
+        node.name
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef)
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] in OPENING
+    }
+
+
+def test_every_function_that_opens_a_file_is_fuzzed_or_says_why_not() -> None:
+    files = [path for folder in ("molrl", "data", "models", "rewards") for path in sorted(ROOT.glob(f"{folder}/*.py"))]
+    found = {f"{path.relative_to(ROOT)}: {name}" for path in files for name in opening(path)}
+    listed = {
+        f"{where}: {name}" for where, _, names in (key.partition(": ") for key in COVERED) for name in names.split()
+    }
+    assert found - listed - set(WRITERS) == set(), "a reader without a fuzz test"
+    assert (listed | set(WRITERS)) - found == set(), "listed, but it opens nothing any more"
+    assert {name for names in COVERED.values() if isinstance(names, tuple) for name in names} <= READERS.keys()
+
+
+PIECES = [
+    b"\0",
+    b"\xff",
+    b"-1",
+    b"9" * 30,
+    b"nan",
+    b"1e999",
+    b"{",
+    b"[" * 200,
+    b'"',
+    b"\n",
+    b"$$$$\n",
+    b"M  END\n",
+    b" ",
+]
+
+
+@st.composite
+def damaged(draw: st.DrawFn, good: bytes) -> bytes:
+    """A good file with bytes changed, pieces put in and its end cut off; or no file of that kind at all."""
+    if draw(st.integers(0, 9)) == 0:
+        return draw(st.binary(max_size=300))
+    content = bytearray(good)
+    for place, byte in draw(st.lists(st.tuples(st.integers(0, len(good) - 1), st.integers(0, 255)), max_size=6)):
+        content[place] = byte
+    for place, piece in draw(st.lists(st.tuples(st.integers(0, len(good)), st.sampled_from(PIECES)), max_size=3)):
+        content[place:place] = piece
+    return bytes(content[: draw(st.integers(0, len(content)))] if draw(st.booleans()) else content)
+
+
+@pytest.mark.parametrize("name", READERS)
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_whatever_a_file_holds_a_reader_reads_it_or_says_why_not(
+    name: str, data: st.DataObject, tmp_path: Path
+) -> None:
+    good, suffix, reader = READERS[name]
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(data.draw(damaged(good)))
+    with warnings.catch_warnings(), contextlib.suppress(ValueError):
+        warnings.simplefilter("ignore")
+        reader(path)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_was_not_damaged_is_read(name: str, tmp_path: Path) -> None:
+    """Else the test above would only try how a reader refuses."""
+    good, suffix, reader = READERS[name]
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(good)
+    if name == "published weights":
+        pytest.skip("they do not come with the package")
+    reader(path)
