@@ -100,6 +100,7 @@ def picture_source(
     points: int | None,
     guidance_scale: float | None,
     batch: int,
+    *,
     num_steps: int,
     eta: float,
     device: torch.device,
@@ -177,8 +178,9 @@ def sample_file(
     chain = {"num_steps": num_steps, "grid_power": grid_power, "eta": eta, "device": place}
     with settings():
         if is_picture_model(weights):
-            chain = {"num_steps": num_steps, "eta": eta, "device": place}
-            source = picture_source(weights, asked, points, guidance_scale, min(batch, LARGEST), **chain)
+            source = picture_source(
+                weights, asked, points, guidance_scale, min(batch, LARGEST), num_steps=num_steps, eta=eta, device=place
+            )
         elif guidance_scale is not None:
             raise ValueError(f"guidance_scale={guidance_scale}: for pictures")
         elif domain_at(weights) == SHAPES:

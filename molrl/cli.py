@@ -12,8 +12,8 @@ from typing import Any
 
 COMMANDS = {
     "train": "fine-tune a pretrained model toward a reward",
-    "pretrain": "train a diffusion model of molecules or shapes",
-    "sample": "draw molecules or shapes from a model",
+    "pretrain": "train a diffusion model of molecules, shapes or pictures",
+    "sample": "draw molecules, shapes or pictures from a model",
     "score": "score a file of molecules or shapes",
     "evaluate": "measure a set of molecules or shapes",
     "oracle": "try every algorithm on problems with known answers",
@@ -23,7 +23,7 @@ FILES = ("score", "evaluate")  # commands that take a file's name as it is
 RUNS = ("train", "pretrain")  # commands with a folder in which they go on
 PATHS = (
     *("file", "out", "run", "task.weights", "weights", "init", "data.path", "data.root", "reference"),
-    *("reward.site.receptor", "reward.site.ligand"),
+    *("reward.site.receptor", "reward.site.ligand", "task.prompts", "reward.head", "reward.model"),
 )
 MOST_THREADS, MOST_BY_DEFAULT = 1024, 16
 
@@ -47,6 +47,7 @@ examples
   molrl evaluate samples.npz                      of shapes: 1-NNA, coverage, MMD, what stands
   molrl pretrain model=heavy data=qm9 data.path=qm9.npz
   molrl pretrain model=shapes                     point clouds, from procedural shapes
+  molrl train task=alignment algo=ddpo_pictures   pictures that show what their prompt says
 
 molrl COMMAND --help lists a command's settings; --cfg prints what a run would use and stops.
 A run that was interrupted goes on with the same command once more, or with `molrl train resume=ITS_FOLDER`.

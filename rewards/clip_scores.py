@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from molrl.data.picture import Picture
 from molrl.rewards.scores import Scored, Scores, Values, scores
@@ -113,19 +113,20 @@ class CLIPReward:
             seen = self.unit(self.network.get_image_features(pixel_values=pixels))
             if self.kind == "aesthetic":
                 weight, offset = self.affine
-                return cast("Tensor", (seen @ weight + offset).cpu())
+                return (seen @ weight + offset).cpu()
             prompts = [sample.prompt for sample in samples]
             texts = [CAPTIONED.format(prompt) for prompt in prompts] if self.kind == "clip_score" else prompts
             tokens = self.words(texts, padding=True, truncation=True, return_tensors="pt").to(self.device)
             told = self.unit(self.network.get_text_features(**tokens))
-            cosine = (seen * told).sum(1)
-            scaled = 2.5 * cosine.clamp(min=0) if self.kind == "clip_score" else self.network.logit_scale.exp() * cosine
-            return cast("Tensor", scaled.cpu())
+            cosine = (seen * told).sum(1).cpu()
+            if self.kind == "clip_score":
+                return 2.5 * cosine.clamp(min=0)
+            return cosine * float(self.network.logit_scale.exp())
 
     @staticmethod
     def unit(features: Any) -> "Float[Tensor, 'b width']":
         """Features as vectors of length one; transformers from version 5 on wraps them."""
-        found = cast("Tensor", getattr(features, "pooler_output", features))
+        found: Tensor = getattr(features, "pooler_output", features)
         return found / found.norm(dim=-1, keepdim=True)
 
 

@@ -2,7 +2,9 @@
 
 import json
 import zipfile
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +13,12 @@ from command import complaint, molrl
 from tiny_pictures import CPU, PROMPTS, brightness, tiny, tiny_task, write_pipeline
 from torch import Tensor, nn
 
+from molrl.advantages import Standardised
+from molrl.algos.ddpo import DDPO
 from molrl.checkpoint import CheckpointError
 from molrl.config import compose
 from molrl.data.picture import Picture
-from molrl.finetune import frozen, trainable
+from molrl.finetune import Finetuning, frozen, trainable
 from molrl.models import picture_pipeline
 from molrl.models.guided_unet import GuidedUNet, Prompts, add_lora
 from molrl.models.picture_pipeline import embedded, is_picture_model, load_pipeline
@@ -316,6 +320,48 @@ def test_the_trainers_take_pictures_as_they_take_molecules(
         assert len(archive.namelist()) == 7
     assert (run / "report.html").stat().st_size > 10_000
     load_pipeline(str(run / "model"), None, torch.float32)
+
+
+class Window:
+    """An autoencoder that shows the first three channels of a latent."""
+
+    config = SimpleNamespace(scaling_factor=1.0)
+
+    def decode(self, z: Tensor, *, return_dict: bool) -> tuple[Tensor]:
+        return (z[:, :3] * 0.2,)
+
+
+def test_pictures_become_what_is_rewarded(tiny_pipeline: Path) -> None:
+    """Brighter on the same noise by a third of a standard deviation; the quiet last steps would only add variance."""
+    task = tiny_task(tiny_pipeline, num_steps=4, batch=64, guidance_scale=2.0, tuning="full")
+    domain_of(task).pipeline.vae = Window()
+    algorithm = DDPO(
+        advantage=Standardised(),
+        advantage_clip=5.0,
+        train_steps=2,
+        first=0.0,
+        last=0.5,
+        clip=0.01,
+        kl_weight=0.0,
+        density="mean",
+    )
+    loop = Finetuning(
+        iterations=5,
+        rollouts=64,
+        minibatch=64,
+        epochs=1,
+        optimizer=partial(torch.optim.AdamW, lr=1e-3),
+        clip_norm=1.0,
+        ratio_tolerance=1e-2,
+        lost_limit=0.5,
+        seed=0,
+        save_every=9,
+        fresh_optimizer=False,
+    )
+    before = task.rollout(range(64), Key(9)).rewards
+    loop.run(task, algorithm, frozen(task.policy), None, lambda _: None)
+    after = task.rollout(range(64), Key(9)).rewards
+    assert ((after - before).mean() / before.std()).item() > 1 / 3
 
 
 def test_a_run_goes_on_to_what_it_would_have_been(tiny_pipeline: Path, tmp_path: Path) -> None:
