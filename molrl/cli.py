@@ -47,7 +47,7 @@ examples
   molrl evaluate samples.npz                      of shapes: 1-NNA, coverage, MMD, what stands
   molrl pretrain model=heavy data=qm9 data.path=qm9.npz
   molrl pretrain model=shapes                     point clouds, from procedural shapes
-  molrl train task=alignment algo=ddpo_pictures   pictures that show what their prompt says
+  molrl train task=alignment algo=ddpo            pictures that show what their prompt says
 
 molrl COMMAND --help lists a command's settings; --cfg prints what a run would use and stops.
 A run that was interrupted goes on with the same command once more, or with `molrl train resume=ITS_FOLDER`.
