@@ -98,9 +98,10 @@ def train(config: Mapping[str, Any], reward: Reward | None = None) -> int:
         try:
             with Tracker(folder, finetuning.iterations, start) as tracker, patient("this iteration") as request:
                 untouched = {"reward_before": before["reward_mean"]}
-                log = lambda row: tracker.log({**row, **untouched})  # noqa: E731
                 with enough_memory("minibatch (learning) or rollouts (sampling)"):
-                    finetuning.run(task, algorithm, reference, folder, log, request.asked)
+                    finetuning.run(
+                        task, algorithm, reference, folder, lambda row: tracker.log({**row, **untouched}), request.asked
+                    )
             request.obey()
         except KeyboardInterrupt as stop:
             done = series.steps()[-1] if series.steps() else 0
