@@ -174,7 +174,8 @@ class Series:
     def latest(self) -> Saved | None:
         """The newest whole checkpoint; None where there never was one.
 
-        One that is damaged is set aside under another name, with a line on stderr, and the one before it is taken.
+        One that is damaged is set aside under another name, with a line on stderr, and the one before it is taken. A
+        first one that was not finished is removed, with a line as well.
 
         Raises:
             CheckpointError: there are some, and none is whole; nothing is touched then.
@@ -198,6 +199,7 @@ class Series:
         if unfinished := self.unfinished():
             names = ", ".join(sorted(path.name for path in unfinished))
             print(f"molrl: no checkpoint in {self.folder} was finished ({names}): beginning anew", file=sys.stderr)
+            self.clean()
         return None
 
     def read(self, step: int) -> Saved:

@@ -139,6 +139,15 @@ def test_files_that_are_too_large_are_not_read(folder: Path, monkeypatch: pytest
         load(folder)
 
 
+@pytest.mark.parametrize(("limit", "words"), [("MAX_FILES", "names 3 files"), ("MAX_TENSORS", "2 tensors")])
+def test_too_many_files_or_tensors_are_refused(
+    limit: str, words: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, limit, 1)
+    with pytest.raises(CheckpointError, match=f"{words}, more than the 1 allowed"):
+        load(folder)
+
+
 def test_a_save_that_is_interrupted_leaves_the_old_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut off after every number of files that are written; what a dead process left is no obstacle to the next."""
     write = checkpoint.write_synced

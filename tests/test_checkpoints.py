@@ -216,6 +216,8 @@ def test_a_first_save_that_was_cut_off_is_said_to_be_none(tmp_path: Path, capsys
     (series.path(1) / COMPLETE).unlink()
     assert series.latest() is None
     assert "step_00000001" in capsys.readouterr().err
+    assert series.latest() is None
+    assert capsys.readouterr().err == ""  # once
 
 
 def test_a_checkpoint_of_an_earlier_version_is_no_fresh_start(tmp_path: Path) -> None:

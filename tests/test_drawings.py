@@ -113,7 +113,7 @@ def test_values_are_rounded_to_eight_bits() -> None:
 
 def test_a_picture_has_three_colours_of_eight_bits() -> None:
     with pytest.raises(ValueError, match="need uint8"):
-        Picture(np.zeros((4, 4, 3), np.float32))
+        Picture(np.zeros((4, 4, 3), np.float32))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="need uint8"):
         Picture(np.zeros((4, 4), np.uint8))
 

@@ -128,7 +128,6 @@ def test_a_pickle_is_never_opened_whatever_it_is_offered_as(
     for arguments in (
         ["sample", f"weights={path}", "n=1"],
         ["train", "task=symmetry", f"task.weights={path}", f"run={tmp_path / 'run'}"],
-        ["train", f"task.data={path}", "algo.source=data", f"run={tmp_path / 'run'}", "reward.workers=0"],
         ["train", f"resume={path}"],
         ["score", str(path), "reward.workers=0"],
         ["evaluate", str(path)],

@@ -324,7 +324,9 @@ def damaged(draw: st.DrawFn, good: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", READERS)
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_whatever_a_file_holds_a_reader_reads_it_or_says_why_not(
     name: str, data: st.DataObject, tmp_path: Path

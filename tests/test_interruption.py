@@ -12,7 +12,7 @@ import pytest
 from command import QUICK_PRETRAINING
 
 from molrl.checkpoints import Series
-from molrl.interruption import Terminated, exit_code, terminable
+from molrl.interruption import Terminated, exit_code, patient, terminable
 
 
 def test_the_exit_codes_are_those_of_the_shell() -> None:
@@ -26,6 +26,35 @@ def test_sigterm_is_an_interruption_that_happens_once_and_the_old_handler_comes_
             os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)  # somebody is impatient; the end is under way
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(("sent", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_a_patient_part_notes_the_first_signal_and_lets_the_second_through(
+    sent: signal.Signals, error: type[KeyboardInterrupt], capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with terminable():
+        with patient("this round") as request:
+            request.obey()
+            assert not request.asked()
+            os.kill(os.getpid(), sent)
+            assert request.asked()
+            assert "stopping after this round is done and saved; once more stops at once" in capfd.readouterr().err
+            with pytest.raises(error):
+                os.kill(os.getpid(), sent)
+        with pytest.raises(error):
+            request.obey()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_signal_that_the_shell_has_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with patient("this round") as request:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not request.asked()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_in_a_thread_signals_stay_as_they_are() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from molrl.advantages import Standardised
 from molrl.algos.ddpo import DDPO
 from molrl.checkpoint import CheckpointError
+from molrl.checkpoints import Keeping
 from molrl.config import compose
 from molrl.data.picture import Picture
 from molrl.finetune import Finetuning, frozen, trainable
@@ -357,6 +358,7 @@ def test_pictures_become_what_is_rewarded(tiny_pipeline: Path) -> None:
         seed=0,
         save_every=9,
         fresh_optimizer=False,
+        keep=Keeping(newest=1, best="reward", highest=True),
     )
     before = task.rollout(range(64), Key(9)).rewards
     loop.run(task, algorithm, frozen(task.policy), None, lambda _: None)
