@@ -127,7 +127,8 @@ class CLIPReward:
     def unit(features: Any) -> "Float[Tensor, 'b width']":
         """Features as vectors of length one; transformers from version 5 on wraps them."""
         found: Tensor = getattr(features, "pooler_output", features)
-        return found / found.norm(dim=-1, keepdim=True)
+        unit: Tensor = found / found.norm(dim=-1, keepdim=True)
+        return unit
 
 
 def prepared(picture: Picture, edge: int) -> "Float[Tensor, '1 3 edge edge']":
