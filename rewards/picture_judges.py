@@ -70,6 +70,11 @@ class VLMJudge:
         """The threads that ask."""
         return Asked(self.parallel)
 
+    def close(self) -> None:
+        """Give up what is still to be asked."""
+        if (asked := self.__dict__.pop("asked", None)) is not None:
+            asked.close()
+
     def submit(self, samples: Sequence[Picture]) -> Callable[[], Values]:
         """Ask about some pictures while others are drawn."""
         waiting = self.asked.ask(lambda sample: [self.judged(sample)], samples)
@@ -151,6 +156,11 @@ class RemoteScorer:
     def asked(self) -> Asked:
         """The threads that ask."""
         return Asked(self.parallel)
+
+    def close(self) -> None:
+        """Give up what is still to be asked."""
+        if (asked := self.__dict__.pop("asked", None)) is not None:
+            asked.close()
 
     def submit(self, samples: Sequence[Picture]) -> Callable[[], Values]:
         """Ask about some pictures while others are drawn."""

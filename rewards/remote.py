@@ -137,6 +137,10 @@ class Asked:
         waiting: list[Future[Sequence[Scored]]] = [self.pool.submit(judged, batch) for batch in batches]
         return lambda: gathered([scored for future in waiting for scored in future.result()])
 
+    def close(self) -> None:
+        """Begin no further calls."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
 
 def gathered(found: Sequence[Scored]) -> Scores:
     """The values of a batch.

@@ -78,6 +78,7 @@ def test_a_drawing_depends_on_the_seed_and_its_index_alone() -> None:
     [
         ("animals", 45, "cat"),
         ("few_animals", 22, "cat"),
+        ("imagenet_animals", 398, "tench, Tinca tinca"),
         ("activities", 135, "a cat washing the dishes"),
         ("dpok", 4, "a green colored rabbit"),
         ("drawings", 240, "a red circle on a blue background"),
@@ -113,7 +114,7 @@ def test_values_are_rounded_to_eight_bits() -> None:
 
 def test_a_picture_has_three_colours_of_eight_bits() -> None:
     with pytest.raises(ValueError, match="need uint8"):
-        Picture(np.zeros((4, 4, 3), np.float32))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        Picture(np.zeros((4, 4, 3), np.float32))  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="need uint8"):
         Picture(np.zeros((4, 4), np.uint8))
 

@@ -232,6 +232,19 @@ def test_no_more_requests_than_allowed_are_made_at_a_time() -> None:
         assert stub.most == 2
 
 
+def test_closing_gives_up_what_is_still_to_be_asked() -> None:
+    def answer(*_: Any) -> Answer:
+        time.sleep(0.2)
+        return said({"scores": [0]})
+
+    with serving(answer) as stub:
+        asked = scorer(stub.url, batch=1, parallel=1)
+        asked.submit([picture(k) for k in range(50)])
+        asked.close()
+        assert asked([picture(0)]).tolist() == [0.0]  # and it can be used again
+        assert len(stub.asked) < 10
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
