@@ -3,6 +3,7 @@
 import math
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,8 +114,9 @@ def test_values_are_rounded_to_eight_bits() -> None:
 
 
 def test_a_picture_has_three_colours_of_eight_bits() -> None:
+    wrong: Any = np.zeros((4, 4, 3), np.float32)
     with pytest.raises(ValueError, match="need uint8"):
-        Picture(np.zeros((4, 4, 3), np.float32))  # pyright: ignore[reportArgumentType]
+        Picture(wrong)
     with pytest.raises(ValueError, match="need uint8"):
         Picture(np.zeros((4, 4), np.uint8))
 
