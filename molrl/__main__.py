@@ -1,7 +1,6 @@
-"""`python -m molrl`, which is how launchers start it: `torchrun -m molrl train ...`."""
-
-import sys
+"""`python -m molrl`, as `accelerate launch -m molrl` and torchrun call it."""
 
 from molrl.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    raise SystemExit(main())
