@@ -11,6 +11,7 @@ from molrl.data.drawings import captions, with_article
 LISTS = Path(__file__).with_name("prompts.yaml")
 MOST = 100_000  # prompts of a file
 LONGEST = 2000  # letters of one
+MOST_BYTES = 2**26  # of a file
 
 
 def prompt_list(name: str) -> tuple[str, ...]:
@@ -33,6 +34,8 @@ def prompt_list(name: str) -> tuple[str, ...]:
             f"prompts: got {name!r}, no such file; known lists are {', '.join([*own, *known])}, "
             "or name a text file with one prompt in each line"
         )
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"prompts: {name} has {path.stat().st_size} bytes, at most {MOST_BYTES} are read")
     lines = [line.strip() for line in path.read_text("utf-8", errors="replace").splitlines()]
     found = tuple(dict.fromkeys(filter(None, lines)))
     if not 0 < len(found) <= MOST or max(map(len, found)) > LONGEST:

@@ -103,7 +103,7 @@ def evaluate_command(
 def domain_of_file(file: str) -> str:
     """Shapes in a folder, a mesh, an NPY or an NPZ with points, and molecules elsewhere, also in an XYZ file."""
     path = Path(file)
-    if path.is_dir() or suffix(path) in (*MESHES, ".npy"):
+    if (path.is_dir() and suffix(path) not in SUFFIXES) or suffix(path) in (*MESHES, ".npy"):
         return DOMAIN
     if suffix(path) != ".npz" or not zipfile.is_zipfile(path):
         return MOLECULES

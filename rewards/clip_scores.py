@@ -87,10 +87,8 @@ class CLIPReward:
     @cached_property
     def affine(self) -> "tuple[Tensor, Tensor]":
         """Weights [width] and offset of the aesthetic head."""
-        from safetensors.torch import load_file
-
         assert self.head is not None
-        weight, offset = affine_head(load_file(self.head))
+        weight, offset = read_head(Path(self.head))
         return weight.to(self.device), offset.to(self.device)
 
     def score(self, samples: Sequence[Picture]) -> Scores:
@@ -144,6 +142,17 @@ def prepared(picture: Picture, edge: int) -> "Float[Tensor, '1 3 edge edge']":
     top, left = (size[0] - edge) // 2, (size[1] - edge) // 2
     mean, std = (torch.tensor(numbers).view(1, 3, 1, 1) for numbers in (MEAN, STD))
     return (pixels[:, :, top : top + edge, left : left + edge] - mean) / std
+
+
+def read_head(path: Path) -> "tuple[Tensor, Tensor]":
+    """The affine map of an aesthetic head in a safetensors file; ValueError for anything else."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return affine_head(load_file(path))
+    except SafetensorError as error:
+        raise ValueError(f"head: {path} is no safetensors file ({error})") from error
 
 
 def affine_head(layers: "Mapping[str, Tensor]") -> "tuple[Tensor, Tensor]":

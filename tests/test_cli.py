@@ -197,7 +197,7 @@ def binary(path: Path) -> None:
         ("empty.sdf", empty, "empty"),
         ("binary.sdf", binary, "binary"),
         ("folder.sdf", Path.mkdir, "directory"),
-        ("some.pdb", empty, "suffix"),
+        ("some.pdb", empty, "allowed"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(

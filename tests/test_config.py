@@ -68,7 +68,7 @@ REWARDS = {  # of each task
     "qed": "qed",
     "docking": "docking_qed",
     "match_target": "shape_target",
-    "stability": "shape_stability",
+    "stability": "shape_standing",
     "symmetry": "shape_symmetry",
 }
 PICTURES = ("aesthetic", "alignment", "compressibility", "incompressibility")  # tasks that need a pipeline

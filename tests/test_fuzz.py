@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from command import QUICK_RUN
 from hypothesis import HealthCheck, given, settings
@@ -30,6 +31,7 @@ from molrl.data.meshes import read_shapes
 from molrl.data.molecule import Molecule
 from molrl.data.pdb import group_positions, read_pdb
 from molrl.data.pdbqt import read_ligand, read_receptor
+from molrl.data.prompts import prompt_list
 from molrl.data.records import molecule_of, records
 from molrl.finetune import frozen
 from molrl.folder import finished, refuse_another
@@ -37,6 +39,7 @@ from molrl.models.point_classifier import load_classifier
 from molrl.models.pretrained import SHIPPED, describe, load, read_reference
 from molrl.models.shape_model import load_shapes
 from molrl.resume import resumed
+from molrl.rewards.clip_scores import read_head
 from molrl.rewards.journal import Journal
 from molrl.rewards.site import read_box
 from molrl.tracking import read_metrics
@@ -201,6 +204,8 @@ READERS: dict[str, tuple[bytes, str, Reader]] = {
         f"checkpoint {name}": in_run(name)
         for name in ("denoiser.safetensors", "algorithm.safetensors", "optimizer.safetensors", "random.safetensors")
     },
+    "prompts": (b"a cat\na dog on the moon\n", ".txt", lambda path: prompt_list(str(path))),
+    "aesthetic head": (save_tensors({"weight": torch.ones(4), "bias": torch.ones(1)}), ".safetensors", read_head),
     "settings of a run": (CONFIG, ".yaml", claimed),
     "summary of a run": (json.dumps(SUMMARY).encode(), ".json", summarised),
     "metrics": (b'{"iteration": 0, "reward": 0.5}\n{"iteration": 1, "reward": null}\n', ".jsonl", read_metrics),
@@ -215,6 +220,7 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "data/meshes.py: content": ("shape .off", "compressed shape"),
     "data/pdbqt.py: records": ("pdb", "pdbqt receptor", "pdbqt ligand"),
     "data/point_files.py: parse_npz": ("shape .npz",),
+    "data/prompts.py: prompt_list": ("prompts",),
     "data/qm9.py: read_arrays": ("qm9 npz",),
     "data/records.py: records": ("sdf records", "xyz records", "smiles records", "csv"),
     "data/sdf.py: stream_sdf blocks": ("sdf", "mol"),
@@ -230,12 +236,16 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "molrl/folder.py: finished": ("summary of a run",),
     "molrl/folder.py: plain_yaml": ("settings of a run",),
     "molrl/tracking.py: read_metrics": ("metrics",),
+    "rewards/clip_scores.py: read_head": ("aesthetic head",),
     "rewards/journal.py: read": ("state of a job",),
     "rewards/site.py: read_box": ("box",),
     "data/drawing.py: drawing": "a picture that was just drawn",
     "data/shape_drawing.py: drawn": "a picture that was just drawn",
     "data/enumerated.py: enumerated": "by load_arrays",
+    "data/prompts.py: published": "our own YAML",
+    "models/evaluation.py: domain_of_file": "names in an archive; test_shape_evaluation.py",
     "models/molecules.py: molecule_task": "by load",
+    "models/picture_pipeline.py: load_adapted": "damaged ones in test_pictures.py",
     "models/sampling.py: molecule_source": "by load",
     "models/training.py: pretrain_molecules report warm_start": "by load",
     "models/training.py: refuse_other_model": "compared as text",
@@ -246,6 +256,8 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "molrl/report.py: write_report": "shown as text",
     "rewards/journal.py: begin": "what it has just written",
     "rewards/journal.py: identity": "hashed",
+    "rewards/picture_judges.py: mark": "answers that are nonsense in test_remote_rewards.py",
+    "rewards/remote.py: asked": "answers that are nonsense in test_remote_rewards.py",
     "rewards/table.py: compress to_parquet": "what it has just written",
     "rewards/worker.py: load perform": "between a process and those it started",
     "rewards/worker.py: limit_memory": "the kernel's file",
@@ -253,6 +265,7 @@ COVERED: dict[str, tuple[str, ...] | str] = {
 WRITERS = (
     *("data/files.py: save_arrays", "data/sdf.py: write_sdf", "models/shapes.py: write", "molrl/folder.py: lock"),
     *("molrl/checkpoint.py: write_synced", "molrl/checkpoint.py: sync_folder", "molrl/tracking.py: __enter__"),
+    *("models/pictures.py: write", "molrl/run.py: muted"),
     *("rewards/journal.py: exclusive", "rewards/journal.py: write", "rewards/score.py: open_part"),
 )
 OPENING = {

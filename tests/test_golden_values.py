@@ -124,6 +124,11 @@ ELSEWHERE = {  # where the published values of the others are tested
     "xtb_force": "test_xtb.py",  # tblite's and CREST's water, methane and caffeine
     "xtb_energy": "test_xtb.py",
 }
+PICTURES = {  # and those of pictures
+    **dict.fromkeys(("compressibility", "incompressibility", "alignment"), "test_picture_rewards.py"),
+    **dict.fromkeys(("aesthetic", "clip_score", "pick_score"), "test_clip_scores.py"),
+    **dict.fromkeys(("remote", "vlm_judge"), "test_remote_rewards.py"),
+}
 
 
 HERE = sorted({*TRUTH, *ELSEWHERE} - {"vina"})  # Vina runs in worker processes only; test_vina_docking.py has the same
@@ -139,7 +144,7 @@ def reward(name: str) -> Any:
 
 def test_no_reward_is_without_truth() -> None:
     """Those of shapes have theirs in test_shape_rewards.py, test_shape_class.py and test_drop_test.py."""
-    assert {*TRUTH, *ELSEWHERE} == {name for name in choices("reward") if not name.startswith("shape_")}
+    assert {*TRUTH, *ELSEWHERE, *PICTURES} == {name for name in choices("reward") if not name.startswith("shape_")}
 
 
 @pytest.mark.parametrize("name", TRUTH)
