@@ -91,6 +91,23 @@ def test_two_processes_train_molecules_as_one_does(two: Path, tmp_path: Path) ->
     assert summaries[0]["reward_queries"] == summaries[1]["reward_queries"]
 
 
+def test_accelerate_launches_the_run_that_torchrun_launches(two: Path, tmp_path: Path) -> None:
+    """--multi_gpu starts several processes, whatever they compute on; --cpu starts one alone."""
+    pytest.importorskip("accelerate")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
+    command += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={free_port()}"]
+    command += ["-m", "molrl", "train", f"run={tmp_path / 'run'}", *MOLECULES]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    got, expected = (untimed(read_metrics(folder / "run/metrics.jsonl")) for folder in (tmp_path, two))
+    assert got == expected
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
 def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1", **more}
 
@@ -101,8 +118,7 @@ def steps(run: Path) -> list[str]:
 
 def left_by_one(how: str, folder: Path) -> list[Any]:
     """Two processes, started by hand, of which the second leaves: exit code and stderr of each."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = str(server.getsockname()[1])
+    port = str(free_port())
     command = [sys.executable, str(HERE / "leaving.py"), how, str(folder)]
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
     processes = [
