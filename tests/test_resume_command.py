@@ -59,7 +59,8 @@ def test_killed_without_warning_and_resumed_it_is_the_uninterrupted_run(domain: 
     assert rows(broken) == rows(whole)
     assert kept(broken) == kept(whole)
     summaries = [json.loads((run / "summary.json").read_text()) for run in (whole, broken)]
-    assert summaries[0].pop("wall_seconds") != summaries[1].pop("wall_seconds")
+    for summary in summaries:
+        assert summary.pop("wall_seconds") > 0
     assert summaries[0] == summaries[1]
 
 
