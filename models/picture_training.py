@@ -22,6 +22,7 @@ from molrl.device import choose_device
 from molrl.folder import claim, refuse_another
 from molrl.gaussian import Context, Euclidean, Space
 from molrl.interruption import patient
+from molrl.memory import enough_memory
 from molrl.models.diffusers_chain import diffusers_chain
 from molrl.models.diffusers_library import require_extra
 from molrl.models.draws import draw_samples
@@ -167,7 +168,7 @@ def pretrain_pictures(
     folder = Path(run)
     parameters = sum(p.numel() for part in parts_of(pipeline).values() for p in part.parameters())
     print(f"{folder}: {len(pictures.train)} pictures, {parameters:,} parameters, {training.steps} steps", flush=True)
-    with claim(config, FREE), patient("this step") as request:
+    with claim(config, FREE), patient("this step") as request, enough_memory("training.batch or evaluate"):
         refuse_other_model(folder, described(model))
         train_vae(pipeline.vae.to(place), pictures.train, model, training, folder, request.asked)
         request.obey()

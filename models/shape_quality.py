@@ -3,9 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from molrl.data.shape import PointCloud
 from molrl.data.shape_metrics import chamfers, set_scores
@@ -23,8 +20,8 @@ def quality(samples: Sequence[PointCloud], reference: Sequence[PointCloud]) -> d
     kept, matched = paired(samples, reference)
     if len(kept) < 2:
         return dict.fromkeys(NAMES, float("nan"))
-    s, r = (torch.from_numpy(np.stack([thinned(cloud) for cloud in clouds])) for clouds in (kept, matched))
-    ss, sr, rr = (distances.double().numpy() for distances in (among(s), chamfer(s, r), among(r)))
+    s, r = (np.stack([thinned(cloud) for cloud in clouds]) for clouds in (kept, matched))
+    ss, sr, rr = chamfers(s, s), chamfers(s, r), chamfers(r, r)
     labels = np.array([cloud.label for cloud in kept])
     pairs = (labels[:, None] == labels) & ~np.eye(len(labels), dtype=bool)
     diversity = float(ss[pairs].mean()) if pairs.any() else float("nan")
@@ -49,16 +46,3 @@ def thinned(cloud: PointCloud) -> "np.ndarray[tuple[int, int], np.dtype[np.float
     """`POINTS` of the points, always the same ones; repeated where there are fewer."""
     generator = np.random.default_rng(len(cloud))
     return cloud.points[generator.choice(len(cloud), POINTS, replace=len(cloud) < POINTS)]
-
-
-def among(a: Float[Tensor, "k n 3"]) -> Float[Tensor, "k k"]:
-    """Between every two shapes of `a`."""
-    upper = a.new_zeros(len(a), len(a))
-    for row in range(len(a)):
-        upper[row, row:] = chamfer(a[row : row + 1], a[row:])
-    return upper + upper.T
-
-
-def chamfer(a: Float[Tensor, "k n 3"], b: Float[Tensor, "l m 3"]) -> Float[Tensor, "k l"]:
-    """Between every shape of `a` and every shape of `b`."""
-    return torch.from_numpy(chamfers(a.numpy(), b.numpy()))

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,7 +29,55 @@ def png(picture: Picture) -> bytes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VLMJudge:
+class Judge:
+    """A reward whose pictures are sent away, some at a time, while others are drawn.
+
+    Attributes:
+        batch: pictures in a request.
+        parallel: requests at a time.
+    """
+
+    parallel: int
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        if self.parallel < 1 or self.batch < 1:
+            raise ValueError(f"parallel, batch: got {self.parallel}, {self.batch}; need at least 1")
+
+    @abstractmethod
+    def judged(self, samples: Sequence[Picture]) -> list[Scored]:
+        """A batch."""
+
+    @cached_property
+    def asked(self) -> Asked:
+        """The threads that ask."""
+        return Asked(self.parallel)
+
+    def close(self) -> None:
+        """Give up what is still to be asked."""
+        if (asked := self.__dict__.pop("asked", None)) is not None:
+            asked.close()
+
+    def waiting(self, samples: Sequence[Picture]) -> Callable[[], Scores]:
+        """What comes back waits for the values and reasons, in the order of the samples."""
+        batches = [samples[start : start + self.batch] for start in range(0, len(samples), self.batch)]
+        return self.asked.ask(self.judged, batches)
+
+    def submit(self, samples: Sequence[Picture]) -> Callable[[], Values]:
+        """Ask about some pictures while others are drawn."""
+        scores = self.waiting(samples)
+        return lambda: scores().tensor()
+
+    def score(self, samples: Sequence[Picture]) -> Scores:
+        """Values and reasons, in the order of the samples."""
+        return self.waiting(samples)()
+
+    def __call__(self, samples: Sequence[Picture]) -> Values:
+        return self.score(samples).tensor()
+
+
+@dataclass(frozen=True, kw_only=True)
+class VLMJudge(Judge):
     """A model's mark for how well a picture shows its prompt, in [0, 1]; 0 for no picture, NaN where there is no mark.
 
     Attributes:
@@ -36,7 +85,6 @@ class VLMJudge:
         model: what the server calls it.
         question: with {prompt}; asks for JSON {"score": 0 to 10}.
         timeout, retries, key_variable: see `Endpoint`.
-        parallel: requests at a time.
     """
 
     url: str
@@ -44,13 +92,11 @@ class VLMJudge:
     question: str
     timeout: float
     retries: int
-    parallel: int
     key_variable: str | None = None
     known: dict[str, Scored] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.parallel < 1:
-            raise ValueError(f"parallel: got {self.parallel}, need at least 1")
+        super().__post_init__()
         try:
             self.question.format(prompt="")
         except (KeyError, IndexError, ValueError):
@@ -65,29 +111,11 @@ class VLMJudge:
         url = f"{self.url.rstrip('/')}/chat/completions"
         return Endpoint(url=url, timeout=self.timeout, retries=self.retries, key_variable=self.key_variable)
 
-    @cached_property
-    def asked(self) -> Asked:
-        """The threads that ask."""
-        return Asked(self.parallel)
+    def judged(self, samples: Sequence[Picture]) -> list[Scored]:
+        """One request for each picture."""
+        return [self.judged_alone(sample) for sample in samples]
 
-    def close(self) -> None:
-        """Give up what is still to be asked."""
-        if (asked := self.__dict__.pop("asked", None)) is not None:
-            asked.close()
-
-    def submit(self, samples: Sequence[Picture]) -> Callable[[], Values]:
-        """Ask about some pictures while others are drawn."""
-        waiting = self.asked.ask(lambda sample: [self.judged(sample)], samples)
-        return lambda: waiting().tensor()
-
-    def score(self, samples: Sequence[Picture]) -> Scores:
-        """Values and reasons, in the order of the samples."""
-        return self.asked.ask(lambda sample: [self.judged(sample)], samples)()
-
-    def __call__(self, samples: Sequence[Picture]) -> Values:
-        return self.score(samples).tensor()
-
-    def judged(self, sample: Picture) -> Scored:
+    def judged_alone(self, sample: Picture) -> Scored:
         """One picture; what was answered before is not asked again."""
         if sample.flaw:
             return Scored(0.0, sample.flaw)
@@ -121,7 +149,7 @@ class VLMJudge:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemoteScorer:
+class RemoteScorer(Judge):
     """Scores of a server that is sent {"prompts": [...], "images": [base64 PNG ...]} and answers {"scores": [...]}.
 
     A score of null, with the reason in "reasons", is a picture that could not be scored: NaN.
@@ -129,52 +157,23 @@ class RemoteScorer:
     Attributes:
         url: where to POST.
         floor: of what is no picture.
-        batch: pictures in a request.
         timeout, retries, key_variable: see `Endpoint`.
-        parallel: requests at a time.
     """
 
     url: str
     floor: float
-    batch: int
     timeout: float
     retries: int
-    parallel: int
     key_variable: str | None = None
 
     def __post_init__(self) -> None:
-        if self.parallel < 1 or self.batch < 1:
-            raise ValueError(f"parallel, batch: got {self.parallel}, {self.batch}; need at least 1")
+        super().__post_init__()
         self.endpoint  # noqa: B018  # a wrong address is an error now
 
     @cached_property
     def endpoint(self) -> Endpoint:
         """Of the server."""
         return Endpoint(url=self.url, timeout=self.timeout, retries=self.retries, key_variable=self.key_variable)
-
-    @cached_property
-    def asked(self) -> Asked:
-        """The threads that ask."""
-        return Asked(self.parallel)
-
-    def close(self) -> None:
-        """Give up what is still to be asked."""
-        if (asked := self.__dict__.pop("asked", None)) is not None:
-            asked.close()
-
-    def submit(self, samples: Sequence[Picture]) -> Callable[[], Values]:
-        """Ask about some pictures while others are drawn."""
-        batches = [samples[start : start + self.batch] for start in range(0, len(samples), self.batch)]
-        waiting = self.asked.ask(self.judged, batches)
-        return lambda: waiting().tensor()
-
-    def score(self, samples: Sequence[Picture]) -> Scores:
-        """Values and reasons, in the order of the samples."""
-        batches = [samples[start : start + self.batch] for start in range(0, len(samples), self.batch)]
-        return self.asked.ask(self.judged, batches)()
-
-    def __call__(self, samples: Sequence[Picture]) -> Values:
-        return self.score(samples).tensor()
 
     def judged(self, samples: Sequence[Picture]) -> list[Scored]:
         """One request."""

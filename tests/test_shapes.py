@@ -17,12 +17,13 @@ from molrl.config import compose
 from molrl.data.meshes import read_shape
 from molrl.data.procedural import Procedural
 from molrl.data.shape import PointCloud, in_unit_box
+from molrl.data.shape_metrics import chamfers
 from molrl.data.shape_sets import ShapeSet
 from molrl.models.draws import draw_samples
 from molrl.models.pretrained import load
 from molrl.models.shape_checks import checks
 from molrl.models.shape_model import ShapeArchitecture, load_shapes, save_shapes
-from molrl.models.shape_quality import chamfer, paired, quality
+from molrl.models.shape_quality import paired, quality
 from molrl.models.shapes import GLANCE, RealShapes, ShapeDomain, shape_policy
 from molrl.noise import Key
 from molrl.run import parts, train
@@ -176,9 +177,9 @@ def test_real_shapes_come_in_the_setting_of_the_domain(folder: Path) -> None:
 
 
 def test_the_chamfer_distance_is_the_mean_squared_distance_both_ways() -> None:
-    a = torch.tensor([[[0.0, 0, 0], [1, 0, 0]]])
-    b = torch.tensor([[[0.0, 0, 2], [0, 0, 1]]])
-    assert chamfer(a, b).item() == pytest.approx((1 + 2) / 2 + (4 + 1) / 2)
+    a = np.array([[[0.0, 0, 0], [1, 0, 0]]])
+    b = np.array([[[0.0, 0, 2], [0, 0, 1]]])
+    assert chamfers(a, b).item() == pytest.approx((1 + 2) / 2 + (4 + 1) / 2)
 
 
 def test_each_sample_is_compared_with_a_reference_of_its_class() -> None:
