@@ -48,6 +48,11 @@ def main(how: str, folder: Path) -> int:
     return 0
 
 
+def connected() -> bool:
+    """Whether threads of the group are left, which would bring the process down if they met the end of Python."""
+    return any("gloo" in task.read_text() for task in Path("/proc/self/task").glob("*/comm"))
+
+
 def leave(how: str) -> None:
     """As processes do."""
     if how == "killed":
@@ -63,7 +68,8 @@ def leave(how: str) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     try:
-        sys.exit(main(sys.argv[1], Path(sys.argv[2])))
+        code = main(sys.argv[1], Path(sys.argv[2]))
+        sys.exit("molrl: the group is still connected" if connected() else code)
     except (RuntimeError, ValueError) as error:
         print(f"molrl: {error}", file=sys.stderr)
         sys.exit(1)
