@@ -1,9 +1,13 @@
 """Shapes as clouds of points."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MOST_POINTS = 1_000_000
 
@@ -32,6 +36,19 @@ class PointCloud:
 
     def __len__(self) -> int:
         return len(self.points)
+
+
+@dataclass(frozen=True, eq=False)
+class TracedCloud:
+    """A shape on its way, whose points have a gradient: what differentiable rewards are asked about.
+
+    Attributes:
+        points: [n, 3], anywhere and of any size, finite or not.
+        label: the class, "" where there is none.
+    """
+
+    points: "Tensor"
+    label: str = ""
 
 
 def in_unit_box(points: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from molrl.gaussian import Context
+from molrl.models.sharding import most, sharded
 from molrl.schedule import Tabulated
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # where an adapter goes
@@ -47,7 +48,7 @@ class GuidedUNet(nn.Module):
         prediction: "epsilon", "sample" or "v_prediction".
         guidance_scale: w; 1 is no guidance, and costs half as much.
         batch: pictures per network call; a larger batch goes through in parts, and a gradient computes each part again
-            instead of keeping all of them.
+            instead of keeping all of them. Where processes share the UNet's weights, all go through as many parts.
         dtype: what the network computes in.
     """
 
@@ -83,15 +84,26 @@ class GuidedUNet(nn.Module):
         """The network."""
         return self._unet[0]
 
+    @property
+    def sharded(self) -> bool:
+        """Whether the processes of the run share the network, and must call it together."""
+        return sharded(self.unet)
+
     def forward(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], context: Context) -> Tensor:
         """The guided noise in x_t."""
         level, prompt = self.schedule.level(t), context["prompt"]
-        parts = zip(x.split(self.batch), level.split(self.batch), prompt.split(self.batch), strict=True)
-        if torch.is_grad_enabled() and len(x) > self.batch:
-            output = torch.cat([checkpoint(self.predicted, *part, use_reentrant=False) for part in parts])
+        rows = torch.arange(len(x), device=x.device).split(self.batch) if len(x) else ()
+        parts = [(x[some], level[some], prompt[some]) for some in rows]
+        if self.sharded:
+            spare = x.new_zeros(1, *x.shape[1:]), level.new_zeros(1), prompt.new_zeros(1)
+            parts += [spare] * (most(len(parts)) - len(parts))
+        if torch.is_grad_enabled() and len(parts) > 1:
+            outputs = [checkpoint(self.predicted, *part, use_reentrant=False) for part in parts]
         else:
-            output = torch.cat([self.predicted(*part) for part in parts])
-        return self.noise(output, x, level)
+            outputs = [self.predicted(*part) for part in parts]
+        output = torch.cat([x[:0], *outputs])
+        own, spared = output.split([len(x), len(output) - len(x)])
+        return self.noise(own + 0 * spared.sum(), x, level)
 
     def predicted(
         self, x: Float[Tensor, "b c h w"], level: Int[Tensor, " b"], prompt: Int[Tensor, " b"]

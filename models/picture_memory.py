@@ -12,13 +12,16 @@ GIB = 2.0**30
 def told_memory(unet: Any, shape: Sequence[int], *, batch: int, guided: bool, size: int) -> str:
     """One line: parameters, and an estimate of what they, the optimiser and the activations of a batch need.
 
+    Of weights that several processes share, what is here counts.
+
     Args:
         shape: of a latent.
         size: bytes of a number that the network computes with.
     """
     parameters: list[Tensor] = list(unet.parameters())
     trained = sum(p.numel() for p in parameters if p.requires_grad)
-    frozen = sum(p.numel() * p.element_size() for p in parameters if not p.requires_grad)
+    here = [getattr(p, "to_local", lambda p=p: p)() for p in parameters if not p.requires_grad]
+    frozen = sum(p.numel() * p.element_size() for p in here)
     kept = size * activations(unet, shape) * batch * (2 if guided else 1)
     total = (frozen + ADAM * trained + kept) / GIB
     count = sum(p.numel() for p in parameters)

@@ -15,6 +15,7 @@ from molrl.data.picture import Picture, quantised
 from molrl.data.picture_metrics import picture_metrics
 from molrl.data.prompts import prompt_list
 from molrl.gaussian import Context
+from molrl.models import sharding
 from molrl.models.diffusers_chain import diffusers_chain
 from molrl.models.guided_unet import AdaptedUNet, GuidedUNet, add_lora
 from molrl.models.picture_memory import told_memory
@@ -130,12 +131,16 @@ def picture_policy(
     dtype: torch.dtype,
     device: torch.device,
     adapted: bool = False,
+    shared: bool = False,
 ) -> tuple[Policy, str]:
     """The pipeline's UNet with guidance and the chain of its scheduler, and what is worth saying of that chain.
 
     Args:
         adapted: the UNet has an adapter, and the reference is the UNet without it.
+        shared: each process of the run keeps a part of the UNet's frozen weights.
     """
+    if shared:
+        sharding.shard(pipeline.unet, device)
     chain = diffusers_chain(pipeline.scheduler.config, num_steps, eta)
     prompts = embedded(pipeline, texts, device)
     pipeline.vae.to(device)
@@ -165,6 +170,7 @@ def picture_task(
     dtype: Literal["float32", "bfloat16", "float16"],
     batch: int,
     checkpointing: bool,
+    shard: bool,
     reward: Reward,
     device: torch.device,
 ) -> Task:
@@ -180,6 +186,7 @@ def picture_task(
         dtype: what the network computes in; the frozen weights are kept in it. Trajectories are float32.
         batch: pictures per network call.
         checkpointing: compute activations of the UNet again for the gradient instead of keeping them.
+        shard: each of several processes keeps a part of the frozen weights (FSDP2), for a UNet that fits no device.
     """
     texts = prompt_list(prompts)
     kept = torch.float32 if tuning == "full" else DTYPES[dtype]
@@ -201,6 +208,7 @@ def picture_task(
         dtype=DTYPES[dtype],
         device=device,
         adapted=tuning == "lora",
+        shared=shard,
     )
     domain = PictureDomain(pipeline=pipeline, source=source, texts=texts, batch=batch)
     size = DTYPES[dtype].itemsize

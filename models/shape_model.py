@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from molrl import checkpoint
 from molrl.checkpoint import CheckpointError
-from molrl.data.shape import MOST_POINTS, PointCloud, in_unit_box
+from molrl.data.shape import MOST_POINTS, PointCloud, TracedCloud, in_unit_box
 from molrl.models.precondition import Preconditioned
 from molrl.models.pretrained import LARGEST, locate, refuse_other_domain
 from molrl.models.set_transformer import SetTransformer
@@ -78,12 +78,19 @@ class ShapeArchitecture:
         A state that is not finite becomes a single point, which no reward takes for a shape.
         """
         places = self.points_of(x.detach().cpu()).numpy().astype(np.float32)
-        labels = [self.classes[int(number)] for number in classes.tolist()]
-        return [PointCloud(placed(points), label) for points, label in zip(places, labels, strict=True)]
+        return [PointCloud(placed(points), label) for points, label in zip(places, self.labels(classes), strict=True)]
+
+    def trace(self, x: Float[Tensor, "b n 3"], classes: Int[Tensor, " b"]) -> list[TracedCloud]:
+        """The same with the gradient of their states, not moved into the unit box."""
+        return [TracedCloud(*pair) for pair in zip(self.points_of(x), self.labels(classes), strict=True)]
 
     def points_of(self, x: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
-        """Where the points of states are, with their gradient; not moved into the unit box."""
+        """Where the points of states are."""
         return x * self.std + x.new_tensor(self.mean)
+
+    def labels(self, classes: Int[Tensor, " b"]) -> list[str]:
+        """The names of numbered classes."""
+        return [self.classes[int(number)] for number in classes.tolist()]
 
 
 def placed(points: "np.ndarray[tuple[int, int], np.dtype[np.float32]]") -> "np.ndarray[Any, np.dtype[np.float32]]":

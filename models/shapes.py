@@ -72,12 +72,11 @@ class ShapeDomain:
         return (self.points or self.model.architecture.points, 3)
 
     def decode(self, x0: Float[Tensor, "b n 3"], context: Context) -> Sequence[Any]:
-        """Shapes in the unit box, labelled with their class; states that have a gradient become tensors [n, 3] of
-        points with one, for differentiable rewards.
+        """Shapes in the unit box, labelled with their class; states that have a gradient become a `TracedCloud` each,
+        for differentiable rewards.
         """
-        if x0.requires_grad:
-            return list(self.model.architecture.points_of(x0))
-        return self.model.architecture.decode(x0, context["class"])
+        decode = self.model.architecture.trace if x0.requires_grad else self.model.architecture.decode
+        return decode(x0, context["class"])
 
     def groups(self, context: Context) -> list[int]:
         """The class."""

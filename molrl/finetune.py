@@ -164,8 +164,9 @@ class Finetuning:
         """
         everyone, table = learner.task.processes, collected.table
         number, count = numbered(collected, everyone)
-        if not count:
-            raise TrainingError("nothing is left to learn from: none of the rewards it needs could be computed")
+        if not count or (everyone.abreast and everyone.any(not len(table))):
+            whom = "one of the processes that share a network" if count else "anybody"
+            raise TrainingError(f"nothing is left to learn from for {whom}: no reward it needs could be computed")
         if self.fresh_optimizer:
             optimizer.state.clear()
         seen, losses, norms = Gathered(), list[float](), list[float]()
@@ -173,12 +174,16 @@ class Finetuning:
         for rows in self.minibatches(count, key):
             optimizer.zero_grad()
             loss = 0.0
-            for part in self.microbatches(place[rows]):
+            parts = list(self.microbatches(place[rows]))
+            spare = everyone.behind(len(parts))
+            for part in parts:
                 batch, share = table[part], len(part) / len(rows)
                 mean, facts = algorithm.loss(learner, batch)
                 (mean * share).backward()
                 seen.add(batch.step, facts)
                 loss += mean.item() * share
+            for _ in range(spare):  # for the others' sake
+                (algorithm.loss(learner, table[place.new_zeros(1)])[0] * 0).backward()
             everyone.sum_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
             norm = self.clipped_norm(optimizer)
             if not math.isfinite(norm):

@@ -38,11 +38,13 @@ class Processes:
         rank: its number, from 0.
         size: how many there are.
         store: where a process that leaves says why.
+        abreast: all must make the same network calls, because they share the weights of one network.
     """
 
     rank: int = 0
     size: int = 1
     store: Any = None
+    abreast: bool = False
 
     @property
     def first(self) -> bool:
@@ -53,12 +55,14 @@ class Processes:
         """This process's part of so many samples: whole groups, as even as these allow.
 
         Raises:
-            ValueError: a process would have none.
+            ValueError: a process would have none, or not as many as the others where that matters.
         """
         groups = count // group_size
+        grouped = f" in groups of {group_size}" if group_size > 1 else ""
         if groups < self.size:
-            grouped = f" in groups of {group_size}" if group_size > 1 else ""
             raise ValueError(f"{count} samples{grouped} are too few for {self.size} processes")
+        if self.abreast and groups % self.size:
+            raise ValueError(f"{count} samples{grouped}: {self.size} processes that share a network need as many each")
         start, stop = (groups * rank // self.size * group_size for rank in (self.rank, self.rank + 1))
         return slice(start, stop)
 
@@ -86,6 +90,10 @@ class Processes:
     def any(self, flag: bool) -> bool:
         """Whether it is true of any process."""
         return bool(self.sum(torch.tensor(int(flag))))
+
+    def behind(self, count: int) -> int:
+        """How many more passes another process makes than this one's `count`, where all must make the same."""
+        return int(self.gather(torch.tensor([count])).max()) - count if self.abreast else 0
 
     def texts(self, text: str) -> list[str]:
         """What each process says."""
@@ -194,11 +202,18 @@ def launched(wait: float) -> Iterator[Processes]:
     except ProcessLost:
         raise
     except BaseException as error:
+        if broken(error):
+            raise ProcessLost(processes.missing()) from error
         processes.leave(" ".join(str(error).split()) or type(error).__name__)
         raise
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+def broken(error: BaseException) -> bool:
+    """Whether an error is of a connection between processes: torch tells so by its words alone."""
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo", "NCCL"))
 
 
 def place_of_process(device: torch.device) -> torch.device:

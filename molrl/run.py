@@ -202,6 +202,7 @@ def parts(
         place = place_of_process(choose_device(config["device"]))
     asked = build(config["reward"], "reward") if reward is None else reward
     task = build(config["task"], "task", device=place, reward=asked)
+    everyone = replace(everyone, abreast=getattr(task.policy.denoiser, "sharded", False))
     task = replace(task, processes=everyone, policy=replace(task.policy, autocast=precision(config)))
     with settings():
         finetuning.check(task, algorithm)

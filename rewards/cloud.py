@@ -77,7 +77,7 @@ class CloudReward(PerSample[PointCloud]):
 
 @dataclass(frozen=True, kw_only=True)
 class DifferentiableReward(CloudReward):
-    """A reward with a gradient: samples may be tensors [n, 3] too, all of a batch or none, as a domain decodes states
+    """A reward with a gradient: samples may be traced clouds too, all of a batch or none, as a domain decodes states
     that have a gradient.
 
     Which points are nearest or outermost is taken as it is; the gradient is that of the formula with these choices. It
@@ -99,10 +99,10 @@ class DifferentiableReward(CloudReward):
             return super().__call__(samples)
         import torch
 
-        return torch.stack([self.traced(sample) for sample in samples])
+        return torch.stack([self.traced(sample.points) for sample in samples])
 
     def traced(self, sample: "Tensor") -> "Tensor":
-        """The value of one tensor [n, 3]; NaN for one that holds a NaN."""
+        """The value of points [n, 3] with a gradient; NaN for those that hold a NaN."""
         try:
             inside, body = traceable(sample)
             return self.formula(inside, body).clamp(min=self.floor).float()

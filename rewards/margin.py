@@ -1,23 +1,27 @@
 """Does a shape stand: how far its centre of mass is from the edge of what it stands on, without a simulation."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from molrl.data.neighbours import neighbour_counts, scipy_part, tree
-from molrl.rewards.cloud import Body, CloudReward, UnsoundError, rarity
+from molrl.rewards.cloud import Array, Body, DifferentiableReward, UnsoundError, like, rarity
 from molrl.rewards.scores import Explained, Scored
 
 LOWEST = 0.005  # quantile of the heights that is the floor
 REACH = 0.1  # above it, a foot is taken to stand on it: the lowest point drawn on a leg is not its end
 LEVEL, ASIDE = 0.02, 0.1  # a foot is as low as what is so far aside from it, seen from above, but for a little
+PLAN = [0, 2]  # seen from above
+LEFT = np.array(
+    [-1.0, 1.0]
+)  # with these signs a direction's numbers in reverse are that direction turned by 90 degrees
 NEAR, COMPANY, CROWD = 0.125, 2, 6.0  # within which a foot has this many others, or a sixth of what is usual
 
 
 @dataclass(frozen=True, kw_only=True)
-class StabilityMargin(CloudReward):
+class StabilityMargin(DifferentiableReward):
     """Distance of the centre of mass, seen from above, to the edge of the support polygon; larger is more stable.
 
     In half lengths of the longest edge: a cube has 1. Negative outside the polygon: the largest violation of an edge,
@@ -53,13 +57,25 @@ class StabilityMargin(CloudReward):
             raise ValueError(f"enough: got {self.enough}, need a margin above 0, or null")
 
     def measured(self, body: Body) -> Scored:
-        contacts = standing(body.points)
-        share = float((raised(body.points)[contacts] < LEVEL * rarity(len(body.points))).sum()) / len(body.points)
-        if share > self.plate:
-            raise UnsoundError(f"base plate: {share:.0%} of the points on the floor, at most {self.plate:.0%}")
-        margin = inside(body.points[:, [0, 2]].mean(0), body.points[contacts][:, [0, 2]])
-        margin = margin if self.enough is None else min(margin, self.enough)
-        return Explained(max(margin, self.floor), "", {"contact": share, "strays": body.strays})
+        contact, value = self.contact(body), super().measured(body).value
+        return Explained(value, "", {"contact": contact, "strays": body.strays})
+
+    def formula(self, points: Array, body: Body) -> Array:
+        """n . (a - c): c is the centre of mass, a b the edge that is nearest to it or most violated, n its normal."""
+        if (contact := self.contact(body)) > self.plate:
+            raise UnsoundError(f"base plate: {contact:.0%} of the points on the floor, at most {self.plate:.0%}")
+        ground, feet = points[:, PLAN], standing(body.points)
+        edge, outward = nearest_edge(body.points[:, PLAN].mean(0), body.points[feet][:, PLAN])
+        a, b = ground[feet[edge]]
+        along: Any = b - a
+        normal = along[[1, 0]] * like(ground, outward) / (along**2).sum() ** 0.5
+        margin: Any = (normal * (a - ground.mean(0))).sum()
+        return cast("Array", margin if self.enough is None else margin.clip(max=self.enough))
+
+    def contact(self, body: Body) -> float:
+        """The share of the points on the floor."""
+        low = raised(body.points)[standing(body.points)] < LEVEL * rarity(len(body.points))
+        return float(low.sum()) / len(body.points)
 
 
 def standing(points: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -83,16 +99,25 @@ def raised(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(points[:, 1] - np.quantile(points[:, 1], LOWEST))
 
 
-def inside(centre: NDArray[np.float64], contacts: NDArray[np.float64]) -> float:
-    """How far a point [2] is from the edge of the convex hull of others [n, 2]; negative outside.
+def nearest_edge(
+    centre: NDArray[np.float64], contacts: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The edge of the convex hull of contacts [n, 2] that a place [2] is nearest to or farthest beyond.
 
-    Raises UnsoundError where these have no hull.
+    Returns:
+        The rows of its ends a and b, and the signs that turn (b - a)[::-1] outward.
+
+    Raises UnsoundError where there is no hull.
     """
     spatial = scipy_part("spatial")
     if len(contacts) < 3:
         raise UnsoundError(f"no footing: {len(contacts)} points on the floor")
     try:
-        edges = spatial.ConvexHull(contacts).equations  # outward normal and offset
+        hull = spatial.ConvexHull(contacts)
     except spatial.QhullError:
         raise UnsoundError("no footing: the points on the floor are on a line") from None
-    return -float((edges[:, :2] @ centre + edges[:, 2]).max())
+    normals, offsets = hull.equations[:, :2], hull.equations[:, 2]  # outward
+    worst = int((normals @ centre + offsets).argmax())
+    a, b = hull.simplices[worst]
+    turned = (contacts[b] - contacts[a])[::-1] * LEFT
+    return hull.simplices[worst], LEFT if turned @ normals[worst] > 0 else -LEFT

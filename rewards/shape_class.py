@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from molrl.data.neighbours import scipy_part
-from molrl.data.shape import PointCloud
+from molrl.data.shape import PointCloud, TracedCloud
 from molrl.rewards.cloud import UnsoundError, traceable
 from molrl.rewards.scores import PerSample, Scored, Scores, Values, scores
 
@@ -28,7 +28,7 @@ class ClassProbability(PerSample[PointCloud]):
 
     Attributes:
         wanted: the class; None: the one that each sample is labelled with, as it was asked for; or the class for each
-            label, such as {"chair": "armchair"}. Tensors have no label.
+            label, such as {"chair": "armchair"}.
         weights: a classifier, shipped or a folder.
     """
 
@@ -74,38 +74,34 @@ class ClassProbability(PerSample[PointCloud]):
         """Values and reasons, in the order of the samples."""
         import torch
 
-        values, reasons = self.traced([torch.from_numpy(sample.points) for sample in samples], samples)
+        values, reasons = self.traced([TracedCloud(torch.from_numpy(one.points), one.label) for one in samples])
         return scores(Scored(float(value), reason) for value, reason in zip(values, reasons, strict=True))
 
     def __call__(self, samples: Sequence[Any]) -> Values:
         """One float32 for each sample, with a gradient if the samples have one."""
         if not samples or isinstance(samples[0], PointCloud):
             return self.score(samples).tensor()
-        if not isinstance(self.wanted, str):
-            raise ValueError(
-                f"wanted: got {self.wanted or 'null'}, but samples that have a gradient have no label; name one class"
-            )
-        return self.traced(samples, [None] * len(samples))[0]
+        return self.traced(samples)[0]
 
-    def traced(self, points: "Sequence[Tensor]", samples: Sequence[PointCloud | None]) -> "tuple[Tensor, list[str]]":
-        """The values of clouds [n, 3], and the reasons of those that have the floor or none."""
+    def traced(self, samples: Sequence[TracedCloud]) -> "tuple[Tensor, list[str]]":
+        """The values, and the reasons of those that have the floor or none."""
         import torch
 
         from molrl.models.point_classifier import batched
 
         bodies: list[Tensor] = []
         numbers, sound = list[int](), list[int]()
-        values = [cloud.sum() * 0 + self.floor for cloud in points]
-        reasons = [""] * len(points)
-        for row, (cloud, sample) in enumerate(zip(points, samples, strict=True)):
+        values = [sample.points.sum() * 0 + self.floor for sample in samples]
+        reasons = [""] * len(samples)
+        for row, sample in enumerate(samples):
             try:
-                bodies.append(traceable(cloud)[0])
-                numbers.append(self.number(self.named("" if sample is None else sample.label)))
+                bodies.append(traceable(sample.points)[0])
+                numbers.append(self.number(self.named(sample.label)))
                 sound.append(row)
             except UnsoundError as flaw:
                 reasons[row] = str(flaw)
             except ValueError as error:
-                values[row], reasons[row] = cloud.sum() * math.nan, f"error: {error}"
+                values[row], reasons[row] = sample.points.sum() * math.nan, f"error: {error}"
                 del bodies[len(numbers) :]
         for start in range(0, len(sound), BATCH):
             part = slice(start, start + BATCH)

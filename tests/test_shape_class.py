@@ -11,7 +11,7 @@ from solids import Points, box, cloud, sphere, table
 from torch.testing import assert_close
 
 from molrl.checkpoint import CheckpointError
-from molrl.data.shape import PointCloud, in_unit_box
+from molrl.data.shape import PointCloud, TracedCloud, in_unit_box
 from molrl.models.classifier_training import boxed, nothing, report, train_classifier
 from molrl.models.point_classifier import ClassifierDesign, batched, load_classifier, save_classifier
 from molrl.rewards.shape_class import ClassProbability
@@ -109,17 +109,16 @@ def test_another_class_may_be_wanted_for_each_label(weights: str) -> None:
         reward(weights, {"ball": "cube"})
 
 
-def test_tensors_have_the_same_values_and_a_gradient_that_leads_uphill(weights: str) -> None:
+def test_traced_clouds_have_the_same_values_and_a_gradient_that_leads_uphill(weights: str) -> None:
     points = torch.from_numpy(labelled("table", 3).points).requires_grad_()
-    judged = reward(weights, "ball")
-    value = judged([points, torch.zeros(200, 3), torch.full((200, 3), torch.nan)])
+    judged = reward(weights, {"table": "ball"})
+    bad = [TracedCloud(torch.full((200, 3), number), "table") for number in (0.0, torch.nan)]
+    value = judged([TracedCloud(points, "table"), *bad])
     assert value[0].item() == pytest.approx(judged.judge(labelled("table", 3)).value, abs=1e-5)
     assert value[1] == -20
     assert value[2].isnan()
     (gradient,) = torch.autograd.grad(value[0], points)
-    assert judged([points + 0.02 * gradient / gradient.norm(dim=1).max()]) > value[0]
-    with pytest.raises(ValueError, match="wanted: got null"):
-        reward(weights)([points])
+    assert judged([TracedCloud(points + 0.02 * gradient / gradient.norm(dim=1).max(), "table")]) > value[0]
 
 
 def test_what_is_no_shape_is_drawn_in_all_its_kinds() -> None:

@@ -122,11 +122,12 @@ def test_a_state_that_is_no_shape_becomes_a_single_point() -> None:
 
 
 def test_a_state_with_a_gradient_keeps_it(folder: Path) -> None:
-    """Rewards that have a gradient see tensors, in the same place as the cloud."""
+    """Rewards that have a gradient see the same shapes with one."""
     x, classes = ARCHITECTURE.encode(clouds(2))
-    points = domain_of(folder).decode(x.requires_grad_(), {"class": classes})
-    np.testing.assert_allclose(points[1].detach().numpy(), clouds(2)[1].points, atol=1e-5)
-    (gradient,) = torch.autograd.grad(points[1].sum(), x)
+    traced = domain_of(folder).decode(x.requires_grad_(), {"class": classes})
+    np.testing.assert_allclose(traced[1].points.detach().numpy(), clouds(2)[1].points, atol=1e-5)
+    assert [cloud.label for cloud in traced] == [cloud.label for cloud in clouds(2)]
+    (gradient,) = torch.autograd.grad(traced[1].points.sum(), x)
     assert (gradient[1] == ARCHITECTURE.std).all()
     assert not gradient[0].any()
 

@@ -41,10 +41,11 @@ def brightness(samples: Sequence[Picture]) -> Tensor:
 
 def tiny_task(folder: Path, **changes: Any) -> Task:
     prompts = folder.parent / "prompts.txt"
-    prompts.write_text("\n".join(PROMPTS))
+    if not prompts.exists():  # another process may be reading it
+        prompts.write_text("\n".join(PROMPTS))
     settings: dict[str, Any] = {
         **{"name": "bright", "weights": str(folder), "revision": None, "prompts": str(prompts), "num_steps": 6},
         **{"eta": 1.0, "guidance_scale": 5.0, "tuning": "lora", "rank": 2, "dtype": "float32", "batch": 4},
-        **{"checkpointing": False, "reward": brightness, "device": CPU},
+        **{"checkpointing": False, "shard": False, "reward": brightness, "device": CPU},
     }
     return picture_task(**{**settings, **changes})
