@@ -64,6 +64,7 @@ REWARDS = {  # of each task
     "alignment": "alignment",
     "class_logit": "shape_kind",
     "compressibility": "compressibility",
+    "imagereward": "remote",
     "incompressibility": "incompressibility",
     "qed": "qed",
     "docking": "docking_qed",
@@ -71,7 +72,13 @@ REWARDS = {  # of each task
     "stability": "shape_standing",
     "symmetry": "shape_symmetry",
 }
-PICTURES = ("aesthetic", "alignment", "compressibility", "incompressibility")  # tasks that need a pipeline
+PICTURES = (
+    "aesthetic",
+    "alignment",
+    "compressibility",
+    "imagereward",
+    "incompressibility",
+)  # tasks that need a pipeline
 PAIRS = [(task, algo) for task in choices("task") for algo in choices("algo")]
 
 
