@@ -28,11 +28,17 @@ class Prompts:
         texts: by row; `context["prompt"]` has the row of each sample.
         embeddings: of the texts [p, tokens, width].
         null: of the empty prompt [tokens, width].
+        pooled: of the texts as a whole [p, breadth], for SDXL (Podell et al. 2023, arXiv:2307.01952, Sec. 2.1 and 2.2).
+        null_pooled: of the empty prompt [breadth], for SDXL.
+        size: height and width, place of the crop, height and width again [6], in pixels, for SDXL.
     """
 
     texts: tuple[str, ...]
     embeddings: Float[Tensor, "p tokens width"]
     null: Float[Tensor, "tokens width"]
+    pooled: Float[Tensor, "p breadth"] | None = None
+    null_pooled: Float[Tensor, " breadth"] | None = None
+    size: Float[Tensor, " 6"] | None = None
 
 
 class GuidedUNet(nn.Module):
@@ -66,6 +72,9 @@ class GuidedUNet(nn.Module):
         super().__init__()
         self.embeddings: Tensor
         self.null: Tensor
+        self.pooled: Tensor | None
+        self.null_pooled: Tensor | None
+        self.size: Tensor | None
         if batch < 1:
             raise ValueError(f"batch: got {batch}, need at least 1")
         if guidance_scale < 0:
@@ -74,8 +83,9 @@ class GuidedUNet(nn.Module):
         self.schedule, self.prediction = schedule, prediction
         self.guidance_scale, self.batch, self.dtype = guidance_scale, batch, dtype
         self.texts = prompts.texts
-        self.register_buffer("embeddings", prompts.embeddings.float(), persistent=False)
-        self.register_buffer("null", prompts.null.float(), persistent=False)
+        for name in ("embeddings", "null", "pooled", "null_pooled", "size"):
+            value: Tensor | None = getattr(prompts, name)
+            self.register_buffer(name, None if value is None else value.float(), persistent=False)
         trained = {name: p for name, p in unet.named_parameters() if p.requires_grad}
         self.trained = nn.ParameterDict({name.replace(".", "/"): p for name, p in trained.items()})
 
@@ -109,18 +119,21 @@ class GuidedUNet(nn.Module):
         self, x: Float[Tensor, "b c h w"], level: Int[Tensor, " b"], prompt: Int[Tensor, " b"]
     ) -> Float[Tensor, "b c h w"]:
         """What the network says, guided, in its own parametrisation."""
-        told = self.embeddings[prompt]
+        told = [rows[prompt] for rows in (self.embeddings, self.pooled) if rows is not None]
         with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
             if self.guidance_scale == 1:
-                return self.asked(x, level, told)
-            null = self.null.expand_as(told)
-            both = self.asked(torch.cat([x, x]), torch.cat([level, level]), torch.cat([null, told]))
-        unconditional, conditional = both.chunk(2)
+                return self.asked(x, level, *told)
+            nothing = [null.expand(len(x), *null.shape) for null in (self.null, self.null_pooled) if null is not None]
+            both = [torch.cat(pair) for pair in zip(nothing, told, strict=True)]
+            output = self.asked(torch.cat([x, x]), torch.cat([level, level]), *both)
+        unconditional, conditional = output.chunk(2)
         return unconditional + self.guidance_scale * (conditional - unconditional)
 
-    def asked(self, x: Tensor, level: Tensor, told: Tensor) -> Tensor:
+    def asked(self, x: Tensor, level: Tensor, told: Tensor, pooled: Tensor | None = None) -> Tensor:
         """One network call, float32."""
-        output: Tensor = self.unet(x, level, encoder_hidden_states=told, return_dict=False)[0]
+        size = None if self.size is None else self.size.expand(len(x), -1)
+        more = {} if pooled is None else {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": size}}
+        output: Tensor = self.unet(x, level, encoder_hidden_states=told, return_dict=False, **more)[0]
         return output.float()
 
     def noise(self, output: Float[Tensor, "b c h w"], x: Float[Tensor, "b c h w"], level: Int[Tensor, " b"]) -> Tensor:

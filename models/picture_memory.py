@@ -34,14 +34,18 @@ def told_memory(unet: Any, shape: Sequence[int], *, batch: int, guided: bool, si
 def activations(unet: Any, shape: Sequence[int]) -> float:
     """Numbers that one latent leaves for the gradient, by a rule of thumb.
 
-    A block at 1/2^k of the resolution keeps about 90 tensors of its width for each of its layers going down and coming
-    up (norms, activations, attention, the feed-forward's fourfold width); with gradient checkpointing, one in five.
+    A block at 1/2^k of the resolution keeps, for each of its layers going down and coming up, about 30 tensors of its
+    width and 60 for each transformer layer in it (norms, activations, attention, the feed-forward's fourfold width);
+    with gradient checkpointing, one in five.
     """
     config = unet.config
     pixels, layers = shape[1] * shape[2], config.layers_per_block
     layers = layers if isinstance(layers, int) else max(layers)
+    depths = getattr(config, "transformer_layers_per_block", 1)
+    depths = [depths] * len(config.block_out_channels) if isinstance(depths, int) else depths
     numbers = sum(
-        90 * (2 * layers + 1) * width * pixels / 4**level for level, width in enumerate(config.block_out_channels)
+        (30 + 60 * depth) * (2 * layers + 1) * width * pixels / 4**level
+        for level, (width, depth) in enumerate(zip(config.block_out_channels, depths, strict=True))
     )
     share = 1 / 5 if getattr(unet, "is_gradient_checkpointing", False) else 1.0
     return float(numbers * share)

@@ -23,10 +23,11 @@ from molrl.models.pretrained import SHIPPED
 DOMAIN = "pictures"
 INDEX, ADAPTER = "model_index.json", "adapter.json"
 LORA = "pytorch_lora_weights.safetensors"
-PIPELINE = "StableDiffusionPipeline"
+KINDS = {"StableDiffusionPipeline": "Stable Diffusion 1.x and 2.x", "StableDiffusionXLPipeline": "SDXL"}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ENCODED = 64  # prompts that are embedded at a time
+UNCHECKED: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ def found(weights: str) -> Path:
 
 
 def load_pipeline(weights: str, revision: str | None, dtype: torch.dtype) -> tuple[Any, Source]:
-    """A StableDiffusionPipeline: a shipped one by name, a folder, a Hub id, or a run's model with its adapter.
+    """A pipeline of Stable Diffusion: a shipped one by name, a folder, a Hub id, or a run's model with its adapter.
 
-    The adapter is merged into the weights. The UNet and the text encoder have the dtype, the autoencoder is float32.
+    The adapter is merged into the weights. The UNet and the text encoders have the dtype, the autoencoder is float32.
 
     Raises:
         CheckpointError: it is missing, damaged, cannot be fetched, or is of a class that is not supported.
@@ -88,16 +89,11 @@ def read_pipeline(name: str, revision: str | None, dtype: torch.dtype, *, local:
     options: dict[str, Any] = {"local_files_only": local, "revision": revision}
     try:
         described = library.StableDiffusionPipeline.load_config(name, **options)
-        if (kind := described.get("_class_name")) != PIPELINE:
-            raise CheckpointError(f"weights={name}: a {kind}, supported is {PIPELINE} (Stable Diffusion 1.x and 2.x)")
-        pipeline = library.StableDiffusionPipeline.from_pretrained(
-            name,
-            **options,
-            dtype=dtype,
-            use_safetensors=True,
-            safety_checker=None,
-            requires_safety_checker=False,
-        )
+        if (kind := described.get("_class_name")) not in KINDS:
+            known = ", ".join(f"{supported} ({what})" for supported, what in KINDS.items())
+            raise CheckpointError(f"weights={name}: a {kind}, supported are {known}")
+        apart = {"add_watermarker": False} if kind == "StableDiffusionXLPipeline" else UNCHECKED
+        pipeline = getattr(library, kind).from_pretrained(name, **options, **apart, dtype=dtype, use_safetensors=True)
     except CheckpointError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
@@ -105,11 +101,18 @@ def read_pipeline(name: str, revision: str | None, dtype: torch.dtype, *, local:
         hub = isinstance(error, HfHubHTTPError | HFValidationError) or not local
         what = "cannot be had from the Hugging Face Hub" if hub else "not a whole pipeline in diffusers' format"
         raise CheckpointError(f"weights={name}: {what} ({first})") from error
+    if pipeline.text_encoder is None or getattr(pipeline.vae.config, "latents_mean", None) is not None:
+        raise CheckpointError(f"weights={name}: a refiner, or latents on a scale of their own, which are not supported")
     pipeline.set_progress_bar_config(disable=True)
     pipeline.vae.float()
-    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+    for part in (pipeline.unet, pipeline.vae, *encoders(pipeline)):
         part.requires_grad_(False).eval()
     return pipeline
+
+
+def encoders(pipeline: Any) -> list[Any]:
+    """The text encoders: one, or SDXL's two."""
+    return [part for name in ("text_encoder", "text_encoder_2") if (part := getattr(pipeline, name, None)) is not None]
 
 
 def load_adapted(folder: Path, dtype: torch.dtype) -> tuple[Any, Source]:
@@ -134,24 +137,29 @@ def load_adapted(folder: Path, dtype: torch.dtype) -> tuple[Any, Source]:
 
 @torch.no_grad()
 def embedded(pipeline: Any, texts: Sequence[str], device: torch.device) -> Prompts:
-    """Every prompt and the empty one through the text encoder, once; float32 on the device.
+    """Every prompt and the empty one through the text encoders, once; float32 on the device.
 
     Raises:
-        ValueError: there are none, or one is longer than the text encoder reads.
+        ValueError: there are none, or one is longer than a text encoder reads.
     """
     if not texts:
         raise ValueError("prompts: got none, need at least one")
-    most = int(pipeline.tokenizer.model_max_length)
-    for text in texts:
-        if (tokens := len(pipeline.tokenizer(text).input_ids)) > most:
-            raise ValueError(f"prompt {text!r}: {tokens} tokens with its two ends, this text encoder reads {most}")
-    pipeline.text_encoder.to(device)
-    rows, null = [], None
-    for start in range(0, len(texts), ENCODED):
-        told, null = pipeline.encode_prompt(list(texts[start : start + ENCODED]), device, 1, True)
-        rows.append(told.float())
-    assert null is not None
-    return Prompts(tuple(texts), torch.cat(rows), null[0].float())
+    tokenizers = [getattr(pipeline, name, None) for name in ("tokenizer", "tokenizer_2")]
+    for tokenizer in (one for one in tokenizers if one is not None):
+        for text in texts:
+            if (tokens := len(tokenizer(text).input_ids)) > (most := int(tokenizer.model_max_length)):
+                raise ValueError(f"prompt {text!r}: {tokens} tokens with its two ends, this text encoder reads {most}")
+    for encoder in encoders(pipeline):
+        encoder.to(device)
+    options = {"device": device, "num_images_per_prompt": 1, "do_classifier_free_guidance": True}
+    parts = [list(texts[start : start + ENCODED]) for start in range(0, len(texts), ENCODED)]
+    found = [[told.float() for told in pipeline.encode_prompt(part, **options)] for part in parts]
+    told, nulls = [torch.cat(rows) for rows in zip(*found, strict=True)][::2], [null[0] for null in found[0][1::2]]
+    if len(told) == 1:
+        return Prompts(tuple(texts), told[0], nulls[0])
+    edge = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+    size = torch.tensor([edge, edge, 0, 0, edge, edge], dtype=torch.float32, device=device)
+    return Prompts(tuple(texts), told[0], nulls[0], told[1], nulls[1], size)
 
 
 def save_trained(denoiser: GuidedUNet, pipeline: Any, source: Source, folder: Path) -> None:
@@ -163,13 +171,12 @@ def save_trained(denoiser: GuidedUNet, pipeline: Any, source: Source, folder: Pa
         return
     from peft.utils import get_peft_model_state_dict
 
-    library = diffusers()
     folder.mkdir(parents=True, exist_ok=True)
-    layers: Mapping[str, Any] = library.utils.convert_state_dict_to_diffusers(get_peft_model_state_dict(denoiser.unet))
-    layers = {name: value.detach().cpu().float() for name, value in layers.items()}
-    library.StableDiffusionPipeline.save_lora_weights(
-        str(folder), unet_lora_layers=dict(layers), safe_serialization=True
+    layers: Mapping[str, Any] = diffusers().utils.convert_state_dict_to_diffusers(
+        get_peft_model_state_dict(denoiser.unet)
     )
+    layers = {name: value.detach().cpu().float() for name, value in layers.items()}
+    type(pipeline).save_lora_weights(str(folder), unet_lora_layers=dict(layers), safe_serialization=True)
     described = {"domain": DOMAIN, "base": source.base, "revision": source.revision}
     (folder / ADAPTER).write_text(json.dumps(described, indent=1) + "\n")
     with suppress(OSError):

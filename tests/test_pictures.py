@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from command import complaint, molrl
-from tiny_pictures import CPU, PROMPTS, brightness, tiny, tiny_task, write_pipeline
+from tiny_pictures import CPU, PROMPTS, brightness, tiny, tiny_task, tiny_xl, write_pipeline
 from torch import Tensor, nn
 
 from molrl.advantages import Standardised
@@ -66,22 +66,56 @@ def pipelines_picture(pipeline: Any, generator: torch.Generator, steps: int, gui
     return torch.as_tensor(made.images[0])
 
 
-@pytest.mark.parametrize("guidance", [5.0, 1.0])
-@pytest.mark.parametrize("to_one", [False, True])
-def test_a_rollout_draws_the_pipelines_own_picture(guidance: float, to_one: bool, tmp_path: Path) -> None:
-    """The same noise in the same order: its prior, then that of each step."""
-    folder = write_pipeline(tmp_path / "p", scheduler={"set_alpha_to_one": to_one})
-    task = tiny_task(folder, guidance_scale=guidance)
-    pipeline, _ = load_pipeline(str(folder), None, torch.float32)
-    expected = pipelines_picture(pipeline, torch.Generator().manual_seed(5), 6, guidance)
-    generator = torch.Generator().manual_seed(5)
-    shape = task.domain.state_shape({})
+def own_picture(task: Task) -> Tensor:
+    """The same by the policy, of the same noise in the same order: its prior, then that of each step."""
+    generator, shape = torch.Generator().manual_seed(5), task.domain.state_shape({})
     trajectory = task.policy.rollout(
         {"prompt": torch.tensor([0])}, lambda _: torch.randn(1, *shape, generator=generator)
     )
     with torch.no_grad():
-        shown = domain_of(task).shown(trajectory.final)[0]
-    torch.testing.assert_close(shown, expected, atol=2e-5, rtol=0)
+        return domain_of(task).shown(trajectory.final)[0]
+
+
+@pytest.mark.parametrize("guidance", [5.0, 1.0])
+@pytest.mark.parametrize("to_one", [False, True])
+def test_a_rollout_draws_the_pipelines_own_picture(guidance: float, to_one: bool, tmp_path: Path) -> None:
+    folder = write_pipeline(tmp_path / "p", scheduler={"set_alpha_to_one": to_one})
+    task = tiny_task(folder, guidance_scale=guidance)
+    pipeline, _ = load_pipeline(str(folder), None, torch.float32)
+    expected = pipelines_picture(pipeline, torch.Generator().manual_seed(5), 6, guidance)
+    torch.testing.assert_close(own_picture(task), expected, atol=2e-5, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def tiny_xl_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small SDXL."""
+    folder = tmp_path_factory.mktemp("xl") / "tiny"
+    tiny_xl().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("guidance", [5.0, 1.0])
+def test_sdxl_draws_its_own_picture_and_learns_an_adapter(
+    guidance: float, tiny_xl_pipeline: Path, tmp_path: Path
+) -> None:
+    """With both text encoders, what the second makes of the whole prompt, and the size; then in plain diffusers."""
+    task = tiny_task(tiny_xl_pipeline, guidance_scale=guidance)
+    pipeline, _ = load_pipeline(str(tiny_xl_pipeline), None, torch.float32)
+    expected = pipelines_picture(pipeline, torch.Generator().manual_seed(5), 6, guidance)
+    torch.testing.assert_close(own_picture(task), expected, atol=2e-5, rtol=0)
+    moved(task, 0.1)
+    table = steps_of(task)
+    log_prob = task.policy.log_prob(table)
+    assert (log_prob - table.log_prob).abs().max().item() < 1e-3
+    log_prob.sum().backward()
+    assert all(parameter.grad is not None for parameter in trainable(task.policy).parameters())
+    domain_of(task).save(trainable(task.policy), tmp_path / "saved")
+    pipeline.load_lora_weights(str(tmp_path / "saved"))
+    tuned = pipelines_picture(pipeline, torch.Generator().manual_seed(5), 6, guidance)
+    assert (tuned - expected).abs().max() > 1e-3
+    torch.testing.assert_close(own_picture(task), tuned, atol=5e-5, rtol=0)
+    again = tiny_task(tiny_xl_pipeline, weights=str(tmp_path / "saved"), guidance_scale=guidance)
+    torch.testing.assert_close(own_picture(again), tuned, atol=5e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -420,8 +454,8 @@ def test_a_broken_folder_is_one_error(broken: str, tmp_path: Path, tiny_pipeline
 def test_a_pipeline_of_another_class_is_named(tmp_path: Path, tiny_pipeline: Path) -> None:
     folder = write_pipeline(tmp_path / "p")
     index = folder / "model_index.json"
-    index.write_text(index.read_text().replace("StableDiffusionPipeline", "StableDiffusionXLPipeline"))
-    with pytest.raises(CheckpointError, match="a StableDiffusionXLPipeline, supported is StableDiffusionPipeline"):
+    index.write_text(index.read_text().replace("StableDiffusionPipeline", "FluxPipeline"))
+    with pytest.raises(CheckpointError, match="a FluxPipeline, supported are StableDiffusionPipeline"):
         load_pipeline(str(folder), None, torch.float32)
 
 

@@ -49,3 +49,44 @@ def tiny_task(folder: Path, **changes: Any) -> Task:
         **{"checkpointing": False, "shard": False, "reward": brightness, "device": CPU},
     }
     return picture_task(**{**settings, **changes})
+
+
+def tiny_xl(scheduler: dict[str, Any] | None = None) -> Any:
+    """A StableDiffusionXLPipeline: two text encoders, the second of which also says what a prompt is as a whole."""
+    import diffusers
+    from transformers import CLIPTextModelWithProjection
+
+    base = tiny("epsilon", scheduler)
+    torch.manual_seed(1)
+    width, breadth, times = base.unet.config.cross_attention_dim, 8, 8
+    config = base.text_encoder.config
+    second = CLIPTextModelWithProjection(type(config)(**{**config.to_dict(), "projection_dim": breadth}))
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2),
+        layers_per_block=1,
+        cross_attention_dim=2 * width,
+        attention_head_dim=8,
+        norm_num_groups=8,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=times,
+        projection_class_embeddings_input_dim=breadth + 6 * times,
+    )
+    pipeline = diffusers.StableDiffusionXLPipeline(
+        vae=base.vae,
+        text_encoder=base.text_encoder,
+        text_encoder_2=second.eval(),
+        tokenizer=base.tokenizer,
+        tokenizer_2=base.tokenizer,
+        unet=unet.eval(),
+        scheduler=base.scheduler,
+        add_watermarker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
