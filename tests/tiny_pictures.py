@@ -1,6 +1,7 @@
 """A Stable Diffusion pipeline small enough to be run in every test, and tasks with it."""
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from molrl.data.drawings import WORDS
 from molrl.data.picture import Picture
+from molrl.models.diffusers_library import diffusers
 from molrl.models.pictures import picture_task
 from molrl.models.small_pipeline import PipelineDesign, small_pipeline
 from molrl.task import Task
@@ -53,15 +55,13 @@ def tiny_task(folder: Path, **changes: Any) -> Task:
 
 def tiny_xl(scheduler: dict[str, Any] | None = None) -> Any:
     """A StableDiffusionXLPipeline: two text encoders, the second of which also says what a prompt is as a whole."""
-    import diffusers
-    from transformers import CLIPTextModelWithProjection
-
+    library, transformers = diffusers(), import_module("transformers")
     base = tiny("epsilon", scheduler)
     torch.manual_seed(1)
     width, breadth, times = base.unet.config.cross_attention_dim, 8, 8
     config = base.text_encoder.config
-    second = CLIPTextModelWithProjection(type(config)(**{**config.to_dict(), "projection_dim": breadth}))
-    unet = diffusers.UNet2DConditionModel(
+    second = transformers.CLIPTextModelWithProjection(type(config)(**{**config.to_dict(), "projection_dim": breadth}))
+    unet = library.UNet2DConditionModel(
         sample_size=8,
         in_channels=4,
         out_channels=4,
@@ -78,7 +78,7 @@ def tiny_xl(scheduler: dict[str, Any] | None = None) -> Any:
         addition_time_embed_dim=times,
         projection_class_embeddings_input_dim=breadth + 6 * times,
     )
-    pipeline = diffusers.StableDiffusionXLPipeline(
+    pipeline: Any = library.StableDiffusionXLPipeline(
         vae=base.vae,
         text_encoder=base.text_encoder,
         text_encoder_2=second.eval(),
