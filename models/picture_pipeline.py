@@ -157,8 +157,9 @@ def embedded(pipeline: Any, texts: Sequence[str], device: torch.device) -> Promp
     told, nulls = [torch.cat(rows) for rows in zip(*found, strict=True)][::2], [null[0] for null in found[0][1::2]]
     if len(told) == 1:
         return Prompts(tuple(texts), told[0], nulls[0])
-    edge = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
-    size = torch.tensor([edge, edge, 0, 0, edge, edge], dtype=torch.float32, device=device)
+    edge, scale = pipeline.unet.config.sample_size, pipeline.vae_scale_factor
+    height, width = (scale * side for side in ((edge, edge) if isinstance(edge, int) else edge))
+    size = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=device)
     return Prompts(tuple(texts), told[0], nulls[0], told[1], nulls[1], size)
 
 

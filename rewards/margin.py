@@ -14,9 +14,7 @@ LOWEST = 0.005  # quantile of the heights that is the floor
 REACH = 0.1  # above it, a foot is taken to stand on it: the lowest point drawn on a leg is not its end
 LEVEL, ASIDE = 0.02, 0.1  # a foot is as low as what is so far aside from it, seen from above, but for a little
 PLAN = [0, 2]  # seen from above
-LEFT = np.array(
-    [-1.0, 1.0]
-)  # with these signs a direction's numbers in reverse are that direction turned by 90 degrees
+LEFT = np.array([-1.0, 1.0])  # times a direction's numbers in reverse: that direction turned by 90 degrees
 NEAR, COMPANY, CROWD = 0.125, 2, 6.0  # within which a foot has this many others, or a sixth of what is usual
 
 
@@ -57,14 +55,14 @@ class StabilityMargin(DifferentiableReward):
             raise ValueError(f"enough: got {self.enough}, need a margin above 0, or null")
 
     def measured(self, body: Body) -> Scored:
-        contact, value = self.contact(body), super().measured(body).value
+        value, contact = super().measured(body).value, on_floor(body.points, standing(body.points))
         return Explained(value, "", {"contact": contact, "strays": body.strays})
 
     def formula(self, points: Array, body: Body) -> Array:
         """n . (a - c): c is the centre of mass, a b the edge that is nearest to it or most violated, n its normal."""
-        if (contact := self.contact(body)) > self.plate:
-            raise UnsoundError(f"base plate: {contact:.0%} of the points on the floor, at most {self.plate:.0%}")
         ground, feet = points[:, PLAN], standing(body.points)
+        if (contact := on_floor(body.points, feet)) > self.plate:
+            raise UnsoundError(f"base plate: {contact:.0%} of the points on the floor, at most {self.plate:.0%}")
         edge, outward = nearest_edge(body.points[:, PLAN].mean(0), body.points[feet][:, PLAN])
         a, b = ground[feet[edge]]
         along: Any = b - a
@@ -72,10 +70,10 @@ class StabilityMargin(DifferentiableReward):
         margin: Any = (normal * (a - ground.mean(0))).sum()
         return cast("Array", margin if self.enough is None else margin.clip(max=self.enough))
 
-    def contact(self, body: Body) -> float:
-        """The share of the points on the floor."""
-        low = raised(body.points)[standing(body.points)] < LEVEL * rarity(len(body.points))
-        return float(low.sum()) / len(body.points)
+
+def on_floor(points: NDArray[np.float64], feet: NDArray[np.intp]) -> float:
+    """The share of the points [n, 3] that are feet and on the floor itself."""
+    return float((raised(points)[feet] < LEVEL * rarity(len(points))).sum()) / len(points)
 
 
 def standing(points: NDArray[np.float64]) -> NDArray[np.intp]:

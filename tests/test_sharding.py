@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 from sharding import CASES, outcome
 from test_processes import HERE, environment, free_port, launch
@@ -70,4 +69,3 @@ def test_all_must_draw_as_many(tiny_pipeline: Path) -> None:
 def test_passes_are_counted_only_where_they_must_be_equal() -> None:
     assert Processes().behind(3) == 0
     assert Processes(abreast=True).behind(3) == 0
-    torch.testing.assert_close(Processes().gather(torch.tensor([3])), torch.tensor([3]))
