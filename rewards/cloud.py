@@ -4,6 +4,7 @@ What a cloud is scored by is its body: the largest part of it, without stray poi
 points of 2048 suffice to turn any measure of a bounding box or of a hull, and a policy finds them.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,13 +55,20 @@ class CloudReward(PerSample[PointCloud]):
     """A number worked out from the body of a cloud, or a floor for what has none.
 
     Neither the order of the points nor the place and size of the cloud change the value.
+
+    Attributes:
+        floor: the value of a bad sample, and the least that any has. A higher one than is given tells a policy that
+            faults beyond it are all the same, so that a few large ones do not decide the spread of the rewards.
     """
 
-    floor: ClassVar[float]
+    floor: float
     domain: ClassVar[str] = "shapes"
 
     def __post_init__(self) -> None:
         from molrl.data.neighbours import scipy_part
+
+        if not math.isfinite(self.floor):
+            raise ValueError(f"floor: got {self.floor}, need a finite number")
 
         scipy_part("spatial")  # a missing package is an error now, not a lost measurement each time
 

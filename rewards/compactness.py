@@ -1,7 +1,6 @@
 """How ball-like the convex hull of a shape is (isoperimetric quotient)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from molrl.rewards.scores import Scored
 class Compactness(CloudReward):
     """36 pi V^2 / A^3 of the convex hull, in [0, 1]: 1 for a ball, pi / 6 for a cube, 0 for a flat or bad sample."""
 
-    floor: ClassVar[float] = 0.0
+    floor: float = 0.0
 
     def measured(self, body: Body) -> Scored:
         spatial = scipy_part("spatial")
@@ -22,4 +21,4 @@ class Compactness(CloudReward):
             hull = spatial.ConvexHull(body.points)
         except spatial.QhullError:
             raise UnsoundError("flat: it has no hull") from None
-        return Scored(36 * np.pi * float(hull.volume) ** 2 / float(hull.area) ** 3)
+        return Scored(max(36 * np.pi * float(hull.volume) ** 2 / float(hull.area) ** 3, self.floor))

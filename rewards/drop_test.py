@@ -6,7 +6,7 @@ between the up axes, so that a spin about the vertical is no fall.
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ class DropTest(CloudReward):
     """
 
     seconds: float
-    floor: ClassVar[float] = -180.0
+    floor: float = -180.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,7 +39,7 @@ class DropTest(CloudReward):
         simulator()
 
     def measured(self, body: Body) -> Scored:
-        return Scored(-tilt(body.points, self.seconds))
+        return Scored(max(-tilt(body.points, self.seconds), self.floor))
 
 
 def simulator() -> Any:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ class Likeness(DifferentiableReward):
     """
 
     target: str | PointCloud
-    floor: ClassVar[float] = -1.0
+    floor: float = -1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

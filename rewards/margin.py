@@ -44,7 +44,7 @@ class StabilityMargin(DifferentiableReward):
 
     plate: float
     enough: float | None = None
-    floor: ClassVar[float] = -1.0
+    floor: float = -1.0
     parts: ClassVar[tuple[str, ...]] = ("contact", "strays")
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class Proportions(DifferentiableReward):
     """
 
     size: Sequence[float]
-    floor: ClassVar[float] = -2.0
+    floor: float = -2.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

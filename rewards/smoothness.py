@@ -1,7 +1,7 @@
 """How smooth a surface its points lie on: surface variation (Pauly et al. 2002, doi:10.1109/VISUAL.2002.1183771)."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Smoothness(DifferentiableReward):
     has less than a plain one.
     """
 
-    floor: ClassVar[float] = 0.0
+    floor: float = 0.0
 
     def formula(self, points: Array, body: Body) -> Array:
         rows = np.concatenate([np.arange(len(body.points))[:, None], neighbours(body.points, AROUND)], 1)

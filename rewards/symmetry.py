@@ -1,7 +1,7 @@
 """Mirror symmetry: how far a shape is from its mirror image (the SDI of Quartet of Diffusions, ICLR 2026)."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ class MirrorSymmetry(DifferentiableReward):
     would be its own mirror image.
     """
 
-    floor: ClassVar[float] = -0.5
+    floor: float = -0.5
 
     def formula(self, points: Array, body: Body) -> Array:
         if np.ptp(body.points[:, 0]) < THIN:

@@ -70,7 +70,7 @@ REWARDS = {  # of each task
     "docking": "docking_qed",
     "match_target": "shape_target",
     "stability": "shape_standing",
-    "symmetry": "shape_symmetry",
+    "symmetry": "shape_symmetric",
 }
 PICTURES = (
     "aesthetic",

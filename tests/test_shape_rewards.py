@@ -222,6 +222,7 @@ def test_what_one_reward_finds_bad(reward: CloudReward, points: Points, reason: 
     [
         (lambda: StabilityMargin(plate=0), "plate: got 0"),
         (lambda: StabilityMargin(plate=0.25, enough=0.0), "enough: got 0.0"),
+        (lambda: MirrorSymmetry(floor=math.nan), "floor: got nan"),
         (lambda: Proportions(size=[1, 2]), "size: got .1, 2.*three positive numbers"),
         (lambda: Proportions(size=[1, 0, 2]), "size"),
         (lambda: Likeness(target=cloud(sphere(20))), "target: too few points: 20"),
@@ -327,6 +328,26 @@ def test_a_bad_traced_cloud_has_the_floor_and_no_slope_and_nan_stays_nan(reward:
     assert values[0] == reward.floor
     assert values[1].isnan()
     assert not torch.autograd.grad(values[0], bad)[0].any()
+
+
+@pytest.mark.parametrize(
+    ("reward", "higher"),
+    [
+        (MARGIN, StabilityMargin(plate=0.25, floor=-0.05)),
+        (MirrorSymmetry(), MirrorSymmetry(floor=-0.05)),
+        (Compactness(), Compactness(floor=0.5)),
+    ],
+    ids=["margin", "symmetry", "compactness"],
+)
+def test_faults_beyond_a_higher_floor_are_all_the_same(reward: CloudReward, higher: CloudReward) -> None:
+    """Its own value where that is above, the floor where it is below; and there is no slope below."""
+    values = np.array([[value(one, points) for one in (reward, higher)] for points in (*SHAPES.values(), oblique(2.5))])
+    assert 0 < (values[:, 0] < higher.floor).sum() < len(values)
+    np.testing.assert_array_equal(values[:, 1], values[:, 0].clip(min=higher.floor))
+    if isinstance(higher, DifferentiableReward):
+        points = torch.from_numpy(oblique(2.5)).requires_grad_()
+        (gradient,) = torch.autograd.grad(higher([TracedCloud(points)]).sum(), points)
+        assert not gradient.any()
 
 
 class TracedClouds(Clouds):

@@ -1,0 +1,113 @@
+"""Fine-tune the pipeline of drawings toward small files, large files and what the caption says, and look at the rest.
+
+`python benchmarks/pictures.py [folder] [task=alignment] [algo=ddpo] [setting=value ...]` runs `molrl train` for each
+task and algorithm with three seeds, each in a run folder of its own (default runs/pictures/TASK_ALGO_SEED; complete
+ones are not repeated), compares the samples before and after, which have the same prompts and noise, and prints tables
+in Markdown. A gain has its standard error over the pairs of one seed and, in the rows of means, over the three seeds;
+t is the one over the other. `dpok_free` is DPOK without its KL. TASK.png in the folder shows the first samples of the
+first run.
+"""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from molrl.data.picture import Picture
+from molrl.data.picture_drawing import draw_pictures
+
+SEEDS = (0, 1, 2)
+TASKS = ("compressibility", "incompressibility", "alignment")
+ALGORITHMS = ("ddpo", "dpok", "dpok_free", "rwr")
+FREE = ["algo=dpok", "algo.kl_weight=0"]
+COLUMNS = {
+    "reward_mean": "reward",
+    "right": "all right",
+    "right_shape": "right shape",
+    "bytes_per_pixel": "bytes per pixel",
+    "diversity": "diversity",
+}
+WHEN = ("before", "after")
+SHOWN = 8  # samples in a row of the picture
+
+
+class Run(NamedTuple):
+    """What became of one run: its summary, and the gain of each sample."""
+
+    summary: dict[str, dict[str, float]]
+    gains: list[float]
+    minutes: float
+
+
+def trained(folder: Path, task: str, algo: str, seed: int, settings: Sequence[str]) -> Run:
+    """One run, worked out once."""
+    run = folder / f"{task}_{algo}_{seed}"
+    chosen = FREE if algo == "dpok_free" else [f"algo={algo}"]
+    command = ["train", f"task={task}", *chosen, f"seed={seed}", f"run={run}", *settings]
+    subprocess.run([sys.executable, "-m", "molrl.cli", *command], check=True, stdout=sys.stderr)
+    before, after = ([float(line["reward"]) for line in index(run, when)] for when in WHEN)
+    summary = json.loads((run / "summary.json").read_text("utf-8"))
+    return Run(summary, [b - a for a, b in zip(before, after, strict=True)], summary["wall_seconds"] / 60)
+
+
+def index(run: Path, when: str) -> list[dict[str, str]]:
+    """The lines of a file of samples."""
+    with zipfile.ZipFile(run / "samples" / f"{when}.zip") as archive:
+        return list(csv.DictReader(io.StringIO(archive.read("index.tsv").decode("utf-8")), delimiter="\t"))
+
+
+def row(name: str, runs: Sequence[Run]) -> str:
+    """Of one run, or the means of several."""
+    cells = [" → ".join(f"{mean(run.summary[when][key] for run in runs):.3f}" for when in WHEN) for key in COLUMNS]
+    values = [mean(run.gains) for run in runs] if len(runs) > 1 else runs[0].gains
+    gain, error = mean(values), stdev(values) / len(values) ** 0.5
+    cost = f"{mean(run.summary['after']['kl'] for run in runs):.1f}, {mean(run.minutes for run in runs):.1f}"
+    return f"| {' | '.join([name, cells[0], f'{gain:+.4f} ± {error:.4f}', f'{gain / error:.1f}', *cells[1:], cost])} |"
+
+
+def picture(run: Path, task: str, folder: Path) -> None:
+    """The first samples of a run, before in the upper row and after in the lower one."""
+    shown: list[Picture] = []
+    captions: list[str] = []
+    for when in WHEN:
+        lines = index(run, when)[:SHOWN]
+        with zipfile.ZipFile(run / "samples" / f"{when}.zip") as archive:
+            for line in lines:
+                with Image.open(io.BytesIO(archive.read(line["file"]))) as image:
+                    shown.append(Picture(np.asarray(image.convert("RGB")), line["prompt"]))
+                captions.append(f"{line['prompt']}\n{when}: {float(line['reward']):.3f}")
+    draw_pictures(shown, captions, columns=SHOWN).save(folder / f"{task}.png")
+
+
+def main() -> None:
+    """Run, compare, print, draw."""
+    arguments = sys.argv[1:]
+    folder = Path(arguments.pop(0)) if arguments and "=" not in arguments[0] else Path("runs/pictures")
+    given = dict(item.split("=", 1) for item in arguments)
+    tasks = [given.pop("task")] if "task" in given else TASKS
+    algorithms = [given.pop("algo")] if "algo" in given else ALGORITHMS
+    settings = [f"{name}={value}" for name, value in given.items()]
+    reward, *others = COLUMNS.values()
+    for task in tasks:
+        head = ["", reward, "gain", "t", *others, "KL, minutes"]
+        print(f"\n**{task}**\n\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
+        for algo in algorithms:
+            runs = []
+            for seed in SEEDS:
+                runs.append(trained(folder, task, algo, seed, settings))
+                print(row(f"{algo}, seed {seed}", runs[-1:]), flush=True)
+            print(row(f"**{algo}**", runs), flush=True)
+        picture(folder / f"{task}_{algorithms[0]}_{SEEDS[0]}", task, folder)
+
+
+if __name__ == "__main__":
+    main()
