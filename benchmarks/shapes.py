@@ -5,13 +5,14 @@ and algorithm with three seeds, each in a run folder of its own (default runs/sh
 not repeated), measures the fresh samples before and after, which have the same noise, and prints tables in Markdown.
 Held-out shapes are procedural ones of the test split, as many of each class as there are samples, at the same number of
 points. Two columns are of the samples alone that do what the task asks for, against held-out shapes that do it as well:
-what leaving out all others would come to. TASK.png in the folder shows the first samples of the first seed.
+what leaving out all others would come to. Where several classes are asked for, a second table has the means of each.
+TASK.png in the folder shows the first samples of the first seed.
 """
 
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from statistics import mean
@@ -46,6 +47,7 @@ COLUMNS = {
     "symmetric": "symmetric",
     "recognised": "recognised",
 }
+CLASS_COLUMNS = {name: COLUMNS[name] for name in ("reached", "one_nna", "diversity")}
 Test = Callable[[PointCloud], bool]
 
 
@@ -72,10 +74,16 @@ def held_out(samples: Sequence[PointCloud], test: Test = lambda _: True) -> list
     return found
 
 
+def read(file: Path) -> list[PointCloud]:
+    """The samples of a run."""
+    with np.load(file, allow_pickle=False) as arrays:
+        return [PointCloud(*pair) for pair in zip(arrays["points"], arrays["label"].tolist(), strict=True)]
+
+
 def measured(file: Path, test: Test) -> dict[str, float]:
     """All figures of the samples in a file."""
+    samples = read(file)
     with np.load(file, allow_pickle=False) as arrays:
-        samples = [PointCloud(*pair) for pair in zip(arrays["points"], arrays["label"].tolist(), strict=True)]
         reward = float(np.nanmean(arrays["reward"]))
     drop = DropTest(seconds=4.0)
     good = [sample for sample in samples if test(sample)]
@@ -100,20 +108,35 @@ def figures(run: Path, task: str) -> dict[str, dict[str, float]]:
     return dict(json.loads(kept.read_text("utf-8")))
 
 
-def row(name: str, found: Sequence[Mapping[str, Mapping[str, float]]], cost: str) -> str:
+def class_rows(algo: str, runs: Sequence[Path], test: Test) -> list[str]:
+    """Of each class by itself, the means over the runs; none where there is one class only."""
+    samples = [{when: read(run / "samples" / f"{when}.npz") for when in WHEN} for run in runs]
+    labels = sorted({cloud.label for one in samples for cloud in one["after"]})
+    rows = []
+    for label in labels if len(labels) > 1 else []:
+        found = []
+        for one in samples:
+            clouds = {when: [cloud for cloud in one[when] if cloud.label == label] for when in WHEN}
+            found.append({w: {"reached": mean(map(test, c)), **quality(c, held_out(c))} for w, c in clouds.items()})
+        rows.append(f"| {algo}, {label} | {' | '.join(changes(found, CLASS_COLUMNS))} |")
+    return rows
+
+
+def changes(found: Sequence[Mapping[str, Mapping[str, float]]], columns: Iterable[str]) -> list[str]:
     """Means over the seeds, before -> after."""
-    cells = [" → ".join(f"{mean(one[when][column] for one in found):.3f}" for when in WHEN) for column in COLUMNS]
-    return f"| {' | '.join([name, *cells, cost])} |"
+    return [" → ".join(f"{mean(one[when][column] for one in found):.3f}" for when in WHEN) for column in columns]
+
+
+def row(name: str, found: Sequence[Mapping[str, Mapping[str, float]]], cost: str) -> str:
+    """One line of the table."""
+    return f"| {' | '.join([name, *changes(found, COLUMNS), cost])} |"
 
 
 def picture(run: Path, task: str, folder: Path) -> None:
     """The first samples of a run, before in the upper row and after in the lower one."""
     clouds: list[PointCloud] = []
     for when in WHEN:
-        with np.load(run / "samples" / f"{when}.npz", allow_pickle=False) as arrays:
-            clouds += [PointCloud(*pair) for pair in zip(arrays["points"], arrays["label"].tolist(), strict=True)][
-                :SHOWN
-            ]
+        clouds += read(run / "samples" / f"{when}.npz")[:SHOWN]
     words = ["yes" if tests()[task](cloud) else "no" for cloud in clouds]
     title = f"{task}: the first {SHOWN} samples before (top) and after, with the same noise"
     draw_clouds(clouds, words, columns=SHOWN, title=title).save(folder / f"{task}.png")
@@ -128,10 +151,10 @@ def main() -> None:
     settings = [f"{name}={value}" for name, value in given.items()]
     for task in tasks:
         print(f"\n**{task}**\n\n| | {' | '.join([*COLUMNS.values(), 'KL, minutes'])} |\n|{'---|' * (len(COLUMNS) + 2)}")
+        classes = []
         for algo in algorithms:
-            found, costs = [], []
-            for seed in SEEDS:
-                run = folder / f"{task}_{algo}_{seed}"
+            runs, found, costs = [folder / f"{task}_{algo}_{seed}" for seed in SEEDS], [], []
+            for seed, run in zip(SEEDS, runs, strict=True):
                 command = ["train", f"task={task}", f"algo={algo}", f"seed={seed}", f"run={run}", *settings]
                 subprocess.run([sys.executable, "-m", "molrl.cli", *command], check=True, stdout=sys.stderr)
                 found.append(figures(run, task))
@@ -139,6 +162,10 @@ def main() -> None:
                 costs.append((summary["after"]["kl"], summary["wall_seconds"] / 60))
                 print(row(f"{algo}, seed {seed}", found[-1:], "{:.1f}, {:.1f}".format(*costs[-1])), flush=True)
             print(row(f"**{algo}**", found, "{:.1f}, {:.1f}".format(*map(mean, zip(*costs, strict=True)))), flush=True)
+            classes += class_rows(algo, runs, tests()[task])
+        if classes:
+            head = ["", *CLASS_COLUMNS.values()]
+            print(f"\n| {' | '.join(head)} |\n|{'---|' * len(head)}", *classes, sep="\n", flush=True)
         picture(folder / f"{task}_{algorithms[0]}_{SEEDS[0]}", task, folder)
 
 
