@@ -69,7 +69,6 @@ class CloudReward(PerSample[PointCloud]):
 
         if not math.isfinite(self.floor):
             raise ValueError(f"floor: got {self.floor}, need a finite number")
-
         scipy_part("spatial")  # a missing package is an error now, not a lost measurement each time
 
     @abstractmethod

@@ -79,7 +79,6 @@ def test_a_drawing_depends_on_the_seed_and_its_index_alone() -> None:
     [
         ("animals", 45, "cat"),
         ("few_animals", 22, "cat"),
-        ("four_drawings", 4, "a green star on a purple background"),
         ("imagenet_animals", 398, "tench, Tinca tinca"),
         ("activities", 135, "a cat washing the dishes"),
         ("dpok", 4, "a green colored rabbit"),
