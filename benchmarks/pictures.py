@@ -4,8 +4,8 @@
 task and algorithm with three seeds, each in a run folder of its own (default runs/pictures/TASK_ALGO_SEED; complete
 ones are not repeated), compares the samples before and after, which have the same prompts and noise, and prints tables
 in Markdown. A gain has its standard error over the pairs of one seed and, in the rows of means, over the three seeds;
-t is the one over the other. `dpok_free` is DPOK without its KL. TASK.png in the folder shows the first samples of the
-first run.
+t is the one over the other. `dpok_free` is DPOK without its KL, `dpok_held` with one of weight 1. TASK.png in the folder
+shows the first samples of the first run.
 """
 
 import csv
@@ -27,8 +27,8 @@ from molrl.data.picture_drawing import draw_pictures
 
 SEEDS = (0, 1, 2)
 TASKS = ("compressibility", "incompressibility", "alignment")
-ALGORITHMS = ("ddpo", "dpok", "dpok_free", "rwr")
-FREE = ["algo=dpok", "algo.kl_weight=0"]
+VARIANTS = {"dpok_free": ["algo=dpok", "algo.kl_weight=0"], "dpok_held": ["algo=dpok", "algo.kl_weight=1"]}
+ALGORITHMS = ("ddpo", "dpok", *VARIANTS, "rwr")
 COLUMNS = {
     "reward_mean": "reward",
     "right": "all right",
@@ -51,7 +51,7 @@ class Run(NamedTuple):
 def trained(folder: Path, task: str, algo: str, seed: int, settings: Sequence[str]) -> Run:
     """One run, worked out once."""
     run = folder / f"{task}_{algo}_{seed}"
-    chosen = FREE if algo == "dpok_free" else [f"algo={algo}"]
+    chosen = VARIANTS.get(algo, [f"algo={algo}"])
     command = ["train", f"task={task}", *chosen, f"seed={seed}", f"run={run}", *settings]
     subprocess.run([sys.executable, "-m", "molrl.cli", *command], check=True, stdout=sys.stderr)
     before, after = ([float(line["reward"]) for line in index(run, when)] for when in WHEN)
