@@ -4,8 +4,8 @@
 task and algorithm with three seeds, each in a run folder of its own (default runs/pictures/TASK_ALGO_SEED; complete
 ones are not repeated), compares the samples before and after, which have the same prompts and noise, and prints tables
 in Markdown. A gain has its standard error over the pairs of one seed and, in the rows of means, over the three seeds;
-t is the one over the other. `dpok_free` is DPOK without its KL, `dpok_held` with one of weight 1. TASK.png in the folder
-shows the first samples of the first run.
+t is the one over the other. `dpok_free` is DPOK without its KL, `dpok_held` with a weight of 1. TASK.png in the
+folder shows the first samples of the first run.
 """
 
 import csv

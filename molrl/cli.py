@@ -241,10 +241,10 @@ def as_yaml(config: dict[str, Any]) -> str:
 
 
 def complain(error: object, code: int) -> int:
-    """One line on stderr."""
+    """One line on stderr, written at once: processes of one run that say the same do not mix theirs."""
     known = isinstance(error, OSError) and error.filename is not None
     text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and known else str(error)
-    print(f"molrl: {' '.join(text.split())}", file=sys.stderr)
+    sys.stderr.write(f"molrl: {' '.join(text.split())}\n")
     return code
 
 

@@ -17,6 +17,7 @@ from test_finetune import ALGORITHMS, finetuning
 from torch import Tensor
 from toy import number_task, quadratic, unheard
 
+from molrl.cli import complain
 from molrl.finetune import frozen
 from molrl.interruption import exit_code, patient
 from molrl.processes import launched
@@ -71,5 +72,4 @@ if __name__ == "__main__":
         code = main(sys.argv[1], Path(sys.argv[2]))
         sys.exit("molrl: the group is still connected" if connected() else code)
     except (RuntimeError, ValueError) as error:
-        print(f"molrl: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(complain(error, 1))

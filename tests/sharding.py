@@ -22,6 +22,7 @@ from tiny_pictures import PROMPTS, brightness, tiny_task
 from torch import Tensor
 
 from molrl.algos import Algorithm
+from molrl.cli import complain
 from molrl.data.picture import Picture
 from molrl.finetune import frozen, trainable
 from molrl.noise import Key
@@ -102,5 +103,4 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1], Path(sys.argv[2]))
     except (RuntimeError, ValueError) as error:
-        print(f"molrl: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(complain(error, 1))

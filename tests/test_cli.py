@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -56,6 +57,15 @@ def test_looking_around_imports_nothing_heavy(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.strip()) == (0, "[]")
+
+
+def test_a_complaint_is_written_in_one_piece() -> None:
+    """Launchers start Python unbuffered, and what several processes write comes out as they wrote it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        ours.settimeout(60)
+        subprocess.run([sys.executable, "-u", "-m", "molrl.cli", "score", "absent.sdf"], stderr=theirs, check=False)
+        assert ours.recv(1000) == b"molrl: absent.sdf: cannot be read: No such file or directory\n"
 
 
 def test_help_names_every_command_and_its_examples_can_be_composed() -> None:
