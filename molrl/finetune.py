@@ -3,8 +3,9 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -60,6 +61,9 @@ class Finetuning:
         keep: which checkpoints stay.
         microbatch: rows of a minibatch that are computed at a time, where memory is short; None: all of them. Updates
             are the same.
+        trained: names of the denoiser's parameters that learn, or patterns with * for them; the others stay as they
+            are. None: all that can. Where a reward is decided in a part of the network, the rest of it only learns
+            noise.
     """
 
     iterations: int
@@ -75,6 +79,7 @@ class Finetuning:
     fresh_optimizer: bool
     keep: Keeping
     microbatch: int | None = None
+    trained: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         for name in ("iterations", "rollouts", "minibatch", "epochs", "save_every", "microbatch"):
@@ -105,6 +110,8 @@ class Finetuning:
             TrainingError: rollout and training disagree, a gradient is not finite, or too many rewards are missing.
         """
         self.check(task, algorithm)
+        for parameter in self.held(trainable(task.policy)):
+            parameter.requires_grad_(requires_grad=False)
         learner = Learner(task, reference, self.modules(task, algorithm).to(task.device))
         optimizer = self.optimizer(parameter_groups(learner, algorithm))
         state, everyone = State(learner, optimizer, self.keep), task.processes
@@ -136,14 +143,28 @@ class Finetuning:
         """Refuse what cannot work before anything is done.
 
         Raises:
-            ValueError: a chain without noise, an algorithm that asks for what the task has not, groups left incomplete.
+            ValueError: a chain without noise, an algorithm that asks for what the task has not, groups left incomplete,
+                a name that no parameter has.
         """
         refuse_determinism(task.policy)
+        self.held(trainable(task.policy))
         self.modules(task, algorithm)
         size = getattr(algorithm, "group_size", 1)
         if self.rollouts % size:
             raise ValueError(f"rollouts: got {self.rollouts}, need a multiple of the group size {size}")
         task.processes.share(self.rollouts, size)
+
+    def held(self, denoiser: nn.Module) -> list[nn.Parameter]:
+        """The parameters that could learn and are not among the `trained`; ValueError for a name that none has."""
+        if self.trained is None:
+            return []
+        able = {name: parameter for name, parameter in denoiser.named_parameters() if parameter.requires_grad}
+        patterns = [self.trained] if isinstance(self.trained, str) else self.trained
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in able):
+                some = ", ".join([*list(able)[:4], "..."])
+                raise ValueError(f"trained: got {pattern!r}, no parameter that can learn is called so; there are {some}")
+        return [one for name, one in able.items() if not any(fnmatchcase(name, pattern) for pattern in patterns)]
 
     def modules(self, task: Task, algorithm: Algorithm) -> nn.ModuleDict:
         """What the algorithm owns; the weights that a value network begins with follow from the seed."""

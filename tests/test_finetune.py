@@ -243,6 +243,29 @@ def test_a_denoiser_without_parameters_cannot_be_trained() -> None:
         run(Task("fixed", policy, Numbers(), quadratic), ALGORITHMS["DDPO"])
 
 
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("patterns", ["shift", ["s*t", "shift"]])
+def test_parameters_that_are_not_asked_for_stay_as_they_are(name: str, patterns: Any) -> None:
+    task = number_task(lifted)
+    before = {name: value.clone() for name, value in weights(task).items()}
+    run(task, ALGORITHMS[name], trained=patterns)
+    assert [name for name, value in weights(task).items() if not value.equal(before[name])] == ["shift"]
+
+
+def test_a_run_of_some_parameters_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    tasks = [number_task(lifted), number_task(lifted), number_task(lifted)]
+    run(tasks[0], ALGORITHMS["DDPO"], iterations=4, trained="shift")
+    run(tasks[1], ALGORITHMS["DDPO"], tmp_path, iterations=2, trained="shift")
+    run(tasks[2], ALGORITHMS["DDPO"], tmp_path, iterations=4, trained="shift")
+    assert_close(weights(tasks[2]), weights(tasks[0]), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("patterns", ["shaft", ["shift", "layers.*"], ""])
+def test_a_name_that_no_parameter_has_is_refused(patterns: Any) -> None:
+    with pytest.raises(ValueError, match=r"trained: got '.*no parameter that can learn is called so; there are "):
+        run(number_task(quadratic), ALGORITHMS["DDPO"], trained=patterns)
+
+
 @pytest.mark.parametrize("name", ["iterations", "rollouts", "minibatch", "epochs", "save_every"])
 def test_numbers_below_one_are_refused_by_name(name: str) -> None:
     with pytest.raises(ValueError, match=name):
