@@ -163,7 +163,7 @@ class Finetuning:
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in able):
                 some = ", ".join([*list(able)[:4], "..."])
-                raise ValueError(f"trained: got {pattern!r}, no parameter that can learn is called so; there are {some}")
+                raise ValueError(f"trained: got {pattern!r}, no parameter that can learn is so called; some are {some}")
         return [one for name, one in able.items() if not any(fnmatchcase(name, pattern) for pattern in patterns)]
 
     def modules(self, task: Task, algorithm: Algorithm) -> nn.ModuleDict:

@@ -21,7 +21,7 @@ BATCH = 64  # clouds at a time
 
 @dataclass(frozen=True, kw_only=True)
 class ClassProbability(PerSample[PointCloud]):
-    """log p(class | shape), at most 0; at least -20, which is the floor of a bad sample.
+    """log p(class | shape), at most 0.
 
     The classifier knows noise and has a class for what is no shape, but a policy that is trained long enough finds its
     blind spots: check with a second one (`weights=shape_judge`).
@@ -30,15 +30,18 @@ class ClassProbability(PerSample[PointCloud]):
         wanted: the class; None: the one that each sample is labelled with, as it was asked for; or the class for each
             label, such as {"chair": "armchair"}.
         weights: a classifier, shipped or a folder.
+        floor: the value of a bad sample, and the least that any has.
     """
 
     wanted: str | Mapping[str, str] | None
     weights: str
-    floor: ClassVar[float] = -20.0
+    floor: float = -20.0
     domain: ClassVar[str] = "shapes"
     differentiable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        if not -math.inf < self.floor < 0:
+            raise ValueError(f"floor: got {self.floor}, need a finite number below 0, the logarithm of a probability")
         scipy_part("spatial")  # a missing package is an error now
         for name in [self.wanted] if isinstance(self.wanted, str) else (self.wanted or {}).values():
             self.number(name)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,17 @@ def test_bad_samples_get_the_floor_and_unlabelled_ones_no_value(weights: str) ->
     assert found.counts() == {"ok": 2, "too few points": 1, "error": 1}
 
 
+def test_less_than_a_higher_floor_counts_the_same_and_has_no_slope(weights: str) -> None:
+    points = torch.from_numpy(labelled("table", 7).points).requires_grad_()
+    lifted = replace(reward(weights, "ball"), floor=-1.5)
+    assert reward(weights, "ball").judge(labelled("table", 7)).value < -2
+    assert lifted.judge(labelled("table", 7)).value == -1.5
+    assert lifted.judge(labelled("ball", 7)) == reward(weights).judge(labelled("ball", 7))
+    assert lifted.judge(cloud(sphere(20), "ball")).value == -1.5
+    (slope,) = torch.autograd.grad(lifted([TracedCloud(points, "table")]).sum(), points)
+    assert (slope == 0).all()
+
+
 def test_another_class_may_be_wanted_for_each_label(weights: str) -> None:
     crossed = reward(weights, {"ball": "table", "table": "ball"})
     for wanted, label in (("table", "ball"), ("ball", "table")):
@@ -133,6 +145,8 @@ def test_what_is_no_shape_is_drawn_in_all_its_kinds() -> None:
     [
         (lambda weights: reward(weights, "chair"), "class: got 'chair', .* knows ball, table"),
         (lambda _: reward("none", "chair"), "no such model"),
+        (lambda weights: replace(reward(weights), floor=0.0), "floor: got 0.0, need a finite number below 0"),
+        (lambda weights: replace(reward(weights), floor=-math.inf), "floor: got -inf"),
         (lambda _: reward("qm9_heavy", "chair"), "not a shape classifier"),
         (lambda _: train_classifier([labelled("ball", 0)], layout="small", steps=1, seed=0), "need at least two"),
         (lambda _: ClassifierDesign(classes=["a"], widths=[0], hidden=3), r"widths \[0\]"),
