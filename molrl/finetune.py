@@ -111,7 +111,7 @@ class Finetuning:
         """
         self.check(task, algorithm)
         for parameter in self.held(trainable(task.policy)):
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad = False
         learner = Learner(task, reference, self.modules(task, algorithm).to(task.device))
         optimizer = self.optimizer(parameter_groups(learner, algorithm))
         state, everyone = State(learner, optimizer, self.keep), task.processes
