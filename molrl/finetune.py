@@ -110,7 +110,7 @@ class Finetuning:
             TrainingError: rollout and training disagree, a gradient is not finite, or too many rewards are missing.
         """
         self.check(task, algorithm)
-        for parameter in self.held(trainable(task.policy)):
+        for parameter in self.untrained(trainable(task.policy)):
             parameter.requires_grad = False
         learner = Learner(task, reference, self.modules(task, algorithm).to(task.device))
         optimizer = self.optimizer(parameter_groups(learner, algorithm))
@@ -147,14 +147,14 @@ class Finetuning:
                 a name that no parameter has.
         """
         refuse_determinism(task.policy)
-        self.held(trainable(task.policy))
+        self.untrained(trainable(task.policy))
         self.modules(task, algorithm)
         size = getattr(algorithm, "group_size", 1)
         if self.rollouts % size:
             raise ValueError(f"rollouts: got {self.rollouts}, need a multiple of the group size {size}")
         task.processes.share(self.rollouts, size)
 
-    def held(self, denoiser: nn.Module) -> list[nn.Parameter]:
+    def untrained(self, denoiser: nn.Module) -> list[nn.Parameter]:
         """The parameters that could learn and are not among the `trained`; ValueError for a name that none has."""
         if self.trained is None:
             return []
