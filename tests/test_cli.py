@@ -64,7 +64,8 @@ def test_a_complaint_is_written_in_one_piece() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, theirs:
         ours.settimeout(60)
-        subprocess.run([sys.executable, "-u", "-m", "molrl.cli", "score", "absent.sdf"], stderr=theirs.fileno(), check=False)
+        command = [sys.executable, "-u", "-m", "molrl.cli", "score", "absent.sdf"]
+        subprocess.run(command, stderr=theirs.fileno(), check=False)
         assert ours.recv(1000) == b"molrl: absent.sdf: cannot be read: No such file or directory\n"
 
 
