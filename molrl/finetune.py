@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -33,6 +32,7 @@ from molrl.snapshot import (
     warn_of_another_layout,
 )
 from molrl.task import Metrics, Task
+from molrl.trained import untrained
 
 SHUFFLE_STREAM = -10  # keyed draws with this step number order the minibatches
 
@@ -110,7 +110,7 @@ class Finetuning:
             TrainingError: rollout and training disagree, a gradient is not finite, or too many rewards are missing.
         """
         self.check(task, algorithm)
-        for parameter in self.untrained(trainable(task.policy)):
+        for parameter in untrained(trainable(task.policy), self.trained):
             parameter.requires_grad = False
         learner = Learner(task, reference, self.modules(task, algorithm).to(task.device))
         optimizer = self.optimizer(parameter_groups(learner, algorithm))
@@ -147,24 +147,12 @@ class Finetuning:
                 a name that no parameter has.
         """
         refuse_determinism(task.policy)
-        self.untrained(trainable(task.policy))
+        untrained(trainable(task.policy), self.trained)
         self.modules(task, algorithm)
         size = getattr(algorithm, "group_size", 1)
         if self.rollouts % size:
             raise ValueError(f"rollouts: got {self.rollouts}, need a multiple of the group size {size}")
         task.processes.share(self.rollouts, size)
-
-    def untrained(self, denoiser: nn.Module) -> list[nn.Parameter]:
-        """The parameters that could learn and are not among the `trained`; ValueError for a name that none has."""
-        if self.trained is None:
-            return []
-        able = {name: parameter for name, parameter in denoiser.named_parameters() if parameter.requires_grad}
-        patterns = [self.trained] if isinstance(self.trained, str) else self.trained
-        for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in able):
-                some = ", ".join([*list(able)[:4], "..."])
-                raise ValueError(f"trained: got {pattern!r}, no parameter that can learn is so called; some are {some}")
-        return [one for name, one in able.items() if not any(fnmatchcase(name, pattern) for pattern in patterns)]
 
     def modules(self, task: Task, algorithm: Algorithm) -> nn.ModuleDict:
         """What the algorithm owns; the weights that a value network begins with follow from the seed."""
