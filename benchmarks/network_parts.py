@@ -1,4 +1,4 @@
-"""Which part of the network should learn? What says little about the reward only adds noise: `trained`.
+"""Which part of the network should learn? For `trained`.
 
 `python benchmarks/network_parts.py task=symmetry algo=ddpo [setting=value ...]`, the settings being those of `molrl
 train`, draws CHAINS chains of the untouched policy. From the gradients of their log-densities, over the steps between

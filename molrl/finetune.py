@@ -62,8 +62,7 @@ class Finetuning:
         microbatch: rows of a minibatch that are computed at a time, where memory is short; None: all of them. Updates
             are the same.
         trained: names of the denoiser's parameters that learn, or patterns with * for them; the others stay as they
-            are. None: all that can. Where a reward is decided in a part of the network, the rest of it only learns
-            noise.
+            are. None: all that can.
     """
 
     iterations: int
