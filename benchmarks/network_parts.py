@@ -59,11 +59,13 @@ def drawn(task: Task, window: range) -> tuple[Tensor, NDArray[np.float16]]:
 
 
 def standardised(rewards: Tensor, groups: Tensor) -> Tensor:
-    """Rewards without the mean and spread of their group."""
+    """Rewards without the mean and spread of their group; 0 for what has none."""
+    found = torch.zeros_like(rewards)
     for group in groups.unique():
-        own = rewards[groups == group]
-        rewards[groups == group] = (own - own.mean()) / own.std(correction=0).clamp(min=1e-6)
-    return rewards
+        rows = (groups == group) & ~rewards.isnan()
+        own = rewards[rows]
+        found[rows] = (own - own.mean()) / own.std(correction=0).clamp(min=1e-6)
+    return found
 
 
 def change(gradients: NDArray[np.float16], rewards: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,14 +14,14 @@ def untrained(network: nn.Module, trained: str | Sequence[str] | None) -> list[n
         trained: names of those that learn, or patterns with *; None: all.
 
     Raises:
-        ValueError: a name that no parameter has.
+        ValueError: a name that no parameter has, or no name at all.
     """
     if trained is None:
         return []
     able = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     patterns = [trained] if isinstance(trained, str) else trained
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in able):
-            some = ", ".join([*list(able)[:4], "..."])
-            raise ValueError(f"trained: got {pattern!r}, no parameter that can learn is so called; some are {some}")
+    unknown = [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in able)]
+    if unknown or not patterns:
+        some = ", ".join([*list(able)[:4], "..."])
+        raise ValueError(f"trained: got {unknown}, no parameter that can learn is so called; some are {some}")
     return [one for name, one in able.items() if not any(fnmatchcase(name, pattern) for pattern in patterns)]

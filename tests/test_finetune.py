@@ -260,9 +260,9 @@ def test_a_run_of_some_parameters_goes_on_as_if_it_had_not_stopped(tmp_path: Pat
     assert_close(weights(tasks[2]), weights(tasks[0]), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("patterns", ["shaft", ["shift", "layers.*"], ""])
+@pytest.mark.parametrize("patterns", ["shaft", ["shift", "layers.*"], "", []])
 def test_a_name_that_no_parameter_has_is_refused(patterns: Any) -> None:
-    with pytest.raises(ValueError, match=r"trained: got '.*no parameter that can learn is so called; some are "):
+    with pytest.raises(ValueError, match=r"trained: got \[.*no parameter that can learn is so called; some are "):
         run(number_task(quadratic), ALGORITHMS["DDPO"], trained=patterns)
 
 
