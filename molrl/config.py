@@ -46,7 +46,15 @@ def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
 def known_settings(command: str, overrides: Sequence[str]) -> list[str]:
     """Dotted names of all settings there are with what the overrides choose."""
     chosen = groups(command, overrides)
-    return list(names(composed(command, [item for item in overrides if item.partition("=")[0] in chosen])))
+    return list(
+        names(composed(command, [item for item in overrides if item.partition("=")[0] in chosen or added(item)]))
+    )
+
+
+def added(override: str) -> bool:
+    """Whether it is `+folder@setting=name`, which puts a file's settings in a place that has none."""
+    name = override.partition("=")[0]
+    return name.startswith("+") and (CONF / name.removeprefix("+").partition("@")[0]).is_dir()
 
 
 def composed(command: str, overrides: Sequence[str]) -> dict[str, Any]:

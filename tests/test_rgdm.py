@@ -328,8 +328,15 @@ def exact_gain(lookahead: int, step: int) -> float:
 
 @pytest.mark.parametrize("lookahead", [0, 1, 2])
 @pytest.mark.parametrize("dims", [1, 3])
-def test_gradient_guidance_pulls_by_the_radius_squared_along_the_gradient(dims: int, lookahead: int) -> None:
-    """R^2 / (tau (d + 2)) grad_y r(x0_hat(y)) at every step, R = rho std sqrt(d + 2): no candidate is drawn."""
+@pytest.mark.parametrize("smallest", [1, 2048])
+def test_gradient_guidance_pulls_by_the_radius_squared_along_the_gradient(
+    dims: int, lookahead: int, smallest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R^2 / (tau (d + 2)) grad_y r(x0_hat(y)) at every step, R = rho std sqrt(d + 2): no candidate is drawn.
+
+    Whether the 500 steps come in parts of 32 or all at once.
+    """
+    monkeypatch.setattr("molrl.asking.SMALLEST", smallest)
     slope = torch.tensor([3.0, -1.0, 2.0])[:dims]
     task = number_task(linear(slope), dims)
     algorithm = rgdm(guidance="gradient", temperature=5.0, states=10, lookahead=lookahead)

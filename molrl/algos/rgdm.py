@@ -212,21 +212,29 @@ class RGDM:
         """R^2 / (tau (d + 2)) times the gradient of the reward at y, no longer than R: many candidates, to first order
         in the spread of their rewards.
         """
-        context, y = steps.context, steps.y.clone().requires_grad_()
-        with torch.enable_grad():
-            clean = task.policy.foresee(y, steps.step + 1, self.lookahead, context)
-            start = time.perf_counter()
-            rewards = task.reward(task.domain.decode(clean, context))
-            seconds = time.perf_counter() - start
-            checked(rewards, len(steps))
-            (gradient,) = torch.autograd.grad(rewards.sum() / scale, y)
+        rewards, gradient, seconds = self.slopes(task, steps)
         reach = self.radius * ordinary.std  # R / sqrt(d + 2)
-        by = ordinary.space.project(gradient, context) * ordinary.broadcast(reach**2 / self.temperature)
+        by = ordinary.space.project(gradient / scale, steps.context) * ordinary.broadcast(reach**2 / self.temperature)
         excess = sum_per_sample(by.square()).sqrt() / (reach * (ordinary.dof + 2).sqrt())
-        known = excess.isfinite() & rewards.detach().isfinite()
+        known = excess.isfinite() & rewards.isfinite()
         by = torch.where(ordinary.broadcast(known.float()) > 0, by / ordinary.broadcast(excess.clamp(min=1)), 0.0)
         lost = task.processes.gather(~known)
         return Pull(by, known, len(lost), seconds, {"payoff_lost": lost.float().mean().item()})
+
+    def slopes(self, task: Task, steps: Transitions) -> tuple[Float[Tensor, " m"], Float[Tensor, "m ..."], float]:
+        """Rewards [m] of the clean estimates of y, their gradients there, and the seconds that the reward took."""
+        rewards, gradient, seconds = steps.y.new_empty(len(steps)), torch.empty_like(steps.y), 0.0
+        for part in parts(len(steps), steps.y[0].numel() if len(steps) else 1, steps.y.device):
+            context = {name: value[part] for name, value in steps.context.items()}
+            y = steps.y[part].clone().requires_grad_()
+            with torch.enable_grad():
+                clean = task.policy.foresee(y, steps.step[part] + 1, self.lookahead, context)
+                start = time.perf_counter()
+                found = task.reward(task.domain.decode(clean, context))
+                seconds += time.perf_counter() - start
+                rewards[part] = checked(found, len(y))
+                (gradient[part],) = torch.autograd.grad(found.sum(), y)
+        return rewards, gradient, seconds
 
 
 @dataclass(frozen=True)
