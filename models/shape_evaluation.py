@@ -261,7 +261,7 @@ def table(figures: dict[str, Any], metrics: ShapeMetrics, lost: dict[str, int]) 
         ("balanced", "have a stability margin above 0"),
         ("margin", "half lengths, mean of the sound"),
         ("sdi", "Chamfer distance to the mirror image; not 0 for a symmetric shape, as points are few"),
-        ("asymmetry", "one direction of it, less what chance explains"),
+        ("asymmetry", "one direction of it in its best plane, less what chance explains"),
         ("recognised", judged(figures, metrics)),
     ]
     return "\n".join(line(name, figures[name], figures.get(f"{name}_sd"), meaning) for name, meaning in rows)

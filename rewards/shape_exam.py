@@ -23,8 +23,9 @@ class Examined(NamedTuple):
         flaw: why it is no sound shape; "" for one that is.
         margin: of stability, in half lengths.
         tilt: in the drop test, in degrees.
-        sdi: Chamfer distance to its mirror image, both directions added.
-        asymmetry: one direction of that, less what chance explains.
+        sdi: Chamfer distance to its mirror image in the middle of its box, both directions added, as it is published
+            (Quartet of Diffusions, ICLR 2026).
+        asymmetry: one direction of that in the plane that suits it best, less what chance explains.
     """
 
     flaw: str

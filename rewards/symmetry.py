@@ -1,4 +1,4 @@
-"""Mirror symmetry: how far a shape is from its mirror image (the SDI of Quartet of Diffusions, ICLR 2026)."""
+"""Mirror symmetry: how far a shape is from its mirror image."""
 
 from dataclasses import dataclass
 from typing import Any, cast
@@ -6,22 +6,25 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from molrl.data.neighbours import nearest, neighbours
+from molrl.data.neighbours import nearest, neighbours, tree
 from molrl.rewards.cloud import Array, Body, DifferentiableReward, UnsoundError, like
 
-MIRROR = np.array([-1.0, 1.0, 1.0])  # the plane x = 0
+MIRROR = np.array([-1.0, 1.0, 1.0])  # in the plane x = 0
 THIN = 0.1  # along x, where the box is 2 long; less is its own mirror image
+SETTLED, MOVES = 1e-4, 30  # the plane is found when it moves by less, or so often
+X = np.array([1.0, 0.0, 0.0])
 
 
 @dataclass(frozen=True, kw_only=True)
 class MirrorSymmetry(DifferentiableReward):
     """Minus the root of the mean squared distance from the mirrored points to the shape, beyond what chance explains.
 
-    0 for a symmetric shape, at least -0.5, which is the floor of a bad sample; its square is the SDI. As a length it
-    heeds small faults; in the square a few shapes with large ones decide the mean and the spread of all. Two samplings
-    of one surface differ as well; each point's squared distance to its nearest neighbour is as large on the average,
-    and this is subtracted, so that the luck of the points is not paid for. A shape that is thin along x is bad: it
-    would be its own mirror image.
+    0 for a symmetric shape, at least -0.5, which is the floor of a bad sample. As a length it heeds small faults; in
+    the square a few shapes with large ones decide the mean and the spread of all. The mirror is the plane x = c in
+    which the shape comes closest to its image: the middle of the box depends on which points happen to be outermost.
+    Two samplings of one surface differ as well; each point's squared distance to its nearest neighbour is as large on
+    the average, and this is subtracted, so that the luck of the points is not paid for. A shape that is thin along x is
+    bad: it would be its own mirror image.
     """
 
     floor: float = -0.5
@@ -29,11 +32,27 @@ class MirrorSymmetry(DifferentiableReward):
     def formula(self, points: Array, body: Body) -> Array:
         if np.ptp(body.points[:, 0]) < THIN:
             raise UnsoundError(f"flat: {np.ptp(body.points[:, 0]):.2g} wide along x, at least {THIN}")
-        mirrored = points * like(points, MIRROR)
-        away = mirrored - points[nearest(body.points * MIRROR, body.points)]
+        across = 2 * mirror_plane(body.points) * X  # a constant: in the best plane the distance does not feel its place
+        mirrored = points * like(points, MIRROR) + like(points, across)
+        away = mirrored - points[nearest(body.points * MIRROR + across, body.points)]
         excess = (away**2).sum(-1).mean() - chance(body.points)
         penalty: Any = -(excess**0.5) if excess > 0 else excess * 0.0
         return cast("Array", penalty)
+
+
+def mirror_plane(points: NDArray[np.float64]) -> float:
+    """The c of the plane x = c near 0 in which points [n, 3] come closest to their mirror image.
+
+    By turns each mirrored point is paired with the nearest of the shape, and c is that of the least squares for these
+    pairs, the mean of their middles (iterative closest points: Besl and McKay 1992, doi:10.1109/34.121791).
+    """
+    shape, c = tree(points), 0.0
+    for _ in range(MOVES):
+        pairs = shape.query(points * MIRROR + 2 * c * X)[1]
+        before, c = c, float((points[:, 0] + points[pairs, 0]).mean() / 2)
+        if abs(c - before) < SETTLED:
+            break
+    return c
 
 
 def chance(points: NDArray[np.float64]) -> float:

@@ -130,8 +130,8 @@ def test_real_shapes_are_put_where_a_task_has_none_and_have_their_own_settings()
     config = compose("train", ["task=symmetry", "task.data.families=[airplane]", taken])
     assert config["task"]["data"]["families"] == ["airplane"]
     assert config["task"]["data"]["n"] == 20000
-    with pytest.raises(ConfigError, match=r"no setting 'task.data.famlies'; did you mean task.data.families"):
-        compose("train", ["task=symmetry", taken, "task.data.famlies=[airplane]"])
+    with pytest.raises(ConfigError, match=r"no setting 'task.data.family'; did you mean task.data.families"):
+        compose("train", ["task=symmetry", taken, "task.data.family=[airplane]"])
 
 
 def test_the_rewards_that_are_scored_with_are_those_trained_toward() -> None:
