@@ -1,12 +1,15 @@
-"""Where should the mirror stand? Shares of sound and of lopsided shapes that pass for symmetric, by both answers.
+"""Where should the mirror stand? Shares of shapes that pass for symmetric, by both answers.
 
-`python benchmarks/mirror.py [points]` takes SHAPES procedural shapes of the test split of each family and kind, 256
-points each. "middle" mirrors them in the middle of their box, "best" in the plane that `shape_symmetry` finds. A shape
-passes if the mean squared distance to its image is less than 5e-4 beyond chance, as in the check of `task=symmetry`.
+`python benchmarks/mirror.py` takes SHAPES procedural shapes of the test split of each family, sound and lopsided ones;
+`python benchmarks/mirror.py FILE` those of a file, such as a run's samples/before.npz. "middle" mirrors them in the
+middle of their box, "best" in the plane that `shape_symmetry` finds. A shape passes if the mean squared distance to its
+image is less than 5e-4 beyond chance, as in the check of `task=symmetry`.
 """
 
 import sys
+from collections.abc import Sequence
 
+from molrl.data.meshes import read_shapes
 from molrl.data.neighbours import tree
 from molrl.data.procedural import FAMILIES, Procedural
 from molrl.data.shape import PointCloud
@@ -14,7 +17,7 @@ from molrl.models.shape_checks import LOPSIDED
 from molrl.rewards.cloud import UnsoundError, body_of
 from molrl.rewards.symmetry import MIRROR, X, chance, mirror_plane
 
-SHAPES = 200
+SHAPES, POINTS = 200, 256
 
 
 def passes(shape: PointCloud) -> list[bool]:
@@ -27,17 +30,21 @@ def passes(shape: PointCloud) -> list[bool]:
     return [float((tree(points).query(image)[0] ** 2).mean()) - chance(points) < LOPSIDED for image in images]
 
 
+def row(name: str, shapes: Sequence[PointCloud]) -> str:
+    """The shares that pass."""
+    middle, best = zip(*map(passes, shapes), strict=True)
+    return f"| {name} | {sum(middle) / len(shapes):.3f} | {sum(best) / len(shapes):.3f} |"
+
+
 def main() -> None:
     """Mirror, count, print."""
-    points = int(sys.argv[1]) if len(sys.argv) > 1 else 256
-    print("| | sound, middle | sound, best | lopsided, middle | lopsided, best |\n|---|---|---|---|---|")
-    for family in FAMILIES:
-        cells = []
-        for share in (0.0, 1.0):
-            shapes = Procedural(families=(family,), split="test", tippy=0.0, asymmetric=share)
-            passed = [passes(shapes.cloud(number, points)) for number in range(SHAPES)]
-            cells += [f"{sum(column) / SHAPES:.3f}" for column in zip(*passed, strict=True)]
-        print(f"| {family} | {' | '.join(cells)} |", flush=True)
+    print("| | middle | best |\n|---|---|---|")
+    for file in sys.argv[1:]:
+        print(row(file, read_shapes(file, POINTS)[0]))
+    for family in () if sys.argv[1:] else FAMILIES:
+        for kind, share in (("sound", 0.0), ("lopsided", 1.0)):
+            source = Procedural(families=(family,), split="test", tippy=0.0, asymmetric=share)
+            print(row(f"{kind} {family}", [source.cloud(number, POINTS) for number in range(SHAPES)]), flush=True)
 
 
 if __name__ == "__main__":

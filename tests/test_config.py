@@ -124,7 +124,6 @@ def test_a_task_has_the_last_word_over_an_algorithm_and_the_command_line_over_bo
     assert (asked["optimizer"]["lr"], asked["algo"]["advantage"]["kind"]) == (0.5, "global")
 
 
-@pytest.mark.timeout(1200)  # composes every reward several times
 def test_real_shapes_are_put_where_a_task_has_none_and_have_their_own_settings() -> None:
     taken = "+data@task.data=procedural"
     config = compose("train", ["task=symmetry", "task.data.families=[airplane]", taken])
@@ -134,6 +133,7 @@ def test_real_shapes_are_put_where_a_task_has_none_and_have_their_own_settings()
         compose("train", ["task=symmetry", taken, "task.data.family=[airplane]"])
 
 
+@pytest.mark.timeout(1200)  # composes every reward several times
 def test_the_rewards_that_are_scored_with_are_those_trained_toward() -> None:
     for reward in choices("reward"):
         own = compose("score", [f"reward={reward}", *REQUIRED.get(reward, []), "file=x.sdf"])["reward"]

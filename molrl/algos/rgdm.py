@@ -199,7 +199,7 @@ class RGDM:
         """Rewards [J, m] of the clean estimates of all candidates, and the seconds that `Asking` took."""
         context, step, asking = table.context, table.step + 1, Asking(task.reward)
         for offset in offsets:
-            for part in parts(len(table), table.x[0].numel(), table.x.device):
+            for part in parts(len(table), table.x.shape[1:].numel(), table.x.device):
                 own = {name: value[part] for name, value in context.items()}
                 clean = task.policy.foresee(table.y[part] + offset[part], step[part], self.lookahead, own)
                 asking.ask(task.domain.decode(clean, own))
@@ -224,7 +224,7 @@ class RGDM:
     def slopes(self, task: Task, steps: Transitions) -> tuple[Float[Tensor, " m"], Float[Tensor, "m ..."], float]:
         """Rewards [m] of the clean estimates of y, their gradients there, and the seconds that the reward took."""
         rewards, gradient, seconds = steps.y.new_empty(len(steps)), torch.empty_like(steps.y), 0.0
-        for part in parts(len(steps), steps.y[0].numel() if len(steps) else 1, steps.y.device):
+        for part in parts(len(steps), steps.y.shape[1:].numel(), steps.y.device):
             context = {name: value[part] for name, value in steps.context.items()}
             y = steps.y[part].clone().requires_grad_()
             with torch.enable_grad():
