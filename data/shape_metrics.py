@@ -24,7 +24,7 @@ Kind: TypeAlias = Literal["chamfer", "emd"]
 
 MATCHED = 512  # points that are matched: the exact matching of 2048 takes a second
 SEED = 0  # of their choice
-AT_ONCE = 1 << 16  # distances: half a megabyte, which stays in the cache of a core and is no fresh memory each time
+AT_ONCE = 1 << 16  # distances: half a megabyte, which stays in the cache of a core
 
 
 def chamfer(first: Points, second: Points) -> float:
