@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from molrl.checkpoint import check_fits
 from molrl.config import settings
+from molrl.data.shape import MOST_POINTS
 from molrl.data.shape_sets import ShapeSet
 from molrl.device import choose_device
 from molrl.folder import claim, refuse_another
@@ -22,8 +23,9 @@ from molrl.memory import enough_memory
 from molrl.models.draws import draw_samples
 from molrl.models.shape_model import ShapeArchitecture, ShapeModel, load_shapes, save_shapes
 from molrl.models.shapes import ShapeDomain, shape_policy
+from molrl.models.stable_target import Pools, StableLoss
 from molrl.models.training import FREE, refuse_other_data, refuse_other_model
-from molrl.pretrain import Bucket, Pretraining
+from molrl.pretrain import Loss, Pretraining, denoising_loss
 from molrl.tracking import append_row
 
 
@@ -33,34 +35,44 @@ class ShapeDesign:
 
     network: Mapping[str, Any]
     points: int
+    pool: int
     noise_min: float
     noise_max: float
 
-    def fit(self, shapes: ShapeSet) -> tuple[ShapeArchitecture, list[Bucket]]:
-        """The architecture with the statistics of the training set, and the set as one bucket."""
-        points = torch.from_numpy(np.stack([cloud.points for cloud in shapes.train])).double().flatten(0, 1)
-        mean = points.mean(0)
-        std = (points - mean).square().mean().sqrt()
-        rms = ((points - mean) / std).square().mean(0).sqrt()
+    def fit(self, shapes: ShapeSet) -> tuple[ShapeArchitecture, Pools]:
+        """The architecture with the statistics of the training set, and the set as pools of points."""
+        points = torch.from_numpy(np.stack([cloud.points for cloud in shapes.train])).flatten(0, 1)
+        mean = points.mean(0, dtype=torch.float64)
+        variance = (points - mean.float()).square().mean(0, dtype=torch.float64)
+        std = variance.mean().sqrt()
         architecture = ShapeArchitecture(
             network=dict(self.network),
             classes=sorted({cloud.label for cloud in shapes.train}),
             points=self.points,
             mean=[round(value, 4) for value in mean.tolist()],
             std=round(std.item(), 4),
-            data_std=[round(value, 4) for value in rms.tolist()],
+            data_std=[round(value, 4) for value in (variance.sqrt() / std).tolist()],
             noise_min=self.noise_min,
             noise_max=self.noise_max,
         )
         x0, classes = architecture.encode(shapes.train)
-        return architecture, [Bucket(x0, {"class": classes})]
+        return architecture, Pools(x0, {"class": classes}, self.points)
+
+    @property
+    def loss(self) -> Loss:
+        """Of stable targets where a pool has more than a cloud."""
+        return StableLoss(self.points) if self.pool > self.points else cast(Loss, denoising_loss)
 
 
-def shape_design(*, network: Mapping[str, Any], points: int, noise_min: float, noise_max: float) -> ShapeDesign:
+def shape_design(
+    *, network: Mapping[str, Any], points: int, pool: int, noise_min: float, noise_max: float
+) -> ShapeDesign:
     """A design from plain numbers."""
     if points < 2:
         raise ValueError(f"points: got {points}, need at least 2")
-    return ShapeDesign(network, points, noise_min, noise_max)
+    if not points <= pool <= MOST_POINTS:
+        raise ValueError(f"pool: got {pool}, allowed {points} (points) to {MOST_POINTS}")
+    return ShapeDesign(network, points, pool, noise_min, noise_max)
 
 
 def pretrain_shapes(
@@ -85,8 +97,9 @@ def pretrain_shapes(
     refuse_another(config, FREE)
     refuse_other_data(data, "points", "shapes")
     with settings("data"):
-        shapes = data(points=model.points)
-    architecture, buckets = model.fit(shapes)
+        shapes = data(points=model.pool)
+    architecture, pools = model.fit(shapes)
+    held_out = [replace(cloud, points=cloud.points[: model.points]) for cloud in shapes.held_out]
     torch.manual_seed(training.seed)
     with settings("model"):
         built = architecture.build()
@@ -103,7 +116,7 @@ def pretrain_shapes(
     print(f"{folder}: {len(shapes.train)} shapes, {parameters:,} parameters, {training.steps} steps", flush=True)
 
     def report(metrics: Mapping[str, float], average: Mapping[str, Tensor]) -> None:
-        save_shapes(folder / "model", architecture, average, shapes.held_out)
+        save_shapes(folder / "model", architecture, average, held_out)
         fresh: ShapeModel = load_shapes(str(folder / "model"))
         domain = ShapeDomain(model=fresh)
         drawn = draw_samples(sampling(fresh), domain, evaluate, seed=training.seed, batch=64, device=place)
@@ -119,7 +132,7 @@ def pretrain_shapes(
 
     with claim(config, FREE), patient("this step") as request, enough_memory("training.batch or evaluate"):
         refuse_other_model(folder, architecture.plain())
-        training.run(built.denoiser, Euclidean(), buckets, folder, report, request.asked)
+        training.run(built.denoiser, Euclidean(), [pools], folder, report, request.asked, model.loss)
     request.obey()
     print(f"model: {folder / 'model'}")
     return 0

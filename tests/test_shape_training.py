@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +13,23 @@ from molrl.data.ply import write_ply
 from molrl.data.procedural import Procedural
 from molrl.data.shape_sets import file_set, procedural_set
 from molrl.models.shape_model import load_shapes
-from molrl.models.shape_training import ShapeDesign
+from molrl.models.shape_training import ShapeDesign, shape_design
+from molrl.models.stable_target import StableLoss
+from molrl.pretrain import denoising_loss
 
 pytest.importorskip("manifold3d", reason="procedural shapes need the extra shapes")
 
 QUICK = (
-    *("model=shapes", "model.points=16", "data.n=20", "data.held_out=10", "evaluate=6", "num_steps=3", "threads=1"),
+    *(
+        "model=shapes",
+        "model.points=16",
+        "model.pool=64",
+        "data.n=20",
+        "data.held_out=10",
+        "evaluate=6",
+        "num_steps=3",
+        "threads=1",
+    ),
     "model.network={kind: set_transformer, width: 8, layers: 1, inducers: 2, heads: 2}",
     *("training.steps=4", "training.batch=4", "training.save_every=2", "training.warmup=1", "training.cooldown=1"),
 )
@@ -68,6 +80,7 @@ def test_training_may_start_from_another_model(trained: Path, tmp_path: Path) ->
     [
         (["data=enumerated"], "enumerated_set shapes"),
         (["model.points=1"], "points 1 2"),
+        (["model.pool=15"], "pool 15 16"),
         (["model.network.heads=3"], "heads 3 8"),
         (["model.network.kind=egnn"], "egnn set_transformer"),
         (["data.families=[boat]"], "boat airplane"),
@@ -81,6 +94,12 @@ def test_what_cannot_be_is_said_and_leaves_no_folder(changes: list[str], words: 
     said = complaint(["pretrain", f"run={tmp_path / 'run'}", *quick, *changes], 2)
     assert not [word for word in words.split() if word not in said], said
     assert not (tmp_path / "run").exists()
+
+
+def test_without_spare_points_the_loss_is_the_usual_one() -> None:
+    sizes: dict[str, Any] = {"network": {}, "points": 16, "noise_min": 0.05, "noise_max": 20.0}
+    assert shape_design(**sizes, pool=16).loss is denoising_loss
+    assert shape_design(**sizes, pool=17).loss == StableLoss(16)
 
 
 def test_molecules_are_not_learnt_from_shapes(tmp_path: Path) -> None:
@@ -113,9 +132,9 @@ def test_shapes_may_come_from_files(tmp_path: Path) -> None:
 
 def test_states_have_mean_zero_and_scale_one() -> None:
     shapes = procedural_set(families=FAMILIES, n=30, held_out=0, seed=0, tippy=0.2, asymmetric=0.2, points=64)
-    design = ShapeDesign({"kind": "set_transformer"}, points=64, noise_min=0.02, noise_max=20.0)
-    architecture, (bucket,) = design.fit(shapes)
-    states = bucket.x0.double()
+    design = ShapeDesign({"kind": "set_transformer"}, points=16, pool=64, noise_min=0.02, noise_max=20.0)
+    architecture, pools = design.fit(shapes)
+    states = pools.x0.double()
     torch.testing.assert_close(states.mean((0, 1)), torch.zeros(3, dtype=torch.float64), atol=1e-3, rtol=0)
     assert states.square().mean().item() == pytest.approx(1, abs=1e-3)
     rms = states.square().mean((0, 1)).sqrt()
