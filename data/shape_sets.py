@@ -46,6 +46,6 @@ def file_set(*, path: str, held_out: int, seed: int, up: Up, points: int) -> Sha
     found, report = read_shapes(path, points, seed=seed, up=up)
     print(report)
     if not 0 <= held_out < len(found):
-        raise ValueError(f"held_out: got {held_out} of {len(found)} shapes, need fewer")
+        raise ValueError(f"held_out: got {held_out} of {len(found)} shapes with {points} points, need fewer")
     order = np.random.default_rng(seed).permutation(len(found)).tolist()
     return ShapeSet([found[row] for row in order[held_out:]], [found[row] for row in order[:held_out]])
