@@ -1,6 +1,6 @@
 """Where in the chain does a model of shapes lose what its data have? Real shapes are noised, and the chain goes on.
 
-`python benchmarks/calibration.py [class=chair] [weights=shapes] [tippy=0.15] [asymmetric=0.15] [num_steps=50]` takes
+`python benchmarks/calibration.py [class=chair] [weights=shapes] [tippy=0.3] [asymmetric=0.3] [num_steps=50]` takes
 SHAPES procedural shapes of the validation split, noises them to some steps of the chain, and has the model go on from
 there. A model that has learned its data would leave every column as it is, wherever it starts: what a column loses
 from one row to the row above is lost between these steps. `kind` is the share of KINDS of `molrl.data.procedural` (for
@@ -57,7 +57,7 @@ def main() -> None:
         given.pop("weights", "shapes"),
         int(given.pop("num_steps", 50)),
     )
-    tippy, asymmetric = (float(given.pop(name, 0.15)) for name in ("tippy", "asymmetric"))
+    tippy, asymmetric = (float(given.pop(name, 0.3)) for name in ("tippy", "asymmetric"))
     if given:
         sys.exit(f"{', '.join(given)}: allowed are class, weights, tippy, asymmetric, num_steps")
     torch.set_num_threads(1)

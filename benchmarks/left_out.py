@@ -1,6 +1,6 @@
 """What reaching a task costs the data themselves: leave out shapes that fail until enough pass, and change no other.
 
-`python benchmarks/left_out.py [tippy=0.15] [asymmetric=0.15]` takes SHAPES procedural shapes of each class as they
+`python benchmarks/left_out.py [tippy=0.3] [asymmetric=0.3]` takes SHAPES procedural shapes of each class as they
 come, then as many of which 20 points more do what a task asks for, or 97 % where that is less, and compares both with
 SHAPES held-out shapes as they come. A policy that gives up the shapes that fail, and nothing else, ends at the second.
 """
@@ -46,7 +46,7 @@ def row(task: str, family: str, tippy: float, asymmetric: float) -> str:
 def main() -> None:
     """Leave out, compare, print."""
     given = dict(item.split("=", 1) for item in sys.argv[1:])
-    tippy, asymmetric = (float(given.pop(name, 0.15)) for name in ("tippy", "asymmetric"))
+    tippy, asymmetric = (float(given.pop(name, 0.3)) for name in ("tippy", "asymmetric"))
     if given:
         sys.exit(f"{', '.join(given)}: allowed are tippy and asymmetric")
     print("| | share that does | 1-NNA | diversity | change |\n|---|---|---|---|---|")

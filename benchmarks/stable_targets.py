@@ -1,6 +1,6 @@
 """How much of the loss of point clouds, and of its gradient's noise, is where single points happen to lie?
 
-`python benchmarks/stable_targets.py [weights=shapes] [tippy=0.15] [asymmetric=0.15]` takes procedural shapes of the
+`python benchmarks/stable_targets.py [weights=shapes] [tippy=0.3] [asymmetric=0.3]` takes procedural shapes of the
 validation split at some noise levels, and compares the usual loss of a model with that against stable targets
 (molrl/models/stable_target.py), and the variance of the gradients of BATCHES batches of BATCH clouds. The
 expected gradient is the same, so where the variance is a tenth, a batch is worth ten.
@@ -28,7 +28,7 @@ def main() -> None:
     """Measure and print."""
     given = dict(item.split("=", 1) for item in sys.argv[1:])
     weights = given.pop("weights", "shapes")
-    tippy, asymmetric = (float(given.pop(name, 0.15)) for name in ("tippy", "asymmetric"))
+    tippy, asymmetric = (float(given.pop(name, 0.3)) for name in ("tippy", "asymmetric"))
     if given:
         sys.exit(f"{', '.join(given)}: allowed are weights, tippy and asymmetric")
     model = load_shapes(weights)

@@ -250,8 +250,8 @@ class Procedural:
     families: tuple[str, ...] = tuple(FAMILIES)
     seed: int = 0
     split: str = "train"
-    tippy: float = 0.15
-    asymmetric: float = 0.15
+    tippy: float = 0.3
+    asymmetric: float = 0.3
     kinds: bool = False
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ NOISIEST = 0.3  # standard deviation of the noise under which a shape still coun
 NOTHING = 0.2  # share of each batch that is no shape
 FEWEST = 128  # points of a cloud in training; the most are as many as it has
 BATCH, LR = 32, 2e-3
+FAULTY = 0.15  # share of the procedural shapes that are tippy, and of those that are lopsided
 LAYOUTS = {"small": ((64, 128, 256), 128), "judge": ((48, 96, 320), 96)}
 
 
@@ -129,8 +131,8 @@ def main() -> None:
         held = clouds[::5]
         clouds = [cloud for row, cloud in enumerate(clouds) if row % 5]
     else:
-        lopsided = 0.0 if asked.kinds else Procedural.asymmetric
-        train, test = (Procedural(split=split, kinds=asked.kinds, asymmetric=lopsided) for split in ("train", "test"))
+        shapes = Procedural(kinds=asked.kinds, tippy=FAULTY, asymmetric=0.0 if asked.kinds else FAULTY)
+        train, test = (replace(shapes, split=split) for split in ("train", "test"))
         clouds = [train.cloud(index, 1024) for index in range(asked.shapes)]
         held = [test.cloud(index, 1024) for index in range(asked.shapes // 5)]
     network = train_classifier(clouds, layout=asked.layout, steps=asked.steps, seed=asked.seed)

