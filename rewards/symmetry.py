@@ -1,5 +1,6 @@
 """Mirror symmetry: how far a shape is from its mirror image."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ X = np.array([1.0, 0.0, 0.0])
 class MirrorSymmetry(DifferentiableReward):
     """Minus the root of the mean squared distance from the mirrored points to the shape, beyond what chance explains.
 
-    0 for a symmetric shape, at least -0.5, which is the floor of a bad sample. As a length it heeds small faults; in
+    0 for a symmetric shape, by default at least -0.5, the floor of a bad sample. As a length it heeds small faults; in
     the square a few shapes with large ones decide the mean and the spread of all. The mirror is the plane x = c in
     which the shape comes closest to its image: the middle of the box depends on which points happen to be outermost.
     Two samplings of one surface differ as well; each point's squared distance to its nearest neighbour is as large on
@@ -38,7 +39,7 @@ class MirrorSymmetry(DifferentiableReward):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sound is not None and not self.sound > 0:
+        if self.sound is not None and not 0 < self.sound < math.inf:
             raise ValueError(f"sound: got {self.sound}, need a positive number or null")
 
     def formula(self, points: Array, body: Body) -> Array:
@@ -47,14 +48,12 @@ class MirrorSymmetry(DifferentiableReward):
         across = 2 * mirror_plane(body.points) * X  # a constant: in the best plane the distance does not feel its place
         mirrored = points * like(points, MIRROR) + like(points, across)
         away = mirrored - points[nearest(body.points * MIRROR + across, body.points)]
-        excess = (away**2).sum(-1).mean() - chance(body.points)
+        excess: Any = (away**2).sum(-1).mean() - chance(body.points)
         nothing = (self.sound or 0.0) ** 2
-        value: Any = excess * 0.0
-        if excess > nothing:
-            value = -(excess**0.5)
-        if excess > nothing > 0:
-            value = -logarithm(excess / nothing) / 2  # of the distance: half that of its square
-        return cast("Array", value)
+        if excess <= nothing:
+            return cast("Array", excess * 0.0)
+        # the logarithm of a distance is half that of its square
+        return cast("Array", -logarithm(excess / nothing) / 2 if nothing else -(excess**0.5))
 
 
 def logarithm(number: Any) -> Any:

@@ -79,7 +79,7 @@ def test_airplanes_are_never_tippy() -> None:
 
 
 def test_defects_come_in_the_shares_asked_for() -> None:
-    """By default 15 % and 15 %; four standard deviations of a count of 300 are 8 %."""
+    """By default 30 % and 30 %; three standard deviations of a count of 300 are 8 %."""
     found = Counter(solid.defect for solid in solids("lamp", MANY))
     assert abs(found["tippy"] / MANY - 0.3) < 0.08
     assert abs(found["asymmetric"] / MANY - 0.3) < 0.08

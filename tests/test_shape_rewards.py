@@ -247,6 +247,8 @@ def test_what_one_reward_finds_bad(reward: CloudReward, points: Points, reason: 
         (lambda: StabilityMargin(plate=0.25, enough=0.0), "enough: got 0.0"),
         (lambda: MirrorSymmetry(floor=math.nan), "floor: got nan"),
         (lambda: MirrorSymmetry(sound=0.0), "sound: got 0.0, need a positive number or null"),
+        (lambda: MirrorSymmetry(sound=math.inf), "sound: got inf"),
+        (lambda: MirrorSymmetry(sound=math.nan), "sound: got nan"),
         (lambda: Proportions(size=[1, 2]), "size: got .1, 2.*three positive numbers"),
         (lambda: Proportions(size=[1, 0, 2]), "size"),
         (lambda: Likeness(target=cloud(sphere(20))), "target: too few points: 20"),
