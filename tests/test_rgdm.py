@@ -63,6 +63,7 @@ def test_a_flat_reward_pulls_nowhere() -> None:
     task = number_task(lambda samples: torch.ones(len(samples)))
     collected = rgdm().collect(learner(task), list(range(4)), KEY)
     assert collected.metrics["payoff_flat"] == 1
+    assert collected.metrics["payoff_reward"] == 1
     assert collected.metrics["pull"] == 0
     assert_close(pulls(task, collected), torch.zeros_like(collected.table.y), atol=1e-6, rtol=0)
 
@@ -190,6 +191,8 @@ def test_candidates_without_a_reward_do_not_pull() -> None:
     collected = rgdm(candidates=8).collect(learner(task), list(range(8)), KEY)
     assert len(collected.table) > 0
     assert collected.table.y.isfinite().all()
+    assert 0 < collected.metrics["payoff_lost"] < 1
+    assert collected.metrics["payoff_reward"] > 0  # the mean of those that have one
 
 
 def test_nothing_scored_leaves_nothing_to_learn() -> None:

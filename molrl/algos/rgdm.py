@@ -43,7 +43,9 @@ class RGDM:
         guidance: "candidates" (any reward) or "gradient" (a differentiable one: the limit of many candidates).
         candidates: J, an even number: they come in pairs y + v, y - v, so that a flat reward moves nothing.
         radius: rho. Candidates lie within R = rho std sqrt(dof + 2) of the step: each coordinate moves with a std of
-            rho times the step's own, whatever the size of the molecule.
+            rho times the step's own, whatever the size of the molecule. They have more noise than the network is told
+            of, the more the larger rho: where `payoff_reward`, their mean reward, is far from that of the samples, what
+            is scored is no longer where steps lead.
         temperature: tau, in standard deviations of the reward over the rollouts.
         states: steps of each sample around which candidates are scored.
         first: share of the chain after which steps are scored (0 is the prior, 1 the end): earlier, the clean estimate
@@ -176,6 +178,7 @@ class RGDM:
             "payoff_ess": (1 / weights.square().sum(0)).nan_to_num(posinf=0.0).mean().item() / self.candidates,
             "payoff_lost": rewards.isnan().float().mean().item(),
             "payoff_flat": (rewards.amax(0) == rewards.amin(0)).float().mean().item(),
+            "payoff_reward": rewards.nanmean().item(),
             "payoff_std": rewards.where(known, 0).std(0, correction=0).nanmean().nan_to_num(0).item(),
         }
 
