@@ -250,8 +250,8 @@ def load_arrays(path: Path) -> dict[str, NDArray[np.generic]] | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
-        return None
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return None  # RuntimeError: flags that say encrypted, or compressed by something else
 
 
 def pack_texts(texts: Iterable[str]) -> NDArray[np.uint8]:

@@ -89,7 +89,7 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[np.generic]]:
                 if missing := [key for key in KEYS if key not in file.files]:
                     raise ValueError(f"keys missing: {', '.join(missing)}; got: {', '.join(file.files)[:200]}")
                 arrays = {key: plain_array(file, key) for key in KEYS}
-    except (OSError, ValueError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: cannot be read: {reason_of(error)}") from None
     for key in KEYS[:3]:
         if arrays[key].dtype.kind not in "iu" or arrays[key].ndim != 1:

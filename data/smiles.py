@@ -153,7 +153,10 @@ def csv_lines(lines: Iterator[tuple[int, str]], path: str, smiles_column: str | 
     """The SMILES of a table with a header, separated by commas, semicolons or tabs; a cell cannot hold a line end."""
     header = next((text for _, text in lines if text.strip()), "")
     separator = max(",;\t", key=header.count)
-    columns = [column.strip() for column in next(csv.reader([header], delimiter=separator))]
+    try:
+        columns = [column.strip() for column in next(csv.reader([header], delimiter=separator))]
+    except csv.Error as error:
+        raise ValueError(f"{path}: the first line is not a CSV header: {error}") from None
     place = smiles_place(columns, path, smiles_column)
     lower = [column.lower() for column in columns]
     name_place = next((lower.index(column) for column in ("name", "id") if column in lower), place)

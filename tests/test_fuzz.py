@@ -352,6 +352,17 @@ def test_whatever_a_file_holds_a_reader_reads_it_or_says_why_not(
         reader(path)
 
 
+@pytest.mark.parametrize(("place", "byte"), [(8, 1), (10, 99)])
+def test_an_archive_that_says_encrypted_or_otherwise_compressed_is_no_cache(
+    place: int, byte: int, tmp_path: Path
+) -> None:
+    content = bytearray(NPZ)
+    content[NPZ.index(b"PK\x01\x02") + place] = byte
+    path = tmp_path / "x.npz"
+    path.write_bytes(content)
+    assert load_arrays(path) is None
+
+
 @pytest.mark.parametrize("name", READERS)
 def test_what_was_not_damaged_is_read(name: str, tmp_path: Path) -> None:
     """Else the test above would only try how a reader refuses."""
