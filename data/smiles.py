@@ -156,7 +156,7 @@ def csv_lines(lines: Iterator[tuple[int, str]], path: str, smiles_column: str | 
     try:
         columns = [column.strip() for column in next(csv.reader([header], delimiter=separator))]
     except csv.Error as error:
-        raise ValueError(f"{path}: the first line is not a CSV header: {error}") from None
+        raise ValueError(f"{path}: the header is not a CSV row: {error}") from None
     place = smiles_place(columns, path, smiles_column)
     lower = [column.lower() for column in columns]
     name_place = next((lower.index(column) for column in ("name", "id") if column in lower), place)

@@ -353,7 +353,7 @@ def test_whatever_a_file_holds_a_reader_reads_it_or_says_why_not(
 
 
 @pytest.mark.parametrize(("place", "byte"), [(8, 1), (10, 99)])
-def test_an_archive_that_says_encrypted_or_otherwise_compressed_is_no_cache(
+def test_an_archive_that_says_encrypted_or_otherwise_compressed_cannot_be_read(
     place: int, byte: int, tmp_path: Path
 ) -> None:
     content = bytearray(NPZ)
@@ -361,6 +361,8 @@ def test_an_archive_that_says_encrypted_or_otherwise_compressed_is_no_cache(
     path = tmp_path / "x.npz"
     path.write_bytes(content)
     assert load_arrays(path) is None
+    with pytest.raises(ValueError, match="cannot be read"):
+        molecules(path)
 
 
 @pytest.mark.parametrize("name", READERS)

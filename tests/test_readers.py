@@ -251,7 +251,7 @@ def test_a_table_names_its_column(tmp_path: Path) -> None:
     assert names(stream_smiles(table)) == ["first", "not enough columns", "second"]
     with pytest.raises(ValueError, match=r"no column named smiles or canonical_smiles, got: a, b; .* smiles_column="):
         read_smiles(write(tmp_path / "y.csv", b"a,b\n1,2\n"))
-    with pytest.raises(ValueError, match=r"z\.csv: the first line is not a CSV header: new-line character"):
+    with pytest.raises(ValueError, match=r"z\.csv: the header is not a CSV row: new-line character"):
         read_smiles(write(tmp_path / "z.csv", b"name\rsmiles,a\nb,N\n"))
 
 
