@@ -3,8 +3,9 @@
 `python benchmarks/calibration.py [class=chair] [weights=shapes] [tippy=0.3] [asymmetric=0.3] [num_steps=50]` takes
 SHAPES procedural shapes of the validation split, noises them to some steps of the chain, and has the model go on from
 there. A model that has learned its data would leave every column as it is, wherever it starts: what a column loses
-from one row to the row above is lost between these steps. `kind` is the share of KINDS of `molrl.data.procedural` (for
-chairs: armchairs). With so few shapes the standard error of a share is 0.04. The shares of faults are those that the
+from one row to the row above is lost between these steps. `kind` is the share of KINDS of
+`molrl.data.shapes.procedural` (for chairs: armchairs). With so few shapes the
+standard error of a share is 0.04. The shares of faults are those that the
 model learned.
 """
 
@@ -14,12 +15,12 @@ from collections.abc import Sequence
 import torch
 from shapes import tests
 
-from molrl.data.procedural import Procedural
-from molrl.data.shape import PointCloud
-from molrl.models.shape_checks import checks
-from molrl.models.shape_model import load_shapes
-from molrl.models.shape_quality import quality
-from molrl.models.shapes import shape_policy
+from molrl.data.shapes.cloud import PointCloud
+from molrl.data.shapes.procedural import Procedural
+from molrl.models.shapes.checks import checks
+from molrl.models.shapes.domain import shape_policy
+from molrl.models.shapes.model import load_shapes
+from molrl.models.shapes.quality import quality
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.schedule import alpha, sigma

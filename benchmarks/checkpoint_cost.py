@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from molrl import checkpoint
-from molrl.checkpoints import Series
-from molrl.models.pretrained import load
-from molrl.models.shape_model import load_shapes
-from molrl.snapshot import RANDOM, flags, layout, random_tensors, random_values
+from molrl.models.molecules.model import load
+from molrl.models.shapes.model import load_shapes
+from molrl.runs import checkpoint
+from molrl.runs.checkpoints import Series
+from molrl.runs.snapshot import RANDOM, flags, layout, random_tensors, random_values
 
 SAVES = 3
 WIDE, LAYERS = 1024, 16

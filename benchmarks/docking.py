@@ -18,14 +18,14 @@ import torch
 from numpy.typing import NDArray
 
 from molrl.config import build, compose
-from molrl.data.bonds import rdkit_bonds
-from molrl.data.files import read
-from molrl.data.molecule import Molecule
+from molrl.data.molecules.bonds import rdkit_bonds
+from molrl.data.molecules.files import read
+from molrl.data.molecules.molecule import Molecule
 from molrl.models.draws import draw_samples
-from molrl.models.molecules import MoleculeDomain, molecule_policy
-from molrl.models.pretrained import load
-from molrl.rewards.qed import QED
-from molrl.rewards.workers import Pooled
+from molrl.models.molecules.domain import MoleculeDomain, molecule_policy
+from molrl.models.molecules.model import load
+from molrl.rewards.molecules.qed import QED
+from molrl.rewards.workers.local import Pooled
 
 DATA = Path(__file__).parents[1] / "tests/data/docking"
 

@@ -12,8 +12,8 @@ from itertools import compress
 import numpy as np
 from shapes import tests
 
-from molrl.data.procedural import Procedural
-from molrl.models.shape_quality import quality
+from molrl.data.shapes.procedural import Procedural
+from molrl.models.shapes.quality import quality
 
 SHAPES, SPARE, POINTS = 256, 900, 256
 GAIN, ENOUGH = 0.2, 0.97

@@ -9,13 +9,13 @@ image is less than 5e-4 beyond chance, as in the check of `task=symmetry`.
 import sys
 from collections.abc import Sequence
 
-from molrl.data.meshes import read_shapes
-from molrl.data.neighbours import tree
-from molrl.data.procedural import FAMILIES, Procedural
-from molrl.data.shape import PointCloud
-from molrl.models.shape_checks import LOPSIDED
-from molrl.rewards.cloud import UnsoundError, body_of
-from molrl.rewards.symmetry import MIRROR, X, chance, mirror_plane
+from molrl.data.shapes.cloud import PointCloud
+from molrl.data.shapes.files import read_shapes
+from molrl.data.shapes.neighbours import tree
+from molrl.data.shapes.procedural import FAMILIES, Procedural
+from molrl.models.shapes.checks import LOPSIDED
+from molrl.rewards.shapes.body import UnsoundError, body_of
+from molrl.rewards.shapes.symmetry import MIRROR, X, chance, mirror_plane
 
 SHAPES, POINTS = 200, 256
 

@@ -10,12 +10,12 @@ import time
 import torch
 
 from molrl.config import build, compose
-from molrl.data.bonds import BondReader, edm_table, rdkit_bonds
-from molrl.data.molecule import Molecule
-from molrl.data.quality import measure
+from molrl.data.molecules.bonds import BondReader, edm_table, rdkit_bonds
+from molrl.data.molecules.molecule import Molecule
+from molrl.data.molecules.quality import measure
 from molrl.models.draws import draw_samples
-from molrl.models.molecules import MoleculeDomain, molecule_policy
-from molrl.models.pretrained import Pretrained, load
+from molrl.models.molecules.domain import MoleculeDomain, molecule_policy
+from molrl.models.molecules.model import Pretrained, load
 
 READERS: dict[str, BondReader] = {"EDM's table": edm_table, "RDKit, strict": rdkit_bonds}
 COLUMNS = (

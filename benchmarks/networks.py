@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from molrl.gaussian import Context, MaskedPoints
-from molrl.models.edm import EDM
-from molrl.models.egnn import EGNN
+from molrl.models.molecules.edm import EDM
+from molrl.models.molecules.egnn import EGNN
 from molrl.models.precondition import Preconditioned
 from molrl.policy import Policy
 from molrl.samplers import DDIM

@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from statistics import mean, stdev
 
-from molrl.data.bonds import rdkit_bonds
-from molrl.data.drawing import draw_grid
-from molrl.data.molecule import Molecule
-from molrl.data.sdf import stream_sdf
+from molrl.data.molecules.bonds import rdkit_bonds
+from molrl.data.molecules.drawing import draw_grid
+from molrl.data.molecules.molecule import Molecule
+from molrl.data.molecules.sdf import stream_sdf
 
 SEEDS = (0, 1, 2)
 BEST = 6  # molecules in a row of the picture

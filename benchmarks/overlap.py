@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from molrl.config import build, compose
-from molrl.data.molecule import Molecule
+from molrl.data.molecules.molecule import Molecule
 from molrl.noise import Key
 from molrl.rewards.scores import Scored
-from molrl.rewards.workers import Pooled
+from molrl.rewards.workers.local import Pooled
 from molrl.task import Rollouts, Task, opened
 
 

@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from molrl.data.picture import Picture
-from molrl.data.picture_drawing import draw_pictures
+from molrl.data.images.grid import draw_pictures
+from molrl.data.images.image import Picture
 
 SEEDS = (0, 1, 2)
 TASKS = ("compressibility", "incompressibility", "alignment")

@@ -33,9 +33,9 @@ from rdkit import Chem
 from rdkit.Chem import rdDepictor
 
 from molrl.config import build, compose
-from molrl.data.bonds import Reading, rdkit_bonds
-from molrl.data.molecule import Molecule
-from molrl.rewards.score import score_file
+from molrl.data.molecules.bonds import Reading, rdkit_bonds
+from molrl.data.molecules.molecule import Molecule
+from molrl.rewards.scoring.command import score_file
 
 HEADS = ("C", "N", "O", "F", "Cl", "CC", "C=C", "N#C", "OC", "CN", "C1CC1", "CS", "CC(=O)", "NC(=O)", "OCC")
 RINGS = ("c1ccccc1", "c1ccncc1", "C1CCCCC1", "C1CCNCC1", "c1ccsc1", "c1cnc2ccccc2c1", "C1CCOCC1")

@@ -19,15 +19,15 @@ from statistics import mean
 
 import numpy as np
 
-from molrl.data.procedural import FAMILIES, Procedural
-from molrl.data.shape import PointCloud
-from molrl.data.shape_drawing import draw_clouds
-from molrl.models.shape_checks import LOPSIDED, checks
-from molrl.models.shape_quality import quality
-from molrl.rewards.drop_test import DropTest
-from molrl.rewards.margin import StabilityMargin
-from molrl.rewards.shape_class import ClassProbability
-from molrl.rewards.symmetry import MirrorSymmetry
+from molrl.data.shapes.cloud import PointCloud
+from molrl.data.shapes.drawing import draw_clouds
+from molrl.data.shapes.procedural import FAMILIES, Procedural
+from molrl.models.shapes.checks import LOPSIDED, checks
+from molrl.models.shapes.quality import quality
+from molrl.rewards.shapes.class_probability import ClassProbability
+from molrl.rewards.shapes.drop_simulation import DropTest
+from molrl.rewards.shapes.stability import StabilityMargin
+from molrl.rewards.shapes.symmetry import MirrorSymmetry
 
 SEEDS = (0, 1, 2)
 TASKS = ("stability", "symmetry", "class_logit")

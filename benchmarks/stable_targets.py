@@ -13,11 +13,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from molrl.data.procedural import Procedural
+from molrl.data.shapes.procedural import Procedural
 from molrl.gaussian import Euclidean
 from molrl.models.precondition import Preconditioned
-from molrl.models.shape_model import load_shapes
-from molrl.models.stable_target import Pools, StableLoss
+from molrl.models.shapes.model import load_shapes
+from molrl.models.shapes.stable_target import Pools, StableLoss
 from molrl.pretrain import denoising_loss
 
 BATCHES, BATCH, POOL = 24, 16, 2048

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from molrl.data.pdbqt import read_ligand, read_receptor
-from molrl.rewards.placement import place
-from molrl.rewards.vina import Box, Ligands, Pocket
-from molrl.rewards.vina_types import Kinds, Ligand, heavy, structure_ligand
+from molrl.data.molecules.pdbqt import read_ligand, read_receptor
+from molrl.rewards.molecules.docking.atom_types import Kinds, Ligand, heavy, structure_ligand
+from molrl.rewards.molecules.docking.placement import place
+from molrl.rewards.molecules.docking.scoring_function import Box, Ligands, Pocket
 
 DATA = Path(__file__).parents[1] / "tests/data/docking"
 

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads that spin starve the reward workers
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from molrl.interruption import exit_code, terminable
+    from molrl.machine.interruption import exit_code, terminable
 
     try:
         with terminable():
@@ -88,7 +88,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
             return 0
         settings = [item for item in arguments if item != "--cfg"]
         if command in RUNS and any(item.startswith("resume=") for item in settings):
-            from molrl.resume import resumed
+            from molrl.runs.resume import resumed
 
             config = resumed(command, settings)
         else:
@@ -170,7 +170,7 @@ def quoted(path: str) -> str:
 def start(command: str, config: dict[str, Any]) -> int:
     """Hand over to what the command is about."""
     from molrl.config import build
-    from molrl.folder import finished
+    from molrl.runs.folder import finished
 
     if command == "train" and (said := finished(config)):  # before torch is loaded
         print(said)
@@ -195,7 +195,7 @@ def set_threads(threads: Any) -> None:
         raise ConfigError(f"threads={threads!r}: expected 1 to {MOST_THREADS}, or null for the usable cores")
     import torch
 
-    from molrl.device import usable_cores
+    from molrl.machine.device import usable_cores
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from molrl.algos import Collected, Facts, Learner, Table
 from molrl.gaussian import Gaussian
+from molrl.machine.processes import ALONE, Processes
 from molrl.policy import Policy
-from molrl.processes import ALONE, Processes
 from molrl.task import Metrics, Rollouts
 from molrl.trajectory import Trajectory, Transitions
 

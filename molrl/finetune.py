@@ -11,16 +11,15 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from molrl import checkpoint
 from molrl.algos import Algorithm, Collected, Learner, Table
-from molrl.checkpoints import CHECKPOINTS, Keeping, Series, understood
 from molrl.diagnostics import Gathered, standing
-from molrl.interruption import never
+from molrl.machine.interruption import never
+from molrl.machine.processes import Processes
 from molrl.noise import Key
 from molrl.policy import Policy
-from molrl.processes import Processes
-from molrl.samplers import Denoiser
-from molrl.snapshot import (
+from molrl.runs import checkpoint
+from molrl.runs.checkpoints import CHECKPOINTS, Keeping, Series, understood
+from molrl.runs.snapshot import (
     RANDOM,
     flags,
     layout,
@@ -31,8 +30,9 @@ from molrl.snapshot import (
     seeded,
     warn_of_another_layout,
 )
+from molrl.samplers import Denoiser
 from molrl.task import Metrics, Task
-from molrl.trained import untrained
+from molrl.trainable_parameters import untrained
 
 SHUFFLE_STREAM = -10  # keyed draws with this step number order the minibatches
 

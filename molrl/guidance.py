@@ -19,9 +19,9 @@ from torch import Tensor
 from molrl.algos import checks
 from molrl.algos.rgdm import in_ball
 from molrl.algos.steps import window_of
-from molrl.asking import Asking
 from molrl.gaussian import Context, Gaussian
 from molrl.noise import Key
+from molrl.reward_queue import Asking
 from molrl.task import Task
 
 BALL_STREAM = -1000  # keyed draws below this one are the candidates

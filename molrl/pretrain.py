@@ -14,13 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from molrl import checkpoint
-from molrl.checkpoints import CHECKPOINTS, Series, understood
 from molrl.gaussian import Context, Space, sum_per_sample
-from molrl.interruption import never
+from molrl.machine.interruption import never
 from molrl.noise import Key
-from molrl.schedule import Schedule, alpha, sigma
-from molrl.snapshot import (
+from molrl.runs import checkpoint
+from molrl.runs.checkpoints import CHECKPOINTS, Series, understood
+from molrl.runs.snapshot import (
     RANDOM,
     flags,
     layout,
@@ -30,6 +29,7 @@ from molrl.snapshot import (
     restore_random,
     warn_of_another_layout,
 )
+from molrl.schedule import Schedule, alpha, sigma
 
 
 class Preconditioner(Protocol):

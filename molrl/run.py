@@ -16,21 +16,21 @@ import torch
 from torch import nn
 
 from molrl.algos import Algorithm
-from molrl.checkpoint import CheckpointError
-from molrl.checkpoints import CHECKPOINTS, Keeping, Series
 from molrl.config import ConfigError, build, check_type, settings
-from molrl.device import choose_device
 from molrl.diagnostics import chain_kl, probed
 from molrl.finetune import Finetuning, frozen, trainable
-from molrl.folder import SUMMARY, claim, dated, finished, headline, write_whole
-from molrl.interruption import TERMINATED, Request, Terminated, exit_code, patient
-from molrl.memory import enough_memory
+from molrl.machine.device import choose_device
+from molrl.machine.interruption import TERMINATED, Request, Terminated, exit_code, patient
+from molrl.machine.memory import enough_memory
+from molrl.machine.processes import ALONE, Processes, launched, place_of_process
 from molrl.noise import Key
 from molrl.policy import Policy
-from molrl.processes import ALONE, Processes, launched, place_of_process
-from molrl.report import write_report
+from molrl.runs.checkpoint import CheckpointError
+from molrl.runs.checkpoints import CHECKPOINTS, Keeping, Series
+from molrl.runs.folder import SUMMARY, claim, dated, finished, headline, write_whole
+from molrl.runs.report import write_report
+from molrl.runs.tracking import Tracker, read_metrics
 from molrl.task import Domain, Reward, Task, opened
-from molrl.tracking import Tracker, read_metrics
 
 FRESH = 2**62  # stream of the noise that before and after are measured on; training never draws from it
 BATCH = 256

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from molrl.asking import Asking, parts
 from molrl.gaussian import Context
+from molrl.machine.processes import ALONE, Processes
 from molrl.noise import Key
 from molrl.policy import Policy
-from molrl.processes import ALONE, Processes
+from molrl.reward_queue import Asking, parts
 from molrl.trajectory import Trajectory, joined
 
 Metrics = dict[str, float]
@@ -26,7 +26,8 @@ CPU = torch.device("cpu")
 class Reward(Protocol):
     """Finished samples in, one float each, in order; NaN: this one could not be scored (it is never trained on).
 
-    One with `submit(samples) -> Callable[[], Tensor]` is worked on while other samples are drawn (`molrl.asking`).
+    One with `submit(samples) -> Callable[[], Tensor]` is worked on while other samples are drawn
+    (`molrl.reward_queue`).
     """
 
     def __call__(self, samples: Sequence[Any], /) -> Float[Tensor, " b"]:

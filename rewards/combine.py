@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-from molrl.data.bonds import BondReader
+from molrl.data.molecules.bonds import BondReader
 from molrl.rewards.scores import Explained, Judge, PerSample, Scored, careful
 from molrl.rewards.wrapping import ReadOnce, explanation, part_names, parts_of, sharing
 

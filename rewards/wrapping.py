@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
-from molrl.data.bonds import BondReader, Reading
-from molrl.data.molecule import Molecule
-from molrl.rewards.graph import GraphReward
+from molrl.data.molecules.bonds import BondReader, Reading
+from molrl.data.molecules.molecule import Molecule
+from molrl.rewards.molecules.graph import GraphReward
 from molrl.rewards.scores import Explained, Judge, Scored
 
 

@@ -41,7 +41,7 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a Stable Diffusion pipeline with random weights; diffusers is imported once for all tests."""
     for package in ("diffusers", "transformers", "peft"):
         pytest.importorskip(package, reason="pictures need the extra image")
-    from tiny_pictures import write_pipeline
+    from tiny_images import write_pipeline
 
     return write_pipeline(tmp_path_factory.mktemp("pipeline") / "tiny")
 

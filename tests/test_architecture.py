@@ -21,7 +21,7 @@ YAML = sorted(ROOT.glob("conf/**/*.yaml"))
 
 
 def module_name(path: Path) -> str:
-    """Dotted name of a file: models/egnn.py is molrl.models.egnn."""
+    """Dotted name of a file: models/molecules/egnn.py is molrl.models.molecules.egnn."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(part for part in ("molrl", *parts[parts[0] == "molrl" :]) if part != "__init__")
 
@@ -77,11 +77,11 @@ def targets(node: object) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("import molrl.models.egnn", {"molrl.models.egnn"}),
+        ("import molrl.models.molecules.egnn", {"molrl.models.molecules.egnn"}),
         ("from molrl import models", {"molrl.models"}),
-        ("from molrl.models.egnn import EGNN as Net", {"molrl.models.egnn.EGNN"}),
+        ("from molrl.models.molecules.egnn import EGNN as Net", {"molrl.models.molecules.egnn.EGNN"}),
         ("from . import models", {"molrl.models"}),
-        ("from .models import egnn", {"molrl.models.egnn"}),
+        ("from .models import egnn", {"molrl.models.molecules.egnn"}),
         ("def f():\n    import rdkit.Chem as Chem", {"rdkit.Chem"}),
     ],
 )
@@ -90,7 +90,11 @@ def test_every_spelling_of_an_import_is_seen(source: str, expected: set[str]) ->
 
 
 def test_the_code_is_where_these_tests_look() -> None:
-    assert {module_name(path) for path in PACKAGE} >= {"molrl.gaussian", "molrl.models.egnn", "molrl.data.molecule"}
+    assert {module_name(path) for path in PACKAGE} >= {
+        "molrl.gaussian",
+        "molrl.models.molecules.egnn",
+        "molrl.data.molecules.molecule",
+    }
     assert YAML
 
 

@@ -16,10 +16,10 @@ import torch
 from command import complaint, molrl
 
 import molrl as package
-from molrl import checkpoint
 from molrl.cli import COMMANDS, HELP
-from molrl.data.files import read
-from molrl.models.pretrained import SHIPPED
+from molrl.data.molecules.files import read
+from molrl.models.shipped import SHIPPED
+from molrl.runs import checkpoint
 
 MODEL = "qm9_heavy"
 MIXED = "CCO ethanol\nC1CC unclosed ring\nc1ccccc1 benzene\n"
@@ -273,7 +273,7 @@ def test_evaluation_prints_the_protocol_and_writes_it_as_json(tmp_path: Path) ->
 
 def test_a_reference_may_be_a_model_and_must_be_something(tmp_path: Path) -> None:
     (tmp_path / "known.smi").write_text("CCO\nCCCCCCCCCCCCCCCCCC\n")
-    shutil.copytree(SHIPPED / MODEL, tmp_path / "folder")
+    shutil.copytree(SHIPPED / "molecules" / MODEL, tmp_path / "folder")
     for reference in (MODEL, "folder"):
         assert "novelty                0.5000" in molrl("evaluate", "known.smi", f"reference={reference}").out
     (tmp_path / "folder" / "reference.smi.gz").unlink()
@@ -311,14 +311,14 @@ def cut_short(path: Path) -> None:
 @pytest.mark.parametrize("damage", [flip_a_byte, cut_short, emptied])
 @pytest.mark.parametrize("name", ["weights.safetensors", "model.json", "manifest.json"])
 def test_a_damaged_model_is_named(name: str, damage: Callable[[Path], None], tmp_path: Path) -> None:
-    shutil.copytree(SHIPPED / MODEL, tmp_path / "model")
+    shutil.copytree(SHIPPED / "molecules" / MODEL, tmp_path / "model")
     damage(tmp_path / "model" / name)
     said = complaint(["sample", "weights=model", "n=1"], 1)
     assert f"model/{name}" in said or (name == "manifest.json" and "the manifest" in said)
 
 
 def test_weights_of_the_wrong_shape_are_named(tmp_path: Path) -> None:
-    tensors, values = checkpoint.load(SHIPPED / MODEL)
+    tensors, values = checkpoint.load(SHIPPED / "molecules" / MODEL)
     name = next(name for name, tensor in tensors["weights"].items() if tensor.ndim == 2)
     tensors["weights"][name] = tensors["weights"][name][:-1]
     checkpoint.save(tmp_path / "model", tensors, values)

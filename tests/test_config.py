@@ -26,7 +26,7 @@ from molrl.config import (
     target,
 )
 from molrl.finetune import Finetuning
-from molrl.rewards.vina_docking import NEEDED
+from molrl.rewards.molecules.docking.vina import NEEDED
 from molrl.run import OWN, parts
 
 FILES = {"score": ["file=x.sdf"], "evaluate": ["file=x.sdf"]}
@@ -226,12 +226,17 @@ def test_every_choice_of_every_command_builds(command: str, choice: str, request
         ),
         *("numpy.load", "subprocess.run", "pickle.loads", "functools.partial", "hydra.utils.instantiate", "eval", ""),
         *("molrl", "molrl.cli.os", "molrl.cli.os.system", "molrl.config.importlib.import_module", "molrl.run.nn"),
-        *("molrl.checkpoint.Path", "molrl.checkpoint.shutil", "molrl.finetune.replace", "molrl.finetune.nn.Linear"),
         *(
-            "molrl.checkpoint.load_tensors",
+            "molrl.runs.checkpoint.Path",
+            "molrl.runs.checkpoint.shutil",
+            "molrl.finetune.replace",
+            "molrl.finetune.nn.Linear",
+        ),
+        *(
+            "molrl.runs.checkpoint.load_tensors",
             "molrl.cli.Any",
             "molrl.gaussian.Context",
-            "molrl.models.pretrained.SHIPPED",
+            "molrl.models.molecules.model.SHIPPED",
         ),
         *("molrl.cli.nothing", "molrl.nothing.here", "torch.optim.lr_scheduler", "torch.optim.lr_scheduler.StepLR"),
         *(
@@ -253,7 +258,7 @@ def test_a_foreign_target_deep_inside_is_refused_before_anything_around_it_is_bu
     marker = tmp_path / "marker"
     inner = {"_target_": "pathlib.Path.write_text", "self": str(marker), "data": "x"}
     with pytest.raises(ConfigError, match=r"task\.reward\.scorer\._target_=pathlib"):
-        build({"_target_": "molrl.rewards.workers.Pooled", "workers": 0, "scorer": inner}, "task.reward")
+        build({"_target_": "molrl.rewards.workers.local.Pooled", "workers": 0, "scorer": inner}, "task.reward")
     assert not marker.exists()
 
 
@@ -284,7 +289,12 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(changes: dict[str, Any], 
 
 
 def test_what_is_shared_is_built_but_is_no_argument() -> None:
-    node = {"_target_": "molrl.rewards.vina.Box", "_shared_": ["site"], "centre": [0, 0, 0], "size": [1, 1, 1]}
+    node = {
+        "_target_": "molrl.rewards.molecules.docking.scoring_function.Box",
+        "_shared_": ["site"],
+        "centre": [0, 0, 0],
+        "size": [1, 1, 1],
+    }
     built = build({**node, "site": {"anything": 3}}, "reward")
     assert built.size == [1, 1, 1]
     with pytest.raises(ConfigError, match=r"reward\.site: box size: got \[1, 1, -1\]"):

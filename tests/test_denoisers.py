@@ -10,12 +10,12 @@ import torch
 from conformance import CLOUD_LAWS, LAWS, Case, awake, cloud_example, example, rotating_the_input_rotates_the_output
 from torch import nn
 
-from molrl.models.edm import EDM
-from molrl.models.egnn import EGNN
+from molrl.models.molecules.edm import EDM
+from molrl.models.molecules.egnn import EGNN
+from molrl.models.molecules.tensor_field import TensorField
 from molrl.models.precondition import Preconditioned
-from molrl.models.set_transformer import SetTransformer
-from molrl.models.shape_values import ShapeValue
-from molrl.models.tensor_field import TensorField
+from molrl.models.shapes.set_transformer import SetTransformer
+from molrl.models.shapes.value import ShapeValue
 from molrl.schedule import LogLinear
 
 FEATURES = 6

@@ -30,11 +30,11 @@ from molrl.algos.dpok import DPOK
 from molrl.algos.rgdm import RGDM
 from molrl.algos.rwr import RWR, RWRSparse
 from molrl.algos.sft import SupervisedKLD, SupervisedKLO
-from molrl.checkpoints import Keeping
 from molrl.diagnostics import chain_kl
 from molrl.finetune import Finetuning, TrainingError, frozen, trainable
 from molrl.noise import Key
 from molrl.policy import Policy
+from molrl.runs.checkpoints import Keeping
 from molrl.task import Metrics, Task
 
 NAN = float("nan")

@@ -23,26 +23,28 @@ from test_finetune import ALGORITHMS, finetuning, run
 from test_meshes import GOOD
 from toy import number_task, unheard
 
-from molrl import checkpoint
-from molrl.checkpoints import CHECKPOINTS, Series
 from molrl.config import ConfigError, compose
-from molrl.data.files import Skipped, load_arrays, stream
-from molrl.data.meshes import read_shapes
-from molrl.data.molecule import Molecule
-from molrl.data.pdb import group_positions, read_pdb
-from molrl.data.pdbqt import read_ligand, read_receptor
-from molrl.data.prompts import prompt_list
-from molrl.data.records import molecule_of, records
+from molrl.data.files import Skipped, load_arrays
+from molrl.data.images.prompts import prompt_list
+from molrl.data.molecules.files import stream
+from molrl.data.molecules.molecule import Molecule
+from molrl.data.molecules.pdb import group_positions, read_pdb
+from molrl.data.molecules.pdbqt import read_ligand, read_receptor
+from molrl.data.molecules.records import molecule_of, records
+from molrl.data.shapes.files import read_shapes
 from molrl.finetune import frozen
-from molrl.folder import finished, refuse_another
-from molrl.models.point_classifier import load_classifier
-from molrl.models.pretrained import SHIPPED, describe, load, read_reference
-from molrl.models.shape_model import load_shapes
-from molrl.resume import resumed
-from molrl.rewards.clip_scores import read_head
-from molrl.rewards.journal import Journal
-from molrl.rewards.site import read_box
-from molrl.tracking import read_metrics
+from molrl.models.molecules.model import load, read_reference
+from molrl.models.shapes.classifier import load_classifier
+from molrl.models.shapes.model import load_shapes
+from molrl.models.shipped import SHIPPED, describe
+from molrl.rewards.images.clip import read_head
+from molrl.rewards.molecules.docking.site import read_box
+from molrl.rewards.scoring.journal import Journal
+from molrl.runs import checkpoint
+from molrl.runs.checkpoints import CHECKPOINTS, Series
+from molrl.runs.folder import finished, refuse_another
+from molrl.runs.resume import resumed
+from molrl.runs.tracking import read_metrics
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / "data"
@@ -165,7 +167,9 @@ PDBQT = (DATA / "docking/1iep_pocket.pdbqt").read_bytes()
 ROW = "ATOM      1  {:4}GLY A   1    {:8.3f}   0.000   0.000  1.00  0.00    {:10}{:>2}\n"
 PDB = "".join(ROW.format(*row) for row in (("N", 0, "", "N"), ("CA", 1.4, "", "C"), ("C", 2.8, "", "C"))).encode()
 LIGAND = b"ROOT\n" + PDBQT.splitlines(keepends=True)[3] + b"ENDROOT\nTORSDOF 0\n"
-MODEL, SHAPES, CLASSIFIER = (SHIPPED / name for name in ("qm9_heavy", "shapes", "shape_classifier"))
+MODEL, SHAPES, CLASSIFIER = (
+    SHIPPED / name for name in ("molecules/qm9_heavy", "shapes/shapes", "shapes/shape_classifier")
+)
 
 READERS: dict[str, tuple[bytes, str, Reader]] = {
     "sdf": ((DATA / "broken.sdf").read_bytes(), ".sdf", molecules),
@@ -216,57 +220,70 @@ READERS: dict[str, tuple[bytes, str, Reader]] = {
 COVERED: dict[str, tuple[str, ...] | str] = {
     "data/files.py: open_file unchecked text_lines": ("sdf", "xyz", "compressed"),
     "data/files.py: load_arrays": ("cache",),
-    "data/glb.py: chunks": ("shape .glb",),
-    "data/meshes.py: content": ("shape .off", "compressed shape"),
-    "data/pdbqt.py: records": ("pdb", "pdbqt receptor", "pdbqt ligand"),
-    "data/point_files.py: parse_npz": ("shape .npz",),
-    "data/prompts.py: prompt_list": ("prompts",),
-    "data/qm9.py: read_arrays": ("qm9 npz",),
-    "data/records.py: records": ("sdf records", "xyz records", "smiles records", "csv"),
-    "data/sdf.py: stream_sdf blocks": ("sdf", "mol"),
-    "data/smiles.py: listed": ("smiles", "csv"),
-    "data/xyz.py: stream_xyz frames": ("xyz",),
-    "models/edm.py: from_safetensors": ("published weights",),
-    "models/point_classifier.py: load_classifier": ("classifier",),
-    "models/pretrained.py: load describe": ("model model.json", "model weights.safetensors", "model description"),
-    "models/pretrained.py: read_reference": ("model reference",),
-    "models/shape_model.py: load_shapes": ("shape model", "shape weights"),
-    "molrl/checkpoint.py: load read_manifest read_bounded": ("model manifest.json", "checkpoint manifest.json"),
-    "molrl/checkpoints.py: read": ("checkpoint COMPLETE",),
-    "molrl/folder.py: finished": ("summary of a run",),
-    "molrl/folder.py: plain_yaml": ("settings of a run",),
-    "molrl/tracking.py: read_metrics": ("metrics",),
-    "rewards/clip_scores.py: read_head": ("aesthetic head",),
-    "rewards/journal.py: read": ("state of a job",),
-    "rewards/site.py: read_box": ("box",),
-    "data/drawing.py: drawing": "a picture that was just drawn",
-    "data/shape_drawing.py: drawn": "a picture that was just drawn",
-    "data/enumerated.py: enumerated": "by load_arrays",
-    "data/prompts.py: published": "our own YAML",
-    "models/evaluation.py: domain_of_file": "names in an archive; test_shape_evaluation.py",
-    "models/molecules.py: molecule_task": "by load",
-    "models/picture_pipeline.py: load_adapted": "damaged ones in test_pictures.py",
-    "models/sampling.py: molecule_source": "by load",
-    "models/training.py: pretrain_molecules report warm_start": "by load",
-    "models/training.py: refuse_other_model": "compared as text",
+    "data/shapes/glb.py: chunks": ("shape .glb",),
+    "data/shapes/files.py: content": ("shape .off", "compressed shape"),
+    "data/molecules/pdbqt.py: records": ("pdb", "pdbqt receptor", "pdbqt ligand"),
+    "data/shapes/point_files.py: parse_npz": ("shape .npz",),
+    "data/images/prompts.py: prompt_list": ("prompts",),
+    "data/molecules/qm9.py: read_arrays": ("qm9 npz",),
+    "data/molecules/records.py: records": ("sdf records", "xyz records", "smiles records", "csv"),
+    "data/molecules/sdf.py: stream_sdf blocks": ("sdf", "mol"),
+    "data/molecules/smiles.py: listed": ("smiles", "csv"),
+    "data/molecules/xyz.py: stream_xyz frames": ("xyz",),
+    "models/molecules/edm.py: from_safetensors": ("published weights",),
+    "models/shapes/classifier.py: load_classifier": ("classifier",),
+    "models/molecules/model.py: load describe": ("model model.json", "model weights.safetensors", "model description"),
+    "models/molecules/model.py: read_reference": ("model reference",),
+    "models/shapes/model.py: load_shapes": ("shape model", "shape weights"),
+    "molrl/runs/checkpoint.py: load read_manifest read_bounded": ("model manifest.json", "checkpoint manifest.json"),
+    "molrl/runs/checkpoints.py: read": ("checkpoint COMPLETE",),
+    "molrl/runs/folder.py: finished": ("summary of a run",),
+    "molrl/runs/folder.py: plain_yaml": ("settings of a run",),
+    "molrl/runs/tracking.py: read_metrics": ("metrics",),
+    "rewards/images/clip.py: read_head": ("aesthetic head",),
+    "rewards/scoring/journal.py: read": ("state of a job",),
+    "rewards/molecules/docking/site.py: read_box": ("box",),
+    "data/molecules/drawing.py: drawing": "a picture that was just drawn",
+    "data/shapes/drawing.py: drawn": "a picture that was just drawn",
+    "data/molecules/enumerated.py: enumerated": "by load_arrays",
+    "data/images/prompts.py: published": "our own YAML",
+    "models/molecules/evaluation.py: domain_of_file": "names in an archive; test_shape_evaluation.py",
+    "models/molecules/domain.py: molecule_task": "by load",
+    "models/images/pipeline.py: load_adapted": "damaged ones in test_pictures.py",
+    "models/sample.py: molecule_source": "by load",
+    "models/molecules/pretraining.py: pretrain_molecules report warm_start": "by load",
+    "models/molecules/pretraining.py: refuse_other_model": "compared as text",
     "molrl/cli.py: usage": "our own YAML",
     "molrl/config.py: chosen_by": "our own YAML",
-    "molrl/device.py: usable_cores": "the kernel's file",
-    "molrl/folder.py: claim": "compared as bytes",
-    "molrl/report.py: write_report": "shown as text",
-    "rewards/journal.py: begin": "what it has just written",
-    "rewards/journal.py: identity": "hashed",
-    "rewards/picture_judges.py: mark": "answers that are nonsense in test_remote_rewards.py",
-    "rewards/remote.py: asked": "answers that are nonsense in test_remote_rewards.py",
-    "rewards/table.py: compress to_parquet": "what it has just written",
-    "rewards/worker.py: load perform": "between a process and those it started",
-    "rewards/worker.py: limit_memory": "the kernel's file",
+    "molrl/machine/device.py: usable_cores": "the kernel's file",
+    "molrl/runs/folder.py: claim": "compared as bytes",
+    "molrl/runs/report.py: write_report": "shown as text",
+    "rewards/scoring/journal.py: begin": "what it has just written",
+    "rewards/scoring/journal.py: identity": "hashed",
+    "rewards/images/vlm.py: mark": "answers that are nonsense in test_remote_rewards.py",
+    "rewards/workers/http.py: asked": "answers that are nonsense in test_remote_rewards.py",
+    "rewards/scoring/table.py: compress to_parquet": "what it has just written",
+    "rewards/workers/process.py: load perform": "between a process and those it started",
+    "rewards/workers/process.py: limit_memory": "the kernel's file",
 }
 WRITERS = (
-    *("data/files.py: save_arrays", "data/sdf.py: write_sdf", "models/shapes.py: write", "molrl/folder.py: lock"),
-    *("molrl/checkpoint.py: write_synced", "molrl/checkpoint.py: sync_folder", "molrl/tracking.py: __enter__"),
-    *("models/pictures.py: write", "molrl/run.py: muted"),
-    *("rewards/journal.py: exclusive", "rewards/journal.py: write", "rewards/score.py: open_part"),
+    *(
+        "data/files.py: save_arrays",
+        "data/molecules/sdf.py: write_sdf",
+        "models/shapes/domain.py: write",
+        "molrl/runs/folder.py: lock",
+    ),
+    *(
+        "molrl/runs/checkpoint.py: write_synced",
+        "molrl/runs/checkpoint.py: sync_folder",
+        "molrl/runs/tracking.py: __enter__",
+    ),
+    *("models/images/domain.py: write", "molrl/run.py: muted"),
+    *(
+        "rewards/scoring/journal.py: exclusive",
+        "rewards/scoring/journal.py: write",
+        "rewards/scoring/command.py: open_part",
+    ),
 )
 OPENING = {
     *("open", "read_text", "read_bytes", "safe_load", "loads", "load", "load_file", "safe_open", "ZipFile"),

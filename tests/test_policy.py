@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from toy import ExactDenoiser
 
 from molrl.gaussian import Context, MaskedPoints
-from molrl.models.egnn import EGNN
+from molrl.models.molecules.egnn import EGNN
 from molrl.models.precondition import Preconditioned
 from molrl.policy import Policy
 from molrl.samplers import DDIM

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from toy import unheard
 
-from molrl.checkpoints import CHECKPOINTS, Series
 from molrl.gaussian import Context, MaskedPoints
 from molrl.models.precondition import Preconditioned
 from molrl.noise import Key
 from molrl.pretrain import Average, Bucket, Pretraining, denoising_loss, draw_batches, learning_rate, stratified_times
+from molrl.runs.checkpoints import CHECKPOINTS, Series
 from molrl.schedule import LogLinear, alpha, sigma
 
 F64 = torch.float64

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from molrl.advantages import SMALLEST_STD
 from molrl.algos import Collected, Facts, Learner, checks
 from molrl.algos.steps import random_steps, window_of
-from molrl.asking import Asking, checked, parts
 from molrl.gaussian import Context, Gaussian, Space, sum_per_sample
 from molrl.noise import Key
 from molrl.policy import Policy
+from molrl.reward_queue import Asking, checked, parts
 from molrl.task import Metrics, Rollouts, Task
 from molrl.trajectory import Transitions
 

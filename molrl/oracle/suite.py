@@ -21,7 +21,6 @@ from molrl.algos.dpok import DPOK
 from molrl.algos.rgdm import RGDM
 from molrl.algos.rwr import RWR, RWRSparse, WeightedDenoising
 from molrl.algos.sft import SupervisedKLD, SupervisedKLO
-from molrl.checkpoints import Keeping
 from molrl.diagnostics import chain_kl
 from molrl.finetune import Finetuning, frozen, trainable
 from molrl.noise import Key
@@ -30,6 +29,7 @@ from molrl.oracle.chain import Chain, Parabola, linear, quadratic
 from molrl.oracle.problems import Smooth
 from molrl.oracle.tilt import log_partition
 from molrl.policy import Policy
+from molrl.runs.checkpoints import Keeping
 from molrl.task import Metrics, Task
 
 QUADRATIC, LINEAR = quadratic(1.0, 2.0), linear(1.0)

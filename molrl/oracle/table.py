@@ -8,9 +8,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from molrl.checkpoint import write_synced
 from molrl.config import ConfigError
 from molrl.oracle.suite import Outcome, cases, rows
+from molrl.runs.checkpoint import write_synced
 
 WIDTH = 140  # columns of the table, where the terminal has fewer
 

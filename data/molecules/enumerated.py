@@ -1,0 +1,206 @@
+"""A data set that needs no download: small neutral molecules of H, C, N and O, enumerated as graphs and embedded."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache as once
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rdkit import Chem, rdBase
+
+from molrl.data.files import CACHE, Progress, digest, load_arrays, pack_texts, save_arrays, unpack_texts
+from molrl.data.molecules.bonds import rdkit_bonds
+from molrl.data.molecules.molecule import Molecule, Molecules, count_hydrogens
+from molrl.data.molecules.quality import smiles as read_back
+from molrl.data.molecules.smiles import read_smiles
+
+RULES = "1"  # changes with the rules below, so that an old cache is not taken for theirs
+ATOMS = ("C", "N", "O")
+# Rings that growth by single steps meets late; each enters at its own size.
+RINGS = (
+    *("C1CC1", "C1CN1", "C1CO1", "C1CCC1", "c1cc[nH]c1", "c1ccoc1", "c1c[nH]cn1", "c1cn[nH]c1", "c1cocn1", "c1cnoc1"),
+    *("c1ccccc1", "c1ccncc1", "c1cncnc1", "c1cnccn1", "c1ccnnc1"),
+)
+# What is hardly ever isolated, or strained beyond what a force field describes.
+UNWANTED = (
+    "O-O",  # peroxides
+    "[#7,#8;!a]~[#7,#8;!a]~[#7,#8;!a]",  # chains of heteroatoms
+    "[N;!a]-[N,O;!a;!$(N-C=[O,N])]",  # hydrazines and hydroxylamines
+    "[N;!a]=[N;!a]",
+    "C=C-[OX2H]",  # enols
+    "C=C-[NX3;H1,H2]",  # enamines
+    "[CX4]([OH,NH,NH2])[OH,NH,NH2]",  # hydrates and aminals
+    "[CX3](=O)([OH])[O,N]",  # carbonic and carbamic acids
+    "C#C-[O,N]",  # ynols and ynamines
+    "*=*=*",
+    "[R2;!a]=*",  # double bonds at a bridgehead
+    "[r]#*",
+    "[R2;r3,r4]",  # fused small rings
+    "[r3,r4]=*",
+)
+LARGEST_RING = 6
+
+
+def enumerated(
+    n: int = 2000,
+    max_heavy: int = 7,
+    seed: int = 0,
+    *,
+    counts: bool = False,
+    cache: str | Path | None = CACHE,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> Molecules:
+    """Draw `n` molecules of at most `max_heavy` heavy atoms, embedded; the same arguments give the same molecules.
+
+    A molecule is taken only if its graph can be read back off its geometry. Names are canonical SMILES.
+
+    Args:
+        counts: heavy atoms with hydrogen counts instead of all atoms.
+        cache: folder that keeps the result; None keeps nothing.
+        workers: processes that embed; 0 embeds in this one.
+
+    Raises ValueError when there are fewer than `n` such molecules.
+    """
+    if n < 1 or not 1 <= max_heavy <= 9:
+        raise ValueError(f"enumerated molecules: got n={n}, max_heavy={max_heavy}, allowed: n >= 1, max_heavy 1 to 9")
+    key = digest(RULES, f"{n} {max_heavy} {seed} {rdBase.rdkitVersion}")
+    path = None if cache is None else Path(cache) / f"enumerated-{key}.npz"
+    molecules = None if path is None else load(path, n)
+    if molecules is None:
+        molecules = Molecules.pack(embedded(graphs(max_heavy, n, seed), n, workers, progress))
+        if path is not None:
+            save(path, molecules)
+    return Molecules.pack(map(count_hydrogens, molecules)) if counts else molecules
+
+
+def graphs(max_heavy: int, width: int, seed: int) -> list[str]:
+    """Canonical SMILES in random order; every size keeps at most `width` molecules to grow the next size from.
+
+    With a width above the number of molecules the enumeration is complete for the steps of `children`.
+    """
+    generator = np.random.default_rng(seed)
+    everything: set[str] = set()
+    parents: list[str] = []
+    for size in range(1, max_heavy + 1):
+        grown = {child for parent in parents for child in additions(parent)}
+        rings = (ring for ring in RINGS if Chem.MolFromSmiles(ring).GetNumAtoms() == size)
+        level = {*(ATOMS if size == 1 else ()), *grown, *map(Chem.CanonSmiles, rings)}
+        fresh = level
+        while fresh:  # rings and bond orders keep the size: repeat until nothing is new
+            fresh = {child for parent in drawn(fresh, width, generator) for child in closures(parent)} - level
+            level |= fresh
+        everything |= level
+        parents = drawn(level, width, generator)
+    return drawn(everything, len(everything), generator)
+
+
+def drawn(molecules: set[str], count: int, generator: np.random.Generator) -> list[str]:
+    """At most `count` of them, in an order that depends on the generator only."""
+    ordered = sorted(molecules)
+    return [ordered[row] for row in generator.permutation(len(ordered))[:count].tolist()]
+
+
+def additions(smiles: str) -> Iterator[str]:
+    """The molecules with one more atom, singly bonded."""
+    mol = Chem.MolFromSmiles(smiles)
+    for atom in open_atoms(mol):
+        for symbol in ATOMS:
+            child = Chem.RWMol(mol)
+            child.AddBond(atom, child.AddAtom(Chem.Atom(symbol)), Chem.BondType.SINGLE)
+            yield from accepted(child, (atom,))
+
+
+def closures(smiles: str) -> Iterator[str]:
+    """The molecules with one more bond: a ring of three to six atoms or a higher bond order."""
+    mol = Chem.MolFromSmiles(smiles)
+    distance = Chem.GetDistanceMatrix(mol)
+    higher = {Chem.BondType.SINGLE: Chem.BondType.DOUBLE, Chem.BondType.DOUBLE: Chem.BondType.TRIPLE}
+    for first, second in combinations(open_atoms(mol), 2):
+        bond = mol.GetBondBetweenAtoms(first, second)
+        child = Chem.RWMol(mol)
+        if bond is None and distance[first, second] < LARGEST_RING:
+            child.AddBond(first, second, Chem.BondType.SINGLE)
+        elif bond is not None and bond.GetBondType() in higher:
+            child.GetBondBetweenAtoms(first, second).SetBondType(higher[bond.GetBondType()])
+        else:
+            continue
+        yield from accepted(child, (first, second))
+
+
+def open_atoms(mol: Chem.Mol) -> list[int]:
+    """Atoms that have a hydrogen to give up."""
+    return [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetTotalNumHs() > 0]
+
+
+def accepted(mol: Chem.RWMol, changed: tuple[int, ...]) -> Iterator[str]:
+    """The canonical SMILES of a molecule if it makes chemical sense."""
+    for index in changed:
+        atom = mol.GetAtomWithIdx(index)
+        atom.SetNumExplicitHs(max(0, atom.GetNumExplicitHs() - 1))  # of [nH]
+    with rdBase.BlockLogs():
+        try:
+            Chem.SanitizeMol(mol)
+        except ValueError:
+            return
+    if not any(mol.HasSubstructMatch(pattern) for pattern in unwanted()):
+        yield Chem.MolToSmiles(mol)
+
+
+@once
+def unwanted() -> tuple[Chem.Mol, ...]:
+    """The patterns of `UNWANTED`."""
+    return tuple(Chem.MolFromSmarts(pattern) for pattern in UNWANTED)
+
+
+def embedded(candidates: list[str], n: int, workers: int, progress: Progress | None) -> list[Molecule]:
+    """The first `n` candidates that embed and can be read back."""
+    molecules: list[Molecule] = []
+    start = 0
+    while len(molecules) < n and start < len(candidates):
+        stop = start + max(32, min(256, n - len(molecules)))
+        found, _ = read_smiles(candidates[start:stop], workers=workers)
+        molecules += (replace(molecule, graph=None) for molecule in found if is_read_back(molecule))
+        start = stop
+        if progress is not None:
+            progress(min(len(molecules), n), n)
+    if len(molecules) < n:
+        raise ValueError(f"enumerated molecules: only {len(molecules)} exist with these settings, got n={n}")
+    return molecules[:n]
+
+
+def is_read_back(molecule: Molecule) -> bool:
+    """Whether the bonds perceived in the heavy-atom setting give the SMILES that the molecule is named after."""
+    reading = rdkit_bonds(count_hydrogens(replace(molecule, graph=None)))
+    return read_back(reading) == molecule.name and reading.mol is not None
+
+
+def save(path: Path, molecules: Molecules) -> None:
+    """Keep molecules whose hydrogens are atoms."""
+    arrays: dict[str, NDArray[np.generic]] = {
+        "sizes": molecules.sizes,
+        "numbers": molecules.numbers,
+        "positions": molecules.positions,
+        "names": pack_texts(molecules.names),
+    }
+    save_arrays(path, arrays)
+
+
+def load(path: Path, n: int) -> Molecules | None:
+    """What `save` saved; None when there is none or it is damaged."""
+    arrays = load_arrays(path)
+    if arrays is None or arrays.keys() != {"sizes", "numbers", "positions", "names"}:
+        return None
+    try:
+        molecules = Molecules(
+            sizes=arrays["sizes"].astype(np.int64),
+            numbers=arrays["numbers"].astype(np.int64),
+            positions=arrays["positions"].astype(np.float32),
+            hydrogens=None,
+            names=tuple(unpack_texts(arrays["names"])),
+        )
+    except ValueError:
+        return None
+    return molecules if len(molecules) == n else None

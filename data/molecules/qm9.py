@@ -1,0 +1,172 @@
+"""QM9 (Ramakrishnan et al., Sci. Data 1, 140022, 2014): from a local npz file or through PyTorch Geometric."""
+
+import contextlib
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+from numpy.typing import NDArray
+
+from molrl.data.files import MAX_BYTES, Skipped, reason_of
+from molrl.data.molecules.files import ReadReport
+from molrl.data.molecules.molecule import Hydrogens, Molecules, reach
+
+KEYS = ("index", "num_atoms", "atomic_numbers", "positions")
+EXPECTED = f"expected an .npz archive of plain numbers with the arrays {', '.join(KEYS)}; nothing pickled is loaded"
+ANGSTROM_PER_UNIT = np.float32(1e-3)  # of integer positions
+TENSORS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # read by torch.load
+CHUNK = 4096  # molecules of one size at a time
+
+
+def load_qm9(path: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Molecules, ReadReport]:
+    """Load geometries stored one after another in an npz file, with hydrogens as atoms or as counts.
+
+    Keys: `index` int [m], the number of each molecule in QM9; `num_atoms` int [m]; `atomic_numbers` int [atoms];
+    `positions` [atoms, 3], either integers in 0.001 angstrom or floats in angstrom.
+
+    Raises ValueError for a missing or damaged file and for keys or shapes that do not fit.
+    """
+    arrays = read_arrays(path)
+    sizes = arrays["num_atoms"].astype(np.int64)
+    numbers = arrays["atomic_numbers"].astype(np.int64)
+    raw = arrays["positions"]
+    positions = raw.astype(np.float32) * (ANGSTROM_PER_UNIT if raw.dtype.kind == "i" else np.float32(1))
+    names = tuple(f"qm9 {index}" for index in arrays["index"].tolist())
+    return in_setting(Molecules(sizes, numbers, positions, None, names), hydrogens, str(path))
+
+
+def load_pyg_qm9(root: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Molecules, ReadReport]:
+    """Load PyTorch Geometric's QM9 (130,831 molecules, with F), which downloads it to `root` when it is not there.
+
+    PyG keeps it as pickles. They are read by torch's restricted loader alone, never by PyG's way out of that one.
+    """
+    try:
+        from torch_geometric.datasets import QM9
+    except ImportError:
+        raise ValueError("QM9 through PyG needs torch_geometric: pip install torch_geometric") from None
+    try:
+        with tensors_only():
+            graphs = [(graph.z.numpy(), graph.pos.numpy(), str(graph.name)) for graph in QM9(str(root))]
+    except Exception as error:  # of any kind: the files may hold anything
+        raise ValueError(f"{root}: cannot be read as PyG's QM9: {str(error).splitlines()[0][:200]}") from error
+    molecules = Molecules(
+        sizes=np.array([len(numbers) for numbers, _, _ in graphs], dtype=np.int64),
+        numbers=np.concatenate([np.zeros(0, np.int64), *(numbers for numbers, _, _ in graphs)]).astype(np.int64),
+        positions=np.concatenate([np.zeros((0, 3)), *(positions for _, positions, _ in graphs)]).astype(np.float32),
+        hydrogens=None,
+        names=tuple(name for _, _, name in graphs),
+    )
+    return in_setting(molecules, hydrogens, str(root))
+
+
+@contextlib.contextmanager
+def tensors_only() -> Iterator[None]:
+    """Whatever calls torch.load in here gets tensors and plain data, or an error."""
+    before = os.environ.get(TENSORS_ONLY)
+    os.environ[TENSORS_ONLY] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(TENSORS_ONLY)
+        if before is not None:
+            os.environ[TENSORS_ONLY] = before
+
+
+def read_arrays(path: str | Path) -> dict[str, NDArray[np.generic]]:
+    """The arrays of `KEYS`, of the right kinds and of shapes that fit each other."""
+    try:
+        with Path(path).open("rb") as stream:
+            if not zipfile.is_zipfile(stream):
+                raise ValueError(f"got no .npz archive or a damaged one, {EXPECTED}")
+            with zipfile.ZipFile(stream) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+                    raise ValueError(f"unpacks to more than {MAX_BYTES} bytes")
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as file:
+                if missing := [key for key in KEYS if key not in file.files]:
+                    raise ValueError(f"keys missing: {', '.join(missing)}; got: {', '.join(file.files)[:200]}")
+                arrays = {key: plain_array(file, key) for key in KEYS}
+    except (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: cannot be read: {reason_of(error)}") from None
+    for key in KEYS[:3]:
+        if arrays[key].dtype.kind not in "iu" or arrays[key].ndim != 1:
+            raise ValueError(
+                f"{path}: {key}: got {arrays[key].dtype} of {arrays[key].ndim} axes, expected integers of 1"
+            )
+    atoms = int(arrays["num_atoms"].sum())
+    expected = {"index": arrays["num_atoms"].shape, "atomic_numbers": (atoms,), "positions": (atoms, 3)}
+    for key, shape in expected.items():
+        if arrays[key].shape != shape:
+            raise ValueError(f"{path}: {key}: got shape {arrays[key].shape}, expected {shape}")
+    if arrays["positions"].dtype.kind not in "if":
+        raise ValueError(f"{path}: positions: got {arrays['positions'].dtype}, expected integers or floats")
+    return arrays
+
+
+def plain_array(file: NpzFile, key: str) -> NDArray[np.generic]:
+    """One array of an archive; one of Python objects would have to be unpickled, which may run any code."""
+    try:
+        return np.asarray(file[key])
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise ValueError(f"got {key} as an array of pickled Python objects, {EXPECTED}") from None
+
+
+def in_setting(molecules: Molecules, hydrogens: Hydrogens, source: str) -> tuple[Molecules, ReadReport]:
+    """Molecules whose hydrogens are atoms, as they are or with counts."""
+    if hydrogens != "counts":
+        return molecules, ReadReport(source, len(molecules), ())
+    counted, reasons = count_all_hydrogens(molecules)
+    skipped = tuple(Skipped(molecules.names[row], reason) for row, reason in sorted(reasons.items()))
+    return counted, ReadReport(source, len(counted), skipped)
+
+
+def count_all_hydrogens(molecules: Molecules) -> tuple[Molecules, dict[int, str]]:
+    """`count_hydrogens` of many molecules at once; those that have no such form are left out, with reasons by row."""
+    counts = np.zeros(len(molecules.numbers), dtype=np.int64)
+    starts = np.cumsum(molecules.sizes) - molecules.sizes
+    reasons = dict.fromkeys(np.flatnonzero(molecules.sizes == 0).tolist(), "no heavy atoms")
+    for size in np.unique(molecules.sizes[molecules.sizes > 0]).tolist():
+        rows = np.flatnonzero(molecules.sizes == size)
+        for part in np.array_split(rows, -(-len(rows) // CHUNK)):
+            atoms = starts[part][:, None] + np.arange(size)  # [m, n]
+            part_counts, barren, stray = count_equal_sizes(molecules.numbers[atoms], molecules.positions[atoms])
+            counts[atoms] = part_counts
+            reasons |= dict.fromkeys(part[stray].tolist(), "hydrogen without a heavy atom")
+            reasons |= dict.fromkeys(part[barren].tolist(), "no heavy atoms")
+    kept = np.ones(len(molecules), dtype=np.bool_)
+    kept[list(reasons)] = False
+    chosen = np.repeat(kept, molecules.sizes) & (molecules.numbers > 1)
+    heavy_before = np.concatenate([np.zeros(1, np.int64), np.cumsum(molecules.numbers > 1)])
+    return (
+        Molecules(
+            sizes=(heavy_before[starts + molecules.sizes] - heavy_before[starts])[kept],
+            numbers=molecules.numbers[chosen],
+            positions=molecules.positions[chosen],
+            hydrogens=counts[chosen],
+            names=tuple(name for name, keep in zip(molecules.names, kept.tolist(), strict=True) if keep),
+        ),
+        reasons,
+    )
+
+
+def count_equal_sizes(
+    numbers: NDArray[np.int64], positions: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Hydrogens nearest to each heavy atom [m, n], and which molecules have no heavy atom or a stray hydrogen [m]."""
+    m, n = numbers.shape
+    heavy: NDArray[np.bool_] = numbers > 1
+    square = np.einsum("mik,mik->mi", positions, positions)
+    distance = square[:, :, None] + square[:, None] - 2 * positions @ positions.swapaxes(1, 2)  # squared, [m, i, j]
+    distance[np.broadcast_to(~heavy[:, None], distance.shape)] = np.inf
+    nearest = distance.argmin(2)  # heavy j of each atom i
+    row = np.arange(m)[:, None]
+    near: NDArray[np.bool_] = distance[row, np.arange(n), nearest] <= reach(numbers[row, nearest]) ** 2
+    counts = np.zeros((m, n), dtype=np.int64)
+    np.add.at(counts, (np.nonzero(~heavy)[0], nearest[~heavy]), 1)
+    return counts, np.logical_not(heavy.any(1)), np.any(~heavy & ~near, axis=1)

@@ -1,0 +1,143 @@
+"""What a set of generated molecules is worth by EDM's protocol (Hoogeboom et al. 2022, arXiv:2203.17003, Section 5)."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from rdkit import Chem, DataStructs, rdBase
+from rdkit.Chem import rdFingerprintGenerator
+from rdkit.Chem.Scaffolds import MurckoScaffold
+
+from molrl.data.molecules.bonds import BondReader, Reading, connected, stable_atoms
+from molrl.data.molecules.molecule import Molecule
+
+DIVERSITY_SAMPLE = 500
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Fractions in [0, 1] unless said otherwise; None where nothing is left to take a fraction of.
+
+    Attributes:
+        n: molecules measured.
+        atom_stability: atoms with an allowed valence in EDM's table, of all atoms, whatever the reader.
+        molecule_stability: molecules of stable atoms only, of all molecules.
+        validity: molecules that the reader reads.
+        validity_connected: those that are also one fragment.
+        uniqueness: distinct SMILES of the largest fragments, of the valid molecules.
+        novelty: distinct SMILES that are not in the reference, of the distinct ones; None without a reference.
+        internal_diversity: mean Tanimoto distance of Morgan fingerprints over pairs of at most 500 valid molecules.
+        scaffolds: distinct Bemis-Murcko scaffolds (1996, doi:10.1021/jm9602928) of the valid molecules; a molecule
+            without rings has none.
+        aromatic: valid molecules with an aromatic ring. The table counts few of these as stable, so rewarding
+            stability drives this down: report it beside stability.
+        mean_heavy_atoms: over all molecules.
+        sizes: how many molecules have each number of atoms (heavy atoms in the heavy-atom setting).
+        elements: how many atoms there are of each atomic number.
+        unreadable: how many molecules the reader refused, by reason.
+    """
+
+    n: int
+    atom_stability: float | None
+    molecule_stability: float | None
+    validity: float | None
+    validity_connected: float | None
+    uniqueness: float | None
+    novelty: float | None
+    internal_diversity: float | None
+    scaffolds: int
+    aromatic: float | None
+    mean_heavy_atoms: float | None
+    sizes: Mapping[int, int]
+    elements: Mapping[int, int]
+    unreadable: Mapping[str, int]
+
+    def as_dict(self) -> dict[str, object]:
+        """The same for JSON, where keys are text."""
+        return {
+            key: {str(name): count for name, count in value.items()} if isinstance(value, Mapping) else value
+            for key, value in asdict(self).items()
+        }
+
+
+def measure(molecules: Sequence[Molecule], reader: BondReader, reference: Set[str] | None = None) -> Quality:
+    """Measure molecules; name the reader wherever the result is shown.
+
+    Args:
+        reader: decides about everything but the two stabilities.
+        reference: canonical SMILES of the training set, read from its geometries by the same reader with `smiles`; the
+            SMILES that a data set ships give a wrong novelty.
+    """
+    stable = [stable_atoms(molecule) for molecule in molecules]
+    readings = [reader(molecule) for molecule in molecules]
+    valid = [mol for mol, _ in readings if mol is not None]
+    texts = [smiles(reading) for reading in readings if reading.mol is not None]
+    distinct = set(texts)
+    heavy = [int((molecule.numbers > 1).sum()) for molecule in molecules]
+    elements = np.bincount(np.concatenate([np.zeros(0, np.int64), *(item.numbers.clip(0) for item in molecules)]))
+    n = len(molecules)
+    return Quality(
+        n=n,
+        atom_stability=fraction(sum(int(atoms.sum()) for atoms in stable), sum(len(atoms) for atoms in stable)),
+        molecule_stability=fraction(sum(len(atoms) > 0 and bool(atoms.all()) for atoms in stable), n),
+        validity=fraction(len(valid), n),
+        validity_connected=fraction(sum(connected(mol) for mol in valid), n),
+        uniqueness=fraction(len(distinct), len(valid)),
+        novelty=None if reference is None else fraction(len(distinct - reference), len(distinct)),
+        internal_diversity=internal_diversity(texts),
+        scaffolds=len(scaffolds(distinct)),
+        aromatic=fraction(sum(is_aromatic(mol) for mol in valid), len(valid)),
+        mean_heavy_atoms=fraction(sum(heavy), n),
+        sizes=dict(sorted(Counter(len(molecule) for molecule in molecules).items())),
+        elements={number: int(elements[number]) for number in np.flatnonzero(elements).tolist()},
+        unreadable=dict(Counter(reading.reason for reading in readings if reading.mol is None).most_common()),
+    )
+
+
+def smiles(reading: Reading) -> str:
+    """Canonical SMILES of the largest fragment without stereo marks; "" for an unreadable molecule."""
+    if reading.mol is None:
+        return ""
+    largest = max(Chem.GetMolFrags(reading.mol, asMols=True), key=lambda mol: mol.GetNumHeavyAtoms(), default=None)
+    return "" if largest is None else Chem.MolToSmiles(largest, isomericSmiles=False)
+
+
+def smiles_set(molecules: Sequence[Molecule], reader: BondReader) -> frozenset[str]:
+    """The SMILES of all readable molecules: a reference for novelty."""
+    return frozenset(text for molecule in molecules if (text := smiles(reader(molecule))))
+
+
+def internal_diversity(texts: Sequence[str]) -> float | None:
+    """Mean Tanimoto distance of Morgan fingerprints (radius 2, 2048 bits) over the pairs of evenly chosen SMILES."""
+    if len(texts) < 2:
+        return None
+    rows = np.linspace(0, len(texts) - 1, min(len(texts), DIVERSITY_SAMPLE)).round().astype(int)
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    with rdBase.BlockLogs():
+        mols = [Chem.MolFromSmiles(texts[row]) for row in rows]
+    prints = [generator.GetFingerprint(mol) for mol in mols if mol is not None]
+    similar = [DataStructs.BulkTanimotoSimilarity(prints[row], prints[:row]) for row in range(1, len(prints))]
+    pairs = sum(len(row) for row in similar)
+    return 1.0 - float(sum(map(sum, similar))) / pairs if pairs else None
+
+
+def scaffolds(texts: Iterable[str]) -> frozenset[str]:
+    """The Bemis-Murcko scaffolds of molecules: ring systems and what links them, without stereo marks."""
+    found = set()
+    with rdBase.BlockLogs():
+        for text in texts:
+            mol = Chem.MolFromSmiles(text)
+            if mol is not None and mol.GetRingInfo().NumRings():
+                found.add(Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(mol)))
+    return frozenset(found)
+
+
+def is_aromatic(mol: Chem.Mol) -> bool:
+    """Whether the molecule has an aromatic ring."""
+    return any(atom.GetIsAromatic() for atom in mol.GetAtoms())
+
+
+def fraction(part: float, whole: int) -> float | None:
+    """The part of the whole; None of nothing."""
+    return part / whole if whole else None

@@ -1,0 +1,148 @@
+"""A small text-to-image pipeline of diffusers' own classes: what `molrl pretrain model=pictures` trains."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import pairwise
+from string import ascii_lowercase
+from typing import Any
+
+from molrl.models.images.diffusers_library import diffusers
+from molrl.models.images.scheduler_chain import PREDICTIONS
+
+START, END, LAST = "<|startoftext|>", "<|endoftext|>", "</w>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineDesign:
+    """Sizes of a pipeline with random weights.
+
+    Attributes:
+        words: that are one token each; others are spelt, a token for each letter.
+        tokens: longest prompt, its two ends included.
+        picture: pixels of an edge.
+        vae: widths of the autoencoder's blocks; each but the last halves the picture.
+        latent: channels of a latent.
+        unet: widths of the UNet's blocks, the first of them without attention.
+        text: width of the text encoder.
+        prediction: "epsilon", "sample" or "v_prediction".
+    """
+
+    words: Sequence[str]
+    tokens: int
+    picture: int
+    vae: Sequence[int]
+    latent: int
+    unet: Sequence[int]
+    text: int
+    prediction: str
+
+    def __post_init__(self) -> None:
+        shrunk = 2 ** (len(self.vae) - 1)
+        if self.picture < 1 or self.picture % shrunk:
+            raise ValueError(f"picture: got {self.picture}, need a multiple of {shrunk}")
+        for name in ("vae", "unet"):
+            if not getattr(self, name) or any(width < 8 or width % 8 for width in getattr(self, name)):
+                raise ValueError(f"{name}: got {list(getattr(self, name))}, need widths that are multiples of 8")
+        if self.prediction not in PREDICTIONS:
+            raise ValueError(f"prediction: got {self.prediction!r}, allowed {', '.join(PREDICTIONS)}")
+        if self.text < 8 or self.text % 8 or self.tokens < 3 or self.latent < 1:
+            raise ValueError(
+                f"text, tokens, latent: got {self.text}, {self.tokens}, {self.latent}; need a multiple of 8, 3, 1"
+            )
+
+
+def word_tokenizer(words: Sequence[str], tokens: int) -> Any:
+    """A CLIP tokenizer with one token for each of these words and one for each letter.
+
+    A word's merges are appended in the order of its letters, to what the merges before make of it: so they never undo
+    an earlier word.
+    """
+    merges: list[tuple[str, str]] = []
+    for word in dict.fromkeys(words):
+        pieces = merged(word, merges)
+        while len(pieces) > 1:
+            merges.append((pieces[0], pieces[1]))
+            pieces = merged(word, merges)
+    letters = sorted({*ascii_lowercase, *"".join(words)})
+    entries = [*letters, *(letter + LAST for letter in letters), *("".join(pair) for pair in merges), START, END]
+    vocabulary = {entry: number for number, entry in enumerate(dict.fromkeys(entries))}
+    tokenizer: Any = import_module("transformers").CLIPTokenizer
+    return tokenizer(vocab=vocabulary, merges=merges, model_max_length=tokens)
+
+
+def merged(word: str, merges: Sequence[tuple[str, str]]) -> list[str]:
+    """A word in pieces: pairs are merged by the rank of their merge (Sennrich et al. 2016, arXiv:1508.07909)."""
+    pieces, rank = [*word[:-1], word[-1] + LAST], {pair: number for number, pair in enumerate(merges)}
+    while known := [pair for pair in pairwise(pieces) if pair in rank]:
+        best = min(known, key=lambda pair: rank[pair])
+        joined, index = list[str](), 0
+        while index < len(pieces):
+            both = tuple(pieces[index : index + 2]) == best
+            joined.append("".join(best) if both else pieces[index])
+            index += 2 if both else 1
+        pieces = joined
+    return pieces
+
+
+def small_pipeline(design: PipelineDesign, scheduler: Mapping[str, Any] | None = None) -> Any:
+    """A StableDiffusionPipeline with random weights, in evaluation mode; the noise levels are Stable Diffusion's.
+
+    Args:
+        scheduler: what its DDIM scheduler has otherwise.
+    """
+    library, transformers = diffusers(), import_module("transformers")
+    tokenizer = word_tokenizer(design.words, design.tokens)
+    shrunk = 2 ** (len(design.vae) - 1)
+    vae = library.AutoencoderKL(
+        block_out_channels=tuple(design.vae),
+        down_block_types=("DownEncoderBlock2D",) * len(design.vae),
+        up_block_types=("UpDecoderBlock2D",) * len(design.vae),
+        latent_channels=design.latent,
+        layers_per_block=1,
+        norm_num_groups=8,
+        sample_size=design.picture,
+    )
+    deeper = len(design.unet) - 1
+    unet = library.UNet2DConditionModel(
+        sample_size=design.picture // shrunk,
+        in_channels=design.latent,
+        out_channels=design.latent,
+        block_out_channels=tuple(design.unet),
+        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * deeper),
+        up_block_types=(*("CrossAttnUpBlock2D",) * deeper, "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=design.text,
+        attention_head_dim=8,
+        norm_num_groups=8,
+    )
+    text_encoder = transformers.CLIPTextModel(
+        transformers.CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=design.text,
+            intermediate_size=2 * design.text,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=design.tokens,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    settings: dict[str, Any] = {
+        **{"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000},
+        **{"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading"},
+    }
+    levels = library.DDIMScheduler(**{**settings, "prediction_type": design.prediction, **(scheduler or {})})
+    pipeline: Any = library.StableDiffusionPipeline(
+        vae=vae.eval(),
+        text_encoder=text_encoder.eval(),
+        tokenizer=tokenizer,
+        unet=unet.eval(),
+        scheduler=levels,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

@@ -1,0 +1,46 @@
+"""Real molecules as clean states, for the algorithms that learn from data as well."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from molrl.data.molecules.files import keep_elements, read
+from molrl.data.molecules.molecule import Molecule
+from molrl.gaussian import Context
+from molrl.models.molecules.codec import MoleculeCodec
+from molrl.noise import Key
+
+
+@dataclass(frozen=True)
+class RealMolecules:
+    """Draws from a file of molecules, in the setting of a model.
+
+    Attributes:
+        path: any file that `molrl score` reads.
+        codec: the model's.
+    """
+
+    path: str
+    codec: MoleculeCodec
+
+    @cached_property
+    def molecules(self) -> Sequence[Molecule]:
+        """Those that the model has channels for.
+
+        Raises:
+            ValueError: there is none.
+        """
+        found, _ = read(self.path, "atoms" if self.codec.hydrogen_scale is None else "counts")
+        kept, _ = keep_elements(found, self.codec.elements)
+        if not kept:
+            raise ValueError(f"task.data={self.path}: the model knows the elements of none of {len(found)} molecules")
+        return kept
+
+    def __call__(self, samples: Sequence[int], key: Key) -> tuple[Tensor, Context]:
+        """States [b, n, 3 + features] and their mask; sample i depends on the key and on i alone."""
+        rows = [int(key.generator(sample, 0).integers(len(self.molecules))) for sample in samples]
+        drawn = [self.molecules[row] for row in rows]
+        x0, mask = self.codec.encode(drawn, max(len(molecule) for molecule in drawn))
+        return x0, {"mask": mask}

@@ -1,0 +1,28 @@
+"""A value function of molecular states: the same for every rotation, translation, order of the atoms and padding."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from molrl.gaussian import Context
+from molrl.models.molecules.egnn import EGNN
+
+
+class MoleculeValue(nn.Module):
+    """V(x_t, t, context): the atoms' invariant outputs of a small EGNN, averaged, and read out.
+
+    Args:
+        features: feature channels per atom, after the three position channels.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.network = EGNN(features=features, width=64, pair_width=32, blocks=2, radial=12)
+        self.readout = nn.Sequential(nn.Linear(features + 1, 32), nn.SiLU(), nn.Linear(32, 1))
+
+    def forward(self, x: Float[Tensor, "b n c"], t: Float[Tensor, " b"], context: Context) -> Float[Tensor, " b"]:
+        """t: share of the chain that is still to go, 1 at the prior."""
+        atoms = self.network(x, 6 * t - 3, context)[..., 3:]
+        mean = atoms.sum(1) / context["mask"].sum(1, keepdim=True)
+        values: Tensor = self.readout(torch.cat([mean, t.unsqueeze(1)], 1))
+        return values.squeeze(1)

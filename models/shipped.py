@@ -1,0 +1,52 @@
+"""Find a model by name: one that ships in the package, a folder, or the folder of the run that made it.
+
+A shipped model lies in `weights/DOMAIN/NAME`. A folder holds a model if it has one of `MARKERS`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from molrl.runs.checkpoint import CheckpointError
+
+SHIPPED = Path(__file__).parent / "weights"
+MARKERS = ("manifest.json", "model_index.json", "adapter.json")  # ours, diffusers' own, a LoRA beside its base's name
+MAX_WIDTH = 4096  # no dimension of a network is read from a file above this
+
+
+def shipped_names(domain: str = "*", marker: str = "*.json") -> list[str]:
+    """Return the names of the shipped models, of one domain or of all."""
+    return sorted({path.parent.name for path in SHIPPED.glob(f"{domain}/*/{marker}")})
+
+
+def holds_model(folder: Path) -> bool:
+    """Tell whether a folder has a model in it."""
+    return any((folder / name).is_file() for name in MARKERS)
+
+
+def find_model(name: str) -> Path | None:
+    """Return the folder of a model: shipped, the folder itself, or the `model/` of a run; None where there is none."""
+    shipped = [] if Path(name).name != name else sorted(SHIPPED.glob(f"*/{name}"))
+    candidates = [*shipped, Path(name), Path(name) / "model"]
+    return next((folder for folder in candidates if holds_model(folder)), None)
+
+
+def locate(name: str) -> Path:
+    """Return the folder of a model.
+
+    Raises:
+        CheckpointError: there is no such model.
+    """
+    if (folder := find_model(name)) is None:
+        raise CheckpointError(
+            f"{name}: no such model; shipped are {shipped_names()}, or name a folder with a model in it"
+        )
+    return folder
+
+
+def describe(folder: Path) -> Any:
+    """Return model.json as it stands, or None where it cannot be read: whoever loads the model says what is wrong."""
+    try:
+        return json.loads((folder / "model.json").read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,191 @@
+"""Files that survive: tensors as safetensors, everything else as JSON, each named with its SHA-256 in a manifest.
+
+A model or a checkpoint is a folder. It is written under a temporary name, flushed to the disk and renamed, so that a
+reader finds a whole one or none; the manifest is written last and checked first. `molrl.runs.checkpoints` keeps a
+series.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+MAX_BYTES = 2**34  # of a file
+MAX_MANIFEST = 2**20
+MAX_FILES = 64
+MAX_TENSORS = 100_000  # of a file
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, incomplete, altered or made for something else."""
+
+
+def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]) -> None:
+    """Write `tensors[name]` to name.safetensors and `values[name]` to name.json; the folder replaces any old one.
+
+    One process may write a folder at a time. What one that was killed has left beside it is removed.
+    """
+    staging = folder.with_name(f".{folder.name}.staging-{os.getpid()}")
+    shutil.rmtree(staging, ignore_errors=True)
+    write(staging, contents(tensors, values))
+    if folder.exists():
+        folder.rename(folder.with_name(f".{folder.name}.retired-{os.getpid()}"))
+    staging.rename(folder)
+    sync_folder(folder.parent)
+    for left in (path for kind in ("staging", "retired") for path in folder.parent.glob(f".{folder.name}.{kind}-*")):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def contents(tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]) -> dict[str, bytes]:
+    """File name -> bytes, the manifest last."""
+    files = {f"{name}.safetensors": save_tensors(detached(group)) for name, group in tensors.items()}
+    files |= {f"{name}.json": (json.dumps(value, indent=1) + "\n").encode() for name, value in values.items()}
+    manifest = {"format": FORMAT, "files": {name: sha256(data) for name, data in files.items()}}
+    return {**files, MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode()}
+
+
+def write(folder: Path, files: Mapping[str, bytes]) -> None:
+    """A new folder with these files, all of it on the disk."""
+    folder.mkdir(parents=True)
+    for name, data in files.items():
+        write_synced(folder / name, data)
+    sync_folder(folder)
+
+
+def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Read what `save` wrote, after checking every file against the manifest.
+
+    Raises:
+        CheckpointError: names the folder, the file and what is wrong with it.
+    """
+    manifest = read_manifest(folder)
+    tensors: dict[str, dict[str, Tensor]] = {}
+    values: dict[str, Any] = {}
+    for name, expected in manifest.items():
+        data = read_bounded(folder, name)
+        if sha256(data) != expected:
+            raise CheckpointError(
+                f"{folder / name}: SHA-256 differs from the manifest's: the file was altered or cut short"
+            )
+        stem, _, kind = name.rpartition(".")
+        try:
+            if kind == "safetensors":
+                tensors[stem] = read_tensors(data)
+            else:
+                values[stem] = json.loads(data)
+        except (SafetensorError, ValueError, RecursionError) as error:
+            raise CheckpointError(f"{folder / name}: not a {kind} file ({error})") from error
+    return tensors, values
+
+
+def read_tensors(data: bytes) -> dict[str, Tensor]:
+    """Tensors by name. The format's own limit is a header of 100 MB, which is room for a million of them."""
+    tensors: dict[str, Tensor] = load_tensors(data)
+    if len(tensors) > MAX_TENSORS:
+        raise ValueError(f"{len(tensors)} tensors, more than the {MAX_TENSORS} allowed")
+    return tensors
+
+
+def read_manifest(folder: Path) -> dict[str, str]:
+    """File name -> SHA-256."""
+    try:
+        manifest = json.loads(read_bounded(folder, MANIFEST, MAX_MANIFEST))
+        files = dict[str, str](manifest["files"])
+        version = manifest["format"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{folder / MANIFEST}: not a manifest ({error!r})") from error
+    if version != FORMAT:
+        raise CheckpointError(f"{folder}: format {version!r}, this version reads format {FORMAT}")
+    if len(files) > MAX_FILES:
+        raise CheckpointError(f"{folder / MANIFEST}: names {len(files)} files, more than the {MAX_FILES} allowed")
+    for name in files:
+        if Path(name).name != name or not name.endswith((".safetensors", ".json")):
+            raise CheckpointError(f"{folder / MANIFEST}: refuses to read {name!r}")
+    return files
+
+
+def read_bounded(folder: Path, name: str, most: int | None = None) -> bytes:
+    """The bytes of one file of a checkpoint, at most so many."""
+    path, most = folder / name, MAX_BYTES if most is None else most
+    if not path.is_file():
+        raise CheckpointError(f"{folder}: no checkpoint here, {name} is missing")
+    if path.stat().st_size > most:
+        raise CheckpointError(f"{path}: {path.stat().st_size} bytes, more than the {most} allowed")
+    return path.read_bytes()
+
+
+def check_fits(expected: Mapping[str, Tensor], got: Mapping[str, Tensor], what: str) -> None:
+    """Raise one CheckpointError that names every missing, unexpected and misshaped tensor."""
+    missing, unexpected = sorted(expected.keys() - got.keys()), sorted(got.keys() - expected.keys())
+    wrong = [
+        f"{name} is {tuple(got[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & got.keys())
+        if got[name].shape != expected[name].shape
+    ]
+    if missing or unexpected or wrong:
+        raise CheckpointError(
+            f"weights do not fit {what}: missing {missing}, unexpected {unexpected}, misshaped {wrong}"
+        )
+    broken = [name for name in expected if got[name].is_floating_point() and not got[name].isfinite().all()]
+    if broken:
+        raise CheckpointError(f"weights for {what} hold NaN or infinity: {broken}")
+
+
+def detached(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous copies on the CPU that share no memory."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in group.items()}
+
+
+def sha256(data: bytes) -> str:
+    """Hexadecimal digest."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write and wait until the disk has it."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
+    """The moments of an optimizer keyed by parameter name, not by position."""
+    return {
+        f"{names[parameter]}/{key}": torch.as_tensor(value)
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str], saved: Mapping[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` took."""
+    by_name = {name: parameter for parameter, name in names.items()}
+    for entry, value in saved.items():
+        name, _, key = entry.rpartition("/")
+        if name not in by_name:
+            raise CheckpointError(f"optimiser state of {name!r}: no such parameter")
+        parameter = by_name[name]
+        optimizer.state[parameter][key] = value.clone() if key == "step" else value.to(parameter).clone()

@@ -1,0 +1,158 @@
+"""Where to dock: a receptor, and the box in it that a ligand may be in."""
+
+import importlib.util
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from molrl.data.files import BrokenStreamError, Skipped, suffix, text_lines
+from molrl.data.molecules.files import stream
+from molrl.data.molecules.pdb import group_positions, read_pdb
+from molrl.data.molecules.pdbqt import Structure, read_ligand, read_receptor
+from molrl.rewards.molecules.docking.atom_types import heavy
+from molrl.rewards.molecules.docking.scoring_function import Box
+
+DOCKSTRING = "dockstring:"
+PDB, PDBQT, GEOMETRY = (".pdb", ".ent"), ".pdbqt", (".sdf", ".mol", ".xyz")
+GROUP = re.compile("[A-Za-z0-9]{1,5}")
+BOX_BYTES = 1 << 16
+BOX_LINE = re.compile(r"(center|size)_([xyz])\s*=\s*(-?[0-9]+\.?[0-9]*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A receptor and a box: around a reference ligand, or given by its centre and size.
+
+    Attributes:
+        receptor: a PDBQT file, all of it; or a PDB file, of which chains, metal ions and what `keep` names are taken;
+            or dockstring:NAME for a target of that package, where it is installed, with the box that it comes with.
+        ligand: a file with a molecule in the coordinates of the receptor (.pdbqt, .sdf, .mol or .xyz; of several the
+            first); or the name of one in the PDB file of the receptor, such as STI; or null.
+        margin: how far the box reaches beyond the ligand's heavy atoms on each side, angstrom.
+        centre, size: x, y, z of the box in angstrom in place of a ligand, or null.
+        keep: residue names that belong to the receptor of a PDB file beside chains and metal ions, such as HEM or HOH.
+    """
+
+    receptor: str
+    ligand: str | None = None
+    margin: float = 4.0
+    centre: Sequence[float] | None = None
+    size: Sequence[float] | None = None
+    keep: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        given = (self.ligand is not None, self.centre is not None, self.size is not None)
+        own = [(False, False, False)] if self.receptor.startswith(DOCKSTRING) else []
+        if given not in ((True, False, False), (False, True, True), *own):
+            what = ", ".join(
+                f"{name}={getattr(self, name)}" for name in ("ligand", "centre", "size") if getattr(self, name)
+            )
+            raise ValueError(
+                f"the box: got {what or 'nothing'}, need ligand=FILE, a molecule that lies where others should bind, "
+                "or both centre=[x,y,z] and size=[x,y,z]"
+            )
+        if not 0 <= self.margin < np.inf:
+            raise ValueError(f"margin: got {self.margin}, need at least 0 angstrom")
+        if isinstance(self.keep, str):
+            raise ValueError(f"keep: got {self.keep!r}, need a list of residue names, [{self.keep}]")
+        if self.keep and not self.is_pdb:
+            raise ValueError(f"keep={list(self.keep)}: only of a PDB file something is left out, got {self.receptor}")
+
+    @property
+    def is_pdb(self) -> bool:
+        """Whether the receptor is a PDB file."""
+        return not self.receptor.startswith(DOCKSTRING) and suffix(self.receptor) in PDB
+
+    @property
+    def file(self) -> Path:
+        """The file of the receptor.
+
+        Raises:
+            ValueError: dockstring is not installed or has no such target.
+        """
+        if not self.receptor.startswith(DOCKSTRING):
+            return Path(self.receptor)
+        return dockstring_file(self.receptor.removeprefix(DOCKSTRING), "_target.pdbqt")
+
+    def structure(self) -> Structure:
+        """The atoms of the receptor.
+
+        Raises:
+            ValueError: the file is missing or no receptor.
+        """
+        if self.is_pdb:
+            return read_pdb(self.receptor, self.keep)
+        if suffix(self.file) != PDBQT:
+            raise ValueError(f"receptor {self.receptor}: need a .pdb, .ent or .pdbqt file, or {DOCKSTRING}TARGET")
+        return read_receptor(self.file)
+
+    def box(self) -> Box:
+        """Where a ligand may be.
+
+        Raises:
+            ValueError: there is no such ligand, it has no geometry, or the box is too large.
+        """
+        if self.centre is not None and self.size is not None:
+            return Box(tuple(self.centre), tuple(self.size))
+        if self.ligand is None:
+            return read_box(dockstring_file(self.receptor.removeprefix(DOCKSTRING), "_conf.txt"))
+        if self.is_pdb and GROUP.fullmatch(self.ligand) and not Path(self.ligand).exists():
+            return around(group_positions(self.receptor, self.ligand), self.margin)
+        return around(ligand_positions(self.ligand), self.margin)
+
+
+def around(positions: NDArray[np.floating], margin: float) -> Box:
+    """The box that has these positions [n, 3] inside, with some room on each side, angstrom."""
+    low, high = positions.min(0).astype(float) - margin, positions.max(0).astype(float) + margin
+    return Box(((low + high) / 2).tolist(), (high - low).tolist())
+
+
+def ligand_positions(path: str) -> NDArray[np.floating]:
+    """Where the heavy atoms of the first molecule of a file are, angstrom [n, 3]."""
+    if suffix(path) == PDBQT:
+        structure = read_ligand(path)
+        return structure.positions[heavy(structure)]
+    if suffix(path) not in GEOMETRY:
+        raise ValueError(
+            f"ligand {path}: need a file with a geometry, {PDBQT}, {', '.join(GEOMETRY)}, "
+            "or the name of a molecule in a PDB file that is the receptor"
+        )
+    entry = next(iter(stream(path)), Skipped(path, "no molecule"))
+    if isinstance(entry, Skipped):
+        raise ValueError(f"ligand {path}: {entry.reason}")
+    return entry.positions[entry.numbers > 1]
+
+
+def dockstring_file(target: str, ending: str) -> Path:
+    """A file of a target of dockstring (Garcia-Ortegon et al. 2022, doi:10.1021/acs.jcim.1c01334).
+
+    The package itself, which needs OpenBabel, is not imported.
+    """
+    spec = importlib.util.find_spec("dockstring")
+    if spec is None or spec.origin is None:
+        raise ValueError(f"{DOCKSTRING}{target}: dockstring is not installed: pip install 'molrl[docking]'")
+    folder = Path(spec.origin).parent / "resources" / "targets"
+    known = sorted(path.name.removesuffix(ending) for path in folder.glob(f"*{ending}"))
+    if target not in known:
+        raise ValueError(f"{DOCKSTRING}{target}: no such target, known are {', '.join(known)}")
+    return folder / f"{target}{ending}"
+
+
+def read_box(path: str | Path) -> Box:
+    """The box of a configuration file of Vina, lines such as `center_x = 9.25`.
+
+    Raises:
+        ValueError: it is missing or not all six numbers are there.
+    """
+    try:
+        found = [match.groups() for line in text_lines(path, BOX_BYTES) if (match := BOX_LINE.match(line.strip()))]
+    except BrokenStreamError as error:
+        raise ValueError(f"{path}: {error}") from None
+    numbers = {(name, axis): float(value) for name, axis, value in found}
+    if len(numbers) < 6:
+        raise ValueError(f"{path}: got {len(numbers)} of center_x, ... size_z, need all six")
+    return Box(*([numbers[name, axis] for axis in "xyz"] for name in ("center", "size")))

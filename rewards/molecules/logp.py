@@ -1,0 +1,29 @@
+"""Octanol-water partition coefficient (Wildman and Crippen 1999, J. Chem. Inf. Comput. Sci. 39, 868)."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+from rdkit.Chem import rdMolDescriptors
+
+from molrl.rewards.molecules.graph import REMEMBERED, GraphReward, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogP(GraphReward):
+    """Crippen's logP: a metric; -10, less than any drug has, for a bad sample.
+
+    It has no upper bound and grows with every carbon, so a policy that maximises it makes long chains.
+    Optimise it through `Desirability`, with a window.
+    """
+
+    floor: ClassVar[float] = -10.0
+
+    def value(self, smiles: str) -> float:
+        return crippen_logp(smiles)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def crippen_logp(smiles: str) -> float:
+    """Sum of atomic contributions, implicit hydrogens included."""
+    return float(rdMolDescriptors.CalcCrippenDescriptors(parse(smiles))[0])

@@ -1,0 +1,24 @@
+"""How ball-like the convex hull of a shape is (isoperimetric quotient)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from molrl.data.shapes.neighbours import scipy_part
+from molrl.rewards.scores import Scored
+from molrl.rewards.shapes.body import Body, CloudReward, UnsoundError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compactness(CloudReward):
+    """36 pi V^2 / A^3 of the convex hull, in [0, 1]: 1 for a ball, pi / 6 for a cube, 0 for a flat or bad sample."""
+
+    floor: float = 0.0
+
+    def measured(self, body: Body) -> Scored:
+        spatial = scipy_part("spatial")
+        try:
+            hull = spatial.ConvexHull(body.points)
+        except spatial.QhullError:
+            raise UnsoundError("flat: it has no hull") from None
+        return Scored(max(36 * np.pi * float(hull.volume) ** 2 / float(hull.area) ** 3, self.floor))

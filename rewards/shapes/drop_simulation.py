@@ -1,0 +1,91 @@
+"""Does a shape stay up when physics is let loose on it (`pip install 'molrl[shapes]'` for MuJoCo).
+
+The idea of DSO (Li et al. 2025, arXiv:2503.22677), which counts how far the whole body has turned; here it is the angle
+between the up axes, so that a spin about the vertical is no fall.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from molrl.data.shapes.neighbours import scipy_part
+from molrl.rewards.scores import Scored
+from molrl.rewards.shapes.body import Body, CloudReward, UnsoundError
+
+STEP = 0.002  # seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropTest(CloudReward):
+    """Minus the tilt in degrees after a simulation on a floor; -180 for a bad sample.
+
+    The shape is rigid, collides as its convex hull, and has its mass in its points. What tips by less than 20 degrees
+    is called stable in DSO; a low shape whose body soon meets the floor is that too.
+
+    Attributes:
+        seconds: of simulated time.
+    """
+
+    seconds: float
+    floor: float = -180.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.seconds <= 60:
+            raise ValueError(f"seconds: got {self.seconds}, need more than 0, up to 60")
+        simulator()
+
+    def measured(self, body: Body) -> Scored:
+        return Scored(max(-tilt(body.points, self.seconds), self.floor))
+
+
+def simulator() -> Any:
+    """MuJoCo; ImportError with what to install."""
+    try:
+        return import_module("mujoco")
+    except ModuleNotFoundError as error:
+        raise ImportError("DropTest needs MuJoCo: pip install 'molrl[shapes]'") from error
+
+
+def tilt(points: NDArray[np.float64], seconds: float) -> float:
+    """The angle in degrees between up before and after, of points [n, 3] with y up."""
+    mujoco = simulator()
+    upright = points[:, [0, 2, 1]] * np.array([1.0, -1.0, 1.0])  # z up, and no mirror image
+    centre = upright.mean(0)
+    corners = hull(upright - centre)
+    mass = np.cov((upright - centre).T, bias=True)
+    inertia = np.trace(mass) * np.eye(3) - mass
+    upper = " ".join(f"{inertia[i, j]:.9g}" for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)))
+    model = mujoco.MjModel.from_xml_string(f"""
+<mujoco>
+  <option timestep="{STEP}"/>
+  <asset><mesh name="hull" vertex="{" ".join(f"{value:.7g}" for value in corners.ravel())}"/></asset>
+  <worldbody>
+    <geom type="plane" size="0 0 1"/>
+    <body pos="0 0 {-corners[:, 2].min():.7g}">
+      <freejoint/>
+      <inertial pos="0 0 0" mass="1" fullinertia="{upper}"/>
+      <geom type="mesh" mesh="hull"/>
+    </body>
+  </worldbody>
+</mujoco>""")
+    data = mujoco.MjData(model)
+    for _ in range(round(seconds / STEP)):
+        mujoco.mj_step(model, data)
+    up = float(data.xmat[1].reshape(3, 3)[2, 2])
+    if not np.isfinite(up):
+        raise ArithmeticError("the simulation diverged")
+    return float(np.degrees(np.arccos(np.clip(up, -1.0, 1.0))))
+
+
+def hull(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The corners of the convex hull."""
+    spatial = scipy_part("spatial")
+    try:
+        corners: NDArray[np.float64] = points[spatial.ConvexHull(points).vertices]
+    except spatial.QhullError:
+        raise UnsoundError("flat: it has no hull") from None
+    return corners

@@ -1,0 +1,105 @@
+"""Guided sampling: more reward, the same chain where the reward says nothing, and the same sample in any batch."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command import molrl
+from torch.testing import assert_close
+from toy import cloud_task, number_task, quadratic
+
+from molrl.data.molecules.files import read
+from molrl.guidance import BestOf, RewardGuided
+from molrl.noise import Key
+
+KEY = Key(3, 1)
+
+
+def guided(**changes: float) -> RewardGuided:
+    settings = {"candidates": 4, "radius": 1.0, "temperature": 0.1, "first": 0.2, "last": 0.8, "lookahead": 0}
+    return RewardGuided(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def test_the_best_of_more_samples_is_better() -> None:
+    task = number_task()
+    means = [quadratic(BestOf(of=n).draw(task, range(200), KEY).samples).mean() for n in (1, 2, 8)]
+    assert means[0] < means[1] < means[2]
+
+
+def test_the_best_of_one_is_the_plain_sample() -> None:
+    task = number_task()
+    drawn = BestOf(of=1).draw(task, range(5), KEY)
+    assert_close(torch.stack(drawn.samples), torch.stack(list(task.rollout(range(5), KEY).samples)))
+    assert drawn.reward_queries == 5
+
+
+def test_a_sample_without_a_reward_is_never_the_best() -> None:
+    task = number_task(lambda samples: torch.tensor([float("nan"), 1.0] * (len(samples) // 2)))
+    drawn = BestOf(of=2).draw(task, range(3), KEY)
+    plain = task.rollout(range(6), KEY).samples
+    assert_close(torch.stack(drawn.samples), torch.stack([plain[i] for i in (1, 3, 5)]))
+
+
+def test_guidance_raises_the_reward_and_counts_its_questions() -> None:
+    task = number_task()
+    drawn = guided().draw(task, range(200), KEY)
+    assert quadratic(drawn.samples).mean() > task.rollout(range(200), KEY).rewards.mean() + 0.2
+    assert drawn.reward_queries == 200 * 6 * 4
+
+
+def test_a_flat_reward_leaves_the_law_of_the_chain() -> None:
+    """Every coordinate keeps the step's variance: mean and variance of the exact chain of ten steps."""
+    task = number_task(lambda samples: torch.zeros(len(samples)))
+    for radius in (0.5, 1.0):
+        x = torch.stack(guided(radius=radius, first=0.0, last=1.0).draw(task, range(8000), KEY).samples)
+        assert x.mean().item() == pytest.approx(0.5, abs=0.03)
+        assert x.var().item() == pytest.approx(0.318, abs=0.02)
+
+
+def test_a_guided_sample_is_the_same_in_any_batch() -> None:
+    task = cloud_task(lambda samples: torch.stack([sample.square().mean() for sample in samples]), sizes=(4,))
+    together = guided().draw(task, range(4), KEY).samples
+    assert_close(guided().draw(task, [2], KEY).samples[0], together[2])
+
+
+def test_candidates_that_cannot_be_scored_are_not_chosen() -> None:
+    """The second half of the candidates, the mirror images, has no reward: every step takes one of the first half."""
+
+    def half(samples: object) -> torch.Tensor:
+        count = len(samples)  # type: ignore[arg-type]
+        return torch.cat([torch.zeros(count // 2), torch.full((count - count // 2,), float("nan"))])
+
+    algorithm = guided(candidates=2)
+    rewards = half(range(8)).view(2, 4)
+    assert (algorithm.choose(rewards, range(4), KEY, 0) == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        ({"candidates": 3}, "candidates"),
+        ({"radius": 1.5}, "radius"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"first": 0.9}, "first, last"),
+        ({"lookahead": -1}, "lookahead"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused_by_name(wrong: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        replace(guided(), **wrong)
+
+
+@pytest.mark.parametrize("guidance", ["rgdm", "best_of"])
+def test_guided_molecules_come_as_sdf(guidance: str, tmp_path: Path) -> None:
+    out = tmp_path / "new.sdf"
+    quick = ("n=2", "num_steps=5", "threads=1", "reward.workers=0", f"out={out}")
+    done = molrl("sample", f"guidance={guidance}", *quick)
+    assert done.code in (0, 3), done.err
+    assert "reward queries" in done.out
+    assert len(read(out)[0]) == 2
+
+
+def test_an_unknown_guidance_is_refused_with_those_there_are() -> None:
+    assert "known are best_of, none, rgdm" in molrl("sample", "guidance=rgd").err

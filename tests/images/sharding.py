@@ -1,0 +1,106 @@
+"""Short runs of a text-to-image model whose frozen weights the processes share, and the script that launchers start.
+
+`python sharding.py FOLDER PIPELINE` leaves samples, rewards, weights and metrics of every case in FOLDER, by process;
+`python sharding.py leave PIPELINE` is a run that its last process leaves.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save_file
+from sharing import WAIT, Result
+from test_finetune import ALGORITHMS, finetuning, untimed
+from tiny_images import PROMPTS, brightness, tiny_task
+from torch import Tensor
+
+from molrl.algos import Algorithm
+from molrl.cli import complain
+from molrl.data.images.image import Picture
+from molrl.finetune import frozen, trainable
+from molrl.machine.processes import ALONE, Processes, launched
+from molrl.noise import Key
+from molrl.task import Metrics
+
+
+class Case(NamedTuple):
+    """An algorithm, settings of the loop and of the task, and whether pictures of one prompt lose their reward."""
+
+    algorithm: Algorithm
+    settings: Mapping[str, Any] = {}
+    task: Mapping[str, Any] = {}
+    lost: bool = False
+
+
+CASES = {
+    "DDPO": Case(ALGORITHMS["DDPO"]),
+    "parts of a batch": Case(ALGORITHMS["DDPO"], {"microbatch": 5}, {"batch": 2, "checkpointing": True}),
+    "few rows": Case(ALGORITHMS["DDPO"], {"minibatch": 3, "microbatch": 1}, lost=True),  # some of one process alone
+    "DPOK": Case(ALGORITHMS["DPOK"], {"minibatch": 7}),
+    "RWR": Case(ALGORITHMS["RWR"], {"minibatch": 20}),
+    "RGDM": Case(ALGORITHMS["RGDM"]),
+}
+
+
+def some_lost(samples: Sequence[Picture]) -> Tensor:
+    values = brightness(samples)
+    return values.masked_fill(torch.tensor([sample.prompt == PROMPTS[0] for sample in samples]), torch.nan)
+
+
+def outcome(case: Case, pipeline: Path, everyone: Processes = ALONE) -> Result:
+    """What is drawn before, and what two rounds make of the adapter."""
+    settings = {"num_steps": 4, "guidance_scale": 2.0, **case.task, "shard": everyone.size > 1}
+    task = tiny_task(pipeline, reward=some_lost if case.lost else brightness, **settings)
+    task = replace(task, processes=replace(everyone, abreast=everyone.size > 1))
+    drawn = task.rollout(list(range(8)), Key(5))
+    seen: list[Metrics] = []
+    loop = {"iterations": 2, "rollouts": 8, "ratio_tolerance": 0.01, "optimizer": partial(torch.optim.SGD, lr=0.1)}
+    finetuning(**loop, **case.settings).run(task, case.algorithm, frozen(task.policy), None, seen.append)
+    pixels = torch.stack([torch.from_numpy(picture.pixels) for picture in drawn.samples])
+    tensors = {"samples": pixels, "rewards": drawn.rewards, **trainable(task.policy).state_dict()}
+    return Result(tensors, untimed(seen))
+
+
+def leave(pipeline: Path) -> None:
+    """The last process dies when its reward is asked for the second time."""
+    with launched(WAIT) as everyone:
+        asked = 0
+
+        def reward(samples: Sequence[Picture]) -> Tensor:
+            nonlocal asked
+            asked += 1
+            if asked == 2 and everyone.rank == everyone.size - 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return brightness(samples)
+
+        task = tiny_task(pipeline, reward=reward, shard=True)
+        task = replace(task, processes=replace(everyone, abreast=True))
+        loop = finetuning(iterations=2, rollouts=8, ratio_tolerance=0.01)
+        loop.run(task, ALGORITHMS["DDPO"], frozen(task.policy), None, lambda _: None)
+
+
+def main(what: str, pipeline: Path) -> None:
+    """Every case, or the run that fails, by the processes that a launcher started."""
+    if what == "leave":
+        leave(pipeline)
+        return
+    with launched(WAIT) as everyone:
+        for name, case in CASES.items():
+            tensors, metrics = outcome(case, pipeline, everyone)
+            save_file(tensors, Path(what) / f"{name}.{everyone.rank}.safetensors")
+            (Path(what) / f"{name}.{everyone.rank}.json").write_text(json.dumps(metrics))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    try:
+        main(sys.argv[1], Path(sys.argv[2]))
+    except (RuntimeError, ValueError) as error:
+        sys.exit(complain(error, 1))

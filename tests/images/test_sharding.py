@@ -1,0 +1,72 @@
+"""Processes that share the frozen weights of a network make the run that one process makes with all of them."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from sharding import CASES, outcome
+from test_processes import environment, free_port, launch
+from tiny_images import tiny_task
+from torch.testing import assert_close
+
+from molrl.machine.processes import Processes
+
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline: Path) -> Path:
+    """What two processes made of all cases."""
+    folder = tmp_path_factory.mktemp("sharded")
+    tiny_task(tiny_pipeline)  # writes the prompts, which both will read
+    done = launch(2, HERE / "sharding.py", str(folder), str(tiny_pipeline))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_shared_network_makes_the_same_run_as_a_whole_one(name: str, two: Path, tiny_pipeline: Path) -> None:
+    alone = outcome(CASES[name], tiny_pipeline)
+    first, second = (load_file(two / f"{name}.{rank}.safetensors") for rank in range(2))
+    assert_close(first, second, rtol=0, atol=0, equal_nan=True)
+    assert first.keys() == alone.tensors.keys()
+    for kind, expected in alone.tensors.items():
+        assert_close(first[kind], expected, rtol=0, atol=1 if kind == "samples" else 1e-5, equal_nan=True)
+    for row, same in zip(json.loads((two / f"{name}.0.json").read_text()), alone.metrics, strict=True):
+        assert row == {key: pytest.approx(value, rel=1e-3, abs=2e-3, nan_ok=True) for key, value in same.items()}
+
+
+def test_a_process_that_dies_ends_the_others_in_order(tiny_pipeline: Path) -> None:
+    tiny_task(tiny_pipeline)
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    command = [sys.executable, str(HERE / "sharding.py"), "leave", str(tiny_pipeline)]
+    first, second = (
+        subprocess.Popen(command, env=environment(**place, RANK=str(rank)), stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    )
+    said = first.communicate(timeout=500)[1]
+    second.communicate(timeout=100)
+    assert first.returncode == 1
+    assert said.splitlines()[-1] == "molrl: process 1 of 2 does not answer"
+
+
+def test_one_process_has_nobody_to_share_with(tiny_pipeline: Path) -> None:
+    with pytest.raises(ValueError, match="shard: got true, but there is one process alone"):
+        tiny_task(tiny_pipeline, shard=True)
+
+
+def test_all_must_draw_as_many(tiny_pipeline: Path) -> None:
+    task = replace(tiny_task(tiny_pipeline), processes=Processes(0, 2, abreast=True))
+    assert task.processes.share(8, 2) == slice(0, 4)
+    with pytest.raises(ValueError, match="10 samples in groups of 2: 2 processes that share a network need as many"):
+        task.processes.share(10, 2)
+
+
+def test_passes_are_counted_only_where_they_must_be_equal() -> None:
+    assert Processes().behind(3) == 0
+    assert Processes(abreast=True).behind(3) == 0

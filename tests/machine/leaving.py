@@ -1,0 +1,75 @@
+"""One of several processes of a run leaves it: `python leaving.py HOW FOLDER`, started once for each process.
+
+The last one does it when its reward is asked for the second time; HOW is `killed`, `stuck`, `failing` or `told`.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from test_finetune import ALGORITHMS, finetuning
+from torch import Tensor
+from toy import number_task, quadratic, unheard
+
+from molrl.cli import complain
+from molrl.finetune import frozen
+from molrl.machine.interruption import exit_code, patient
+from molrl.machine.processes import launched
+from molrl.run import obey
+
+WAIT = {"stuck": 30.0}  # seconds; the others notice by themselves
+
+
+def main(how: str, folder: Path) -> int:
+    """The exit code, as `molrl train` would have it."""
+    asked = 0
+    with launched(WAIT.get(how, 200.0)) as everyone:
+
+        def reward(samples: Sequence[Any]) -> Tensor:
+            nonlocal asked
+            asked += 1
+            if asked == 2 and everyone.rank == everyone.size - 1:
+                leave(how)
+            return quadratic(samples)
+
+        task = replace(number_task(reward), processes=everyone)
+        try:
+            with patient("this iteration") as request:
+                loop = finetuning(save_every=1, iterations=4)
+                loop.run(task, ALGORITHMS["DDPO"], frozen(task.policy), folder, unheard, request.asked)
+            obey(request, everyone)
+        except KeyboardInterrupt as stop:
+            return exit_code(stop)
+    return 0
+
+
+def connected() -> bool:
+    """Whether threads of the group are left, which would bring the process down if they met the end of Python."""
+    return any("gloo" in task.read_text() for task in Path("/proc/self/task").glob("*/comm"))
+
+
+def leave(how: str) -> None:
+    """As processes do."""
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how == "stuck":
+        time.sleep(600)
+    elif how == "failing":
+        raise ValueError("the reward is out of order")
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    try:
+        code = main(sys.argv[1], Path(sys.argv[2]))
+        sys.exit("molrl: the group is still connected" if connected() else code)
+    except (RuntimeError, ValueError) as error:
+        sys.exit(complain(error, 1))

@@ -1,0 +1,113 @@
+"""Short runs that must come out the same from one process and from several, and the script that launchers start.
+
+`python sharing.py FOLDER` leaves samples, rewards, weights and metrics of every case there, by process, and then makes
+a run of molecules in FOLDER/run.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from command import QUICK_RUN
+from safetensors.torch import save_file
+from test_finetune import ALGORITHMS, CANDIDATES, STEPS, finetuning, untimed
+from torch import Tensor
+from toy import Numbers, lifted, number_task
+
+from molrl.advantages import GroupRelative
+from molrl.algos import Algorithm
+from molrl.algos.ddpo import DDPO
+from molrl.algos.rgdm import RGDM
+from molrl.cli import main
+from molrl.finetune import frozen, trainable
+from molrl.gaussian import Context
+from molrl.machine.processes import ALONE, Processes, launched
+from molrl.noise import Key
+from molrl.task import Metrics
+
+NAN = float("nan")
+WAIT = 200.0  # seconds; all the processes of a test share few cores
+MOLECULES = ("algo=dpok", *QUICK_RUN)
+
+
+class Case(NamedTuple):
+    """An algorithm, settings of the loop, and which samples lose their reward."""
+
+    algorithm: Algorithm
+    settings: Mapping[str, Any] = {}
+    lost: Callable[[Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Numbered(Numbers):
+    """A sample is a number and, behind it, which sample it is; every third is asked for the same."""
+
+    def decode(self, x0: Tensor, context: Context) -> Sequence[Any]:
+        return list(torch.cat([x0, context["sample"].unsqueeze(1).to(x0)], 1))
+
+    def groups(self, context: Context) -> Sequence[int]:
+        return (context["sample"] % 3).tolist()
+
+
+def second_half(samples: Tensor) -> Tensor:
+    """What the second of two processes draws, of 16."""
+    return samples % 16 >= 8
+
+
+def every_third(samples: Tensor) -> Tensor:
+    return samples % 3 == 0
+
+
+GROUPS = DDPO(clip=0.2, advantage_clip=5.0, advantage=GroupRelative(5), kl_weight=0.1, **STEPS)
+CASES = {
+    **{name: Case(algorithm) for name, algorithm in ALGORITHMS.items()},
+    "groups": Case(GROUPS, {"rollouts": 15}),  # shares of 5 and 10
+    "odd": Case(ALGORITHMS["RGDM"], {"rollouts": 13, "minibatch": 3, "epochs": 2}),  # minibatches all of one process
+    "gradient": Case(RGDM(source="policy", guidance="gradient", **CANDIDATES)),
+    "microbatch": Case(ALGORITHMS["DPOK"], {"microbatch": 5}),
+    "one without rows": Case(ALGORITHMS["DDPO"], {"lost_limit": 0.6}, second_half),
+    **{f"{name}, lost": Case(ALGORITHMS[name], lost=every_third) for name in ("DDPO-SF", "DPOK-full", "RGDM", "RWR")},
+    "fresh": Case(ALGORITHMS["RWR"], {"fresh_optimizer": True, "optimizer": partial(torch.optim.SGD, lr=0.1)}),
+}
+
+
+class Result(NamedTuple):
+    tensors: dict[str, Tensor]
+    metrics: list[Metrics]
+
+
+def outcome(case: Case, everyone: Processes = ALONE) -> Result:
+    """What is drawn before, and what three rounds of three or more updates make of the weights."""
+
+    def reward(samples: Sequence[Tensor]) -> Tensor:
+        numbers = torch.stack(list(samples))
+        values = lifted(list(numbers[:, :1]))
+        return values if case.lost is None else values.masked_fill(case.lost(numbers[:, 1].long()), NAN)
+
+    reward.differentiable = True  # type: ignore[attr-defined]
+    task = replace(number_task(reward), domain=Numbered(), processes=everyone)
+    drawn = task.rollout(list(range(16)), Key(5))
+    seen: list[Metrics] = []
+    loop = finetuning(**case.settings)
+    loop.run(task, case.algorithm, frozen(number_task().policy), None, seen.append)
+    tensors = {"samples": torch.stack(list(drawn.samples)), "rewards": drawn.rewards}
+    return Result({**tensors, **trainable(task.policy).state_dict()}, untimed(seen))
+
+
+def write_cases(folder: Path) -> None:
+    """Every case, by the processes that a launcher started."""
+    with launched(WAIT) as everyone:
+        for name, case in CASES.items():
+            tensors, metrics = outcome(case, everyone)
+            save_file(tensors, folder / f"{name}.{everyone.rank}.safetensors")
+            (folder / f"{name}.{everyone.rank}.json").write_text(json.dumps(metrics))
+
+
+if __name__ == "__main__":
+    write_cases(Path(sys.argv[1]))
+    sys.exit(main(["train", f"run={sys.argv[1]}/run", *MOLECULES]))

@@ -1,0 +1,242 @@
+"""Two processes make the run that one makes: the same samples and rewards, and the same updates but for rounding."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command import molrl
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from sharing import CASES, MOLECULES, outcome
+from test_finetune import ALGORITHMS, finetuning, untimed, weights
+from torch import Tensor
+from torch.testing import assert_close
+from toy import learner, lifted, number_task
+
+from molrl.finetune import frozen, numbered
+from molrl.gaussian import Context
+from molrl.machine.processes import ALONE, Processes, buckets
+from molrl.noise import Key
+from molrl.runs.checkpoints import Series
+from molrl.runs.tracking import read_metrics
+from molrl.task import Metrics
+
+pytestmark = pytest.mark.timeout(900)  # processes start slowly where all cores are busy
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+ROUNDING = 1e-6  # float32, of weights of order one after some ten updates
+
+
+def launch(count: int, script: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Some processes of a script, by torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    command += [str(script), *arguments]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600, check=False)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes made of all cases: one launch, because each costs seconds."""
+    folder = tmp_path_factory.mktemp("two")
+    done = launch(2, HERE / "sharing.py", str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def close(got: list[Metrics], expected: list[Metrics]) -> bool:
+    """Whether all numbers agree to what rounding does to them: some are differences of much larger ones."""
+    return got == [
+        {name: pytest.approx(v, rel=1e-4, abs=1e-5, nan_ok=True) for name, v in row.items()} for row in expected
+    ]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_make_the_same_run_as_one(name: str, two: Path) -> None:
+    alone = outcome(CASES[name])
+    for rank in range(2):
+        tensors = load_file(two / f"{name}.{rank}.safetensors")
+        assert tensors.keys() == alone.tensors.keys()
+        for kind, expected in alone.tensors.items():
+            exact = kind in ("samples", "rewards")
+            assert_close(tensors[kind], expected, rtol=0, atol=0 if exact else ROUNDING, equal_nan=True)
+        assert close(json.loads((two / f"{name}.{rank}.json").read_text()), alone.metrics)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_all_processes_have_the_same_weights_and_numbers_to_the_last_bit(name: str, two: Path) -> None:
+    first, second = (load_file(two / f"{name}.{rank}.safetensors") for rank in range(2))
+    assert_close(first, second, rtol=0, atol=0, equal_nan=True)
+    assert (two / f"{name}.0.json").read_text() == (two / f"{name}.1.json").read_text()
+
+
+def test_two_processes_train_molecules_as_one_does(two: Path, tmp_path: Path) -> None:
+    """The first writes all of the samples and one row for each round; the weights of a value network are the same."""
+    done = molrl("train", f"run={tmp_path / 'run'}", *MOLECULES)
+    assert done.code == 0, done.err
+    got, expected = (untimed(read_metrics(folder / "run/metrics.jsonl")) for folder in (two, tmp_path))
+    assert len(got) == len(expected) == 2
+    for row, same in zip(got, expected, strict=True):
+        assert row == {name: pytest.approx(value, rel=2e-3, abs=2e-4) for name, value in same.items()}
+    before = [(folder / "run/samples/before.sdf").read_text() for folder in (two, tmp_path)]
+    assert before[0].count("$$$$") == before[1].count("$$$$") == 8
+    summaries = [json.loads((folder / "run/summary.json").read_text()) for folder in (two, tmp_path)]
+    assert summaries[0]["before"] == pytest.approx(summaries[1]["before"], rel=1e-4, nan_ok=True)
+    assert summaries[0]["reward_queries"] == summaries[1]["reward_queries"]
+
+
+def test_accelerate_launches_the_run_that_torchrun_launches(two: Path, tmp_path: Path) -> None:
+    """--multi_gpu starts several processes, whatever they compute on; --cpu starts one alone."""
+    pytest.importorskip("accelerate")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
+    command += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={free_port()}"]
+    command += ["-m", "molrl", "train", f"run={tmp_path / 'run'}", *MOLECULES]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    got, expected = (untimed(read_metrics(folder / "run/metrics.jsonl")) for folder in (tmp_path, two))
+    assert got == expected
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of a process that imports the helpers of these tests and shares no thread pool with others."""
+    folders = [ROOT, ROOT / "tests", *sorted(path for path in (ROOT / "tests").iterdir() if path.is_dir())]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders)), "OMP_NUM_THREADS": "1", **more}
+
+
+def steps(run: Path) -> list[str]:
+    return sorted(path.parent.name for path in (run / "checkpoint").glob("*/COMPLETE"))
+
+
+def left_by_one(how: str, folder: Path) -> list[Any]:
+    """Two processes, started by hand, of which the second leaves: exit code and stderr of each."""
+    port = str(free_port())
+    command = [sys.executable, str(HERE / "leaving.py"), how, str(folder)]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(command, env=environment(**place, RANK=str(rank)), stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    try:
+        first = processes[0].communicate(timeout=500)[1]
+        if how == "stuck":
+            processes[1].kill()
+        return [(processes[0].returncode, first), (processes[1].wait(100), processes[1].communicate()[1])]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def test_when_a_process_dies_the_others_leave_with_its_number_and_the_checkpoint_is_whole(tmp_path: Path) -> None:
+    """In the second round of a run of three. The launcher tells the others to end, which must not hide the reason."""
+    done = launch(3, HERE / "leaving.py", "killed", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.count("molrl: process 2 of 3 does not answer\n") == 2
+    assert steps(tmp_path) == ["step_00000001"]
+    assert Series(tmp_path / "checkpoint").latest() is not None
+
+
+def test_when_a_process_fails_it_tells_the_others_why(tmp_path: Path) -> None:
+    (code, said), (failed, own) = left_by_one("failing", tmp_path)
+    assert (code, failed) == (1, 1)
+    assert "molrl: process 1 of 2 left: the reward is out of order\n" in said
+    assert "molrl: the reward is out of order\n" in own
+    assert steps(tmp_path) == ["step_00000001"]
+
+
+def test_a_signal_to_one_process_ends_all_after_the_round_and_a_checkpoint(tmp_path: Path) -> None:
+    assert [code for code, _ in left_by_one("told", tmp_path)] == [143, 143]
+    assert steps(tmp_path) == ["step_00000001", "step_00000002"]
+
+
+@pytest.mark.slow
+def test_a_process_that_does_not_answer_is_waited_for_no_longer_than_asked(tmp_path: Path) -> None:
+    code, said = left_by_one("stuck", tmp_path)[0]
+    assert code == 1
+    assert "molrl: process 1 of 2 does not answer\n" in said
+
+
+@given(size=st.integers(1, 9), groups=st.integers(0, 40), group_size=st.integers(1, 5))
+def test_shares_are_whole_groups_as_even_as_can_be(size: int, groups: int, group_size: int) -> None:
+    everyone = [Processes(rank, size) for rank in range(size)]
+    if groups < size:
+        with pytest.raises(ValueError, match=f"too few for {size} processes"):
+            everyone[0].share(groups * group_size, group_size)
+        return
+    shares = [one.share(groups * group_size, group_size) for one in everyone]
+    assert [row for share in shares for row in range(share.start, share.stop)] == list(range(groups * group_size))
+    counts = [(share.stop - share.start) / group_size for share in shares]
+    assert all(count == int(count) for count in counts)
+    assert max(counts) - min(counts) <= 1
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_rows_of_one_process_are_in_order_already(name: str) -> None:
+    student = replace(learner(number_task(lifted)), modules=ALGORITHMS[name].modules(number_task()))
+    collected = ALGORITHMS[name].collect(student, list(range(7)), Key(0, 1))
+    number, count = numbered(collected, ALONE)
+    assert count == len(collected.table) > 0
+    assert number.tolist() == list(range(count))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("microbatch", [1, 7, 1000])
+def test_a_minibatch_computed_in_parts_makes_the_same_update(name: str, microbatch: int) -> None:
+    tasks, seen = [number_task(lifted), number_task(lifted)], [list[Metrics](), list[Metrics]()]
+    for task, rows, size in zip(tasks, seen, (None, microbatch), strict=True):
+        finetuning(microbatch=size).run(task, ALGORITHMS[name], frozen(number_task().policy), None, rows.append)
+    assert_close(weights(tasks[1]), weights(tasks[0]), rtol=0, atol=ROUNDING)
+    assert close(untimed(seen[1]), untimed(seen[0]))
+
+
+def test_the_weights_of_a_value_network_follow_from_the_seed_alone() -> None:
+    """Not from what else was drawn before, and nothing drawn after depends on them."""
+
+    class Linear(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(2, 1)
+
+        def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
+            values: Tensor = self.layer(torch.stack([x[:, 0], t], 1))
+            return values.squeeze(1)
+
+    seen = [list[Metrics](), list[Metrics]()]
+    for rows in seen:
+        torch.rand(len(seen[0]) + 1)
+        task, state = replace(number_task(), value_network=Linear), torch.get_rng_state()
+        finetuning(iterations=1).run(task, ALGORITHMS["DPOK"], frozen(number_task().policy), None, rows.append)
+        assert (torch.get_rng_state() == state).all()
+    assert untimed(seen[0]) == untimed(seen[1])
+
+
+def test_alone_everything_stays_what_it_is() -> None:
+    values = torch.tensor([1.0, 2.0])
+    assert ALONE.gather(values) is values
+    assert ALONE.sum(values) is values
+    assert (ALONE.any(True), ALONE.any(False)) == (True, False)
+    assert ALONE.texts("words") == ["words"]
+    assert ALONE.share(5) == slice(0, 5)
+
+
+def test_tensors_travel_in_buckets_of_which_none_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("molrl.machine.processes.BUCKET", 5)
+    tensors = [torch.zeros(size) for size in (2, 2, 4, 9, 1)]
+    assert [[len(tensor) for tensor in bucket] for bucket in buckets(tensors)] == [[2, 2, 4], [9], [1]]
+
+
+def test_more_processes_than_groups_are_refused_before_anything_is_drawn() -> None:
+    task: Any = replace(number_task(), processes=Processes(0, 17))
+    with pytest.raises(ValueError, match="16 samples are too few for 17 processes"):
+        finetuning().check(task, ALGORITHMS["DDPO"])

@@ -1,0 +1,115 @@
+"""`molrl pretrain` makes a model that the other commands take, goes on where it was, and leaves other folders alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from command import QUICK_PRETRAINING, complaint, molrl
+
+from molrl.data.molecules.files import read
+from molrl.models.molecules.model import load
+from molrl.runs.checkpoints import Series
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pretrain") / "run"
+    done = molrl("pretrain", f"run={folder}", *QUICK_PRETRAINING)
+    assert done.code == 0, done
+    assert "40 molecules" in done.out
+    assert f"model: {folder / 'model'}" in done.out
+    return folder
+
+
+def test_pretraining_makes_a_model_that_can_be_sampled(trained: Path, tmp_path: Path) -> None:
+    assert load(str(trained / "model")).reference
+    done = molrl("sample", f"weights={trained / 'model'}", "n=3", "num_steps=5", f"out={tmp_path / 'x.sdf'}")
+    assert done.code in (0, 3)  # four steps of training do not promise a molecule
+    assert len(read(tmp_path / "x.sdf")[0]) == 3
+
+
+def test_the_quality_of_samples_is_logged_along_the_way(trained: Path) -> None:
+    rows = [json.loads(line) for line in (trained / "pretrain.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4]
+    assert all({"loss", "validity", "uniqueness", "molecule_stability"} <= set(row) for row in rows)
+
+
+def test_pretraining_goes_on_to_what_it_would_have_been(trained: Path, tmp_path: Path) -> None:
+    """The learning rate is still at its peak at step 2, whatever the end is."""
+    for steps in ("training.steps=3", "training.steps=4"):
+        settings = [item for item in QUICK_PRETRAINING if not item.startswith("training.steps")]
+        assert molrl("pretrain", f"run={tmp_path / 'run'}", *settings, steps, "training.cooldown=0").code == 0
+    assert Series(tmp_path / "run/checkpoint").steps()[-1] == 4
+    whole = tmp_path / "whole"
+    assert molrl("pretrain", f"run={whole}", *QUICK_PRETRAINING, "training.cooldown=0").code == 0
+    one, two = (load(str(path / "model")).denoiser.state_dict() for path in (tmp_path / "run", whole))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_finished_pretraining_stays_as_it_is(trained: Path) -> None:
+    weights = (trained / "model/weights.safetensors").read_bytes()
+    assert molrl("pretrain", f"run={trained}", *QUICK_PRETRAINING).code == 0
+    assert (trained / "model/weights.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("change", ["model.network.width=16", "data.n=30", "model.noise_max=9.0"])
+def test_the_folder_of_another_model_or_data_set_is_refused(change: str, trained: Path) -> None:
+    settings = [item for item in QUICK_PRETRAINING if not item.startswith("data.n") or not change.startswith("data.n")]
+    weights = (trained / "model/weights.safetensors").read_bytes()
+    assert "name another folder" in complaint(["pretrain", f"run={trained}", *settings, change], 2)
+    assert (trained / "model/weights.safetensors").read_bytes() == weights
+
+
+def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    assert str(tmp_path) in complaint(["pretrain", f"run={tmp_path}", *QUICK_PRETRAINING], 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_molecules_with_an_element_the_model_does_not_know_are_skipped_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "mine.smi").write_text("CCCO one\nCCCN two\nCCCCl salty\nC1CC broken\nCCCCC three\n")
+    data = ["data=file", f"data.path={tmp_path / 'mine.smi'}", f"run={tmp_path / 'run'}"]
+    done = molrl("pretrain", *data, *(item for item in QUICK_PRETRAINING if not item.startswith("data.")))
+    assert done.code == 0
+    assert "skipped salty: element 17" in done.out
+    assert "skipped line 4" in done.out
+    assert "3 molecules" in done.out
+
+
+@pytest.mark.parametrize(("text", "word"), [("CCCCl\nCCCBr\n", "none of 0"), ("", "empty"), ("\0\1\2" * 99, "binary")])
+def test_a_file_with_nothing_to_learn_from_is_refused_and_leaves_no_folder(
+    text: str, word: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.smi").write_text(text)
+    data = ["data=file", f"data.path={tmp_path / 'mine.smi'}", f"run={tmp_path / 'run'}"]
+    rest = [item for item in QUICK_PRETRAINING if not item.startswith("data.")]
+    assert word in complaint(["pretrain", *data, *rest], 1)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("model.network.width=0", "model.network.width=abc", "model.network.kind=nope", "+model.network.depth=3"),
+        *("model.noise_min=-1", "model.bucket=0", "model.codec.elements=[]", "model.codec.elements=[400]"),
+        *("num_steps=0", "grid_power=-1", "training.bf16=maybe"),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused_and_leaves_no_folder(wrong: str, tmp_path: Path) -> None:
+    complaint(["pretrain", f"run={tmp_path / 'run'}", *QUICK_PRETRAINING, wrong], 2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_may_start_from_another_model(trained: Path, tmp_path: Path) -> None:
+    """One step at a rate of nearly nothing leaves its weights where they were."""
+    still = [f"init={trained / 'model'}", "training.steps=1", "training.lr=1e-9", "training.save_every=1"]
+    assert molrl("pretrain", f"run={tmp_path / 'run'}", *QUICK_PRETRAINING, *still).code == 0
+    before, after = (load(str(path / "model")).denoiser.state_dict() for path in (trained, tmp_path / "run"))
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+
+
+def test_weights_of_another_shape_are_no_start(trained: Path, tmp_path: Path) -> None:
+    said = complaint(["pretrain", f"run={tmp_path / 'run'}", *QUICK_PRETRAINING, "init=qm9_heavy"], 1)
+    assert "misshaped" in said or "missing" in said
+    assert not (tmp_path / "run").exists()

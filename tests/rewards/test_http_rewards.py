@@ -1,0 +1,272 @@
+"""Rewards on a server, against a stub of one on this machine."""
+
+import base64
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from molrl.data.images.image import Picture
+from molrl.rewards.images.vlm import RemoteScorer, VLMJudge
+from molrl.rewards.scores import category
+from molrl.rewards.workers import http as remote
+from molrl.rewards.workers.http import MOST_BYTES, Endpoint, RemoteError
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+class Stub:
+    """A server that answers as it is told, and remembers what it was asked."""
+
+    def __init__(self, answer: Callable[[Any, int], Answer]) -> None:
+        self.answer = answer
+        self.asked: list[Any] = []
+        self.keys: list[str | None] = []
+        self.at_once = self.most = 0
+        self.lock = threading.Lock()
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with stub.lock:
+                    stub.asked.append(body)
+                    stub.keys.append(self.headers.get("Authorization"))
+                    number = len(stub.asked)
+                    stub.at_once += 1
+                    stub.most = max(stub.most, stub.at_once)
+                status, headers, data = stub.answer(body, number)
+                with stub.lock:
+                    stub.at_once -= 1
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(data))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@contextmanager
+def serving(answer: Callable[[Any, int], Answer]) -> Iterator[Stub]:
+    stub = Stub(answer)
+    thread = threading.Thread(target=stub.server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield stub
+    finally:
+        stub.server.shutdown()
+        stub.server.server_close()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.01)
+
+
+def said(value: Any, status: int = 200) -> Answer:
+    return status, {}, json.dumps(value).encode()
+
+
+def chat(content: str) -> Answer:
+    return said({"choices": [{"message": {"content": content}}]})
+
+
+def picture(value: int, prompt: str = "a cat", flaw: str = "") -> Picture:
+    return Picture(np.full((8, 8, 3), value, np.uint8), prompt, flaw)
+
+
+def judge(url: str, **changes: Any) -> VLMJudge:
+    settings = {"model": "m", "question": "Is it {prompt}?", "timeout": 20.0, "retries": 1, "parallel": 3}
+    return VLMJudge(url=url, **{**settings, **changes})
+
+
+def scorer(url: str, **changes: Any) -> RemoteScorer:
+    return RemoteScorer(url=url, **{"floor": -1.0, "batch": 2, "timeout": 20.0, "retries": 1, "parallel": 3, **changes})
+
+
+def red_of(address: str) -> int:
+    """The first number of the picture in a data URL or plain base64."""
+    image = Image.open(io.BytesIO(base64.b64decode(address.removeprefix("data:image/png;base64,"))))
+    return int(np.asarray(image)[0, 0, 0])
+
+
+def test_a_judge_is_shown_the_picture_and_its_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(body: Any, _: int) -> Answer:
+        text, image = body["messages"][0]["content"]
+        assert text["text"] == "Is it a cat?"
+        return chat(json.dumps({"score": red_of(image["image_url"]["url"]) / 10}))
+
+    monkeypatch.setenv("SECRET", "abc")
+    with serving(answer) as stub:
+        asked = judge(f"{stub.url}/v1", key_variable="SECRET")
+        samples = [picture(value) for value in (0, 50, 100)]
+        assert asked(samples).tolist() == pytest.approx([0.0, 0.5, 1.0])
+        assert stub.asked[0]["temperature"] == 0
+        assert set(stub.keys) == {"Bearer abc"}
+        assert "abc" not in repr(asked)
+        assert asked(samples).tolist() == pytest.approx([0.0, 0.5, 1.0])
+        assert len(stub.asked) == 3  # nothing is asked twice
+        assert asked.submit([picture(70), picture(50)])().tolist() == pytest.approx([0.7, 0.5])
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["7", "the score is 7", '{"score": "7"}', '{"score": 11}', '{"score": -1}', '{"score": true}', '{"mark": 7}', "[]"],
+)
+def test_a_mark_that_is_none_is_not_trained_on(content: str) -> None:
+    def answer(body: Any, _: int) -> Answer:
+        return chat('{"score": 5}' if red_of(body["messages"][0]["content"][1]["image_url"]["url"]) else content)
+
+    with serving(answer) as stub:
+        found = judge(stub.url).score([picture(0), picture(9)])
+        assert category(found.reasons[0]) == "nonsense"
+        assert found.values[0] != found.values[0]
+        assert found.scored[1] == (0.5, "")
+
+
+@pytest.mark.parametrize("answered", [{}, {"choices": []}, [], "text", {"choices": [{"message": {"content": None}}]}])
+def test_a_server_that_only_answers_nonsense_is_one_error(answered: Any) -> None:
+    with serving(lambda *_: said(answered)) as stub, pytest.raises(RemoteError, match="none of 2 samples"):
+        judge(stub.url)([picture(0), picture(1)])
+
+
+def test_a_server_that_is_down_is_one_error() -> None:
+    with serving(lambda *_: said({})) as stub:
+        url = stub.url
+    with pytest.raises(RemoteError, match=rf"none of 1 samples could be scored; unreachable: {url}/x "):
+        scorer(f"{url}/x")([picture(0)])
+
+
+def test_busy_servers_are_asked_again_and_others_are_not() -> None:
+    for status, tries in ((503, 3), (429, 3), (400, 1), (401, 1)):
+
+        def busy(_: Any, number: int, status: int = status) -> Answer:
+            return said({"scores": [1]}, status if number < 3 else 200)
+
+        with serving(busy) as stub:
+            asked = scorer(stub.url, retries=2)
+            if tries == 3:
+                assert asked([picture(0)]).tolist() == [1.0]
+            else:
+                with pytest.raises(RemoteError, match=f"status {status}"):
+                    asked([picture(0)])
+            assert len(stub.asked) == tries
+
+
+def test_a_slow_server_is_given_up() -> None:
+    def slow(body: Any, number: int) -> Answer:
+        time.sleep(2.0)
+        return said({"scores": [1]})
+
+    with serving(slow) as stub, pytest.raises(RemoteError, match=r"timeout: .* within 0\.2 s"):
+        scorer(stub.url, timeout=0.2, retries=0)([picture(0)])
+
+
+def test_no_redirect_is_followed() -> None:
+    with serving(lambda *_: said({"scores": [1]})) as other:
+        there = {"Location": f"{other.url}/x"}
+        for status in (301, 302, 307, 308):
+            with (
+                serving(lambda *_, status=status: (status, there, b"")) as stub,
+                pytest.raises(RemoteError, match=f"refused: .* status {status}"),
+            ):
+                scorer(stub.url)([picture(0)])
+        assert not other.asked
+
+
+def test_an_endless_answer_is_cut_off() -> None:
+    with (
+        serving(lambda *_: (200, {}, b"[" + b"1," * MOST_BYTES)) as stub,
+        pytest.raises(RemoteError, match="more than"),
+    ):
+        scorer(stub.url)([picture(0)])
+
+
+def test_a_scorer_is_sent_batches_and_keeps_the_order() -> None:
+    def answer(body: Any, _: int) -> Answer:
+        values: list[Any] = [red_of(image) for image in body["images"]]
+        assert body["prompts"] == ["a cat"] * len(values)
+        return said({"scores": [None if value == 3 else value for value in values], "reasons": ["dark"] * len(values)})
+
+    with serving(answer) as stub:
+        samples = [*map(picture, range(5)), picture(9, flaw="not finite")]
+        found = scorer(stub.url).score(samples)
+        assert found.values[:3] == [0, 1, 2]
+        assert (found.values[4], found.scored[5]) == (4, (-1.0, "not finite"))
+        assert found.reasons[3] == "error: dark"
+        assert sorted(len(body["images"]) for body in stub.asked) == [1, 2, 2]
+
+
+@pytest.mark.parametrize("scores", [[1], [1, 2, 3], ["1", 2], [True, 2], [1e9, 2], "12", None])
+def test_scores_that_do_not_fit_are_nonsense(scores: Any) -> None:
+    with (
+        serving(lambda *_: said({"scores": scores})) as stub,
+        pytest.raises(RemoteError, match="none of 2 samples could be scored; nonsense"),
+    ):
+        scorer(stub.url)([picture(0), picture(1)])
+
+
+def test_no_more_requests_than_allowed_are_made_at_a_time() -> None:
+    def answer(body: Any, _: int) -> Answer:
+        time.sleep(0.05)
+        return said({"scores": [0]})
+
+    with serving(answer) as stub:
+        asked = scorer(stub.url, batch=1, parallel=2)
+        waiting = [asked.submit([picture(k) for k in range(4)]) for _ in range(2)]
+        assert [len(values()) for values in waiting] == [4, 4]
+        assert stub.most == 2
+
+
+def test_closing_gives_up_what_is_still_to_be_asked() -> None:
+    def answer(*_: Any) -> Answer:
+        time.sleep(0.2)
+        return said({"scores": [0]})
+
+    with serving(answer) as stub:
+        asked = scorer(stub.url, batch=1, parallel=1)
+        asked.submit([picture(k) for k in range(50)])
+        asked.close()
+        assert asked([picture(0)]).tolist() == [0.0]  # and it can be used again
+        assert len(stub.asked) < 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"url": "ftp://host/x"}, "need http://host"),
+        ({"url": "http://user:secret@host/x"}, "without a user or a password"),
+        ({"url": "file:///etc/passwd"}, "need http://host"),
+        ({"timeout": 0.0}, "timeout, retries: got 0.0"),
+        ({"retries": 9}, "timeout, retries: got"),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        Endpoint(**{"url": "http://host", "timeout": 1.0, "retries": 0, **changes})
+    assert "secret" not in str(caught.value)
+
+
+def test_settings_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="parallel"):
+        judge("http://host", parallel=0)
+    with pytest.raises(ValueError, match="question"):
+        judge("http://host", question='Answer {"score": 1}')
+    with pytest.raises(ValueError, match="url"):
+        judge("host/v1")
+    with pytest.raises(ValueError, match="batch"):
+        scorer("http://host", batch=0)
