@@ -18,7 +18,7 @@ from shapes import tests
 from molrl.data.shapes.cloud import PointCloud
 from molrl.data.shapes.procedural import Procedural
 from molrl.models.shapes.checks import checks
-from molrl.models.shapes.domain import shape_policy
+from molrl.models.shapes.decoder import shape_policy
 from molrl.models.shapes.model import load_shapes
 from molrl.models.shapes.quality import quality
 from molrl.noise import Key
@@ -35,11 +35,11 @@ def finished(policy: Policy, x0: torch.Tensor, classes: torch.Tensor, start: int
     sampler, key, done = policy.sampler, Key(0), []
     for rows in torch.arange(len(x0)).split(AT_ONCE):
         context, samples, shape = {"class": classes[rows]}, rows.tolist(), x0.shape[1:]
-        x = sampler.noised(x0[rows], key.normal(samples, 0, shape).to(x0), torch.full_like(rows, start))
+        x = sampler.add_noise(x0[rows], key.normal(samples, 0, shape).to(x0), torch.full_like(rows, start))
         for step in range(start, sampler.num_steps):
-            kernel = sampler.transition(policy.noise, x, torch.full_like(rows, step), context)
+            kernel = sampler.transition(policy.predict_noise, x, torch.full_like(rows, step), context)
             x = kernel.sample(key.normal(samples, step + 1, shape).to(x0))
-        done.append(sampler.clean(policy.noise, x, torch.full_like(rows, sampler.num_steps), context))
+        done.append(sampler.predict_x0(policy.predict_noise, x, torch.full_like(rows, sampler.num_steps), context))
     return torch.cat(done)
 
 

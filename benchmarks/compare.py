@@ -82,7 +82,7 @@ def sampled(name: str, seed: int) -> dict[str, Any]:
         drawn = affordable(SAMPLERS[name], task, seed)
         seconds = time.perf_counter() - began
         rewards = task.reward(drawn.samples)
-    found = task.domain.measure(drawn.samples)
+    found = task.decoder.measure(drawn.samples)
     return {**found, **worth(rewards), "kl": None, "queries": drawn.reward_queries, "seconds": seconds}
 
 
@@ -104,12 +104,12 @@ def conditioned(weights: str, asked: float, seed: int) -> dict[str, Any]:
     config = compose("train", [*COMMON, f"task.weights={weights}"])
     reward = build(config["reward"], "reward")
     task: Task = build(config["task"], "task", device=torch.device("cpu"), reward=reward)
-    task = replace(task, domain=replace(task.domain, condition={"qed": asked}))  # type: ignore[type-var]
+    task = replace(task, decoder=replace(task.decoder, condition={"qed": asked}))  # type: ignore[type-var]
     reward.start()
     with contextlib.closing(reward):
         rollouts = task.rollout(range(EVALUATE), Key(seed, stream=2**61))
     seconds = rollouts.seconds["rollout"] + rollouts.seconds["reward"]
-    found = {**task.domain.measure(rollouts.samples), **worth(rollouts.rewards)}
+    found = {**task.decoder.measure(rollouts.samples), **worth(rollouts.rewards)}
     return {**found, "kl": None, "queries": 0, "seconds": seconds}
 
 

@@ -26,14 +26,14 @@ BRANCH_STREAM = 77
 def continued(task: Task, states: Tensor, step: int, own: Tensor, samples: list[int]) -> Tensor:
     """Rewards of states at a step, finished with noise of their own; `own` is the row of each one's chain."""
     key, rewards = Key(0, stream=BRANCH_STREAM + step), []
-    policy, context = task.policy, task.domain.draw_context(samples, Key(0))
+    policy, context = task.policy, task.decoder.draw_context(samples, Key(0))
     for rows in torch.arange(len(states)).split(AT_A_TIME):
         x, mine = states[rows], {k: v.to(task.device) for k, v in select(context, own[rows]).items()}
         for at in range(step, policy.sampler.num_steps):
-            kernel = policy.sampler.transition(policy.noise, x, policy.at(at, x), mine)
+            kernel = policy.sampler.transition(policy.predict_noise, x, policy.at(at, x), mine)
             x = kernel.sample(task.noise(rows.tolist(), key, x.shape[1:], at + 1))
-        final = policy.sampler.clean(policy.noise, x, policy.at(policy.sampler.num_steps, x), mine)
-        rewards.append(task.reward(task.domain.decode(final, mine)))
+        final = policy.sampler.predict_x0(policy.predict_noise, x, policy.at(policy.sampler.num_steps, x), mine)
+        rewards.append(task.reward(task.decoder.decode(final, mine)))
     return torch.cat(rewards)
 
 

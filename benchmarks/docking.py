@@ -22,7 +22,7 @@ from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Molecule
 from molrl.models.draws import draw_samples
-from molrl.models.molecules.domain import MoleculeDomain, molecule_policy
+from molrl.models.molecules.decoder import MoleculeDecoder, molecule_policy
 from molrl.models.molecules.model import load
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.workers.local import Pooled
@@ -41,10 +41,10 @@ class Column:
 def drawn(weights: str, n: int, seed: int) -> list[Molecule]:
     """Molecules of a model, drawn as `molrl sample` does by default."""
     model, device = load(weights), torch.device("cpu")
-    domain = MoleculeDomain(model=model, reader=rdkit_bonds)
+    decoder = MoleculeDecoder(model=model, reader=rdkit_bonds)
     policy = molecule_policy(model, num_steps=50, grid_power=1.4, eta=1.0, device=device)
     with torch.no_grad():
-        return draw_samples(policy, domain, n, seed=seed, batch=256, device=device)
+        return draw_samples(policy, decoder, n, seed=seed, batch=256, device=device)
 
 
 def scored(name: str, molecules: Sequence[Molecule], settings: Sequence[str]) -> Column:

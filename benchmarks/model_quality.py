@@ -14,7 +14,7 @@ from molrl.data.molecules.bonds import BondReader, edm_table, rdkit_bonds
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.quality import measure
 from molrl.models.draws import draw_samples
-from molrl.models.molecules.domain import MoleculeDomain, molecule_policy
+from molrl.models.molecules.decoder import MoleculeDecoder, molecule_policy
 from molrl.models.molecules.model import Pretrained, load
 
 READERS: dict[str, BondReader] = {"EDM's table": edm_table, "RDKit, strict": rdkit_bonds}
@@ -36,9 +36,9 @@ def draw(model: Pretrained, n: int, seed: int, steps: int) -> tuple[list[Molecul
     policy = molecule_policy(
         model, num_steps=steps, grid_power=settings["grid_power"], eta=settings["eta"], device=device
     )
-    domain = MoleculeDomain(model=model, reader=build(settings["reader"], "reader"))
+    decoder = MoleculeDecoder(model=model, reader=build(settings["reader"], "reader"))
     start = time.perf_counter()
-    molecules = draw_samples(policy, domain, n, seed=seed, batch=settings["batch"], device=device)
+    molecules = draw_samples(policy, decoder, n, seed=seed, batch=settings["batch"], device=device)
     return molecules, time.perf_counter() - start
 
 

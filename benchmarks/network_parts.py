@@ -49,7 +49,7 @@ def drawn(task: Task, window: range) -> tuple[Tensor, NDArray[np.float16]]:
         keep[window] = True
         table = trajectory.transitions(rollouts.rewards, keep)
         rewards.append(rollouts.rewards)
-        groups += task.domain.groups(trajectory.context)
+        groups += task.decoder.groups(trajectory.context)
         for row in range(AT_A_TIME):
             chain = table[(table.sample == row).nonzero().squeeze(1)]
             density = task.policy.transition(chain).log_prob(chain.y).mean()

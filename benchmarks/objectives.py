@@ -20,7 +20,7 @@ from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.sdf import stream_sdf
 
 SEEDS = (0, 1, 2)
-BEST = 6  # molecules in a row of the picture
+BEST = 6  # molecules in a row of the image
 WHEN = ("before", "after")
 
 

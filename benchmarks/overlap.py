@@ -30,7 +30,7 @@ class Slow:
 
     seconds: float
 
-    def judge(self, sample: Molecule, /) -> Scored:
+    def score_one(self, sample: Molecule, /) -> Scored:
         time.sleep(self.seconds)
         return Scored(float((sample.numbers > 1).sum()))
 

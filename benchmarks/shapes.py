@@ -20,7 +20,7 @@ from statistics import mean
 import numpy as np
 
 from molrl.data.shapes.cloud import PointCloud
-from molrl.data.shapes.drawing import draw_clouds
+from molrl.data.shapes.drawing import draw_point_clouds
 from molrl.data.shapes.procedural import FAMILIES, Procedural
 from molrl.models.shapes.checks import LOPSIDED, checks
 from molrl.models.shapes.quality import quality
@@ -33,7 +33,7 @@ SEEDS = (0, 1, 2)
 TASKS = ("stability", "symmetry", "class_logit")
 ALGORITHMS = ("ddpo", "rgdm")
 WHEN = ("before", "after")
-SHOWN = 10  # samples in a row of the picture
+SHOWN = 10  # samples in a row of the image
 TIPPED = 20.0  # degrees, as in DSO (Li et al. 2025, arXiv:2503.22677)
 COLUMNS = {
     "reached": "share that does",
@@ -57,9 +57,9 @@ def tests() -> Mapping[str, Test]:
     kinds = {"airplane": "swept_airplane", "chair": "armchair", "table": "pedestal_table"}
     judge = ClassProbability(wanted=kinds, weights="shape_kind_judge")
     return {
-        "stability": lambda cloud: margin.judge(cloud).value > 0,
-        "symmetry": lambda cloud: symmetry.judge(cloud).value ** 2 < LOPSIDED,
-        "class_logit": lambda cloud: float(np.exp(judge.judge(cloud).value)) > 0.5,
+        "stability": lambda cloud: margin.score_one(cloud).value > 0,
+        "symmetry": lambda cloud: symmetry.score_one(cloud).value ** 2 < LOPSIDED,
+        "class_logit": lambda cloud: float(np.exp(judge.score_one(cloud).value)) > 0.5,
     }
 
 
@@ -95,7 +95,7 @@ def measured(file: Path, test: Test) -> dict[str, float]:
         **quality(samples, held_out(samples)),
         **checks(samples),
         **{f"{name}_reached": apart[name] for name in ("one_nna", "diversity")},
-        "upright": mean(-drop.judge(sample).value < TIPPED for sample in samples),
+        "upright": mean(-drop.score_one(sample).value < TIPPED for sample in samples),
     }
 
 
@@ -132,14 +132,14 @@ def row(name: str, found: Sequence[Mapping[str, Mapping[str, float]]], cost: str
     return f"| {' | '.join([name, *changes(found, COLUMNS), cost])} |"
 
 
-def picture(run: Path, task: str, folder: Path) -> None:
+def image(run: Path, task: str, folder: Path) -> None:
     """The first samples of a run, before in the upper row and after in the lower one."""
     clouds: list[PointCloud] = []
     for when in WHEN:
         clouds += read(run / "samples" / f"{when}.npz")[:SHOWN]
     words = ["yes" if tests()[task](cloud) else "no" for cloud in clouds]
     title = f"{task}: the first {SHOWN} samples before (top) and after, with the same noise"
-    draw_clouds(clouds, words, columns=SHOWN, title=title).save(folder / f"{task}.png")
+    draw_point_clouds(clouds, words, columns=SHOWN, title=title).save(folder / f"{task}.png")
 
 
 def main() -> None:
@@ -166,7 +166,7 @@ def main() -> None:
         if classes:
             head = ["", *CLASS_COLUMNS.values()]
             print(f"\n| {' | '.join(head)} |\n|{'---|' * len(head)}", *classes, sep="\n", flush=True)
-        picture(folder / f"{task}_{algorithms[0]}_{SEEDS[0]}", task, folder)
+        image(folder / f"{task}_{algorithms[0]}_{SEEDS[0]}", task, folder)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
     python -m venv judge && judge/bin/pip install image-reward==1.5 'transformers<4.39' 'setuptools<81'
     judge/bin/python imagereward_server.py 8000
 
-It listens on this machine alone, and takes pictures of at most MOST_BYTES together. The model is fetched from its
+It listens on this machine alone, and takes images of at most MOST_BYTES together. The model is fetched from its
 authors' place on the Hugging Face Hub when it starts.
 """
 
@@ -26,8 +26,8 @@ def answer(model: Any, asked: Any) -> dict[str, list[Any]]:
     scores, reasons = list[float | None](), list[str]()
     for prompt, data in zip(asked["prompts"], asked["images"], strict=True):
         try:
-            picture = Image.open(io.BytesIO(base64.b64decode(data, validate=True)), formats=["PNG"]).convert("RGB")
-            scores.append(float(model.score(str(prompt), picture)))
+            image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)), formats=["PNG"]).convert("RGB")
+            scores.append(float(model.score(str(prompt), image)))
             reasons.append("")
         except (OSError, ValueError, RuntimeError) as error:
             scores.append(None)
@@ -40,7 +40,7 @@ def serving(model: Any, port: int) -> HTTPServer:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            """One request for some pictures."""
+            """One request for some images."""
             try:
                 length = int(self.headers.get("Content-Length", 0))
                 if not 0 < length <= MOST_BYTES:

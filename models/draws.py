@@ -9,19 +9,19 @@ from torch import Tensor
 
 from molrl.noise import Key
 from molrl.policy import Policy
-from molrl.task import Domain
+from molrl.task import Decoder
 
 
-def draw_samples(policy: Policy, domain: Domain, n: int, *, seed: int, batch: int, device: torch.device) -> list[Any]:
+def draw_samples(policy: Policy, decoder: Decoder, n: int, *, seed: int, batch: int, device: torch.device) -> list[Any]:
     """n finished samples; sample i depends on the seed and on i, not on n or the batch (to float rounding)."""
     key, drawn = Key(seed), list[Any]()
     for start in range(0, n, batch):
         samples = range(start, min(start + batch, n))
-        context = domain.draw_context(samples, key)
-        shape = domain.state_shape(context)
+        context = decoder.draw_context(samples, key)
+        shape = decoder.state_shape(context)
         context = {name: value.to(device) for name, value in context.items()}
         noise = partial(draw_noise, key, samples, shape, device)
-        drawn.extend(domain.decode(policy.rollout(context, noise).final, context))
+        drawn.extend(decoder.decode(policy.rollout(context, noise).final, context))
     return drawn
 
 

@@ -1,5 +1,5 @@
-"""`molrl sample`: samples from a model: molecules as an SDF, shapes as an NPZ, or as a PLY or GLB file each, pictures
-as a ZIP of PNG files or as one picture.
+"""`molrl sample`: samples from a model: molecules as an SDF, shapes as an NPZ, or as a PLY or GLB file each, images
+as a ZIP of PNG files or as one image.
 """
 
 import time
@@ -18,20 +18,20 @@ from molrl.data.molecules.sdf import write_sdf
 from molrl.guidance import Guidance
 from molrl.machine.device import choose_device
 from molrl.models.draws import draw_samples
-from molrl.models.images.domain import PictureDomain, picture_policy
-from molrl.models.images.pipeline import DOMAIN as PICTURES
-from molrl.models.images.pipeline import is_picture_model, load_pipeline
-from molrl.models.molecules.domain import MoleculeDomain, molecule_policy
+from molrl.models.images.decoder import ImageDecoder, image_policy
+from molrl.models.images.pipeline import DOMAIN as IMAGES
+from molrl.models.images.pipeline import is_image_model, load_pipeline
+from molrl.models.molecules.decoder import MoleculeDecoder, molecule_policy
 from molrl.models.molecules.model import MOLECULES, domain_at, load
-from molrl.models.shapes.domain import WRITERS, ShapeDomain, shape_policy
+from molrl.models.shapes.decoder import WRITERS, ShapeDecoder, shape_policy
 from molrl.models.shapes.model import DOMAIN as SHAPES
 from molrl.models.shapes.model import load_shapes
 from molrl.noise import Key
 from molrl.policy import Policy
-from molrl.task import Domain, Reward, Task, opened
+from molrl.task import Decoder, Reward, Task, opened
 
-GUIDANCE = 5.0  # of pictures (Black et al. 2023, arXiv:2305.13301)
-LARGEST = 32  # pictures per network call
+GUIDANCE = 5.0  # of images (Black et al. 2023, arXiv:2305.13301)
+LARGEST = 32  # images per network call
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Source:
 
     Attributes:
         what: name of what is drawn.
-        domain: how it is drawn and measured.
+        decoder: how it is drawn and measured.
         policy: its denoiser and chain.
         notes: what is worth saying before.
         suffixes: of the files that can be written, the default first.
@@ -49,7 +49,7 @@ class Source:
     """
 
     what: str
-    domain: Domain
+    decoder: Decoder
     policy: Policy
     notes: Sequence[str]
     suffixes: Sequence[str]
@@ -69,14 +69,14 @@ def molecule_source(
         low, high = told.span
         wanted = condition.get(told.name, "drawn as the training set has it")
         notes.append(f"{told.name}: {wanted} (training set {low:.3g} to {high:.3g})")
-    domain = MoleculeDomain(model=model, reader=reader, condition=condition)
+    decoder = MoleculeDecoder(model=model, reader=reader, condition=condition)
     figures = ("validity", "validity_connected", "uniqueness", "novelty")
 
     def write(samples: Sequence[Any], path: Path) -> int:
         return write_sdf(samples, path, reader)
 
     policy = molecule_policy(model, **chain)
-    return Source(MOLECULES, domain, policy, notes, (domain.suffix,), write, figures)
+    return Source(MOLECULES, decoder, policy, notes, (decoder.suffix,), write, figures)
 
 
 def shape_source(weights: str, condition: Mapping[str, Any], points: int | None, **chain: Any) -> Source:
@@ -84,17 +84,17 @@ def shape_source(weights: str, condition: Mapping[str, Any], points: int | None,
     model = load_shapes(weights)
     if unknown := condition.keys() - {"class"}:
         raise ValueError(f"condition.{min(unknown)}: a model of shapes takes condition.class only")
-    domain = ShapeDomain(model=model, points=points, asked=condition.get("class"))
+    decoder = ShapeDecoder(model=model, points=points, asked=condition.get("class"))
 
     def write(samples: Sequence[Any], path: Path) -> int:
-        domain.write(samples, path, {})
+        decoder.write(samples, path, {})
         return sum(len(sample) > 1 for sample in samples)
 
     figures = ("validity", "one_nna", "coverage", "diversity")
-    return Source(SHAPES, domain, shape_policy(model, **chain), [], (domain.suffix, *WRITERS), write, figures)
+    return Source(SHAPES, decoder, shape_policy(model, **chain), [], (decoder.suffix, *WRITERS), write, figures)
 
 
-def picture_source(
+def image_source(
     weights: str,
     condition: Mapping[str, Any],
     points: int | None,
@@ -107,12 +107,12 @@ def picture_source(
 ) -> Source:
     """A Stable Diffusion pipeline, asked for a prompt or for the captions of drawings."""
     if points is not None:
-        raise ValueError(f"points={points}: for shapes; pictures have the size of their model")
+        raise ValueError(f"points={points}: for shapes; images have the size of their model")
     if unknown := condition.keys() - {"prompt"}:
-        raise ValueError(f"condition.{min(unknown)}: a model of pictures takes condition.prompt only")
+        raise ValueError(f"condition.{min(unknown)}: a model of images takes condition.prompt only")
     texts = (str(condition["prompt"]),) if "prompt" in condition else prompt_list("drawings")
     pipeline, source = load_pipeline(weights, None, torch.float32)
-    policy, note = picture_policy(
+    policy, note = image_policy(
         pipeline,
         texts,
         num_steps=num_steps,
@@ -122,15 +122,15 @@ def picture_source(
         dtype=torch.float32,
         device=device,
     )
-    domain = PictureDomain(pipeline=pipeline, source=source, texts=texts, batch=batch)
+    decoder = ImageDecoder(pipeline=pipeline, source=source, texts=texts, batch=batch)
 
     def write(samples: Sequence[Any], path: Path) -> int:
-        domain.write(samples, path, {})
+        decoder.write(samples, path, {})
         return sum(not sample.flaw for sample in samples)
 
     figures = ("validity", "bytes_per_pixel", "colour_entropy", "diversity")
     notes = [f"scheduler: {note}"] if note else []
-    return Source(PICTURES, domain, policy, notes, (domain.suffix, ".png"), write, figures)
+    return Source(IMAGES, decoder, policy, notes, (decoder.suffix, ".png"), write, figures)
 
 
 def draw_guided(task: Task, guidance: Guidance, n: int, *, seed: int, batch: int) -> tuple[list[Any], int]:
@@ -167,7 +167,7 @@ def sample_file(
         out: the file; None: `samples`, with the suffix of what the model draws.
         points: of each shape; None: as many as the model was trained with.
         condition: what a conditional model is asked for; what is left out or null is drawn as the training set has it.
-        guidance_scale: of pictures, classifier-free; 1: none, None: 5. For nothing else.
+        guidance_scale: of images, classifier-free; 1: none, None: 5. For nothing else.
         guidance: a way of drawing that asks the reward; None: the model's own samples.
         reward: what it asks.
     """
@@ -177,12 +177,12 @@ def sample_file(
     asked = {name: value for name, value in condition.items() if value is not None}
     chain = {"num_steps": num_steps, "grid_power": grid_power, "eta": eta, "device": place}
     with settings():
-        if is_picture_model(weights):
-            source = picture_source(
+        if is_image_model(weights):
+            source = image_source(
                 weights, asked, points, guidance_scale, min(batch, LARGEST), num_steps=num_steps, eta=eta, device=place
             )
         elif guidance_scale is not None:
-            raise ValueError(f"guidance_scale={guidance_scale}: for pictures")
+            raise ValueError(f"guidance_scale={guidance_scale}: for images")
         elif domain_at(weights) == SHAPES:
             source = shape_source(weights, asked, points, **chain)
         else:
@@ -195,16 +195,16 @@ def sample_file(
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     if guidance is None or reward is None:
-        samples = draw_samples(source.policy, source.domain, n, seed=seed, batch=batch, device=place)
+        samples = draw_samples(source.policy, source.decoder, n, seed=seed, batch=batch, device=place)
     else:
-        task = Task("sample", source.policy, source.domain, reward, place)
+        task = Task("sample", source.policy, source.decoder, reward, place)
         with opened(reward):
             samples, queries = draw_guided(task, guidance, n, seed=seed, batch=batch)
             mean = task.reward(samples).nanmean().item()
         print(f"mean reward {mean:.3f}, {queries} reward queries")
     seconds = time.perf_counter() - began
     readable = source.write(samples, Path(out))
-    found = source.domain.measure(samples)
+    found = source.decoder.measure(samples)
     told = ", ".join(f"{name.replace('_', ' ')} {found[name]:.3f}" for name in source.figures)
     print(f"{out}: {n} {source.what} in {seconds:.1f} s, {readable} readable; {told}")
     return 0 if readable else 3

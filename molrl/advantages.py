@@ -83,8 +83,8 @@ class GroupRelative:
 class Tracker(nn.Module):
     """(r - mean) / std of the condition's own recent rewards (Black et al. 2023, Sec. 5: per-prompt statistics).
 
-    Each condition has a ring of its last `memory` rewards, kept over the rounds and in checkpoints. Until it holds
-    `least` of them, the statistics of the whole batch serve.
+    Each condition has a ring of its last `buffer_size` rewards, kept over the rounds and in checkpoints. Until it holds
+    `min_count` of them, the statistics of the whole batch serve.
     """
 
     group_size = 1
@@ -92,14 +92,15 @@ class Tracker(nn.Module):
     used: Tensor
     rings: Tensor
 
-    def __init__(self, memory: int, least: int) -> None:
+    def __init__(self, buffer_size: int, min_count: int) -> None:
         super().__init__()
-        if not 2 <= least <= memory:
-            raise ValueError(f"least, memory: got {least}, {memory}; need 2 <= least <= memory")
-        self.memory, self.least = memory, least
+        if not 2 <= min_count <= buffer_size:
+            got = f"{min_count}, {buffer_size}"
+            raise ValueError(f"min_count, buffer_size: got {got}; need 2 <= min_count <= buffer_size")
+        self.buffer_size, self.min_count = buffer_size, min_count
         self.register_buffer("keys", torch.zeros(CONTEXTS, dtype=torch.long))
         self.register_buffer("used", torch.zeros(CONTEXTS, dtype=torch.long))  # rewards ever seen; 0: a free row
-        self.register_buffer("rings", torch.zeros(CONTEXTS, memory, dtype=torch.float64))
+        self.register_buffer("rings", torch.zeros(CONTEXTS, buffer_size, dtype=torch.float64))
 
     def __call__(self, rewards: Float[Tensor, " b"], contexts: Sequence[int]) -> tuple[Float[Tensor, " b"], Metrics]:
         """Rewards enter the rings first, as in the published code."""
@@ -113,7 +114,7 @@ class Tracker(nn.Module):
         advantage, young = torch.full_like(values, torch.nan), 0
         for context in asked.unique().tolist():
             members, ring = asked == context, self.ring(context)
-            old = len(ring) >= self.least
+            old = len(ring) >= self.min_count
             young += not old
             centre, scale = (ring.mean(), ring.std(correction=0)) if old else (mean, std)
             advantage[members] = (values[members] - centre) / (scale + SMALLEST_STD)
@@ -122,13 +123,13 @@ class Tracker(nn.Module):
     def remember(self, context: int, value: float) -> None:
         """Overwrite the oldest reward of a condition."""
         row = self.row(context)
-        self.rings[row, self.used[row] % self.memory] = value
+        self.rings[row, self.used[row] % self.buffer_size] = value
         self.used[row] += 1
 
     def ring(self, context: int) -> Float[Tensor, " n"]:
         """The recent rewards of a condition."""
         row = self.row(context)
-        return self.rings[row, : min(int(self.used[row]), self.memory)].cpu()
+        return self.rings[row, : min(int(self.used[row]), self.buffer_size)].cpu()
 
     def row(self, context: int) -> int:
         """Where a condition is kept; a new one takes the first free row."""
@@ -142,15 +143,17 @@ class Tracker(nn.Module):
         return count
 
 
-def estimator(kind: Literal["global", "centred", "group", "tracker"], size: int, memory: int, least: int) -> Estimator:
+def estimator(
+    kind: Literal["global", "centred", "group", "tracker"], size: int, buffer_size: int, min_count: int
+) -> Estimator:
     """The estimator a configuration names.
 
     Args:
         kind: "global" (mean and std of the round), "centred" (mean alone), "group" (neighbours with one condition) or
             "tracker" (each condition's own running statistics).
         size: of a group.
-        memory: rewards that a tracker keeps of each condition.
-        least: below that many, it takes the statistics of the round.
+        buffer_size: rewards that a tracker keeps of each condition.
+        min_count: below that many, it takes the statistics of the round.
     """
     match kind:
         case "global":
@@ -160,7 +163,7 @@ def estimator(kind: Literal["global", "centred", "group", "tracker"], size: int,
         case "group":
             return GroupRelative(size)
         case "tracker":
-            return Tracker(memory, least)
+            return Tracker(buffer_size, min_count)
 
 
 def standardised(rewards: Float[Tensor, " b"]) -> Float[Tensor, " b"]:

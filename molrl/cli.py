@@ -12,8 +12,8 @@ from typing import Any
 
 COMMANDS = {
     "train": "fine-tune a pretrained model toward a reward",
-    "pretrain": "train a diffusion model of molecules, shapes or pictures",
-    "sample": "draw molecules, shapes or pictures from a model",
+    "pretrain": "train a diffusion model of molecules, shapes or images",
+    "sample": "draw molecules, shapes or images from a model",
     "score": "score a file of molecules or shapes",
     "evaluate": "measure a set of molecules or shapes",
     "oracle": "try every algorithm on problems with known answers",
@@ -47,7 +47,7 @@ examples
   molrl evaluate samples.npz                      of shapes: 1-NNA, coverage, MMD, what stands
   molrl pretrain model=heavy data=qm9 data.path=qm9.npz
   molrl pretrain model=shapes                     point clouds, from procedural shapes
-  molrl train task=alignment algo=ddpo            pictures that show what their prompt says
+  molrl train task=alignment algo=ddpo            images that show what their prompt says
 
 molrl COMMAND --help lists a command's settings; --cfg prints what a run would use and stops.
 A run that was interrupted goes on with the same command once more, or with `molrl train resume=ITS_FOLDER`.

@@ -262,7 +262,7 @@ def check_type(value: Any, hint: Any, where: str) -> None:
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     options = typing.get_args(hint) if union else (hint,)
     if not any(fits(value, option) for option in options):
-        allowed = " or ".join("null" if option is type(None) else spelled(option) for option in options)
+        allowed = " or ".join("null" if option is type(None) else type_name(option) for option in options)
         raise ConfigError(f"{where}={'null' if value is None else repr(value)}: expected {allowed}")
 
 
@@ -277,7 +277,7 @@ def fits(value: Any, option: Any) -> bool:
     return True
 
 
-def spelled(option: Any) -> str:
+def type_name(option: Any) -> str:
     """An annotation as a word."""
     if typing.get_origin(option) is typing.Literal:
         return " or ".join(map(repr, typing.get_args(option)))

@@ -31,11 +31,11 @@ class Gathered:
         for name, values in facts.items():
             self.facts[name].append(values.detach().float().cpu())
 
-    def summary(self, num_steps: int, everyone: Processes = ALONE) -> Metrics:
+    def summary(self, num_steps: int, world: Processes = ALONE) -> Metrics:
         """Means over the rows of all processes; the log-ratio and the clipped share by parts of the chain as well."""
-        names = dict.fromkeys(name for told in everyone.texts(" ".join(self.facts)) for name in told.split())
-        facts = {name: everyone.gather(torch.cat([NONE, *self.facts[name]])) for name in names}
-        steps = everyone.gather(torch.cat([NONE.long(), *self.steps]))
+        names = dict.fromkeys(name for told in world.gather_strings(" ".join(self.facts)) for name in told.split())
+        facts = {name: world.gather(torch.cat([NONE, *self.facts[name]])) for name in names}
+        steps = world.gather(torch.cat([NONE.long(), *self.steps]))
         part = (steps * PARTS // num_steps).clamp(max=PARTS - 1) + 1  # grid point K is in the last
         log_ratio, clipped = facts.pop("log_ratio", None), facts.pop("clipped", None)
         found = {name: values.mean().item() for name, values in facts.items()}
@@ -72,31 +72,31 @@ def probed(rollouts: Rollouts) -> Transitions:
 
 
 @torch.no_grad()
-def standing(learner: Learner, collected: Collected[Table]) -> Metrics:
+def pre_update_metrics(learner: Learner, collected: Collected[Table]) -> Metrics:
     """Where the policy stands before a round of learning, judged by `PROBED` reverse steps of the round's rollouts.
 
     `max_abs_log_ratio_first` is the largest |log p(y|x) - recorded| in nats, p being the policy that made the rollouts:
     zero, unless rollout and training evaluate different policies. `kl` is that of whole chains to the reference.
     """
-    table, everyone = probed(collected.rollouts), learner.task.processes
+    table, world = probed(collected.rollouts), learner.task.processes
     policy, reference = learner.policy.transition(table), learner.reference.transition(table)
     behaviour = policy if collected.behaviour is learner.policy else reference
-    kl = whole(everyone.gather(policy.kl(reference)), learner.policy)
-    return {"max_abs_log_ratio_first": stale(behaviour, table, everyone), "kl": kl}
+    kl = chain_total(world.gather(policy.kl(reference)), learner.policy)
+    return {"max_abs_log_ratio_first": max_log_ratio_error(behaviour, table, world), "kl": kl}
 
 
-def stale(kernel: Gaussian, table: Transitions, everyone: Processes = ALONE) -> float:
+def max_log_ratio_error(kernel: Gaussian, table: Transitions, world: Processes = ALONE) -> float:
     """Largest |log p(y|x) - recorded| over the tables of all processes, in nats."""
-    return everyone.gather((kernel.log_prob(table.y) - table.log_prob).abs()).max().item()
+    return world.gather((kernel.log_prob(table.y) - table.log_prob).abs()).max().item()
 
 
 @torch.no_grad()
-def chain_kl(policy: Policy, reference: Policy, table: Transitions, everyone: Processes = ALONE) -> float:
+def chain_kl(policy: Policy, reference: Policy, table: Transitions, world: Processes = ALONE) -> float:
     """KL of whole chains to the reference, nats, judged by some steps of a rollout of the policy."""
-    return whole(everyone.gather(policy.transition(table).kl(reference.transition(table))), policy)
+    return chain_total(world.gather(policy.transition(table).kl(reference.transition(table))), policy)
 
 
-def whole(kl: Float[Tensor, " m"], policy: Policy) -> float:
+def chain_total(kl: Float[Tensor, " m"], policy: Policy) -> float:
     """The mean KL of some steps, times the number of steps."""
     return kl.mean().item() * policy.sampler.num_steps
 

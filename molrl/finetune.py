@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from molrl.algos import Algorithm, Collected, Learner, Table
-from molrl.diagnostics import Gathered, standing
+from molrl.diagnostics import Gathered, pre_update_metrics
 from molrl.machine.interruption import never
 from molrl.machine.processes import Processes
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.runs import checkpoint
-from molrl.runs.checkpoints import CHECKPOINTS, Keeping, Series, understood
+from molrl.runs.checkpoints import CHECKPOINTS, CheckpointPolicy, Series, as_checkpoint_error
 from molrl.runs.snapshot import (
     RANDOM,
     flags,
@@ -32,7 +32,7 @@ from molrl.runs.snapshot import (
 )
 from molrl.samplers import Denoiser
 from molrl.task import Metrics, Task
-from molrl.trainable_parameters import untrained
+from molrl.trainable_parameters import parameters_to_freeze
 
 SHUFFLE_STREAM = -10  # keyed draws with this step number order the minibatches
 
@@ -76,9 +76,9 @@ class Finetuning:
     seed: int
     save_every: int
     fresh_optimizer: bool
-    keep: Keeping
+    keep: CheckpointPolicy
     microbatch: int | None = None
-    trained: str | Sequence[str] | None = None
+    trainable_parameters: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         for name in ("iterations", "rollouts", "minibatch", "epochs", "save_every", "microbatch"):
@@ -97,43 +97,43 @@ class Finetuning:
         reference: Policy,
         folder: Path | None,
         log: Callable[[Metrics], None],
-        asked: Callable[[], bool] = never,
+        should_stop: Callable[[], bool] = never,
     ) -> None:
         """Fine-tune the task's denoiser in place, one `log(metrics)` per round.
 
         With a folder, the run continues from the checkpoint in it, bit for bit, and leaves checkpoints there. It ends
-        early, after a round and a checkpoint, when it is `asked` to. All the task's processes call this; the first one
-        writes, and all log the same numbers, but for seconds.
+        early, after a round and a checkpoint, once `should_stop` says so. All the task's processes call this; the first
+        one writes, and all log the same numbers, but for seconds.
 
         Raises:
             TrainingError: rollout and training disagree, a gradient is not finite, or too many rewards are missing.
         """
         self.check(task, algorithm)
-        for parameter in untrained(trainable(task.policy), self.trained):
+        for parameter in parameters_to_freeze(trainable(task.policy), self.trainable_parameters):
             parameter.requires_grad = False
         learner = Learner(task, reference, self.modules(task, algorithm).to(task.device))
         optimizer = self.optimizer(parameter_groups(learner, algorithm))
-        state, everyone = State(learner, optimizer, self.keep), task.processes
-        with everyone.first_alone():
+        state, world = State(learner, optimizer, self.keep), task.processes
+        with world.main_first():
             start = state.restore(folder) if folder else 0
-        refuse_another_start(start, everyone)
-        everyone.agree(tensor for module in state.parts.values() for tensor in module.state_dict().values())
+        refuse_another_start(start, world)
+        world.agree(tensor for module in state.parts.values() for tensor in module.state_dict().values())
         for iteration in range(start, self.iterations):
             began = time.perf_counter()
             key = Key(self.seed, stream=iteration + 1)
             samples = list(range(iteration * self.rollouts, (iteration + 1) * self.rollouts))
             collected = algorithm.collect(learner, samples, key)
             self.refuse_lost(collected.rollouts.rewards)
-            metrics = {"iteration": iteration, **summary(task, collected), **standing(learner, collected)}
-            self.refuse_stale(metrics["max_abs_log_ratio_first"])
+            metrics = {"iteration": iteration, **summary(task, collected), **pre_update_metrics(learner, collected)}
+            self.refuse_log_ratio(metrics["max_abs_log_ratio_first"])
             learning = time.perf_counter()
             learned = self.learn(learner, algorithm, collected, optimizer, key)
             seconds = {"seconds_train": time.perf_counter() - learning, "seconds": time.perf_counter() - began}
             log({**metrics, **learned, **seconds})  # before the checkpoint: a row too many is dropped at the restart
-            state.judge(iteration, collected.behaviour, {**metrics, **learned})
-            stopping = everyone.any(asked())
+            state.track_best(iteration, collected.behaviour, {**metrics, **learned})
+            stopping = world.any(should_stop())
             due = (iteration + 1) % self.save_every == 0 or iteration + 1 == self.iterations or stopping
-            if folder and everyone.first and due:
+            if folder and world.is_main and due:
                 state.save(folder, iteration + 1)
             if stopping:
                 return
@@ -146,7 +146,7 @@ class Finetuning:
                 a name that no parameter has.
         """
         refuse_determinism(task.policy)
-        untrained(trainable(task.policy), self.trained)
+        parameters_to_freeze(trainable(task.policy), self.trainable_parameters)
         self.modules(task, algorithm)
         size = getattr(algorithm, "group_size", 1)
         if self.rollouts % size:
@@ -170,9 +170,9 @@ class Finetuning:
 
         A minibatch is one of the rows of all processes; each adds the gradient of its own.
         """
-        everyone, table = learner.task.processes, collected.table
-        number, count = numbered(collected, everyone)
-        if not count or (everyone.abreast and everyone.any(not len(table))):
+        world, table = learner.task.processes, collected.table
+        number, count = numbered(collected, world)
+        if not count or (world.lockstep and world.any(not len(table))):
             whom = "one of the processes that share a network" if count else "anybody"
             raise TrainingError(f"nothing is left to learn from for {whom}: no reward it needs could be computed")
         if self.fresh_optimizer:
@@ -183,7 +183,7 @@ class Finetuning:
             optimizer.zero_grad()
             loss = 0.0
             parts = list(self.microbatches(place[rows]))
-            spare = everyone.behind(len(parts))
+            spare = world.missing_passes(len(parts))
             for part in parts:
                 batch, share = table[part], len(part) / len(rows)
                 mean, facts = algorithm.loss(learner, batch)
@@ -192,15 +192,15 @@ class Finetuning:
                 loss += mean.item() * share
             for _ in range(spare):  # for the others' sake
                 (algorithm.loss(learner, table[place.new_zeros(1)])[0] * 0).backward()
-            everyone.sum_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
+            world.sum_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
             norm = self.clipped_norm(optimizer)
             if not math.isfinite(norm):
                 raise TrainingError(f"gradient norm is {norm}: nothing was updated with it")
             optimizer.step()
             losses.append(loss)
             norms.append(norm)
-        found = seen.summary(learner.policy.sampler.num_steps, everyone)
-        losses, updates = everyone.sum(torch.tensor(losses, dtype=torch.float64)).tolist(), len(losses)
+        found = seen.summary(learner.policy.sampler.num_steps, world)
+        losses, updates = world.sum(torch.tensor(losses, dtype=torch.float64)).tolist(), len(losses)
         return {**found, "loss": sum(losses) / updates, "grad_norm": sum(norms) / updates, "updates": float(updates)}
 
     def clipped_norm(self, optimizer: torch.optim.Optimizer) -> float:
@@ -220,7 +220,7 @@ class Finetuning:
         if len(own):
             yield from own.split(self.microbatch or len(own))
 
-    def refuse_stale(self, log_ratio: float) -> None:
+    def refuse_log_ratio(self, log_ratio: float) -> None:
         """Before the first update the ratio is one, or something is wrong."""
         if not log_ratio <= self.ratio_tolerance:
             raise TrainingError(
@@ -248,7 +248,7 @@ class State:
 
     learner: Learner
     optimizer: torch.optim.Optimizer
-    keep: Keeping
+    keep: CheckpointPolicy
     best: tuple[int, float] | None = None
     saved: int = 0
 
@@ -263,7 +263,7 @@ class State:
         """Parameter -> name."""
         return {p: f"{part}.{name}" for part, module in self.parts.items() for name, p in module.named_parameters()}
 
-    def judge(self, iteration: int, behaviour: Policy, row: Mapping[str, float]) -> None:
+    def track_best(self, iteration: int, behaviour: Policy, row: Mapping[str, float]) -> None:
         """A round tells how good the weights are that it sampled with: those of the checkpoint before it."""
         if self.keep.best not in row:
             raise TrainingError(f"keep.best={self.keep.best}: no such metric; there are {', '.join(sorted(row))}")
@@ -294,7 +294,7 @@ class State:
         last = self.series(folder).latest()
         if last is None:
             return 0
-        with understood(folder / CHECKPOINTS):
+        with as_checkpoint_error(folder / CHECKPOINTS):
             for name, module in self.parts.items():
                 checkpoint.check_fits(module.state_dict(), last.tensors.get(name, {}), f"the {name} of this run")
                 module.load_state_dict(last.tensors[name])
@@ -312,17 +312,17 @@ class State:
         return Series(folder / CHECKPOINTS, self.keep.newest)
 
 
-def numbered(collected: Collected[Table], everyone: Processes) -> tuple[Tensor, int]:
+def numbered(collected: Collected[Table], world: Processes) -> tuple[Tensor, int]:
     """Numbers of this process's rows in the table that one process would have, and the length of that table."""
     rollouts = collected.rollouts
-    place = collected.turn.cpu() * len(rollouts.rewards) + rollouts.first + collected.table.sample.cpu()
-    places = everyone.gather(place).sort().values
+    place = collected.row_order.cpu() * len(rollouts.rewards) + rollouts.first + collected.table.sample.cpu()
+    places = world.gather(place).sort().values
     return torch.searchsorted(places, place), len(places)
 
 
-def refuse_another_start(start: int, everyone: Processes) -> None:
+def refuse_another_start(start: int, world: Processes) -> None:
     """All processes must have read the same checkpoint."""
-    starts = everyone.gather(torch.tensor([start])).tolist()
+    starts = world.gather(torch.tensor([start])).tolist()
     if len(set(starts)) > 1:
         raise TrainingError(
             f"processes found checkpoints of {starts} rounds: the run folder must be one for all of them"
@@ -374,7 +374,7 @@ def summary(task: Task, collected: Collected[Table]) -> Metrics:
     """What every round reports of its rollouts."""
     rewards = collected.rollouts.rewards
     known = rewards[~rewards.isnan()]
-    held_out: dict[str, Any] = dict(task.domain.measure(collected.rollouts.samples))
+    held_out: dict[str, Any] = dict(task.decoder.measure(collected.rollouts.samples))
     return {
         "reward": known.mean().item(),
         "reward_std": known.std(correction=0).item(),

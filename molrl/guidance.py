@@ -21,7 +21,7 @@ from molrl.algos.rgdm import in_ball
 from molrl.algos.steps import window_of
 from molrl.gaussian import Context, Gaussian
 from molrl.noise import Key
-from molrl.reward_queue import Asking
+from molrl.reward_queue import RewardQueue
 from molrl.task import Task
 
 BALL_STREAM = -1000  # keyed draws below this one are the candidates
@@ -98,14 +98,14 @@ class RewardGuided:
     @torch.no_grad()
     def draw(self, task: Task, samples: Sequence[int], key: Key) -> Drawn:
         """The chain of the policy, with choices on the way."""
-        domain, policy, sampler = task.domain, task.policy, task.policy.sampler
-        context = domain.draw_context(samples, key)
-        shape = domain.state_shape(context)
+        decoder, policy, sampler = task.decoder, task.policy, task.policy.sampler
+        context = decoder.draw_context(samples, key)
+        shape = decoder.state_shape(context)
         context = {name: value.to(task.device) for name, value in context.items()}
         guided = window_of(sampler.num_steps, self.first, self.last)
         x = sampler.prior(key.normal(samples, 1, shape).to(task.device), context)
         for k in range(sampler.num_steps):
-            kernel = sampler.transition(policy.noise, x, policy.at(k, x), context)
+            kernel = sampler.transition(policy.predict_noise, x, policy.at(k, x), context)
             noise = key.normal(samples, k + 2, shape).to(x)
             if k not in guided:
                 x = kernel.sample(noise)
@@ -113,8 +113,8 @@ class RewardGuided:
             candidates = self.around(kernel, noise, samples, key, k, shape)
             chosen = self.choose(self.score(task, candidates, k + 1, context), samples, key, k)
             x = candidates[chosen, torch.arange(len(samples), device=x.device)]
-        final = sampler.clean(policy.noise, x, policy.at(sampler.num_steps, x), context)
-        return Drawn(list(domain.decode(final, context)), self.candidates * len(guided) * len(samples))
+        final = sampler.predict_x0(policy.predict_noise, x, policy.at(sampler.num_steps, x), context)
+        return Drawn(list(decoder.decode(final, context)), self.candidates * len(guided) * len(samples))
 
     def around(
         self, kernel: Gaussian, noise: Float[Tensor, "b ..."], samples: Sequence[int], key: Key, k: int, shape: Any
@@ -136,11 +136,11 @@ class RewardGuided:
         self, task: Task, candidates: Float[Tensor, "j b ..."], step: int, context: Context
     ) -> Float[Tensor, "j b"]:
         """Rewards of where the candidates lead."""
-        asking = Asking(task.reward)
+        queue = RewardQueue(task.reward)
         for candidate in candidates:
-            clean = task.policy.foresee(candidate, task.policy.at(step, candidate), self.lookahead, context)
-            asking.ask(task.domain.decode(clean, context))
-        return asking.answers().to(candidates.device).view(len(candidates), -1)
+            clean = task.policy.lookahead_x0(candidate, task.policy.at(step, candidate), self.lookahead, context)
+            queue.submit(task.decoder.decode(clean, context))
+        return queue.results().to(candidates.device).view(len(candidates), -1)
 
     def choose(self, rewards: Float[Tensor, "j b"], samples: Sequence[int], key: Key, k: int) -> Int[Tensor, " b"]:
         """argmax of r / temperature plus Gumbel noise, which is a draw from the softmax; NaN is never chosen."""

@@ -31,7 +31,9 @@ class Policy:
     sampler: Sampler
     autocast: torch.dtype | None = None
 
-    def noise(self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], context: Context) -> Float[Tensor, "b ..."]:
+    def predict_noise(
+        self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], context: Context
+    ) -> Float[Tensor, "b ..."]:
         """What the network sees as the noise in x_t."""
         if self.autocast is None:
             return self.denoiser(x, t, context)
@@ -44,26 +46,26 @@ class Policy:
         x = self.sampler.prior(noise(0), context)
         states, log_prob = [x], []
         for k in range(self.sampler.num_steps):
-            kernel = self.sampler.transition(self.noise, x, self.at(k, x), context)
+            kernel = self.sampler.transition(self.predict_noise, x, self.at(k, x), context)
             x = kernel.sample(noise(k + 1))
             states.append(x)
             log_prob.append(kernel.log_prob(x))
-        final = self.sampler.clean(self.noise, x, self.at(self.sampler.num_steps, x), context)
+        final = self.sampler.predict_x0(self.predict_noise, x, self.at(self.sampler.num_steps, x), context)
         return Trajectory(torch.stack(states), torch.stack(log_prob), final, context)
 
     def transition(self, batch: Transitions) -> Gaussian:
         """p(. | x) for every row of the table."""
-        return self.sampler.transition(self.noise, batch.x, batch.step, batch.context)
+        return self.sampler.transition(self.predict_noise, batch.x, batch.step, batch.context)
 
     def log_prob(self, batch: Transitions) -> Float[Tensor, " m"]:
         """log p(y | x) for every row of the table, in nats."""
         return self.transition(batch).log_prob(batch.y)
 
-    def foresee(
-        self, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], jumps: int, context: Context
+    def lookahead_x0(
+        self, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], num_jumps: int, context: Context
     ) -> Float[Tensor, "b ..."]:
-        """Estimate of the finished sample from states at grid points `step`: see `DDIM.foresee`."""
-        return self.sampler.foresee(self.noise, x, step, jumps, context)
+        """Estimate of the finished sample from states at grid points `step`: see `DDIM.lookahead_x0`."""
+        return self.sampler.lookahead_x0(self.predict_noise, x, step, num_jumps, context)
 
     @staticmethod
     def at(step: int, x: Tensor) -> Int[Tensor, " b"]:

@@ -18,7 +18,7 @@ from molrl.gaussian import Context, Space, sum_per_sample
 from molrl.machine.interruption import never
 from molrl.noise import Key
 from molrl.runs import checkpoint
-from molrl.runs.checkpoints import CHECKPOINTS, Series, understood
+from molrl.runs.checkpoints import CHECKPOINTS, Series, as_checkpoint_error
 from molrl.runs.snapshot import (
     RANDOM,
     flags,
@@ -185,13 +185,13 @@ class Pretraining:
         buckets: Sequence[Bucket],
         folder: Path,
         report: Callable[[Mapping[str, float], Mapping[str, Tensor]], None],
-        asked: Callable[[], bool] = never,
+        should_stop: Callable[[], bool] = never,
         loss_of: Loss | None = None,
     ) -> dict[str, Tensor]:
         """Train `model` in place, continuing from `folder` if it holds a checkpoint; return the averaged weights.
 
-        It ends early, after a step and a checkpoint, when it is `asked` to. `loss_of` is what is minimised, one number
-        for each sample; None: the denoising loss of a `Preconditioner`.
+        It ends early, after a step and a checkpoint, once `should_stop` says so. `loss_of` is what is minimised, one
+        number for each sample; None: the denoising loss of a `Preconditioner`.
 
         `report(metrics, averaged weights)` is called every `save_every` steps, before the checkpoint: what it wrote of
         steps that a run makes again is to be replaced.
@@ -227,7 +227,7 @@ class Pretraining:
             step += 1
             average.update(model, step)
             losses.append((each.mean().item(), norm.item()))
-            stopping = asked()
+            stopping = should_stop()
             if step % self.save_every == 0 or step == self.steps:
                 seconds, since = time.perf_counter() - since, time.perf_counter()
                 mean_loss, mean_norm = torch.tensor(losses).mean(0).tolist()
@@ -277,7 +277,7 @@ class Pretraining:
         if last is None:
             return 0, []
         device = next(model.parameters()).device
-        with understood(folder / CHECKPOINTS):
+        with as_checkpoint_error(folder / CHECKPOINTS):
             for part in ("model", "average"):
                 checkpoint.check_fits(model.state_dict(), last.tensors[part], type(model).__name__)
             model.load_state_dict(last.tensors["model"])

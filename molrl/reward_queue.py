@@ -16,7 +16,7 @@ PART = 32  # samples that a CPU is given at a time: more are slower, for want of
 SMALLEST = 2048  # numbers in a part: states of a few numbers each come in larger parts, by whole multiples
 
 
-class Asking:
+class RewardQueue:
     """Questions to a reward, and the time that they cost.
 
     Attributes:
@@ -29,7 +29,7 @@ class Asking:
         self.seconds = 0.0
         self._submitted: list[Callable[[], Tensor]] = []
 
-    def ask(self, samples: Sequence[Any]) -> None:
+    def submit(self, samples: Sequence[Any]) -> None:
         """Ask about some more samples."""
         began = time.perf_counter()
         self.samples.extend(samples)
@@ -37,7 +37,7 @@ class Asking:
             self._submitted.append(submit(samples))
         self.seconds += time.perf_counter() - began
 
-    def answers(self) -> Float[Tensor, " b"]:
+    def results(self) -> Float[Tensor, " b"]:
         """The rewards of all of them, in order: float32, NaN where there is none."""
         began = time.perf_counter()
         found = torch.cat([values() for values in self._submitted]) if self._submitted else self.reward(self.samples)

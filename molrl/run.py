@@ -26,11 +26,11 @@ from molrl.machine.processes import ALONE, Processes, launched, place_of_process
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.runs.checkpoint import CheckpointError
-from molrl.runs.checkpoints import CHECKPOINTS, Keeping, Series
+from molrl.runs.checkpoints import CHECKPOINTS, CheckpointPolicy, Series
 from molrl.runs.folder import SUMMARY, claim, dated, finished, headline, write_whole
 from molrl.runs.report import write_report
 from molrl.runs.tracking import Tracker, read_metrics
-from molrl.task import Domain, Reward, Task, opened
+from molrl.task import Decoder, Reward, Task, opened
 
 FRESH = 2**62  # stream of the noise that before and after are measured on; training never draws from it
 BATCH = 256
@@ -44,7 +44,7 @@ OWN = {
 LAUNCHED = "ACCELERATE_MIXED_PRECISION"  # what `accelerate launch` was told, by environment variable
 
 
-class Showable(Domain, Protocol):
+class Showable(Decoder, Protocol):
     """A domain whose samples and models can be shown and kept."""
 
     @property
@@ -61,7 +61,7 @@ class Showable(Domain, Protocol):
         ...
 
     def draw(self, samples: Sequence[Any], captions: Sequence[str]) -> Any:
-        """One picture (PIL) of the samples in a grid."""
+        """One image (PIL) of the samples in a grid."""
         ...
 
     def save(self, denoiser: nn.Module, folder: Path) -> None:
@@ -82,26 +82,26 @@ def train(config: Mapping[str, Any], reward: Reward | None = None) -> int:
     """
     refuse_unfit(config)
     if reward is not None:
-        name = spoken(reward)
+        name = callable_name(reward)
         config = {**config, "chosen": {**config["chosen"], "reward": name}, "reward": {"function": name}}
     if said := finished(config):
         print(said)
         return 0
-    with launched(config["wait"]) as everyone, muted(not everyone.first):
-        return shared(config, reward, everyone)
+    with launched(config["wait"]) as world, muted(not world.is_main):
+        return run_rank(config, reward, world)
 
 
-def shared(config: Mapping[str, Any], reward: Reward | None, everyone: Processes) -> int:
+def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes) -> int:
     """What each process does of a run; the first one writes the files."""
-    task, algorithm, finetuning = parts(config, reward, everyone)
+    task, algorithm, finetuning = parts(config, reward, world)
     chosen = config["chosen"]
     names = dict.fromkeys((task.name, chosen["reward"]))  # once where they are the same
-    config = {**config, "run": config["run"] or everyone.texts(dated("_".join(names)))[0]}
+    config = {**config, "run": config["run"] or world.gather_strings(dated("_".join(names)))[0]}
     began = time.perf_counter()
-    claimed = claim(config) if everyone.first else contextlib.nullcontext(Path(config["run"]))
+    claimed = claim(config) if world.is_main else contextlib.nullcontext(Path(config["run"]))
     with claimed as folder, opened(task.reward):
         series = Series(folder / CHECKPOINTS, finetuning.keep.newest)
-        start = last.step if everyone.first and (last := series.latest()) else 0
+        start = last.step if world.is_main and (last := series.latest()) else 0
         reference, suffix = frozen(task.policy), showable(task).suffix
         what = f"task {task.name}, reward {chosen['reward']}, {chosen['algo']}"
         since = f", going on after {start} iterations" if start else ""
@@ -110,26 +110,26 @@ def shared(config: Mapping[str, Any], reward: Reward | None, everyone: Processes
         if before["n"] == before["lost"]:
             print(f"molrl: none of {before['n']} samples could be scored", file=sys.stderr)
             return 3
-        print(f"before: {spelled(before)}")
+        print(f"before: {summary_line(before)}")
         try:
-            tracking = Tracker(folder if everyone.first else None, finetuning.iterations, start, not everyone.first)
+            tracking = Tracker(folder if world.is_main else None, finetuning.iterations, start, not world.is_main)
             with tracking as tracker, patient("this iteration") as request:
                 untouched = {"reward_before": before["reward_mean"]}
                 log = lambda row: tracker.log({**row, **untouched})  # noqa: E731
                 with enough_memory("microbatch (learning) or rollouts (sampling)"):
-                    finetuning.run(task, algorithm, reference, folder, log, request.asked)
-            obey(request, everyone)
+                    finetuning.run(task, algorithm, reference, folder, log, request.is_set)
+            propagate_interrupt(request, world)
         except KeyboardInterrupt as stop:
             done = series.steps()[-1] if series.steps() else 0
             kept = f"{done} of {finetuning.iterations} iterations are kept"
             print(
                 f"\ninterrupted: {kept}; molrl train resume={folder} goes on from there, or the same settings with run="
             )
-            if everyone.first:
+            if world.is_main:
                 save_best(task, finetuning.keep, series, None)
             return exit_code(stop)
         after = measure(task, task.policy, reference, folder / "samples" / f"after{suffix}", config)
-        if not everyone.first:
+        if not world.is_main:
             return 0
         showable(task).save(trainable(task.policy), folder / "model")
         best = save_best(task, finetuning.keep, series, after)
@@ -145,18 +145,18 @@ def shared(config: Mapping[str, Any], reward: Reward | None, everyone: Processes
         "after": figures(after),
         "best": best,
     }
-    pictures = {name: showable(task).draw(*shown(found)) for name, found in (("before", before), ("after", after))}
-    write_report(folder, summary, metrics, pictures)
+    images = {name: showable(task).draw(*shown(found)) for name, found in (("before", before), ("after", after))}
+    write_report(folder, summary, metrics, images)
     write_whole(folder / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
-    print(f"after:  {spelled(after)}\n{headline(summary)}\nreport: {folder / 'report.html'}")
+    print(f"after:  {summary_line(after)}\n{headline(summary)}\nreport: {folder / 'report.html'}")
     if best and best["iteration"] < finetuning.iterations:
         print(f"best:   {folder / BEST}, after {best['iteration']} iterations ({best['metric']} {best['value']:.4f})")
     return 0
 
 
-def obey(request: Request, everyone: Processes) -> None:
+def propagate_interrupt(request: Request, world: Processes) -> None:
     """Raise what any of the processes was asked: where one is interrupted, all are."""
-    code = int(everyone.gather(torch.tensor([exit_code(request.error) if request.error else 0])).max())
+    code = int(world.gather(torch.tensor([exit_code(request.error) if request.error else 0])).max())
     if code:
         raise Terminated if code == TERMINATED else KeyboardInterrupt
 
@@ -174,9 +174,9 @@ def refuse_unfit(config: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def muted(silent: bool) -> Iterator[None]:
+def muted(quiet: bool) -> Iterator[None]:
     """Nothing is printed in here but errors, where one process speaks for all."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if silent else sys.stdout):
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if quiet else sys.stdout):
         yield
 
 
@@ -190,7 +190,7 @@ def precision(config: Mapping[str, Any]) -> torch.dtype | None:
 
 
 def parts(
-    config: Mapping[str, Any], reward: Reward | None, everyone: Processes = ALONE
+    config: Mapping[str, Any], reward: Reward | None, world: Processes = ALONE
 ) -> tuple[Task, Algorithm, Finetuning]:
     """What a run is made of. All their settings are checked here, before anything is written."""
     algorithm = build(config["algo"], "algo")
@@ -202,15 +202,15 @@ def parts(
         place = place_of_process(choose_device(config["device"]))
     asked = build(config["reward"], "reward") if reward is None else reward
     task = build(config["task"], "task", device=place, reward=asked)
-    everyone = replace(everyone, abreast=getattr(task.policy.denoiser, "sharded", False))
-    task = replace(task, processes=everyone, policy=replace(task.policy, autocast=precision(config)))
+    world = replace(world, lockstep=getattr(task.policy.denoiser, "sharded", False))
+    task = replace(task, processes=world, policy=replace(task.policy, autocast=precision(config)))
     with settings():
         finetuning.check(task, algorithm)
-        everyone.share((config["evaluate"] - 1) % BATCH + 1)  # of the last batch, the smallest
+        world.share((config["evaluate"] - 1) % BATCH + 1)  # of the last batch, the smallest
     return task, algorithm, finetuning
 
 
-def spoken(reward: Reward) -> str:
+def callable_name(reward: Reward) -> str:
     """The name of a function, or of the class of a callable."""
     return str(getattr(reward, "__name__", type(reward).__name__))
 
@@ -229,7 +229,7 @@ def measure(task: Task, policy: Policy, reference: Policy, path: Path, config: M
         samples.extend(rollouts.samples)
         rewards.extend(rollouts.rewards.tolist())
         kls.append(chain_kl(policy, reference, probed(rollouts), task.processes))
-    if task.processes.first:
+    if task.processes.is_main:
         path.parent.mkdir(exist_ok=True)
         showable(task).write(samples, path, {"reward": rewards})
     known = np.array([reward for reward in rewards if not math.isnan(reward)])
@@ -245,7 +245,9 @@ def measure(task: Task, policy: Policy, reference: Policy, path: Path, config: M
     }
 
 
-def save_best(task: Task, keep: Keeping, series: Series, after: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def save_best(
+    task: Task, keep: CheckpointPolicy, series: Series, after: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
     """Write the model of the best checkpoint and say which it is; None where no round has told of any.
 
     A round tells of the weights it sampled with. The last weights are told of by the measurement `after`, if that has
@@ -270,8 +272,8 @@ def save_best(task: Task, keep: Keeping, series: Series, after: Mapping[str, Any
 
 
 def showable(task: Task) -> Showable:
-    """The task's domain, as `molrl train` needs it."""
-    return cast(Showable, task.domain)
+    """The task's decoder, as `molrl train` needs it."""
+    return cast(Showable, task.decoder)
 
 
 def figures(found: Mapping[str, Any]) -> dict[str, float | None]:
@@ -288,7 +290,7 @@ def shown(found: Mapping[str, Any]) -> tuple[Sequence[Any], list[str]]:
     return found["samples"], [f"{reward:.3g}" for reward in found["rewards"]]
 
 
-def spelled(found: Mapping[str, Any]) -> str:
+def summary_line(found: Mapping[str, Any]) -> str:
     """One line of the figures that matter most."""
     names = (
         "validity",

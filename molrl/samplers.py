@@ -47,28 +47,28 @@ class Sampler(Protocol):
         """p(x_{step+1} | x_step): each row of the batch may be at a step of its own."""
         ...
 
-    def noised(
+    def add_noise(
         self, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], step: Int[Tensor, " b"]
     ) -> Float[Tensor, "b ..."]:
         """alpha_t x_0 + sigma_t noise at grid point `step`."""
         ...
 
-    def noise(
+    def predict_noise(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
         """The noise that the denoiser sees in states at grid point `step`."""
         ...
 
-    def clean(
+    def predict_x0(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
         """The clean estimate (x_t - sigma_t eps) / alpha_t at grid point `step`."""
         ...
 
-    def foresee(
-        self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], jumps: int, context: Context
+    def lookahead_x0(
+        self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], num_jumps: int, context: Context
     ) -> Float[Tensor, "b ..."]:
-        """The clean estimate after `jumps` deterministic steps toward the data."""
+        """The clean estimate after `num_jumps` deterministic steps toward the data."""
         ...
 
 
@@ -163,48 +163,48 @@ class DDIM:
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Gaussian:
         """p(x_s | x_t) from grid point `step` to the next."""
-        eps = self.noise(denoiser, x, step, context)
+        eps = self.predict_noise(denoiser, x, step, context)
         mean = per_row(self.x_coef, step, x) * x + per_row(self.eps_coef, step, x) * eps
         return Gaussian(self.space.project(mean, context), gather(self.std, step, x), self.space, context)
 
-    def noised(
+    def add_noise(
         self, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], step: Int[Tensor, " b"]
     ) -> Float[Tensor, "b ..."]:
         """alpha_t x_0 + sigma_t noise at grid point `step`; the noise must lie in the space."""
         a, s = alpha(self.log_snr), sigma(self.log_snr)
         return per_row(a, step, x0) * x0 + per_row(s, step, x0) * noise
 
-    def noise(
+    def predict_noise(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
         """The noise that the denoiser sees in states at grid point `step`."""
         return denoiser(x, gather(self.times, step, x), context)
 
-    def clean(
+    def predict_x0(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
         """(x_t - sigma_t eps) / alpha_t at grid point `step`; the state itself where that is how the chain finishes."""
         finished = (step == self.num_steps) & (self.finish == "state")
         if finished.all():
             return x
-        eps = self.noise(denoiser, x, step, context)
+        eps = self.predict_noise(denoiser, x, step, context)
         a, s = alpha(self.log_snr), sigma(self.log_snr)
         estimate = self.space.project(per_row(1 / a, step, x) * x - per_row(s / a, step, x) * eps, context)
         return torch.where(finished.view(-1, *[1] * (x.dim() - 1)), x, estimate)
 
-    def foresee(
-        self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], jumps: int, context: Context
+    def lookahead_x0(
+        self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], num_jumps: int, context: Context
     ) -> Float[Tensor, "b ..."]:
-        """Where a state is heading: the rest of the grid in jumps + 1 equal parts, all but the last of them crossed by
-        deterministic steps (eta = 0), then the clean estimate.
+        """Where a state is heading: the rest of the grid in `num_jumps` + 1 equal parts, all but the last of them
+        crossed by deterministic steps (eta = 0), then the clean estimate.
         """
         a, s = alpha(self.log_snr), sigma(self.log_snr)
-        for left in range(jumps, 0, -1):
+        for left in range(num_jumps, 0, -1):
             nearer = step + (self.num_steps - step) // (left + 1)
-            clean = self.clean(denoiser, x, step, context)
-            eps = (x - per_row(a, step, x) * clean) / per_row(s, step, x)
-            x, step = per_row(a, nearer, x) * clean + per_row(s, nearer, x) * eps, nearer
-        return self.clean(denoiser, x, step, context)
+            x0 = self.predict_x0(denoiser, x, step, context)
+            eps = (x - per_row(a, step, x) * x0) / per_row(s, step, x)
+            x, step = per_row(a, nearer, x) * x0 + per_row(s, nearer, x) * eps, nearer
+        return self.predict_x0(denoiser, x, step, context)
 
 
 def gather(table: Float[Tensor, " k"], step: Int[Tensor, " b"], like: Tensor) -> Float[Tensor, " b"]:

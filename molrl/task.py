@@ -16,7 +16,7 @@ from molrl.gaussian import Context
 from molrl.machine.processes import ALONE, Processes
 from molrl.noise import Key
 from molrl.policy import Policy
-from molrl.reward_queue import Asking, parts
+from molrl.reward_queue import RewardQueue, parts
 from molrl.trajectory import Trajectory, joined
 
 Metrics = dict[str, float]
@@ -35,7 +35,7 @@ class Reward(Protocol):
         ...
 
 
-class Domain(Protocol):
+class Decoder(Protocol):
     """What the trainers need to know of molecules, shapes or images: nothing but this."""
 
     def draw_context(self, samples: Sequence[int], key: Key) -> Context:
@@ -88,7 +88,7 @@ class Rollouts:
 
 @dataclass(frozen=True)
 class Task:
-    """Policy, domain and reward.
+    """Policy, decoder and reward.
 
     Attributes:
         name: what reports call it.
@@ -101,7 +101,7 @@ class Task:
 
     name: str
     policy: Policy
-    domain: Domain
+    decoder: Decoder
     reward: Reward
     device: torch.device = CPU
     value_network: Callable[[], nn.Module] | None = None
@@ -114,25 +114,25 @@ class Task:
         Samples i with the same i // group_size are asked for the same thing, by the same process.
         """
         start = time.perf_counter()
-        context = self.domain.draw_context([sample // group_size for sample in samples], key)
-        shape = self.domain.state_shape(context)
+        context = self.decoder.draw_context([sample // group_size for sample in samples], key)
+        shape = self.decoder.state_shape(context)
         whole = {name: value.to(self.device) for name, value in context.items()}
         share = self.processes.share(len(samples), group_size)
         samples, context = samples[share], {name: value[share] for name, value in whole.items()}
-        asking, trajectories = Asking(self.reward), list[Trajectory]()
+        queue, trajectories = RewardQueue(self.reward), list[Trajectory]()
         for part in parts(len(samples), math.prod(shape), self.device):
             own = {name: value[part] for name, value in context.items()}
             trajectories.append(self.policy.rollout(own, partial(self.noise, samples[part], key, shape)))
-            asking.ask(self.domain.decode(trajectories[-1].final, own))
-        rewards = self.processes.gather(asking.answers().to(self.device))
+            queue.submit(self.decoder.decode(trajectories[-1].final, own))
+        rewards = self.processes.gather(queue.results().to(self.device))
         trajectory = joined(trajectories, context)
-        finished = asking.samples if len(samples) == len(rewards) else self.decoded(trajectory, whole)
-        seconds = {"rollout": time.perf_counter() - start - asking.seconds, "reward": asking.seconds}
+        finished = queue.samples if len(samples) == len(rewards) else self.decoded(trajectory, whole)
+        seconds = {"rollout": time.perf_counter() - start - queue.seconds, "reward": queue.seconds}
         return Rollouts(trajectory, finished, rewards, seconds, share.start)
 
     def decoded(self, trajectory: Trajectory, whole: Context) -> Sequence[Any]:
         """The finished samples of all processes. States travel, samples do not: they may be anything."""
-        return self.domain.decode(self.processes.gather(trajectory.final), whole)
+        return self.decoder.decode(self.processes.gather(trajectory.final), whole)
 
     def noise(self, samples: Sequence[int], key: Key, shape: Sequence[int], draw: int) -> Tensor:
         """Noise of the samples with these indices: draw 0 is for the prior, k + 1 for step k."""

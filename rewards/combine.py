@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from molrl.data.molecules.bonds import BondReader
-from molrl.rewards.scores import Explained, Judge, PerSample, Scored, careful
+from molrl.rewards.scores import Explained, PerSample, Scored, Scorer, score_safely
 from molrl.rewards.wrapping import ReadOnce, explanation, part_names, parts_of, sharing
 
 
@@ -25,7 +25,7 @@ class Term:
         threshold: below it the whole has its floor; null for none. It is of the part's value before its weight.
     """
 
-    scorer: Judge[Any]
+    scorer: Scorer[Any]
     weight: float
     threshold: float | None = None
 
@@ -60,7 +60,7 @@ class Combination(PerSample[Any]):
         return {}
 
     @cached_property
-    def asked(self) -> Mapping[str, Judge[Any]]:
+    def asked(self) -> Mapping[str, Scorer[Any]]:
         """The scorers, with shared readers."""
         return {name: sharing(term.scorer, self.readers) for name, term in self.terms.items()}
 
@@ -73,7 +73,7 @@ class Combination(PerSample[Any]):
         """The whole from the values of sound parts."""
 
     @property
-    def inner(self) -> tuple[Judge[Any], ...]:
+    def inner(self) -> tuple[Scorer[Any], ...]:
         """What is wrapped."""
         return tuple(term.scorer for term in self.terms.values())
 
@@ -82,19 +82,19 @@ class Combination(PerSample[Any]):
         """The columns of the report: the terms and, with a dot, their own parts."""
         return part_names({name: term.scorer for name, term in self.terms.items()})
 
-    def judge(self, sample: Any, /) -> Scored:
+    def score_one(self, sample: Any, /) -> Scored:
         try:
-            scored = {name: careful(scorer, sample) for name, scorer in self.asked.items()}
+            scored = {name: score_safely(scorer, sample) for name, scorer in self.asked.items()}
         finally:
             for reader in self.readers.values():
                 reader.forget()
-        return Explained(*self.verdict(scored), explanation(self.parts, scored))
+        return Explained(*self.result(scored), explanation(self.parts, scored))
 
     def explain(self, sample: Any, /) -> dict[str, float]:
         """The value of each part before its weight; NaN where it has none or the sample is bad."""
-        return dict(parts_of(self.judge(sample)))
+        return dict(parts_of(self.score_one(sample)))
 
-    def verdict(self, scored: Mapping[str, Scored]) -> Scored:
+    def result(self, scored: Mapping[str, Scored]) -> Scored:
         """The whole and its reason."""
         if lost := {name: reason for name, (value, reason) in scored.items() if math.isnan(value)}:
             return Scored(math.nan, joint(lost, len(scored)))

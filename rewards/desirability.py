@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from molrl.rewards.scores import Explained, Judge, PerSample, Scored
+from molrl.rewards.scores import Explained, PerSample, Scored, Scorer
 from molrl.rewards.wrapping import explanation, part_names, parts_of
 
 Kind: TypeAlias = Literal["larger", "smaller", "window"]
@@ -27,7 +27,7 @@ class Desirability(PerSample[Any]):
         power: bends the slope: above 1 most of the way to the goal counts little, below 1 it counts much.
     """
 
-    scorer: Judge[Any]
+    scorer: Scorer[Any]
     low: float
     high: float
     kind: Kind
@@ -52,7 +52,7 @@ class Desirability(PerSample[Any]):
             raise ValueError(f"power: got {self.power}, need a positive number")
 
     @property
-    def inner(self) -> tuple[Judge[Any], ...]:
+    def inner(self) -> tuple[Scorer[Any], ...]:
         """What is wrapped."""
         return (self.scorer,)
 
@@ -61,8 +61,8 @@ class Desirability(PerSample[Any]):
         """What `explain` gives: the number that was measured."""
         return part_names({"measured": self.scorer})
 
-    def judge(self, sample: Any, /) -> Scored:
-        measured = self.scorer.judge(sample)
+    def score_one(self, sample: Any, /) -> Scored:
+        measured = self.scorer.score_one(sample)
         value, reason = measured
         parts = explanation(self.parts, {"measured": measured})
         if not math.isfinite(value):
@@ -71,7 +71,7 @@ class Desirability(PerSample[Any]):
 
     def explain(self, sample: Any, /) -> dict[str, float]:
         """What was measured; NaN where there is no measurement."""
-        return dict(parts_of(self.judge(sample)))
+        return dict(parts_of(self.score_one(sample)))
 
     def desirable(self, value: float) -> float:
         """The share of the way from worthless to good, to the power."""

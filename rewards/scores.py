@@ -77,24 +77,24 @@ class Scores:
         return dict(Counter(category(reason) for reason in self.reasons).most_common())
 
 
-class Judge(Protocol[Judged]):
+class Scorer(Protocol[Judged]):
     """Whatever scores one sample at a time; to run in a worker process it must be picklable."""
 
-    def judge(self, sample: Judged, /) -> Scored:
+    def score_one(self, sample: Judged, /) -> Scored:
         """The value of one sample; may raise, which is a lost measurement."""
         ...
 
 
 class PerSample(ABC, Generic[Sample]):
-    """A reward that looks at one sample at a time: `judge` is the science, the batch forms follow."""
+    """A reward that looks at one sample at a time: `score_one` is the science, the batch forms follow."""
 
     @abstractmethod
-    def judge(self, sample: Sample, /) -> Scored:
+    def score_one(self, sample: Sample, /) -> Scored:
         """The value of one sample; may raise, which is a lost measurement."""
 
     def score(self, samples: Sequence[Sample]) -> Scores:
         """Values and reasons, in the order of the samples, computed in this process."""
-        return scores(careful(self, sample) for sample in samples)
+        return scores(score_safely(self, sample) for sample in samples)
 
     def __call__(self, samples: Sequence[Sample]) -> Values:
         """One float32 for each sample; NaN where a sample could not be scored."""
@@ -106,10 +106,10 @@ def scores(scored: Iterable[Scored]) -> Scores:
     return Scores(tuple(scored))
 
 
-def careful(judge: Judge[Sample], sample: Sample) -> Scored:
+def score_safely(scorer: Scorer[Sample], sample: Sample) -> Scored:
     """What the judge says, with exceptions and non-finite numbers turned into NaN and a reason."""
     try:
-        judged = judge.judge(sample)
+        judged = scorer.score_one(sample)
         value, reason = judged
         value = float(value)
     except Exception as error:  # whatever a plug-in raises, the other samples keep their values

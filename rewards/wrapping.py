@@ -12,7 +12,7 @@ from typing import Any
 from molrl.data.molecules.bonds import BondReader, Reading
 from molrl.data.molecules.molecule import Molecule
 from molrl.rewards.molecules.graph import GraphReward
-from molrl.rewards.scores import Explained, Judge, Scored
+from molrl.rewards.scores import Explained, Scored, Scorer
 
 
 class ReadOnce:
@@ -56,7 +56,7 @@ def sharing(scorer: Any, shared: dict[BondReader, ReadOnce]) -> Any:
     return copied
 
 
-def innermost(scorer: Judge[Any]) -> Iterator[Judge[Any]]:
+def innermost(scorer: Scorer[Any]) -> Iterator[Scorer[Any]]:
     """The scorers that do the measuring."""
     inner = getattr(scorer, "inner", ())
     for wrapped in inner:
@@ -65,12 +65,12 @@ def innermost(scorer: Judge[Any]) -> Iterator[Judge[Any]]:
         yield scorer
 
 
-def without_geometry(scorer: Judge[Any]) -> bool:
+def without_geometry(scorer: Scorer[Any]) -> bool:
     """Whether the value depends on the canonical structure alone."""
     return all(isinstance(measuring, GraphReward) for measuring in innermost(scorer))
 
 
-def part_names(scorers: Mapping[str, Judge[Any]]) -> tuple[str, ...]:
+def part_names(scorers: Mapping[str, Scorer[Any]]) -> tuple[str, ...]:
     """Names of parts and, below them with a dot, of their own parts."""
     return tuple(
         part

@@ -40,7 +40,7 @@ sys.addaudithook(refuse_the_network)
 def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a Stable Diffusion pipeline with random weights; diffusers is imported once for all tests."""
     for package in ("diffusers", "transformers", "peft"):
-        pytest.importorskip(package, reason="pictures need the extra image")
+        pytest.importorskip(package, reason="images need the extra image")
     from tiny_images import write_pipeline
 
     return write_pipeline(tmp_path_factory.mktemp("pipeline") / "tiny")

@@ -41,7 +41,7 @@ REQUIRED: dict[str, list[str]] = {  # settings without a default, by the reward
     **dict.fromkeys(("docking", "docking_qed", "vina"), SITE),
     "overlap": [f"reward.scorer.reference='{POCKET.parent / 'imatinib.sdf'}'"],
     "shape_target": [f"reward.target='{CUBE}'"],
-    "aesthetic": ["reward.model=owner/name", f"reward.head='{CUBE}'"],  # neither is read before a picture is scored
+    "aesthetic": ["reward.model=owner/name", f"reward.head='{CUBE}'"],  # neither is read before an image is scored
     "clip_score": ["reward.model=owner/name"],
     "pick_score": ["reward.model=owner/name"],
     "vlm_judge": ["reward.url=http://localhost", "reward.model=m"],
@@ -51,7 +51,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {  # packages that may be missing
     **dict.fromkeys(("reward=xtb_force", "reward=xtb_energy"), ("tblite",)),
     "reward=vina": NEEDED,
     **dict.fromkeys(("reward=aesthetic", "reward=clip_score", "reward=pick_score"), ("transformers",)),
-    "model=pictures": ("diffusers", "transformers", "peft"),
+    "model=images": ("diffusers", "transformers", "peft"),
 }
 PATHS = {
     "file": ["data.path=x.sdf"],
@@ -72,7 +72,7 @@ REWARDS = {  # of each task
     "stability": "shape_standing",
     "symmetry": "shape_symmetric",
 }
-PICTURES = (
+IMAGES = (
     "aesthetic",
     "alignment",
     "compressibility",
@@ -94,8 +94,8 @@ class Box:
 
 
 def needed(task: str, request: pytest.FixtureRequest) -> list[str]:
-    """Settings without which a task cannot be built here: a small pipeline for those of pictures."""
-    if task not in PICTURES:
+    """Settings without which a task cannot be built here: a small pipeline for those of images."""
+    if task not in IMAGES:
         return []
     folder = request.getfixturevalue("tiny_pipeline")
     (folder.parent / "prompt.txt").write_text("a red circle")

@@ -34,7 +34,7 @@ from molrl.diagnostics import chain_kl
 from molrl.finetune import Finetuning, TrainingError, frozen, trainable
 from molrl.noise import Key
 from molrl.policy import Policy
-from molrl.runs.checkpoints import Keeping
+from molrl.runs.checkpoints import CheckpointPolicy
 from molrl.task import Metrics, Task
 
 NAN = float("nan")
@@ -46,7 +46,7 @@ CANDIDATES: dict[str, Any] = {
 VALUES: dict[str, Any] = {"reward_weight": 1.0, "kl_weight": 0.1, "clip": 0.2, "critic_lr": 0.01, **STEPS}
 ALGORITHMS: dict[str, Algorithm] = {
     "DDPO": DDPO(clip=0.2, advantage_clip=5.0, advantage=Standardised(), kl_weight=0.1, **STEPS),
-    "DDPO-SF": DDPOSF(advantage_clip=5.0, advantage=Tracker(memory=32, least=16), **STEPS),
+    "DDPO-SF": DDPOSF(advantage_clip=5.0, advantage=Tracker(buffer_size=32, min_count=16), **STEPS),
     "RGDM": RGDM(source="policy", guidance="candidates", **CANDIDATES),
     "RGDM-replay": RGDM(source="replay", guidance="candidates", **CANDIDATES),
     "RWR": RWR(temperature=0.5, noisings=8),
@@ -72,7 +72,7 @@ def finetuning(**changes: Any) -> Finetuning:
         "seed": 0,
         "save_every": 2,
         "fresh_optimizer": False,
-        "keep": Keeping(newest=3, best="reward", highest=True),
+        "keep": CheckpointPolicy(newest=3, best="reward", highest=True),
     }
     return Finetuning(**{**settings, **changes})
 
@@ -248,7 +248,7 @@ def test_a_denoiser_without_parameters_cannot_be_trained() -> None:
 def test_parameters_that_are_not_asked_for_stay_as_they_are(name: str, patterns: Any) -> None:
     task = number_task(lifted)
     before = {name: value.clone() for name, value in weights(task).items()}
-    run(task, ALGORITHMS[name], trained=patterns)
+    run(task, ALGORITHMS[name], trainable_parameters=patterns)
     assert [name for name, value in weights(task).items() if not value.equal(before[name])] == ["shift"]
 
 
@@ -263,7 +263,7 @@ def test_a_run_of_some_parameters_goes_on_as_if_it_had_not_stopped(tmp_path: Pat
 @pytest.mark.parametrize("patterns", ["shaft", ["shift", "layers.*"], "", []])
 def test_a_name_that_no_parameter_has_is_refused(patterns: Any) -> None:
     with pytest.raises(ValueError, match=r"trained: got \[.*no parameter that can learn is so called; some are "):
-        run(number_task(quadratic), ALGORITHMS["DDPO"], trained=patterns)
+        run(number_task(quadratic), ALGORITHMS["DDPO"], trainable_parameters=patterns)
 
 
 @pytest.mark.parametrize("name", ["iterations", "rollouts", "minibatch", "epochs", "save_every"])

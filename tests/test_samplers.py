@@ -84,11 +84,11 @@ def test_each_row_is_at_a_step_of_its_own() -> None:
     sampler, step, x = ddim(LogLinear(0.01, 20.0)), torch.tensor([7, 0, 19, 3]), randn(4, 3)
     denoiser = ExactDenoiser(sampler.schedule)
     together = sampler.transition(denoiser, x, step, {})
-    clean = sampler.clean(denoiser, x, step, {})
+    clean = sampler.predict_x0(denoiser, x, step, {})
     for row in range(4):
         alone = sampler.transition(denoiser, x[[row]], step[[row]], {})
         assert_close((together.mean[[row]], together.std[[row]]), (alone.mean, alone.std), rtol=1e-14, atol=1e-14)
-        assert_close(clean[[row]], sampler.clean(denoiser, x[[row]], step[[row]], {}), rtol=1e-14, atol=1e-14)
+        assert_close(clean[[row]], sampler.predict_x0(denoiser, x[[row]], step[[row]], {}), rtol=1e-14, atol=1e-14)
 
 
 def test_the_denoiser_is_asked_at_the_time_of_the_state() -> None:
@@ -100,7 +100,7 @@ def test_the_denoiser_is_asked_at_the_time_of_the_state() -> None:
 
     sampler = ddim(Polynomial(), 4)
     sampler.transition(denoiser, randn(4, 1), torch.arange(4), {})
-    sampler.clean(denoiser, randn(5, 1), torch.arange(5), {})
+    sampler.predict_x0(denoiser, randn(5, 1), torch.arange(5), {})
     assert asked[0].tolist() == [1, 0.75, 0.5, 0.25]
     assert asked[1].tolist() == [1, 0.75, 0.5, 0.25, 0]
 
@@ -109,7 +109,7 @@ def test_the_denoiser_is_asked_at_the_time_of_the_state() -> None:
 def test_the_true_noise_gives_the_clean_sample_back(schedule: Schedule) -> None:
     sampler, x0, eps = ddim(schedule, 5), randn(6, 3), randn(6, 3, seed=1)
     a, s = alpha(sampler.log_snr)[:, None], sigma(sampler.log_snr)[:, None]
-    assert_close(sampler.clean(always(eps), a * x0 + s * eps, torch.arange(6), {}), x0, rtol=1e-9, atol=1e-9)
+    assert_close(sampler.predict_x0(always(eps), a * x0 + s * eps, torch.arange(6), {}), x0, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_the_exact_denoiser_of_a_mixture_samples_the_mixture(eta: float) -> None
     for k in range(300):
         kernel = sampler.transition(denoiser, x, torch.full((len(x),), k), {})
         x = kernel.sample(torch.randn(x.shape, generator=generator, dtype=F64))
-    x = sampler.clean(denoiser, x, torch.full((len(x),), 300), {})
+    x = sampler.predict_x0(denoiser, x, torch.full((len(x),), 300), {})
     assert x.mean().item() == pytest.approx(0.1, abs=0.05)
     assert x.var().item() == pytest.approx(2.413, abs=0.12)
     assert (x < -0.8).double().mean().item() == pytest.approx(0.306, abs=0.02)  # 0.3 Phi(2.4) + 0.7 Phi(-2.25)
@@ -155,7 +155,7 @@ def test_states_means_and_clean_estimates_stay_in_the_space() -> None:
     start = sampler.prior(randn(2, 5, 4), context)
     stray = always(torch.ones(2, 5, 4, dtype=F64))
     outputs = (start, sampler.transition(stray, start, torch.tensor([0, 2]), context).mean)
-    for x in (*outputs, sampler.clean(stray, start, torch.tensor([0, 3]), context)):
+    for x in (*outputs, sampler.predict_x0(stray, start, torch.tensor([0, 3]), context)):
         assert (x[~mask] == 0).all()
         assert_close(x[..., :3].sum(1), torch.zeros(2, 3, dtype=F64), rtol=0, atol=1e-12)
 
@@ -192,18 +192,20 @@ def test_foresight_with_a_jump_for_every_step_is_the_deterministic_chain() -> No
     walked = x
     for k in range(5):
         walked = sampler.transition(exact, walked, torch.full((7,), k), {}).mean
-    walked = sampler.clean(exact, walked, torch.full((7,), 5), {})
-    assert_close(sampler.foresee(exact, x, torch.zeros(7, dtype=torch.long), 5, {}), walked, rtol=1e-7, atol=1e-7)
+    walked = sampler.predict_x0(exact, walked, torch.full((7,), 5), {})
+    assert_close(sampler.lookahead_x0(exact, x, torch.zeros(7, dtype=torch.long), 5, {}), walked, rtol=1e-7, atol=1e-7)
 
 
 def test_foresight_without_a_jump_is_the_clean_estimate() -> None:
     sampler, exact = ddim(Cosine()), ExactDenoiser(Cosine(), means=(-1.0, 2.0))
     x, step = randn(21, 1), torch.arange(21)
-    assert_close(sampler.foresee(exact, x, step, 0, {}), sampler.clean(exact, x, step, {}))
+    assert_close(sampler.lookahead_x0(exact, x, step, 0, {}), sampler.predict_x0(exact, x, step, {}))
 
 
 def test_foresight_leaves_the_end_of_the_chain_alone() -> None:
     """At the last grid point there is nowhere left to jump to."""
     sampler, exact = ddim(Cosine()), ExactDenoiser(Cosine(), means=(-1.0, 2.0))
     x, step = randn(4, 1), torch.full((4,), 20)
-    assert_close(sampler.foresee(exact, x, step, 3, {}), sampler.clean(exact, x, step, {}), rtol=1e-6, atol=1e-6)
+    assert_close(
+        sampler.lookahead_x0(exact, x, step, 3, {}), sampler.predict_x0(exact, x, step, {}), rtol=1e-6, atol=1e-6
+    )

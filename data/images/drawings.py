@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from molrl.data.images.image import Picture
+from molrl.data.images.image import CaptionedImage
 
 COLOURS: Mapping[str, tuple[int, int, int]] = {
     "red": (220, 40, 40),
@@ -29,7 +29,7 @@ COLOURS: Mapping[str, tuple[int, int, int]] = {
 SHAPES = ("circle", "square", "triangle", "star", "ring")
 WORDS = ("a", "an", "on", "background", *SHAPES, *COLOURS)
 OVERSAMPLED = 4
-SMALLEST, LARGEST = 0.26, 0.40  # radius of a figure, in edges of the picture
+SMALLEST, LARGEST = 0.26, 0.40  # radius of a figure, in edges of the image
 TILT = 15.0  # degrees that a figure is turned by at most
 HOLE = 0.5  # of a ring, in its radius
 INNER = 0.42  # radius of a star's inner corners, in its radius
@@ -77,8 +77,8 @@ def meanings() -> Mapping[str, Caption]:
     return {str(caption): caption for caption in all_captions()}
 
 
-def draw(caption: Caption, rng: np.random.Generator, edge: int = 32) -> Picture:
-    """The figure at a random size, place and tilt, all of it inside a picture of edge x edge pixels."""
+def draw(caption: Caption, rng: np.random.Generator, edge: int = 32) -> CaptionedImage:
+    """The figure at a random size, place and tilt, all of it inside an image of edge x edge pixels."""
     radius = rng.uniform(SMALLEST, LARGEST)
     x, y = rng.uniform(radius + 0.03, 0.97 - radius, size=2)
     turn = math.radians(rng.uniform(-TILT, TILT))
@@ -96,7 +96,7 @@ def draw(caption: Caption, rng: np.random.Generator, edge: int = 32) -> Picture:
         ]
         pen.polygon(corners, fill=colour)
     small = page.resize((edge, edge), Image.Resampling.BOX)
-    return Picture(np.asarray(small, dtype=np.uint8), str(caption))
+    return CaptionedImage(np.asarray(small, dtype=np.uint8), str(caption))
 
 
 def box(x: float, y: float, radius: float, size: int) -> tuple[float, float, float, float]:
@@ -124,21 +124,21 @@ class Drawings:
     edge: int = 32
     held_out: bool = False
 
-    def __getitem__(self, index: int) -> Picture:
+    def __getitem__(self, index: int) -> CaptionedImage:
         """One drawing, of a caption at random."""
         rng = np.random.default_rng([self.seed, index, int(self.held_out)])
         allowed = [caption for caption in all_captions() if is_held_out(caption) == self.held_out]
         return draw(allowed[int(rng.integers(len(allowed)))], rng, self.edge)
 
 
-def read_drawing(picture: Picture) -> Caption:
-    """What a picture shows, taken for a drawing: its shape is "" where there is no figure.
+def read_drawing(image: CaptionedImage) -> Caption:
+    """What an image shows, taken for a drawing: its shape is "" where there is no figure.
 
     The background is the median of the border, the figure what differs most from it. The shape follows from the moments
     sum w z^k of the figure about its middle, z = x + iy: corners at every k-th part of a turn leave one of order k
     alone, and a circle none; a ring has its middle empty.
     """
-    pixels = picture.pixels.astype(np.float64)
+    pixels = image.pixels.astype(np.float64)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     ground = np.median(border, 0)
     away = np.sqrt(((pixels - ground) ** 2).sum(2))

@@ -1,4 +1,4 @@
-"""Pictures as finished samples."""
+"""Images as finished samples."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """An RGB picture and what was asked for.
+class CaptionedImage:
+    """An RGB image and what was asked for.
 
     Attributes:
         pixels: uint8 [height, width, 3].
         prompt: "" where there is none.
-        flaw: "" for a good picture; otherwise why it is none, and rewards give it their floor.
+        flaw: "" for a good image; otherwise why it is none, and rewards give it their floor.
     """
 
     pixels: NDArray[np.uint8]
@@ -31,8 +31,8 @@ class Picture:
         return self.pixels.astype(np.float32) / np.float32(255)
 
 
-def quantised(unit: NDArray[np.float32], prompt: str) -> Picture:
-    """A picture of values in [0, 1], rounded to 8 bits; one that is not finite is black and says so."""
+def quantised(unit: NDArray[np.float32], prompt: str) -> CaptionedImage:
+    """An image of values in [0, 1], rounded to 8 bits; one that is not finite is black and says so."""
     if not np.isfinite(unit).all():
-        return Picture(np.zeros(unit.shape, np.uint8), prompt, "not finite")
-    return Picture((unit * 255).round().clip(0, 255).astype(np.uint8), prompt)
+        return CaptionedImage(np.zeros(unit.shape, np.uint8), prompt, "not finite")
+    return CaptionedImage((unit * 255).round().clip(0, 255).astype(np.uint8), prompt)

@@ -1,4 +1,4 @@
-"""What becomes of pictures when they are optimised: darkness, colours, size as a file, likeness to each other."""
+"""What becomes of images when they are optimised: darkness, colours, size as a file, likeness to each other."""
 
 import io
 import math
@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from molrl.data.images.drawings import Caption, meanings, read_drawing
-from molrl.data.images.image import Picture
+from molrl.data.images.image import CaptionedImage
 
 DARK = 0.1  # of full brightness
 LEVELS = 4  # of each colour in the histogram
-THUMB = 8  # pixels of an edge of what pictures are compared by
+THUMB = 8  # pixels of an edge of what images are compared by
 QUALITY = 95
 
 
-def picture_metrics(samples: Sequence[Picture]) -> Mapping[str, float]:
-    """Means over the pictures, all of them cheap.
+def image_metrics(samples: Sequence[CaptionedImage]) -> Mapping[str, float]:
+    """Means over the images, all of them cheap.
 
-    validity: share that are pictures at all; dark: share of dark pixels; colour_entropy: bits of the histogram of 64
+    validity: share that are images at all; dark: share of dark pixels; colour_entropy: bits of the histogram of 64
     colours; bytes_per_pixel: as JPEG; uniqueness: share of different ones by a perceptual hash; diversity: mean
-    distance of the thumbnails of two pictures of one prompt, in [0, 1]; for drawings also `caption_metrics`.
+    distance of the thumbnails of two images of one prompt, in [0, 1]; for drawings also `caption_metrics`.
     """
     good = [sample for sample in samples if not sample.flaw]
     found = {"validity": len(good) / max(1, len(samples))}
@@ -41,8 +41,8 @@ def picture_metrics(samples: Sequence[Picture]) -> Mapping[str, float]:
     }
 
 
-def caption_metrics(samples: Sequence[Picture]) -> dict[str, float]:
-    """Shares of the pictures whose colour, shape and background are what a drawing's caption asks for, and of those
+def caption_metrics(samples: Sequence[CaptionedImage]) -> dict[str, float]:
+    """Shares of the images whose colour, shape and background are what a drawing's caption asks for, and of those
     where all three are; nothing where not all of the prompts are such captions.
     """
     asked = [meanings().get(sample.prompt) for sample in samples]
@@ -56,24 +56,24 @@ def caption_metrics(samples: Sequence[Picture]) -> dict[str, float]:
     return {**parts, "right": float(np.mean([seen == caption for seen, caption in pairs]))}
 
 
-def jpeg_bytes(picture: Picture, quality: int = QUALITY) -> int:
+def jpeg_bytes(image: CaptionedImage, quality: int = QUALITY) -> int:
     """Size as a JPEG file (Pillow, its default chroma sub-sampling)."""
     file = io.BytesIO()
-    Image.fromarray(picture.pixels).save(file, "JPEG", quality=quality)
+    Image.fromarray(image.pixels).save(file, "JPEG", quality=quality)
     return len(file.getvalue())
 
 
-def colour_entropy(picture: Picture) -> float:
+def colour_entropy(image: CaptionedImage) -> float:
     """Bits of the histogram over LEVELS^3 colours: 0 for one colour, 6 for all alike."""
-    bins = (picture.pixels.astype(np.int64) * LEVELS // 256).reshape(-1, 3) @ np.array([1, LEVELS, LEVELS**2])
+    bins = (image.pixels.astype(np.int64) * LEVELS // 256).reshape(-1, 3) @ np.array([1, LEVELS, LEVELS**2])
     share = np.bincount(bins, minlength=LEVELS**3) / len(bins)
     share = share[share > 0]
     return float(-(share * np.log2(share)).sum())
 
 
-def thumbnail(picture: Picture) -> NDArray[np.float64]:
+def thumbnail(image: CaptionedImage) -> NDArray[np.float64]:
     """THUMB x THUMB colours in [0, 1]."""
-    small = Image.fromarray(picture.pixels).resize((THUMB, THUMB), Image.Resampling.BOX)
+    small = Image.fromarray(image.pixels).resize((THUMB, THUMB), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float64) / 255
 
 

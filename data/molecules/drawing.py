@@ -1,4 +1,4 @@
-"""Pictures of molecules: the graphs that a bond reader finds, drawn in a grid."""
+"""Images of molecules: the graphs that a bond reader finds, drawn in a grid."""
 
 import io
 from collections.abc import Sequence
@@ -102,5 +102,5 @@ def fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 
 def typeface(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib: the same picture on every machine."""
+    """DejaVu Sans, which comes with matplotlib: the same image on every machine."""
     return ImageFont.truetype(str(FONTS / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")), size)

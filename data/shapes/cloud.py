@@ -39,7 +39,7 @@ class PointCloud:
 
 
 @dataclass(frozen=True, eq=False)
-class TracedCloud:
+class TracedPointCloud:
     """A shape on its way, whose points have a gradient: what differentiable rewards are asked about.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Pictures of point clouds: a grid of them, each from one or several sides, nearer points darker and in front."""
+"""Images of point clouds: a grid of them, each from one or several sides, nearer points darker and in front."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ VIEWS: Mapping[str, tuple[float, float]] = {  # turn about the up axis and tilt 
     "top": (0.0, 90.0),
     "back": (145.0, 20.0),
 }
-TURNTABLE = 8  # pictures of a full turn
+TURNTABLE = 8  # images of a full turn
 CELL, INCH = 2.5, 200  # width of a cell in units of the half box, and its pixels
 CAPTION, FONT = 0.36, 9.0  # room for a line of text, and its size in points
 NEAR, FAR = np.array([0.05, 0.19, 0.42]), np.array([0.66, 0.78, 0.90])  # colours
 
 
-def draw_clouds(
+def draw_point_clouds(
     clouds: Sequence[PointCloud],
     captions: Sequence[str],
     *,
@@ -67,22 +67,22 @@ def seen(cloud: PointCloud, turn: float, tilt: float) -> NDArray[np.float64]:
 
 
 def drawn(
-    pictures: Sequence[Sequence[NDArray[np.float64]]], captions: Sequence[str], columns: int, title: str | None
+    images: Sequence[Sequence[NDArray[np.float64]]], captions: Sequence[str], columns: int, title: str | None
 ) -> Image.Image:
-    """The grid; `pictures` has the views of each cloud."""
+    """The grid; `images` has the views of each cloud."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    wide, columns = CELL * len(pictures[0]), min(columns, len(pictures))
+    wide, columns = CELL * len(images[0]), min(columns, len(images))
     high = CELL + CAPTION * max(caption.count("\n") + 1 for caption in captions)
-    rows = -(-len(pictures) // columns)
+    rows = -(-len(images) // columns)
     above = 0.6 if title else 0.0
     extent = (wide * columns, high * rows + above)
     figure = Figure(figsize=(extent[0] / CELL, extent[1] / CELL), dpi=INCH)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, extent[0]), ylim=(-extent[1], 0), aspect="equal")
     axes.set_axis_off()
-    for number, (views, caption) in enumerate(zip(pictures, captions, strict=True)):
+    for number, (views, caption) in enumerate(zip(images, captions, strict=True)):
         left, top = wide * (number % columns), -above - high * (number // columns)
         for place, points in enumerate(views):
             middle = (left + CELL * (place + 0.5), top - CELL / 2)

@@ -1,4 +1,4 @@
-"""OFF, OBJ and STL files, from their bytes; what they refer to (materials, pictures) is not opened."""
+"""OFF, OBJ and STL files, from their bytes; what they refer to (materials, images) is not opened."""
 
 import numpy as np
 

@@ -67,7 +67,7 @@ class ShapeReader:
         """
         return chain.from_iterable(records_of(*file) for file in listed(Path(source), None, None))
 
-    def cloud(self, record: ShapeRecord) -> Entry:
+    def point_cloud(self, record: ShapeRecord) -> Entry:
         """The points of a record in the unit box, or why there are none."""
         try:
             shape = shape_of(record.content)

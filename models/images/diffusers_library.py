@@ -10,7 +10,7 @@ NEEDED = ("diffusers", "transformers", "peft")
 def require_extra() -> None:
     """Raise ImportError where the packages are missing."""
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise ImportError(f"pictures need {', '.join(missing)}: pip install 'molrl[image]'")
+        raise ImportError(f"images need {', '.join(missing)}: pip install 'molrl[image]'")
 
 
 def diffusers() -> Any:

@@ -53,7 +53,7 @@ class GuidedUNet(nn.Module):
         schedule: noise levels of the model.
         prediction: "epsilon", "sample" or "v_prediction".
         guidance_scale: w; 1 is no guidance, and costs half as much.
-        batch: pictures per network call; a larger batch goes through in parts, and a gradient computes each part again
+        batch: images per network call; a larger batch goes through in parts, and a gradient computes each part again
             instead of keeping all of them. Where processes share the UNet's weights, all go through as many parts.
         dtype: what the network computes in.
     """
@@ -87,7 +87,7 @@ class GuidedUNet(nn.Module):
             value: Tensor | None = getattr(prompts, name)
             self.register_buffer(name, None if value is None else value.float(), persistent=False)
         trained = {name: p for name, p in unet.named_parameters() if p.requires_grad}
-        self.trained = nn.ParameterDict({name.replace(".", "/"): p for name, p in trained.items()})
+        self.trainable_parameters = nn.ParameterDict({name.replace(".", "/"): p for name, p in trained.items()})
 
     @property
     def unet(self) -> Any:

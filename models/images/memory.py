@@ -27,7 +27,7 @@ def told_memory(unet: Any, shape: Sequence[int], *, batch: int, guided: bool, si
     count = sum(p.numel() for p in parameters)
     return (
         f"UNet: {count / 1e6:.1f} M parameters, {trained:,} of them trained; about {total:.1f} GiB to train with "
-        f"{batch} pictures at a time, and text encoder and autoencoder beside it"
+        f"{batch} images at a time, and text encoder and autoencoder beside it"
     )
 
 

@@ -20,7 +20,7 @@ from molrl.models.images.guided_unet import AdaptedUNet, GuidedUNet, Prompts
 from molrl.models.shipped import SHIPPED, find_model, shipped_names
 from molrl.runs.checkpoint import CheckpointError
 
-DOMAIN = "pictures"
+DOMAIN = "images"
 INDEX, ADAPTER = "model_index.json", "adapter.json"
 LORA = "pytorch_lora_weights.safetensors"
 KINDS = {"StableDiffusionPipeline": "Stable Diffusion 1.x and 2.x", "StableDiffusionXLPipeline": "SDXL"}
@@ -43,7 +43,7 @@ class Source:
     revision: str | None = None
 
 
-def is_picture_model(weights: str) -> bool:
+def is_image_model(weights: str) -> bool:
     """Whether `weights=` names something that this module reads."""
     folder = found(weights)
     if folder.exists():

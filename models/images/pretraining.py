@@ -1,4 +1,4 @@
-"""What pretraining needs of pictures: an autoencoder trained first, and then the small pipeline's UNet and text encoder
+"""What pretraining needs of images: an autoencoder trained first, and then the small pipeline's UNet and text encoder
 in its latents (latent diffusion: Rombach et al. 2022, arXiv:2112.10752).
 """
 
@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from molrl.config import ConfigError, settings
 from molrl.data.images.drawings import WORDS
-from molrl.data.images.image import Picture
-from molrl.data.images.sets import PictureSet
+from molrl.data.images.image import CaptionedImage
+from molrl.data.images.sets import ImageSet
 from molrl.gaussian import Context, Euclidean, Space
 from molrl.machine.device import choose_device
 from molrl.machine.interruption import patient
 from molrl.machine.memory import enough_memory
 from molrl.models.draws import draw_samples
+from molrl.models.images.decoder import ImageDecoder, image_policy
 from molrl.models.images.diffusers_library import require_extra
-from molrl.models.images.domain import PictureDomain, picture_policy
 from molrl.models.images.pipeline import load_pipeline
 from molrl.models.images.scheduler_chain import diffusers_chain
 from molrl.models.images.small_pipeline import PipelineDesign, small_pipeline
@@ -35,18 +35,18 @@ from molrl.runs.tracking import append_row
 from molrl.schedule import Tabulated
 
 KL_WEIGHT = 1e-6  # of the autoencoder's latents to N(0, I), per number (Rombach et al. 2022, Sec. G)
-CHUNK = 64  # pictures that are encoded at a time
+CHUNK = 64  # images that are encoded at a time
 
 
 @dataclass(frozen=True)
-class PictureDesign:
+class ImageDesign:
     """A pipeline before it has met its data.
 
     Attributes:
         sizes: of the pipeline.
         vae_steps: steps of training of the autoencoder, which comes first.
         vae_lr: its learning rate.
-        dropped: share of pictures that are trained with the empty caption, for guidance.
+        dropped: share of images that are trained with the empty caption, for guidance.
         guidance_scale: of the samples in reports.
     """
 
@@ -57,9 +57,9 @@ class PictureDesign:
     guidance_scale: float
 
 
-def picture_design(
+def image_design(
     *,
-    picture: int,
+    image_size: int,
     tokens: int,
     vae: Sequence[int],
     latent: int,
@@ -70,7 +70,7 @@ def picture_design(
     vae_lr: float,
     dropped: float,
     guidance_scale: float,
-) -> PictureDesign:
+) -> ImageDesign:
     """A design from plain numbers, with the words of the drawings' captions as tokens."""
     if vae_steps < 1 or not vae_lr > 0:
         raise ValueError(f"vae_steps, vae_lr: got {vae_steps}, {vae_lr}; need at least 1 and a number above 0")
@@ -79,14 +79,14 @@ def picture_design(
     sizes = PipelineDesign(
         words=WORDS,
         tokens=tokens,
-        picture=picture,
+        image_size=image_size,
         vae=list(vae),
         latent=latent,
         unet=list(unet),
         text=text,
         prediction=prediction,
     )
-    return PictureDesign(sizes, vae_steps, vae_lr, dropped, guidance_scale)
+    return ImageDesign(sizes, vae_steps, vae_lr, dropped, guidance_scale)
 
 
 def reconstruction_loss(
@@ -94,7 +94,7 @@ def reconstruction_loss(
 ) -> Float[Tensor, " b"]:
     """|x - decoded(z)| + KL_WEIGHT KL(q(z | x) || N(0, I)), both per number (Rombach et al. 2022, Eq. 25).
 
-    The latents' noise is the first part of the pictures' own, so that it is keyed as all noise.
+    The latents' noise is the first part of the images' own, so that it is keyed as all noise.
     """
     seen = vae.encode(x0).latent_dist
     numbers = seen.mean[0].numel()
@@ -132,10 +132,10 @@ class TextDenoiser(nn.Module):
         return velocity
 
 
-def pretrain_pictures(
+def pretrain_images(
     *,
-    model: PictureDesign,
-    data: Callable[..., PictureSet],
+    model: ImageDesign,
+    data: Callable[..., ImageSet],
     training: Pretraining,
     run: str,
     init: str | None,
@@ -145,7 +145,7 @@ def pretrain_pictures(
     grid_power: float | None,
     config: Mapping[str, Any],
 ) -> int:
-    """`molrl pretrain model=pictures`: train autoencoder, UNet and text encoder, report how well drawings fit their
+    """`molrl pretrain model=images`: train autoencoder, UNet and text encoder, report how well drawings fit their
     captions along the way, and leave a pipeline in diffusers' format in the run folder.
 
     With `init`, training starts from the weights of that pipeline instead of random ones. `config` is what all this was
@@ -153,12 +153,12 @@ def pretrain_pictures(
     """
     require_extra()
     if grid_power is not None:
-        raise ConfigError(f"grid_power: got {grid_power}, need null: pictures have the grid of their scheduler")
+        raise ConfigError(f"grid_power: got {grid_power}, need null: images have the grid of their scheduler")
     place = choose_device(device)
     refuse_another(config, FREE)
-    refuse_other_data(data, "edge", "pictures")
+    refuse_other_data(data, "edge", "images")
     with settings("data"):
-        pictures = data(edge=model.sizes.picture)
+        images = data(edge=model.sizes.image_size)
     torch.manual_seed(training.seed)
     with settings("model"):
         pipeline = small_pipeline(model.sizes)
@@ -167,26 +167,26 @@ def pretrain_pictures(
         warm_start(pipeline, init)
     folder = Path(run)
     parameters = sum(p.numel() for part in parts_of(pipeline).values() for p in part.parameters())
-    print(f"{folder}: {len(pictures.train)} pictures, {parameters:,} parameters, {training.steps} steps", flush=True)
+    print(f"{folder}: {len(images.train)} images, {parameters:,} parameters, {training.steps} steps", flush=True)
     with claim(config, FREE), patient("this step") as request, enough_memory("training.batch or evaluate"):
         refuse_other_model(folder, described(model))
-        train_vae(pipeline.vae.to(place), pictures.train, model, training, folder, request.asked)
-        request.obey()
-        latents = encoded(pipeline.vae, pictures.train, place)
+        train_vae(pipeline.vae.to(place), images.train, model, training, folder, request.is_set)
+        request.raise_if_requested()
+        latents = encoded(pipeline.vae, images.train, place)
         scale = 1 / float(latents.std())
         pipeline.vae.register_to_config(scaling_factor=scale)
-        ids = token_ids(pipeline.tokenizer, pictures.train, model.dropped, training.seed)
+        ids = token_ids(pipeline.tokenizer, images.train, model.dropped, training.seed)
         denoiser = TextDenoiser(pipeline.unet, pipeline.text_encoder, chain.schedule, chain.prediction).to(place)
-        report = Report(pipeline, denoiser, model, training, folder, evaluate, num_steps, pictures.texts)
-        training.run(denoiser, Euclidean(), [Bucket(latents * scale, {"ids": ids})], folder, report, request.asked)
-    request.obey()
+        report = Report(pipeline, denoiser, model, training, folder, evaluate, num_steps, images.texts)
+        training.run(denoiser, Euclidean(), [Bucket(latents * scale, {"ids": ids})], folder, report, request.is_set)
+    request.raise_if_requested()
     print(f"model: {folder / 'model'}")
     return 0
 
 
-def described(model: PictureDesign) -> dict[str, Any]:
+def described(model: ImageDesign) -> dict[str, Any]:
     """What a folder's training must be of, to be gone on with."""
-    return {"domain": "pictures", **vars(model.sizes), "vae_steps": model.vae_steps, "dropped": model.dropped}
+    return {"domain": "images", **vars(model.sizes), "vae_steps": model.vae_steps, "dropped": model.dropped}
 
 
 def parts_of(pipeline: Any) -> dict[str, nn.Module]:
@@ -205,11 +205,11 @@ def warm_start(pipeline: Any, weights: str) -> None:
 
 def train_vae(
     vae: Any,
-    pictures: Sequence[Picture],
-    model: PictureDesign,
+    images: Sequence[CaptionedImage],
+    model: ImageDesign,
     training: Pretraining,
     folder: Path,
-    asked: Callable[[], bool],
+    should_stop: Callable[[], bool],
 ) -> None:
     """The autoencoder, with the averaged weights of its training; at once where that is done."""
     steps = model.vae_steps
@@ -219,28 +219,30 @@ def train_vae(
         error = f"error {metrics['loss']:.4f} of 2 (black to white), {metrics['seconds']:.0f} s"
         print(f"autoencoder: step {metrics['step']:.0f}/{steps}, {error}", flush=True)
 
-    bucket = Bucket(signed(pictures), {})
-    vae.load_state_dict(own.run(vae.train(), Euclidean(), [bucket], folder / "vae", report, asked, reconstruction_loss))
+    bucket = Bucket(signed(images), {})
+    vae.load_state_dict(
+        own.run(vae.train(), Euclidean(), [bucket], folder / "vae", report, should_stop, reconstruction_loss)
+    )
     vae.requires_grad_(False).eval()
 
 
-def signed(pictures: Sequence[Picture]) -> Float[Tensor, "b 3 h w"]:
+def signed(images: Sequence[CaptionedImage]) -> Float[Tensor, "b 3 h w"]:
     """Pixels from -1 to 1, as an autoencoder takes them."""
-    arrays = np.stack([picture.pixels for picture in pictures])
+    arrays = np.stack([image.pixels for image in images])
     return torch.from_numpy(arrays).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @torch.no_grad()
-def encoded(vae: Any, pictures: Sequence[Picture], device: torch.device) -> Float[Tensor, "b c h w"]:
-    """The means of the pictures' latents, on the CPU."""
-    parts = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
+def encoded(vae: Any, images: Sequence[CaptionedImage], device: torch.device) -> Float[Tensor, "b c h w"]:
+    """The means of the images' latents, on the CPU."""
+    parts = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
     return torch.cat([vae.encode(signed(part).to(device)).latent_dist.mean.cpu() for part in parts])
 
 
-def token_ids(tokenizer: Any, pictures: Sequence[Picture], dropped: float, seed: int) -> Int[Tensor, "b tokens"]:
-    """The tokens of the captions, padded; of the empty one for some of the pictures."""
-    away = np.random.default_rng(seed).random(len(pictures)) < dropped
-    texts = ["" if gone else picture.prompt for gone, picture in zip(away, pictures, strict=True)]
+def token_ids(tokenizer: Any, images: Sequence[CaptionedImage], dropped: float, seed: int) -> Int[Tensor, "b tokens"]:
+    """The tokens of the captions, padded; of the empty one for some of the images."""
+    away = np.random.default_rng(seed).random(len(images)) < dropped
+    texts = ["" if gone else image.prompt for gone, image in zip(away, images, strict=True)]
     made = tokenizer(texts, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
     ids: Tensor = made.input_ids
     return ids
@@ -248,11 +250,11 @@ def token_ids(tokenizer: Any, pictures: Sequence[Picture], dropped: float, seed:
 
 @dataclass(frozen=True)
 class Report:
-    """Saves the averaged weights as a pipeline, draws with it, and says how many pictures show what they should."""
+    """Saves the averaged weights as a pipeline, draws with it, and says how many images show what they should."""
 
     pipeline: Any
     denoiser: TextDenoiser
-    model: PictureDesign
+    model: ImageDesign
     training: Pretraining
     folder: Path
     evaluate: int
@@ -280,7 +282,7 @@ class Report:
     def measured(self, device: torch.device) -> dict[str, float]:
         """Of fresh samples of the saved pipeline."""
         fresh, source = load_pipeline(str(self.folder / "model"), None, torch.float32)
-        policy, _ = picture_policy(
+        policy, _ = image_policy(
             fresh,
             self.texts,
             num_steps=self.num_steps,
@@ -290,6 +292,6 @@ class Report:
             dtype=torch.float32,
             device=device,
         )
-        domain = PictureDomain(pipeline=fresh, source=source, texts=tuple(self.texts), batch=CHUNK)
-        drawn = draw_samples(policy, domain, self.evaluate, seed=self.training.seed, batch=CHUNK, device=device)
-        return {**domain.measure(drawn)}
+        decoder = ImageDecoder(pipeline=fresh, source=source, texts=tuple(self.texts), batch=CHUNK)
+        drawn = draw_samples(policy, decoder, self.evaluate, seed=self.training.seed, batch=CHUNK, device=device)
+        return {**decoder.measure(drawn)}

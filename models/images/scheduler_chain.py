@@ -2,7 +2,7 @@
 arXiv:2010.02502).
 
 A scheduler's grid decides whether each step has noise. Where the chain's last step has none (sigma = 0: the level stays
-or becomes 0), it is no part of the policy: it is done once, deterministically, when a picture is finished.
+or becomes 0), it is no part of the policy: it is done once, deterministically, when an image is finished.
 """
 
 from collections.abc import Mapping
@@ -87,7 +87,7 @@ def diffusers_chain(config: Mapping[str, Any], num_steps: int, eta: float) -> Ch
     if len(kept) == num_steps:
         note = (
             f"the last of {num_steps} steps has no noise: it is no part of the policy, "
-            f"which has {num_steps - 1}, and is done when a picture is finished"
+            f"which has {num_steps - 1}, and is done when an image is finished"
         )
     if len(kept) < 2:
         raise ValueError(f"num_steps: got {num_steps}, and this scheduler's last step has no noise; need at least 2")

@@ -1,7 +1,7 @@
 """A frozen network in parts, one on each of the processes of a run, for networks that do not fit one device.
 
 By torch's FSDP2 (Zhao et al. 2023, arXiv:2304.11277): each block is put together where it is needed, and taken apart
-again. Every process must therefore make the same calls; `Processes.abreast` has the trainer see to that.
+again. Every process must therefore make the same calls; `Processes.lockstep` has the trainer see to that.
 """
 
 from typing import Any

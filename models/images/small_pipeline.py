@@ -1,4 +1,4 @@
-"""A small text-to-image pipeline of diffusers' own classes: what `molrl pretrain model=pictures` trains."""
+"""A small text-to-image pipeline of diffusers' own classes: what `molrl pretrain model=images` trains."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class PipelineDesign:
     Attributes:
         words: that are one token each; others are spelt, a token for each letter.
         tokens: longest prompt, its two ends included.
-        picture: pixels of an edge.
-        vae: widths of the autoencoder's blocks; each but the last halves the picture.
+        image: pixels of an edge.
+        vae: widths of the autoencoder's blocks; each but the last halves the image.
         latent: channels of a latent.
         unet: widths of the UNet's blocks, the first of them without attention.
         text: width of the text encoder.
@@ -30,7 +30,7 @@ class PipelineDesign:
 
     words: Sequence[str]
     tokens: int
-    picture: int
+    image_size: int
     vae: Sequence[int]
     latent: int
     unet: Sequence[int]
@@ -39,8 +39,8 @@ class PipelineDesign:
 
     def __post_init__(self) -> None:
         shrunk = 2 ** (len(self.vae) - 1)
-        if self.picture < 1 or self.picture % shrunk:
-            raise ValueError(f"picture: got {self.picture}, need a multiple of {shrunk}")
+        if self.image_size < 1 or self.image_size % shrunk:
+            raise ValueError(f"image: got {self.image_size}, need a multiple of {shrunk}")
         for name in ("vae", "unet"):
             if not getattr(self, name) or any(width < 8 or width % 8 for width in getattr(self, name)):
                 raise ValueError(f"{name}: got {list(getattr(self, name))}, need widths that are multiples of 8")
@@ -101,11 +101,11 @@ def small_pipeline(design: PipelineDesign, scheduler: Mapping[str, Any] | None =
         latent_channels=design.latent,
         layers_per_block=1,
         norm_num_groups=8,
-        sample_size=design.picture,
+        sample_size=design.image_size,
     )
     deeper = len(design.unet) - 1
     unet = library.UNet2DConditionModel(
-        sample_size=design.picture // shrunk,
+        sample_size=design.image_size // shrunk,
         in_channels=design.latent,
         out_channels=design.latent,
         block_out_channels=tuple(design.unet),

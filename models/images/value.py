@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from molrl.gaussian import Context
 
 
-class PictureValue(nn.Module):
+class ImageValue(nn.Module):
     """V(x_t, t, prompt): four convolutions over the latent, its mean, and what is asked for, read out together.
 
     Args:

@@ -39,11 +39,11 @@ class EGNN(nn.Module):
         self.embed_pair = nn.Linear(radial, pair_width)
         self.blocks = nn.ModuleList(Block(width, pair_width, radial) for _ in range(blocks))
         self.out = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), silent(nn.Linear(width, features))
+            nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), zero_init(nn.Linear(width, features))
         )
         # last and silent: a seed, or the weights of an unconditional network, give the same output with it and without
         self.condition = (
-            nn.Sequential(nn.Linear(conditions, width), nn.SiLU(), silent(nn.Linear(width, width)))
+            nn.Sequential(nn.Linear(conditions, width), nn.SiLU(), zero_init(nn.Linear(width, width)))
             if conditions
             else None
         )
@@ -78,7 +78,7 @@ class Block(nn.Module):
     def __init__(self, width: int, pair_width: int, radial: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.modulate = silent(nn.Linear(width, 2 * width))
+        self.modulate = zero_init(nn.Linear(width, 2 * width))
         self.receive = nn.Linear(width, pair_width)
         self.send = nn.Linear(width, pair_width, bias=False)
         self.geometry = nn.Linear(radial, pair_width, bias=False)
@@ -88,7 +88,7 @@ class Block(nn.Module):
         pushed = nn.Linear(pair_width, 1, bias=False)
         self.push = nn.Sequential(nn.Linear(pair_width, pair_width), nn.SiLU(), pushed)
         self.update = nn.Sequential(
-            nn.Linear(width + pair_width, 2 * width), nn.SiLU(), silent(nn.Linear(2 * width, width))
+            nn.Linear(width + pair_width, 2 * width), nn.SiLU(), zero_init(nn.Linear(2 * width, width))
         )
         nn.init.normal_(pushed.weight, std=1e-3)
 
@@ -147,7 +147,7 @@ class Fourier(nn.Module):
         return torch.cat([angle.sin(), angle.cos()], -1)
 
 
-def silent(layer: nn.Linear) -> nn.Linear:
+def zero_init(layer: nn.Linear) -> nn.Linear:
     """The layer with zero weights: a block that starts as the identity."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)

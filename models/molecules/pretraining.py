@@ -29,7 +29,7 @@ from molrl.machine.memory import enough_memory
 from molrl.models.draws import draw_samples
 from molrl.models.molecules.codec import MoleculeCodec
 from molrl.models.molecules.condition import Condition, labelled, standardised
-from molrl.models.molecules.domain import MoleculeDomain, molecule_policy
+from molrl.models.molecules.decoder import MoleculeDecoder, molecule_policy
 from molrl.models.molecules.model import Architecture, load, save
 from molrl.pretrain import Bucket, Pretraining
 from molrl.rewards.scores import PerSample
@@ -205,9 +205,9 @@ def pretrain_molecules(
     def report(metrics: Mapping[str, float], average: Mapping[str, Tensor]) -> None:
         save(folder / "model", architecture, average, reference)
         fresh = load(str(folder / "model"))
-        domain = MoleculeDomain(model=fresh, reader=reader)
-        drawn = draw_samples(sampling(fresh), domain, evaluate, seed=training.seed, batch=256, device=place)
-        quality = domain.measure(drawn)
+        decoder = MoleculeDecoder(model=fresh, reader=reader)
+        drawn = draw_samples(sampling(fresh), decoder, evaluate, seed=training.seed, batch=256, device=place)
+        quality = decoder.measure(drawn)
         row = {**metrics, **{name: None if math.isnan(value) else value for name, value in quality.items()}}
         append_row(folder / "pretrain.jsonl", row, "step")
         print(
@@ -220,8 +220,8 @@ def pretrain_molecules(
 
     with claim(config, FREE), patient("this step") as request, enough_memory("training.batch or evaluate"):
         refuse_other_model(folder, architecture.plain())
-        training.run(built.denoiser, MaskedPoints(), buckets, folder, report, request.asked)
-    request.obey()
+        training.run(built.denoiser, MaskedPoints(), buckets, folder, report, request.is_set)
+    request.raise_if_requested()
     print(f"model: {folder / 'model'}")
     return 0
 
@@ -241,7 +241,7 @@ def warm_start(denoiser: nn.Module, weights: str) -> None:
 
 
 def refuse_other_data(data: Callable[..., Any], asked: str, wanted: str) -> None:
-    """Raise ConfigError for a data set of another domain, which cannot be asked for what a model of this one needs."""
+    """Raise ConfigError for a data set of another decoder, which cannot be asked for what a model of this one needs."""
     if asked not in inspect.signature(data).parameters:
         name = getattr(getattr(data, "func", data), "__name__", type(data).__name__)
         raise ConfigError(f"data: {name} has no {wanted}, and this model learns from {wanted}")

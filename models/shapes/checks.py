@@ -25,9 +25,9 @@ def checks(samples: Sequence[PointCloud]) -> dict[str, float]:
     margin, symmetry = StabilityMargin(plate=0.25), MirrorSymmetry()
     known = [sample for sample in samples if sample.label in judge().classifier.design.classes]
     odds = judge()(known).exp()
-    away = [symmetry.judge(sample).value ** 2 for sample in samples]
+    away = [symmetry.score_one(sample).value ** 2 for sample in samples]
     return {
-        "standing": sum(margin.judge(sample).value > 0 for sample in samples) / len(samples),
+        "standing": sum(margin.score_one(sample).value > 0 for sample in samples) / len(samples),
         "asymmetry": sum(away) / len(away),
         "symmetric": sum(far < LOPSIDED for far in away) / len(away),
         "recognised": (odds > EVEN).float().mean().item() if known else nan,

@@ -20,7 +20,7 @@ NOTHING = 0.2  # share of each batch that is no shape
 FEWEST = 128  # points of a cloud in training; the most are as many as it has
 BATCH, LR = 32, 2e-3
 FAULTY = 0.15  # share of the procedural shapes that are tippy, and of those that are lopsided
-LAYOUTS = {"small": ((64, 128, 256), 128), "judge": ((48, 96, 320), 96)}
+LAYOUTS = {"small": ((64, 128, 256), 128), "score_one": ((48, 96, 320), 96)}
 
 
 def train_classifier(

@@ -84,7 +84,7 @@ def evaluate_shapes(
             the shipped model.
         out: also write the figures here, as JSON.
     """
-    samples, report = clouds_of(file, reader)
+    samples, report = read_point_clouds(file, reader)
     print(report)
     if not samples:
         return 3
@@ -107,11 +107,11 @@ def evaluate_shapes(
     return 0
 
 
-def clouds_of(source: str, reader: ShapeReader) -> tuple[list[PointCloud], ShapeReport]:
+def read_point_clouds(source: str, reader: ShapeReader) -> tuple[list[PointCloud], ShapeReport]:
     """The shapes of a file or folder, and what was skipped."""
     clouds: list[PointCloud] = []
     skipped: list[Skipped] = []
-    for entry in map(reader.cloud, reader.records(source)):
+    for entry in map(reader.point_cloud, reader.records(source)):
         if isinstance(entry, Skipped):
             skipped.append(entry)
         else:
@@ -130,7 +130,7 @@ def references(reference: str, reader: ShapeReader) -> list[PointCloud]:
         if not Path(reference).is_dir() and suffix(reference) not in SHAPE_SUFFIXES:
             allowed = f"{', '.join(SHAPE_SUFFIXES)}, a folder of these"
             raise ValueError(f"reference={reference}: neither a model nor one of {allowed}") from error
-        held, report = clouds_of(reference, reader)
+        held, report = read_point_clouds(reference, reader)
         print(f"reference: {report}")
     else:
         held = list(load_shapes(str(folder)).reference)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from molrl.data.shapes.cloud import MOST_POINTS, PointCloud, TracedCloud, in_unit_box
+from molrl.data.shapes.cloud import MOST_POINTS, PointCloud, TracedPointCloud, in_unit_box
 from molrl.models.molecules.model import refuse_other_domain
 from molrl.models.precondition import Preconditioned
 from molrl.models.shapes.set_transformer import SetTransformer
@@ -81,9 +81,9 @@ class ShapeArchitecture:
         places = self.points_of(x.detach().cpu()).numpy().astype(np.float32)
         return [PointCloud(placed(points), label) for points, label in zip(places, self.labels(classes), strict=True)]
 
-    def trace(self, x: Float[Tensor, "b n 3"], classes: Int[Tensor, " b"]) -> list[TracedCloud]:
+    def trace(self, x: Float[Tensor, "b n 3"], classes: Int[Tensor, " b"]) -> list[TracedPointCloud]:
         """The same with the gradient of their states, not moved into the unit box."""
-        return [TracedCloud(*pair) for pair in zip(self.points_of(x), self.labels(classes), strict=True)]
+        return [TracedPointCloud(*pair) for pair in zip(self.points_of(x), self.labels(classes), strict=True)]
 
     def points_of(self, x: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
         """Where the points of states are."""

@@ -20,7 +20,7 @@ from molrl.machine.interruption import patient
 from molrl.machine.memory import enough_memory
 from molrl.models.draws import draw_samples
 from molrl.models.molecules.pretraining import FREE, refuse_other_data, refuse_other_model
-from molrl.models.shapes.domain import ShapeDomain, shape_policy
+from molrl.models.shapes.decoder import ShapeDecoder, shape_policy
 from molrl.models.shapes.model import ShapeArchitecture, ShapeModel, load_shapes, save_shapes
 from molrl.models.shapes.stable_target import Pools, StableLoss
 from molrl.pretrain import Loss, Pretraining, denoising_loss
@@ -118,9 +118,9 @@ def pretrain_shapes(
     def report(metrics: Mapping[str, float], average: Mapping[str, Tensor]) -> None:
         save_shapes(folder / "model", architecture, average, held_out)
         fresh: ShapeModel = load_shapes(str(folder / "model"))
-        domain = ShapeDomain(model=fresh)
-        drawn = draw_samples(sampling(fresh), domain, evaluate, seed=training.seed, batch=64, device=place)
-        measured = domain.measure(drawn)
+        decoder = ShapeDecoder(model=fresh)
+        drawn = draw_samples(sampling(fresh), decoder, evaluate, seed=training.seed, batch=64, device=place)
+        measured = decoder.measure(drawn)
         row = {**metrics, **{name: None if math.isnan(value) else value for name, value in measured.items()}}
         append_row(folder / "pretrain.jsonl", row, "step")
         print(
@@ -132,7 +132,7 @@ def pretrain_shapes(
 
     with claim(config, FREE), patient("this step") as request, enough_memory("training.batch or evaluate"):
         refuse_other_model(folder, architecture.plain())
-        training.run(built.denoiser, Euclidean(), [pools], folder, report, request.asked, model.loss)
-    request.obey()
+        training.run(built.denoiser, Euclidean(), [pools], folder, report, request.is_set, model.loss)
+    request.raise_if_requested()
     print(f"model: {folder / 'model'}")
     return 0

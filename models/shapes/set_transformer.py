@@ -12,7 +12,7 @@ from torch import Tensor, addcmul, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from molrl.gaussian import Context
-from molrl.models.molecules.egnn import Fourier, silent
+from molrl.models.molecules.egnn import Fourier, zero_init
 
 OCTAVES = 4  # of the sines and cosines of a coordinate; the finest has a wavelength of a quarter of the data's std
 
@@ -38,9 +38,9 @@ class SetTransformer(nn.Module):
         self.noise = nn.Sequential(Fourier(32), nn.Linear(64, width))
         self.kind = nn.Embedding(classes, width) if classes else None
         self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
-        self.modulate = silent(nn.Linear(width, 2 * width))
+        self.modulate = zero_init(nn.Linear(width, 2 * width))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.out = silent(nn.Linear(width, channels))
+        self.out = zero_init(nn.Linear(width, channels))
 
     def forward(
         self, x: Float[Tensor, "b n 3"], log_noise: Float[Tensor, " b"], context: Context
@@ -64,7 +64,7 @@ class Layer(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.modulate = silent(nn.Linear(width, 12 * width))
+        self.modulate = zero_init(nn.Linear(width, 12 * width))
         self.norms = nn.ModuleList(nn.LayerNorm(width, elementwise_affine=False) for _ in range(5))
         self.gather, self.spread = Attention(width, heads), Attention(width, heads)
         self.think = nn.ModuleList(

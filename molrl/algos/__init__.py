@@ -67,7 +67,8 @@ class Collected(Generic[T]):
 
     Attributes:
         table: rows to learn from, those of this process's samples.
-        turn: numbers that the rows rise with, and within equal numbers with the sample: so the rows of all processes
+        row_order: numbers that the rows rise with, and within equal numbers with the sample: so the rows of all
+            processes
             have the order they would have in one.
         rollouts: where they came from; the loop reports on these.
         behaviour: the policy that made the rollouts.
@@ -77,7 +78,7 @@ class Collected(Generic[T]):
     """
 
     table: T
-    turn: Int[Tensor, " m"]
+    row_order: Int[Tensor, " m"]
     rollouts: Rollouts
     behaviour: Policy
     reward_queries: int

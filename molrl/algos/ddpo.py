@@ -25,9 +25,9 @@ def clipped_surrogate(log_ratio: Float[Tensor, " m"], advantage: Float[Tensor, "
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
 
 
-def numbers_of(kernel: Gaussian, density: Literal["joint", "mean"]) -> Float[Tensor, " m"]:
+def log_prob_scale(kernel: Gaussian, likelihood: Literal["joint", "per_dim"]) -> Float[Tensor, " m"]:
     """What log-densities are divided by: one, or the degrees of freedom of each sample."""
-    return kernel.dof if density == "mean" else torch.ones_like(kernel.std)
+    return kernel.dof if likelihood == "per_dim" else torch.ones_like(kernel.std)
 
 
 def score_function(log_prob: Float[Tensor, " m"], advantage: Float[Tensor, " m"]) -> Float[Tensor, ""]:
@@ -74,7 +74,7 @@ class PolicyGradient:
     def collect(self, learner: Learner, samples: list[int], key: Key) -> Collected[Transitions]:
         """Roll out and score; steps of samples without a reward are left out."""
         rollouts = learner.task.rollout(samples, key, self.advantage.group_size)
-        groups = torch.tensor(list(learner.task.domain.groups(rollouts.trajectory.context)))
+        groups = torch.tensor(list(learner.task.decoder.groups(rollouts.trajectory.context)))
         contexts = learner.task.processes.gather(groups).tolist()
         estimate = cast(Estimator, learner.modules["advantage"]) if learner.modules else self.advantage
         advantage, metrics = estimate(rollouts.rewards, contexts)
@@ -113,7 +113,7 @@ class DDPO(PolicyGradient):
 
     clip: float
     kl_weight: float
-    density: Literal["joint", "mean"] = "joint"
+    likelihood: Literal["joint", "per_dim"] = "joint"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,7 +123,7 @@ class DDPO(PolicyGradient):
     def loss(self, learner: Learner, batch: Transitions) -> tuple[Float[Tensor, ""], Facts]:
         """Clipped surrogate, plus the KL to the reference where it has a weight."""
         kernel = learner.policy.transition(batch)
-        numbers = numbers_of(kernel, self.density)
+        numbers = log_prob_scale(kernel, self.likelihood)
         log_ratio = (kernel.log_prob(batch.y) - batch.log_prob) / numbers
         loss = clipped_surrogate(log_ratio, batch.advantage, self.clip)
         if self.kl_weight:

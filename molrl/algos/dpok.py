@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from molrl.algos import Collected, Facts, Learner, checks
-from molrl.algos.ddpo import STEP_STREAM, clipped_surrogate, numbers_of
+from molrl.algos.ddpo import STEP_STREAM, clipped_surrogate, log_prob_scale
 from molrl.algos.steps import random_steps, window_of
 from molrl.noise import Key
 from molrl.task import Rollouts, Task
@@ -56,7 +56,7 @@ class DPOK:
     train_steps: int
     first: float
     last: float
-    density: Literal["joint", "mean"] = "joint"
+    likelihood: Literal["joint", "per_dim"] = "joint"
 
     def __post_init__(self) -> None:
         checks.positive(reward_weight=self.reward_weight, clip=self.clip, critic_lr=self.critic_lr)
@@ -89,7 +89,7 @@ class DPOK:
         )
         earned = (self.reward_weight * rewards).expand(steps, -1)
         if self.kl_mode == "return_to_go" and self.kl_weight:
-            earned = earned - self.kl_weight * later(step_kl(learner, rollouts, self.density))
+            earned = earned - self.kl_weight * later(step_kl(learner, rollouts, self.likelihood))
         everyones = learner.task.processes.gather(earned, dim=1)
         earned = earned - everyones[:, ~rollouts.rewards.isnan()].mean(1, keepdim=True)
         known = ~rewards.isnan()
@@ -101,7 +101,7 @@ class DPOK:
     def loss(self, learner: Learner, batch: Transitions) -> tuple[Float[Tensor, ""], Facts]:
         """Surrogate + kl_weight KL + (V - earned)^2, each a mean over the rows."""
         kernel, context = learner.policy.transition(batch), batch.context
-        numbers = numbers_of(kernel, self.density)
+        numbers = log_prob_scale(kernel, self.likelihood)
         log_ratio = (kernel.log_prob(batch.y) - batch.log_prob) / numbers
         facts = {"log_ratio": log_ratio.detach()}
         loss, advantage = log_ratio.new_tensor(0.0), batch.advantage
@@ -125,7 +125,7 @@ class DPOK:
 
 @torch.no_grad()
 def step_kl(
-    learner: Learner, rollouts: Rollouts, density: Literal["joint", "mean"] = "joint"
+    learner: Learner, rollouts: Rollouts, likelihood: Literal["joint", "per_dim"] = "joint"
 ) -> Float[Tensor, "steps b"]:
     """Exact KL to the reference of every reverse step of the rollouts."""
     table = rollouts.trajectory.transitions(torch.zeros_like(rollouts.rewards[rollouts.own]))
@@ -133,7 +133,7 @@ def step_kl(
     for rows in torch.arange(len(table)).split(CHUNK):
         batch = table[rows]
         kernel = learner.policy.transition(batch)
-        found.append(kernel.kl(learner.reference.transition(batch)) / numbers_of(kernel, density))
+        found.append(kernel.kl(learner.reference.transition(batch)) / log_prob_scale(kernel, likelihood))
     return torch.cat(found).view_as(rollouts.trajectory.log_prob)
 
 

@@ -22,7 +22,7 @@ from molrl.algos.steps import random_steps, window_of
 from molrl.gaussian import Context, Gaussian, Space, sum_per_sample
 from molrl.noise import Key
 from molrl.policy import Policy
-from molrl.reward_queue import Asking, checked, parts
+from molrl.reward_queue import RewardQueue, checked, parts
 from molrl.task import Metrics, Rollouts, Task
 from molrl.trajectory import Transitions
 
@@ -92,7 +92,7 @@ class RGDM:
 
     def collect(self, learner: Learner, samples: list[int], key: Key) -> Collected[Transitions]:
         """Pull some steps toward higher rewards; y of the table is the target of the step's mean."""
-        task, everyone = learner.task, learner.task.processes
+        task, world = learner.task, learner.task.processes
         rollouts = task.rollout(samples, key)
         samples = samples[rollouts.own]
         clean = self.clean_states(task, rollouts, samples, key)
@@ -104,14 +104,14 @@ class RGDM:
         pulled = self.uphill if self.guidance == "gradient" else self.toward_payoff
         pull = pulled(task, steps, ordinary, scale, samples, key)
         moved = replace(steps, y=ordinary.mean + pull.by)[pull.known.nonzero().squeeze(1)]
-        table, turn = moved, moved.step
-        if everyone.any(len(moved) > 0):
+        table, row_order = moved, moved.step
+        if world.any(len(moved) > 0):
             table = moved.extended(replace(still, y=unmoved.mean))
-            turn = torch.cat([moved.step, still.step + task.policy.sampler.num_steps])
+            row_order = torch.cat([moved.step, still.step + task.policy.sampler.num_steps])
         length = (sum_per_sample(pull.by.square()) / ordinary.dof).sqrt() / ordinary.std
-        metrics = {**pull.metrics, "pull": everyone.gather(length).mean().item()}
+        metrics = {**pull.metrics, "pull": world.gather(length).mean().item()}
         queries = len(rollouts.rewards) + pull.queries
-        return Collected(table, turn, rollouts, task.policy, queries, pull.seconds, metrics)
+        return Collected(table, row_order, rollouts, task.policy, queries, pull.seconds, metrics)
 
     def loss(self, learner: Learner, batch: Transitions) -> tuple[Float[Tensor, ""], Facts]:
         """|mu - target|^2 / (2 std^2) + kl_weight KL(p || reference)."""
@@ -155,7 +155,7 @@ class RGDM:
         rows = row_numbers(table, samples, sampler.num_steps)
         noise, again = (key.normal(rows, NOISE_STREAM - k, shape).to(x0) if rows else x0 for k in range(2))
         eps = sampler.space.project(noise, table.context)
-        x = sampler.noised(x0, eps, table.step)
+        x = sampler.add_noise(x0, eps, table.step)
         posterior = sampler.transition(lambda *_: eps, x, table.step, table.context)
         return replace(table, x=x, y=posterior.sample(again)), posterior
 
@@ -199,15 +199,15 @@ class RGDM:
 
     @torch.no_grad()
     def score(self, task: Task, table: Transitions, offsets: Float[Tensor, "j m ..."]) -> tuple[Tensor, float]:
-        """Rewards [J, m] of the clean estimates of all candidates, and the seconds that `Asking` took."""
-        context, step, asking = table.context, table.step + 1, Asking(task.reward)
+        """Rewards [J, m] of the clean estimates of all candidates, and the seconds that `RewardQueue` took."""
+        context, step, queue = table.context, table.step + 1, RewardQueue(task.reward)
         for offset in offsets:
             for part in parts(len(table), table.x.shape[1:].numel(), table.x.device):
                 own = {name: value[part] for name, value in context.items()}
-                clean = task.policy.foresee(table.y[part] + offset[part], step[part], self.lookahead, own)
-                asking.ask(task.domain.decode(clean, own))
-        rewards = asking.answers().to(table.x.device)
-        return rewards.view(len(offsets), -1), asking.seconds
+                clean = task.policy.lookahead_x0(table.y[part] + offset[part], step[part], self.lookahead, own)
+                queue.submit(task.decoder.decode(clean, own))
+        rewards = queue.results().to(table.x.device)
+        return rewards.view(len(offsets), -1), queue.seconds
 
     def uphill(
         self, task: Task, steps: Transitions, ordinary: Gaussian, scale: float, samples: list[int], key: Key
@@ -231,9 +231,9 @@ class RGDM:
             context = {name: value[part] for name, value in steps.context.items()}
             y = steps.y[part].clone().requires_grad_()
             with torch.enable_grad():
-                clean = task.policy.foresee(y, steps.step[part] + 1, self.lookahead, context)
+                clean = task.policy.lookahead_x0(y, steps.step[part] + 1, self.lookahead, context)
                 start = time.perf_counter()
-                found = task.reward(task.domain.decode(clean, context))
+                found = task.reward(task.decoder.decode(clean, context))
                 seconds += time.perf_counter() - start
                 rewards[part] = checked(found, len(y))
                 (gradient[part],) = torch.autograd.grad(found.sum(), y)

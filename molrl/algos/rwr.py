@@ -26,7 +26,7 @@ GRID_STREAM = -5  # and those of this one choose the grid points
 def denoising_error(policy: Policy, batch: Noised) -> Float[Tensor, " m"]:
     """|eps - eps_theta(x_t)|^2 per degree of freedom (Ho et al. 2020, arXiv:2006.11239, Eq. 14)."""
     space, context = policy.sampler.space, batch.context
-    predicted = policy.sampler.noise(policy.noise, batch.x, batch.step, context)
+    predicted = policy.sampler.predict_noise(policy.predict_noise, batch.x, batch.step, context)
     return sum_per_sample(space.project(predicted - batch.noise, context).square()) / space.dof(batch.x, context)
 
 
@@ -45,7 +45,7 @@ def noised(
         point = (((start + k / count) % 1.0) * points).long().to(rows.device)
         drawn = key.normal(kept, NOISING_STREAM - k, shape).to(trajectory.final) if kept else trajectory.final[rows]
         eps = sampler.space.project(drawn, context)
-        x.append(sampler.noised(trajectory.final[rows], eps, point))
+        x.append(sampler.add_noise(trajectory.final[rows], eps, point))
         noise.append(eps)
         step.append(point)
     sample = rows.repeat(count)
@@ -89,8 +89,8 @@ class WeightedDenoising:
         metrics = {"weight_ess": effective_share(weight.nan_to_num(0)), "weight_max": weight.nan_to_num(0).max().item()}
         own = rollouts.own
         table = noised(behaviour, rollouts, weight[own], samples[own], key, self.noisings)
-        turn = torch.arange(self.noisings).repeat_interleave(len(table) // self.noisings)
-        return Collected(table, turn, rollouts, behaviour, len(rollouts.rewards), metrics=metrics)
+        row_order = torch.arange(self.noisings).repeat_interleave(len(table) // self.noisings)
+        return Collected(table, row_order, rollouts, behaviour, len(rollouts.rewards), metrics=metrics)
 
     def loss(self, learner: Learner, batch: Noised) -> tuple[Float[Tensor, ""], Facts]:
         """mean(w |eps - eps_theta|^2)."""

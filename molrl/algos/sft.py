@@ -67,9 +67,9 @@ class SupervisedKLO(WeightedDenoising):
     def loss(self, learner: Learner, batch: Noised) -> tuple[Float[Tensor, ""], Facts]:
         """Both errors, per degree of freedom."""
         sampler, context = learner.policy.sampler, batch.context
-        predicted = sampler.noise(learner.policy.noise, batch.x, batch.step, context)
+        predicted = sampler.predict_noise(learner.policy.predict_noise, batch.x, batch.step, context)
         with torch.no_grad():
-            anchor = sampler.noise(learner.reference.noise, batch.x, batch.step, context)
+            anchor = sampler.predict_noise(learner.reference.predict_noise, batch.x, batch.step, context)
         dof = sampler.space.dof(batch.x, context)
         error, moved = (
             sum_per_sample(sampler.space.project(predicted - other, context).square()) / dof

@@ -49,11 +49,11 @@ class Request:
 
     error: KeyboardInterrupt | None = None
 
-    def asked(self) -> bool:
+    def is_set(self) -> bool:
         """Whether there is one."""
         return self.error is not None
 
-    def obey(self) -> None:
+    def raise_if_requested(self) -> None:
         """Raise it, if there is one."""
         if self.error is not None:
             raise self.error
@@ -74,7 +74,7 @@ def patient(work: str) -> Iterator[Request]:
     before = {kind: signal.getsignal(kind) for kind in kinds}
 
     def note(number: int, frame: FrameType | None) -> None:
-        if request.asked():
+        if request.is_set():
             usual = before[signal.Signals(number)]
             if callable(usual):
                 usual(number, frame)

@@ -38,16 +38,16 @@ class Processes:
         rank: its number, from 0.
         size: how many there are.
         store: where a process that leaves says why.
-        abreast: all must make the same network calls, because they share the weights of one network.
+        lockstep: all must make the same network calls, because they share the weights of one network.
     """
 
     rank: int = 0
     size: int = 1
     store: Any = None
-    abreast: bool = False
+    lockstep: bool = False
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one that writes files and speaks."""
         return self.rank == 0
 
@@ -61,7 +61,7 @@ class Processes:
         grouped = f" in groups of {group_size}" if group_size > 1 else ""
         if groups < self.size:
             raise ValueError(f"{count} samples{grouped} are too few for {self.size} processes")
-        if self.abreast and groups % self.size:
+        if self.lockstep and groups % self.size:
             raise ValueError(f"{count} samples{grouped}: {self.size} processes that share a network need as many each")
         start, stop = (groups * rank // self.size * group_size for rank in (self.rank, self.rank + 1))
         return slice(start, stop)
@@ -75,7 +75,7 @@ class Processes:
         padded = flat.new_zeros(max(lengths), *flat.shape[1:], dtype=as_bytes(flat.dtype))
         padded[: len(flat)] = flat
         found = [torch.empty_like(padded) for _ in lengths]
-        with self.answered():
+        with self.collective_errors():
             distributed.all_gather(found, padded)
         whole = torch.cat([values[:length] for values, length in zip(found, lengths, strict=True)])
         return whole.movedim(0, dim).to(part)
@@ -83,7 +83,7 @@ class Processes:
     def sum(self, values: Tensor) -> Tensor:
         """The sum over the processes, the same bits on each; a tensor of one process is overwritten with it."""
         if self.size > 1:
-            with self.answered():
+            with self.collective_errors():
                 distributed.all_reduce(values)
         return values
 
@@ -91,11 +91,11 @@ class Processes:
         """Whether it is true of any process."""
         return bool(self.sum(torch.tensor(int(flag))))
 
-    def behind(self, count: int) -> int:
+    def missing_passes(self, count: int) -> int:
         """How many more passes another process makes than this one's `count`, where all must make the same."""
-        return int(self.gather(torch.tensor([count])).max()) - count if self.abreast else 0
+        return int(self.gather(torch.tensor([count])).max()) - count if self.lockstep else 0
 
-    def texts(self, text: str) -> list[str]:
+    def gather_strings(self, text: str) -> list[str]:
         """What each process says."""
         data = text.encode()
         lengths = self.gather(torch.tensor([len(data)])).tolist()
@@ -105,7 +105,7 @@ class Processes:
     def agree(self, tensors: Iterable[Tensor]) -> None:
         """Give all processes the first one's values."""
         if self.size > 1:
-            with self.answered(), torch.no_grad():
+            with self.collective_errors(), torch.no_grad():
                 for tensor in tensors:
                     distributed.broadcast(tensor, 0)
 
@@ -125,16 +125,16 @@ class Processes:
             parameter.grad = gradient
 
     @contextlib.contextmanager
-    def first_alone(self) -> Iterator[None]:
+    def main_first(self) -> Iterator[None]:
         """The first process goes through this before the others."""
-        if not self.first:
+        if not self.is_main:
             self.any(False)
         yield
-        if self.first:
+        if self.is_main:
             self.any(False)
 
     @contextlib.contextmanager
-    def answered(self) -> Iterator[None]:
+    def collective_errors(self) -> Iterator[None]:
         """What waits for others in here ends when one of them is gone, or when the time limit of the group is over."""
         try:
             yield
@@ -153,7 +153,7 @@ class Processes:
         with contextlib.suppress(RuntimeError):
             self.store.wait([f"left/{rank}" for rank in others], ROLL_CALL)
         try:
-            said = {rank: self.heard(rank) for rank in others}
+            said = {rank: self.message_of(rank) for rank in others}
         except RuntimeError:
             said = {0: "does not answer (nor does the store that it keeps)"}
         lost = [f"process {rank} of {self.size} {reason}" for rank, reason in said.items() if reason]
@@ -164,7 +164,7 @@ class Processes:
         with contextlib.suppress(RuntimeError):
             self.store.set(f"left/{self.rank}", reason or MISSED)
 
-    def heard(self, rank: int) -> str:
+    def message_of(self, rank: int) -> str:
         """What is wrong with a process; nothing, if it only misses another one."""
         if not self.store.check([f"left/{rank}"]):
             return "does not answer"
@@ -196,7 +196,7 @@ def launched(wait: float) -> Iterator[Processes]:
     store = PrefixStore(f"molrl/{next(GROUPS)}", shared)
     processes = Processes(rank, size, store)
     try:
-        with processes.answered():
+        with processes.collective_errors():
             distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
         yield processes
     except ProcessLost:

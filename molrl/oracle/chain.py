@@ -139,7 +139,7 @@ class Chain:
         """
         sampler, x = policy.sampler, torch.tensor([[0.0], [1.0], [3.0]], dtype=dtype)
         kernels = [sampler.transition(policy.denoiser, x, policy.at(k, x), {}) for k in range(sampler.num_steps)]
-        decoded = sampler.clean(policy.denoiser, x, policy.at(sampler.num_steps, x), {})
+        decoded = sampler.predict_x0(policy.denoiser, x, policy.at(sampler.num_steps, x), {})
         answers = torch.cat([*(kernel.mean for kernel in kernels), decoded], 1).double().T  # [points, 3]
         bend = (2 * answers[:, 0] - 3 * answers[:, 1] + answers[:, 2]).abs() / (1 + answers.abs().amax(1))
         if bend.max() > AFFINE_TOLERANCE:

@@ -29,7 +29,7 @@ from molrl.oracle.chain import Chain, Parabola, linear, quadratic
 from molrl.oracle.problems import Smooth
 from molrl.oracle.tilt import log_partition
 from molrl.policy import Policy
-from molrl.runs.checkpoints import Keeping
+from molrl.runs.checkpoints import CheckpointPolicy
 from molrl.task import Metrics, Task
 
 QUADRATIC, LINEAR = quadratic(1.0, 2.0), linear(1.0)
@@ -164,7 +164,7 @@ def train(task: Task, algorithm: Algorithm, seed: int, loop: dict[str, Any]) -> 
         "lost_limit": 0.0,
         "save_every": 1,
         "fresh_optimizer": False,
-        "keep": Keeping(newest=1, best="reward", highest=True),
+        "keep": CheckpointPolicy(newest=1, best="reward", highest=True),
         "seed": seed,
         **loop,
     }

@@ -30,7 +30,7 @@ ATTEMPTS, PAUSE = 3, 2.0  # a full disk may be a matter of seconds
 
 
 @dataclass(frozen=True, kw_only=True)
-class Keeping:
+class CheckpointPolicy:
     """Which checkpoints of a run stay.
 
     Attributes:
@@ -55,7 +55,7 @@ class Keeping:
 
 
 @contextlib.contextmanager
-def understood(folder: Path) -> Iterator[None]:
+def as_checkpoint_error(folder: Path) -> Iterator[None]:
     """What a whole checkpoint holds and cannot be used here is one clear error."""
     try:
         yield

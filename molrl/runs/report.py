@@ -1,4 +1,4 @@
-"""What a finished run looks like: report.png, one picture, and report.html, one file that needs no other."""
+"""What a finished run looks like: report.png, one image, and report.html, one file that needs no other."""
 
 import base64
 import html
@@ -29,7 +29,7 @@ STYLE: dict[Any, Any] = {
 }
 DPI = 100
 PAGE, MARGIN, HEADER, CURVES, HEADING, GUTTER = 1600, 60, 130, 520, 56, 40  # pixels of report.png
-TALLEST = 1100  # of a picture
+TALLEST = 1100  # of an image
 BROADEST = 0.7  # a letter on average, of the font size
 
 
@@ -44,7 +44,7 @@ class Curve(NamedTuple):
 
 
 def write_report(
-    folder: Path, summary: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], pictures: Mapping[str, Image.Image]
+    folder: Path, summary: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], images: Mapping[str, Image.Image]
 ) -> None:
     """Write report.png and report.html into a run folder.
 
@@ -53,17 +53,17 @@ def write_report(
             `after` the run, where reward_mean, reward_sem and any others are numbers or None. What is absent is not
             shown.
         metrics: one mapping per round, with iteration, reward, reward_std and the metrics of the side panels.
-        pictures: by heading, such as "before" and "after"; laid out in pairs.
+        images: by heading, such as "before" and "after"; laid out in pairs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     reward = curve(metrics, "reward", "Reward: mean ± standard deviation of the samples", "reward_std")
     sides = [curve(metrics, name, title) for name, title in SIDE_CURVES.items()]
     curves = [line for line in (reward, *sides) if len(line.x)]
     with matplotlib.rc_context(STYLE):
-        figure(summary, curves, pictures).savefig(folder / "report.png", dpi=DPI)
+        figure(summary, curves, images).savefig(folder / "report.png", dpi=DPI)
     config = folder / "config.yaml"
     settings = config.read_text("utf-8", errors="replace") if config.exists() else ""
-    (folder / "report.html").write_text(page(summary, curves, pictures, settings), "utf-8", errors="replace")
+    (folder / "report.html").write_text(page(summary, curves, images, settings), "utf-8", errors="replace")
 
 
 def curve(metrics: Sequence[Mapping[str, Any]], metric: str, title: str, spread: str = "") -> Curve:
@@ -93,10 +93,10 @@ def measured(summary: Mapping[str, Any], when: str) -> Mapping[str, Any]:
     return values if isinstance(values, Mapping) else {}
 
 
-def figure(summary: Mapping[str, Any], curves: Sequence[Curve], pictures: Mapping[str, Image.Image]) -> Figure:
-    """Headline, curves and pictures on one page of PAGE pixels width."""
-    width = (PAGE - 2 * MARGIN - GUTTER) // 2 if len(pictures) > 1 else PAGE - 2 * MARGIN
-    scaled = [(name, fit(image, width)) for name, image in pictures.items()]
+def figure(summary: Mapping[str, Any], curves: Sequence[Curve], images: Mapping[str, Image.Image]) -> Figure:
+    """Headline, curves and images on one page of PAGE pixels width."""
+    width = (PAGE - 2 * MARGIN - GUTTER) // 2 if len(images) > 1 else PAGE - 2 * MARGIN
+    scaled = [(name, fit(image, width)) for name, image in images.items()]
     rows = [scaled[start : start + 2] for start in range(0, len(scaled), 2)]
     heights = [HEADING + max(image.height for _, image in row) for row in rows]
     height = HEADER + CURVES + sum(heights) + MARGIN
@@ -170,7 +170,7 @@ def draw_ends(axes: Axes, summary: Mapping[str, Any], line: Curve) -> None:
 
 
 def fit(image: Image.Image, width: int) -> Image.Image:
-    """The picture at a width, or smaller where it would be too tall; never larger than it is."""
+    """The image at a width, or smaller where it would be too tall; never larger than it is."""
     scale = min(1.0, width / image.width, TALLEST / image.height)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
@@ -184,10 +184,10 @@ def headline(summary: Mapping[str, Any]) -> str:
     return f"{name or 'run'}{change}"
 
 
-def heading(summary: Mapping[str, Any], picture: str) -> str:
-    """The name of a picture, with the reward if it shows one end of the run."""
-    mean = number(measured(summary, picture).get("reward_mean"))
-    return picture[:1].upper() + picture[1:] + ("" if mean is None else f": mean reward {decimal(mean)}")
+def heading(summary: Mapping[str, Any], image: str) -> str:
+    """The name of an image, with the reward if it shows one end of the run."""
+    mean = number(measured(summary, image).get("reward_mean"))
+    return image[:1].upper() + image[1:] + ("" if mean is None else f": mean reward {decimal(mean)}")
 
 
 def facts(summary: Mapping[str, Any]) -> list[str]:
@@ -248,7 +248,7 @@ tr.main th, tr.main td { font-weight: 650; font-size: 1.06rem; }
 .good { color: var(--good); } .bad { color: var(--bad); } small { color: var(--faint); font-weight: 400; }
 .curves { display: grid; gap: 1rem; grid-template-columns: repeat(3, 1fr); }
 .curves figure:first-child { grid-column: 1 / -1; }
-.pictures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); }
+.images { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); }
 figure { margin: 0; padding: .9rem 1rem 1rem; background: var(--card); border: 1px solid var(--line);
   border-radius: 10px; min-width: 0; }
 figcaption { font-weight: 600; margin-bottom: .5rem; }
@@ -265,16 +265,14 @@ summary { cursor: pointer; font-weight: 600; margin: 2.6rem 0 .9rem; }
 """
 
 
-def page(
-    summary: Mapping[str, Any], curves: Sequence[Curve], pictures: Mapping[str, Image.Image], settings: str
-) -> str:
+def page(summary: Mapping[str, Any], curves: Sequence[Curve], images: Mapping[str, Image.Image], settings: str) -> str:
     """The whole HTML file."""
     title = html.escape(headline(summary))
     chips = "".join(f"<span>{html.escape(fact)}</span>" for fact in facts(summary))
     shown = "".join(
         f'<figure><figcaption>{html.escape(heading(summary, name))}</figcaption><img alt="{html.escape(name)}" '
         f'src="data:image/png;base64,{encoded(image)}"></figure>'
-        for name, image in pictures.items()
+        for name, image in images.items()
     )
     size = [(900, 300)] + [(300, 170)] * len(curves)
     drawn = "".join(
@@ -284,7 +282,7 @@ def page(
     sections = [
         f'<h2>Before and after</h2><div class="wide">{table(summary)}</div>',
         f'<h2>The run</h2><div class="curves">{drawn}</div>' if drawn else "<p>No iterations were logged.</p>",
-        f'<h2>Samples</h2><div class="pictures">{shown}</div>' if shown else "",
+        f'<h2>Samples</h2><div class="images">{shown}</div>' if shown else "",
         f"<details><summary>Configuration</summary><pre>{html.escape(settings)}</pre></details>" if settings else "",
     ]
     return (
@@ -367,7 +365,7 @@ def ticks(low: NDArray[np.float64], high: NDArray[np.float64], count: int, whole
 
 
 def encoded(image: Image.Image) -> str:
-    """A picture as base64 of a PNG, no wider than the page can show."""
+    """An image as base64 of a PNG, no wider than the page can show."""
     buffer = io.BytesIO()
     fit(image, PAGE).save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode("ascii")

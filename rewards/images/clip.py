@@ -1,6 +1,6 @@
 """Scores on CLIP's features (Radford et al. 2021, arXiv:2103.00020): aesthetic quality, CLIPScore, PickScore.
 
-One network serves all of them: pictures and prompts become unit vectors, and a score is a function of these.
+One network serves all of them: images and prompts become unit vectors, and a score is a function of these.
 """
 
 import importlib.util
@@ -12,32 +12,32 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from molrl.data.images.image import Picture
+from molrl.data.images.image import CaptionedImage
 from molrl.rewards.scores import Scored, Scores, Values, scores
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training pictures
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training images
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-FLOORS: Mapping[str, float] = {"aesthetic": -20.0, "clip_score": 0.0, "pick_score": -100.0}  # of what is no picture
+FLOORS: Mapping[str, float] = {"aesthetic": -20.0, "clip_score": 0.0, "pick_score": -100.0}  # of what is no image
 CAPTIONED = "A photo depicts {}"  # of CLIPScore (Hessel et al. 2021, arXiv:2104.08718, Sec. 3)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CLIPReward:
-    """A score of pictures by a CLIP network.
+    """A score of images by a CLIP network.
 
     Attributes:
-        kind: "aesthetic": 5.24 + w.f with LAION's head on the picture's features, a mark of about 1 to 10 that nothing
+        kind: "aesthetic": 5.24 + w.f with LAION's head on the image's features, a mark of about 1 to 10 that nothing
             stops there; "clip_score": 2.5 max(cos, 0) of "A photo depicts ..." (Hessel et al. 2021, Eq. 1);
             "pick_score": exp(logit scale) cos (Kirstain et al. 2023, arXiv:2305.01569, Sec. 3).
         model: folder of a CLIPModel with its tokenizer, or a Hugging Face Hub id.
         revision: of a Hub id.
         tokenizer: the same for a tokenizer that is kept elsewhere; None: the model's.
         head: of the aesthetic score: a safetensors file with its layers, or with one affine map.
-        batch: pictures at a time.
+        batch: images at a time.
         device: where the network is.
     """
 
@@ -57,7 +57,7 @@ class CLIPReward:
                 raise ValueError(f"model: got {name!r}, no such folder; name one, or a Hub id (owner/name) to fetch it")
         if self.kind == "aesthetic" and (self.head is None or not Path(self.head).is_file()):
             raise ValueError(
-                f"head: got {self.head!r}, no such file; docs/pictures.md has the two lines that fetch LAION's head "
+                f"head: got {self.head!r}, no such file; docs/images.md has the two lines that fetch LAION's head "
                 "and write it as safetensors"
             )
         if importlib.util.find_spec("transformers") is None:
@@ -65,7 +65,7 @@ class CLIPReward:
 
     @property
     def floor(self) -> float:
-        """Of what is no picture."""
+        """Of what is no image."""
         return FLOORS[self.kind]
 
     @cached_property
@@ -91,18 +91,18 @@ class CLIPReward:
         weight, offset = read_head(Path(self.head))
         return weight.to(self.device), offset.to(self.device)
 
-    def score(self, samples: Sequence[Picture]) -> Scores:
+    def score(self, samples: Sequence[CaptionedImage]) -> Scores:
         """Values and reasons, in the order of the samples."""
         good = [sample for sample in samples if not sample.flaw]
         parts = [good[start : start + self.batch] for start in range(0, len(good), self.batch)]
         found = iter([value for part in parts for value in self.values(part).tolist()])
         return scores(Scored(self.floor, s.flaw) if s.flaw else Scored(next(found)) for s in samples)
 
-    def __call__(self, samples: Sequence[Picture]) -> Values:
+    def __call__(self, samples: Sequence[CaptionedImage]) -> Values:
         return self.score(samples).tensor()
 
-    def values(self, samples: Sequence[Picture]) -> "Float[Tensor, ' b']":
-        """Of good pictures of any sizes."""
+    def values(self, samples: Sequence[CaptionedImage]) -> "Float[Tensor, ' b']":
+        """Of good images of any sizes."""
         import torch
 
         with torch.no_grad():
@@ -129,12 +129,12 @@ class CLIPReward:
         return unit
 
 
-def prepared(picture: Picture, edge: int) -> "Float[Tensor, '1 3 edge edge']":
+def prepared(image: CaptionedImage, edge: int) -> "Float[Tensor, '1 3 edge edge']":
     """As CLIP takes it: shorter edge to `edge` by antialiased bicubic interpolation, the middle, standardised."""
     import torch
     from torch.nn.functional import interpolate
 
-    pixels = torch.from_numpy(picture.unit).permute(2, 0, 1).unsqueeze(0)
+    pixels = torch.from_numpy(image.unit).permute(2, 0, 1).unsqueeze(0)
     height, width = pixels.shape[2:]
     short = min(height, width)
     size = (max(edge, round(height * edge / short)), max(edge, round(width * edge / short)))

@@ -1,16 +1,16 @@
-"""Prompt alignment of drawings, exactly: the picture is read again and compared with its caption."""
+"""Prompt alignment of drawings, exactly: the image is read again and compared with its caption."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from molrl.data.images.drawings import meanings, read_drawing
-from molrl.data.images.image import Picture
+from molrl.data.images.image import CaptionedImage
 from molrl.rewards.scores import Explained, PerSample, Scored
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawingAlignment(PerSample[Picture]):
-    """Weighted share of what is right, in [0, 1]: the figure's colour, its shape, and the background; 0 for no picture.
+class DrawingAlignment(PerSample[CaptionedImage]):
+    """Weighted share of what is right, in [0, 1]: the figure's colour, its shape, and the background; 0 for no image.
 
     Colours alone are satisfied by a blob of any form: with `shape` 0 the shape is a check that is not trained toward.
     """
@@ -25,7 +25,7 @@ class DrawingAlignment(PerSample[Picture]):
         if min(weights) < 0 or sum(weights) <= 0:
             raise ValueError(f"colour, shape, background: got {weights}, need 0 or more and one of them above 0")
 
-    def judge(self, sample: Picture, /) -> Scored:
+    def score_one(self, sample: CaptionedImage, /) -> Scored:
         if sample.flaw:
             return Scored(0.0, sample.flaw)
         if (asked := meanings().get(sample.prompt)) is None:

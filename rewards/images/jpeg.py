@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from molrl.data.images.image import Picture
+from molrl.data.images.image import CaptionedImage
 from molrl.data.images.metrics import jpeg_bytes
 from molrl.rewards.scores import PerSample, Scored
 
@@ -14,13 +14,13 @@ KILO = 1000  # bytes of a kB
 
 
 @dataclass(frozen=True, kw_only=True)
-class JPEGSize(PerSample[Picture]):
-    """sign times the size in kB; -1000 for what is no picture.
+class JPEGSize(PerSample[CaptionedImage]):
+    """sign times the size in kB; -1000 for what is no image.
 
     Attributes:
         sign: -1.0 for compressibility, 1.0 for incompressibility.
         quality: of the JPEG, 1 to 95.
-        above_flat: subtract the size of a grey picture of the same shape: headers, nearly all of a small file.
+        above_flat: subtract the size of a grey image of the same shape: headers, nearly all of a small file.
     """
 
     sign: float
@@ -34,7 +34,7 @@ class JPEGSize(PerSample[Picture]):
         if not 1 <= self.quality <= 95:
             raise ValueError(f"quality: got {self.quality}, allowed 1 to 95")
 
-    def judge(self, sample: Picture, /) -> Scored:
+    def score_one(self, sample: CaptionedImage, /) -> Scored:
         if sample.flaw:
             return Scored(self.floor, sample.flaw)
         bytes_ = jpeg_bytes(sample, self.quality)
@@ -45,5 +45,5 @@ class JPEGSize(PerSample[Picture]):
 
 @cache
 def flat_bytes(height: int, width: int, quality: int) -> int:
-    """Of a picture of one grey."""
-    return jpeg_bytes(Picture(np.full((height, width, 3), 128, np.uint8)), quality)
+    """Of an image of one grey."""
+    return jpeg_bytes(CaptionedImage(np.full((height, width, 3), 128, np.uint8)), quality)

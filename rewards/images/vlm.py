@@ -1,4 +1,4 @@
-"""Large judges of pictures behind HTTP: a vision-language model in the OpenAI style, or any scorer that speaks JSON."""
+"""Score images by a server over HTTP: a vision-language model with an OpenAI-style API, or any that speaks JSON."""
 
 import base64
 import hashlib
@@ -12,28 +12,28 @@ from functools import cached_property
 
 from PIL import Image
 
-from molrl.data.images.image import Picture
+from molrl.data.images.image import CaptionedImage
 from molrl.rewards.scores import Scored, Scores, Values
 from molrl.rewards.workers.http import Asked, Endpoint, RemoteError, number_of
 
 LARGEST = 1e6  # absolute value that a scorer may give
 BEST = 10.0  # points of a vision-language model
-REMEMBERED = 100_000  # pictures whose score is kept
+REMEMBERED = 100_000  # images whose score is kept
 
 
-def png(picture: Picture) -> bytes:
+def png(image: CaptionedImage) -> bytes:
     """As a PNG file."""
     file = io.BytesIO()
-    Image.fromarray(picture.pixels).save(file, "PNG")
+    Image.fromarray(image.pixels).save(file, "PNG")
     return file.getvalue()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judge:
-    """A reward whose pictures are sent away, some at a time, while others are drawn.
+class Scorer:
+    """A reward whose images are sent away, some at a time, while others are drawn.
 
     Attributes:
-        batch: pictures in a request.
+        batch: images in a request.
         parallel: requests at a time.
     """
 
@@ -45,7 +45,7 @@ class Judge:
             raise ValueError(f"parallel, batch: got {self.parallel}, {self.batch}; need at least 1")
 
     @abstractmethod
-    def judged(self, samples: Sequence[Picture]) -> list[Scored]:
+    def judged(self, samples: Sequence[CaptionedImage]) -> list[Scored]:
         """A batch."""
 
     @cached_property
@@ -58,27 +58,27 @@ class Judge:
         if (asked := self.__dict__.pop("asked", None)) is not None:
             asked.close()
 
-    def waiting(self, samples: Sequence[Picture]) -> Callable[[], Scores]:
+    def waiting(self, samples: Sequence[CaptionedImage]) -> Callable[[], Scores]:
         """What comes back waits for the values and reasons, in the order of the samples."""
         batches = [samples[start : start + self.batch] for start in range(0, len(samples), self.batch)]
         return self.asked.ask(self.judged, batches)
 
-    def submit(self, samples: Sequence[Picture]) -> Callable[[], Values]:
-        """Ask about some pictures while others are drawn."""
+    def submit(self, samples: Sequence[CaptionedImage]) -> Callable[[], Values]:
+        """Ask about some images while others are drawn."""
         scores = self.waiting(samples)
         return lambda: scores().tensor()
 
-    def score(self, samples: Sequence[Picture]) -> Scores:
+    def score(self, samples: Sequence[CaptionedImage]) -> Scores:
         """Values and reasons, in the order of the samples."""
         return self.waiting(samples)()
 
-    def __call__(self, samples: Sequence[Picture]) -> Values:
+    def __call__(self, samples: Sequence[CaptionedImage]) -> Values:
         return self.score(samples).tensor()
 
 
 @dataclass(frozen=True, kw_only=True)
-class VLMJudge(Judge):
-    """A model's mark for how well a picture shows its prompt, in [0, 1]; 0 for no picture, NaN where there is no mark.
+class VLMJudge(Scorer):
+    """A model's mark for how well an image shows its prompt, in [0, 1]; 0 for no image, NaN where there is no mark.
 
     Attributes:
         url: base of the API, such as http://localhost:8000/v1.
@@ -111,12 +111,12 @@ class VLMJudge(Judge):
         url = f"{self.url.rstrip('/')}/chat/completions"
         return Endpoint(url=url, timeout=self.timeout, retries=self.retries, key_variable=self.key_variable)
 
-    def judged(self, samples: Sequence[Picture]) -> list[Scored]:
-        """One request for each picture."""
+    def judged(self, samples: Sequence[CaptionedImage]) -> list[Scored]:
+        """One request for each image."""
         return [self.judged_alone(sample) for sample in samples]
 
-    def judged_alone(self, sample: Picture) -> Scored:
-        """One picture; what was answered before is not asked again."""
+    def judged_alone(self, sample: CaptionedImage) -> Scored:
+        """One image; what was answered before is not asked again."""
         if sample.flaw:
             return Scored(0.0, sample.flaw)
         image = png(sample)
@@ -149,14 +149,14 @@ class VLMJudge(Judge):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemoteScorer(Judge):
+class RemoteScorer(Scorer):
     """Scores of a server that is sent {"prompts": [...], "images": [base64 PNG ...]} and answers {"scores": [...]}.
 
-    A score of null, with the reason in "reasons", is a picture that could not be scored: NaN.
+    A score of null, with the reason in "reasons", is an image that could not be scored: NaN.
 
     Attributes:
         url: where to POST.
-        floor: of what is no picture.
+        floor: of what is no image.
         timeout, retries, key_variable: see `Endpoint`.
     """
 
@@ -175,7 +175,7 @@ class RemoteScorer(Judge):
         """Of the server."""
         return Endpoint(url=self.url, timeout=self.timeout, retries=self.retries, key_variable=self.key_variable)
 
-    def judged(self, samples: Sequence[Picture]) -> list[Scored]:
+    def judged(self, samples: Sequence[CaptionedImage]) -> list[Scored]:
         """One request."""
         good = [sample for sample in samples if not sample.flaw]
         try:
@@ -184,7 +184,7 @@ class RemoteScorer(Judge):
             found = iter([Scored(math.nan, str(error))] * len(good))
         return [Scored(self.floor, sample.flaw) if sample.flaw else next(found) for sample in samples]
 
-    def values(self, samples: Sequence[Picture]) -> list[Scored]:
+    def values(self, samples: Sequence[CaptionedImage]) -> list[Scored]:
         """The server's word for each; RemoteError where the answer is not that."""
         images = [base64.b64encode(png(sample)).decode() for sample in samples]
         answer = self.endpoint.post({"prompts": [sample.prompt for sample in samples], "images": images})

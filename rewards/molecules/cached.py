@@ -10,7 +10,7 @@ from rdkit import Chem
 from molrl.data.molecules.bonds import BondReader
 from molrl.data.molecules.molecule import Molecule
 from molrl.rewards.molecules.graph import sound
-from molrl.rewards.scores import Judge, PerSample, Scored
+from molrl.rewards.scores import PerSample, Scored, Scorer
 from molrl.rewards.wrapping import explanation, innermost, parts_of, unshared, without_geometry
 
 
@@ -27,7 +27,7 @@ class Cached(PerSample[Molecule]):
         size: values remembered; the one not asked for longest goes first.
     """
 
-    scorer: Judge[Any]
+    scorer: Scorer[Any]
     size: int
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class Cached(PerSample[Molecule]):
         return reader_of(next(innermost(self.scorer)))
 
     @property
-    def inner(self) -> tuple[Judge[Any], ...]:
+    def inner(self) -> tuple[Scorer[Any], ...]:
         """What is wrapped."""
         return (self.scorer,)
 
@@ -57,17 +57,17 @@ class Cached(PerSample[Molecule]):
         """The scorer's."""
         return tuple(getattr(self.scorer, "parts", ()))
 
-    def judge(self, sample: Molecule, /) -> Scored:
+    def score_one(self, sample: Molecule, /) -> Scored:
         mol, _ = sound(self.reader, sample)
         if mol is None:
-            return self.scorer.judge(sample)
+            return self.scorer.score_one(sample)
         key = Chem.MolToSmiles(mol)
         if (known := self._found.get(key)) is not None:
             self.hits += 1
             self._found.move_to_end(key)
             return known
         self.misses += 1
-        scored = self.scorer.judge(sample)
+        scored = self.scorer.score_one(sample)
         if not math.isnan(scored.value):
             self._found[key] = scored
             if len(self._found) > self.size:
@@ -76,7 +76,7 @@ class Cached(PerSample[Molecule]):
 
     def explain(self, sample: Molecule, /) -> dict[str, float]:
         """The parts of the scorer's value."""
-        return explanation(self.parts, {}) | dict(parts_of(self.judge(sample)))
+        return explanation(self.parts, {}) | dict(parts_of(self.score_one(sample)))
 
     def __getstate__(self) -> dict[str, Any]:
         """Sent to a worker empty."""

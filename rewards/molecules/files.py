@@ -17,9 +17,9 @@ from molrl.data.molecules.files import SUFFIXES as READ
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.records import Record, has_geometry, molecule_of, records
 from molrl.data.molecules.sdf import Block, bonded, record_text
-from molrl.rewards.scores import Judge
-from molrl.rewards.scoring.journal import identity, spelled
-from molrl.rewards.scoring.record import Inquiry, Verdict, asked, unread
+from molrl.rewards.scores import Scorer
+from molrl.rewards.scoring.journal import description, identity
+from molrl.rewards.scoring.record import RecordRequest, RecordResult, asked, unread
 from molrl.rewards.scoring.table import SUFFIXES
 
 LONGEST_SMILES = 10_000  # that a table shows
@@ -49,9 +49,13 @@ class MoleculeFiles:
             raise ValueError(f"{path}: the reward scores molecules, got {kind}, allowed are {', '.join(READ)}")
         return records(path, self.smiles_column)
 
-    def examiner(self, judges: Mapping[str, Judge[Any]], others: tuple[str, ...], *, texts: bool) -> "MoleculeExaminer":
-        """Who reads them and asks the judges."""
-        return MoleculeExaminer(judges=judges, reader=self.reader, embedded=self.embed, texts=texts, others=others)
+    def record_scorer(
+        self, scorers: Mapping[str, Scorer[Any]], others: tuple[str, ...], *, texts: bool
+    ) -> "MoleculeRecordScorer":
+        """Who reads them and asks the scorers."""
+        return MoleculeRecordScorer(
+            scorers=scorers, reader=self.reader, embedded=self.embed, texts=texts, others=others
+        )
 
     def identity(self, path: str | Path) -> Mapping[str, Any]:
         """What tells a file from another one."""
@@ -59,39 +63,39 @@ class MoleculeFiles:
 
     def settings(self) -> Mapping[str, Any]:
         """How it reads."""
-        own = {"reader": spelled(self.reader), "embed": self.embed, "smiles_column": self.smiles_column}
+        own = {"reader": description(self.reader), "embed": self.embed, "smiles_column": self.smiles_column}
         return {**own, "version": {"rdkit": rdBase.rdkitVersion}}
 
 
 @dataclass(frozen=True, kw_only=True)
-class MoleculeExaminer:
+class MoleculeRecordScorer:
     """Reads records and scores them.
 
     Attributes:
-        judges: by reward.
+        scorers: by reward.
         reader: gives the SMILES of molecules that come without bonds.
         embedded: make geometries for those that have none.
         texts: write SDF records.
         others: rewards that are not asked here, but need the record to be readable and the molecule handed back.
     """
 
-    judges: Mapping[str, Judge[Molecule]]
+    scorers: Mapping[str, Scorer[Molecule]]
     reader: BondReader
     embedded: bool
     texts: bool
     others: tuple[str, ...]
 
-    def __call__(self, inquiry: Inquiry) -> Verdict:
-        record: Record = inquiry.record
+    def __call__(self, request: RecordRequest) -> RecordResult:
+        record: Record = request.record
         entry = molecule_of(record, embedded=self.embedded)
         if isinstance(entry, Skipped):
             smiles = getattr(record.content, "smiles", "")[:LONGEST_SMILES]
-            return unread(record, entry.reason, smiles, (*inquiry.rewards, *self.others))
+            return unread(record, entry.reason, smiles, (*request.rewards, *self.others))
         reading = self.reader(entry)
         smiles = "" if reading.mol is None else Chem.MolToSmiles(reading.mol)
-        scored, parts = asked(self.judges, inquiry.rewards, entry)
+        scored, parts = asked(self.scorers, request.rewards, entry)
         text = written(record, entry, reading) if self.texts else ""
-        return Verdict(record.name, smiles, scored, parts, text, entry if self.others else None)
+        return RecordResult(record.name, smiles, scored, parts, text, entry if self.others else None)
 
 
 def written(record: Record, molecule: Molecule, reading: Reading) -> str:

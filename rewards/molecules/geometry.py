@@ -30,7 +30,7 @@ class GeometryReward(PerSample[Molecule]):
     def measured(self, mol: Chem.Mol, sample: Molecule) -> Scored:
         """The number for a sound molecule; `mol` is as the reader made it and must not be changed."""
 
-    def judge(self, sample: Molecule, /) -> Scored:
+    def score_one(self, sample: Molecule, /) -> Scored:
         if not has_geometry(sample):
             return Scored(math.nan, NO_GEOMETRY)
         mol, reason = sound(self.reader, sample)

@@ -30,7 +30,7 @@ class GraphReward(PerSample[Molecule]):
     def value(self, smiles: str) -> float:
         """The number for a sound molecule."""
 
-    def judge(self, sample: Molecule, /) -> Scored:
+    def score_one(self, sample: Molecule, /) -> Scored:
         mol, reason = sound(self.reader, sample)
         if mol is None:
             return Scored(self.floor, reason)

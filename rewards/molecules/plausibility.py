@@ -46,7 +46,7 @@ class Plausibility(GeometryReward):
 
     def explain(self, sample: Molecule, /) -> dict[str, float]:
         """The share of heavy atoms that each check alone finds possible; NaN for a bad sample."""
-        return explanation(self.parts, {}) | dict(parts_of(self.judge(sample)))
+        return explanation(self.parts, {}) | dict(parts_of(self.score_one(sample)))
 
 
 def share(pairs: NDArray[np.bool_]) -> float:

@@ -22,7 +22,7 @@ class Stability(PerSample[Molecule]):
 
     floor: ClassVar[float] = 0.0
 
-    def judge(self, sample: Molecule, /) -> Scored:
+    def score_one(self, sample: Molecule, /) -> Scored:
         if len(sample) > LARGEST:
             return Scored(self.floor, f"too large: {len(sample)} atoms, at most {LARGEST}")
         if reason := unreadable(sample):

@@ -99,7 +99,7 @@ class QuantumReward(GeometryReward):
 
     def explain(self, sample: Molecule, /) -> dict[str, float]:
         """The parts; NaN for a bad sample."""
-        return explanation(self.parts, {}) | dict(parts_of(self.judge(sample)))
+        return explanation(self.parts, {}) | dict(parts_of(self.score_one(sample)))
 
     parts: ClassVar[tuple[str, ...]]
 

@@ -16,14 +16,23 @@ from molrl.config import ConfigError
 from molrl.data.molecules.bonds import BondReader
 from molrl.data.shapes.records import AS_THEY_ARE, ShapeReader
 from molrl.rewards.molecules.files import MoleculeFiles
-from molrl.rewards.scores import Judge, Scored, Scores, Values, domains, scores
-from molrl.rewards.scoring.journal import Journal, exclusive, spelled
-from molrl.rewards.scoring.record import Inquiry, Record, Source, Verdict, explained, good, part_columns, settled
+from molrl.rewards.scores import Scored, Scorer, Scores, Values, domains, scores
+from molrl.rewards.scoring.journal import Journal, description, exclusive
+from molrl.rewards.scoring.record import (
+    Record,
+    RecordRequest,
+    RecordResult,
+    Source,
+    explained,
+    good,
+    part_columns,
+    settled,
+)
 from molrl.rewards.scoring.summary import Summary, Tallies
 from molrl.rewards.scoring.table import Output, Row, SDFTable, Table, joint_reason, output
 from molrl.rewards.shapes.files import ShapeFiles
-from molrl.rewards.workers.local import Pooled, Workers, hired
-from molrl.rewards.workers.protocol import Crew, Lost
+from molrl.rewards.workers.local import Pooled, Workers, make_pool
+from molrl.rewards.workers.protocol import Lost, WorkerPool
 
 BATCH = 256  # samples at a time for rewards that want batches
 NOTED = 2.0  # seconds between notes of the progress
@@ -31,7 +40,7 @@ SHOWN = 30.0  # seconds between lines about it
 
 
 class FileReward(Protocol):
-    """A reward of molecules or shapes; one that has `judge(sample) -> Scored` or `score(samples) -> Scores` explains
+    """A reward of molecules or shapes; one with `score_one(sample) -> Scored` or `score(samples) -> Scores` explains
     its values.
 
     One that has `parts`, names of numbers, and `explain(sample) -> dict` with those gets a column for each. One of
@@ -43,17 +52,17 @@ class FileReward(Protocol):
         ...
 
 
-class Bench(NamedTuple):
+class Scorers(NamedTuple):
     """Who scores.
 
     Attributes:
-        crew: the workers, with the rewards that judge one sample at a time.
+        pool: the workers, with the rewards that judge one sample at a time.
         names: of those rewards.
         others: rewards that want a batch, in this process.
         columns: of the table.
     """
 
-    crew: Crew
+    pool: WorkerPool
     names: tuple[str, ...]
     others: Mapping[str, FileReward]
     columns: tuple[str, ...]
@@ -105,23 +114,23 @@ def score_file(
     )
     source = source_for(rewards, reader=reader, embed=embed, smiles_column=smiles_column, shapes=shapes)
     form = output(out, columns, source.column, source.suffixes)
-    bench = staff(rewards, columns, source, texts=isinstance(form.table, SDFTable))
+    scorers = build_workers(rewards, columns, source, texts=isinstance(form.table, SDFTable))
     entries = source.records(path)
     if out.exists() and os.path.samefile(out, path):
         raise ConfigError(f"out={out} is the file to be scored; name another file")
-    chosen = {"rewards": spelled({name: scorer(reward) for name, reward in rewards.items()})}
+    chosen = {"rewards": description({name: scorer(reward) for name, reward in rewards.items()})}
     own = dict(source.settings())
     versions = {"molrl": __version__, **own.pop("version", {})}
     subject = {"input": source.identity(path), **chosen, **own, "version": versions}
     out.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(out), closing(bench.crew):
+    with exclusive(out), closing(scorers.pool):
         journal = Journal(out, subject)
         if (end := journal.begin(overwrite=overwrite)) is not None:
             return Summary.from_dict({**end, "source": str(path)})
         tallies = Tallies(tuple(rewards))
         with open_part(journal.part) as file:
             taken_up(file, form.table, tallies)
-            rows = table_rows(bench, islice(entries, tallies.records, None), form.table, tallies.records)
+            rows = table_rows(scorers, islice(entries, tallies.records, None), form.table, tallies.records)
             append(file, rows, form.table, tallies, journal, progress)
         return finished(journal, form, tallies.summary(str(path)))
 
@@ -207,85 +216,87 @@ def source_for(
     return ShapeFiles(shapes)
 
 
-def staff(rewards: Mapping[str, FileReward], columns: tuple[str, ...], source: Source, *, texts: bool) -> Bench:
+def build_workers(
+    rewards: Mapping[str, FileReward], columns: tuple[str, ...], source: Source, *, texts: bool
+) -> Scorers:
     """One set of workers for all rewards that judge single samples, as patient as the most patient of their pools."""
-    judges: dict[str, Judge[Any]] = {
-        name: scorer(reward) for name, reward in rewards.items() if hasattr(scorer(reward), "judge")
+    scorers: dict[str, Scorer[Any]] = {
+        name: scorer(reward) for name, reward in rewards.items() if hasattr(scorer(reward), "score_one")
     }
-    others = {name: reward for name, reward in rewards.items() if name not in judges}
-    examiner = source.examiner(judges, tuple(others), texts=texts)
+    others = {name: reward for name, reward in rewards.items() if name not in scorers}
+    record_scorer = source.record_scorer(scorers, tuple(others), texts=texts)
     pools = [reward for reward in rewards.values() if isinstance(reward, Pooled)]
     if not pools:
-        return Bench(Workers(examiner, workers=0), tuple(judges), others, columns)
+        return Scorers(Workers(record_scorer, workers=0), tuple(scorers), others, columns)
     numbers = [pool.workers for pool in pools if pool.workers != "ray"]
-    crew = hired(
-        examiner,
+    pool = make_pool(
+        record_scorer,
         workers=max(numbers) if len(numbers) == len(pools) else "ray",
         timeout=max(pool.timeout for pool in pools),
         chunk=min(pool.chunk for pool in pools),
         memory=max(pool.memory for pool in pools),
         recycle=min(pool.recycle for pool in pools),
     )
-    return Bench(crew, tuple(judges), others, columns)
+    return Scorers(pool, tuple(scorers), others, columns)
 
 
-def table_rows(bench: Bench, entries: Iterable[Record], table: Table, done: int) -> Iterator[Row]:
+def table_rows(scorers: Scorers, entries: Iterable[Record], table: Table, done: int) -> Iterator[Row]:
     """The rows of records, numbered from behind those that are done."""
-    found = verdicts(bench, entries)
-    while batch := list(islice(found, BATCH if bench.others else 1)):
-        judged = [verdict for _, verdict in batch]
-        ask_others(bench.others, judged)
-        for (record, _), verdict in zip(batch, judged, strict=True):
+    found = results(scorers, entries)
+    while batch := list(islice(found, BATCH if scorers.others else 1)):
+        judged = [result for _, result in batch]
+        ask_others(scorers.others, judged)
+        for (record, _), result in zip(batch, judged, strict=True):
             done += 1
-            values = {name: scored.value for name, scored in verdict.scored.items() if good(scored)}
-            values.update(verdict.parts)
-            cells = {column: table.cell(values[column]) if column in values else "" for column in bench.columns}
-            reasons = {name: scored.reason for name, scored in verdict.scored.items() if name not in values}
-            reason = joint_reason(reasons, tuple(verdict.scored))
-            yield Row(done, record.line, verdict.name, verdict.label, cells, reason, verdict.text)
+            values = {name: scored.value for name, scored in result.scored.items() if good(scored)}
+            values.update(result.parts)
+            cells = {column: table.cell(values[column]) if column in values else "" for column in scorers.columns}
+            reasons = {name: scored.reason for name, scored in result.scored.items() if name not in values}
+            reason = joint_reason(reasons, tuple(result.scored))
+            yield Row(done, record.line, result.name, result.label, cells, reason, result.text)
 
 
-def verdicts(bench: Bench, entries: Iterable[Record]) -> Iterator[tuple[Record, Verdict]]:
+def results(scorers: Scorers, entries: Iterable[Record]) -> Iterator[tuple[Record, RecordResult]]:
     """Every record with what the workers found out about it."""
     sent = deque[Record]()
 
-    def inquiries() -> Iterator[Inquiry]:
+    def requests() -> Iterator[RecordRequest]:
         for record in entries:
             sent.append(record)
-            yield Inquiry(record, bench.names)
+            yield RecordRequest(record, scorers.names)
 
-    for found in bench.crew.stream(inquiries()):
+    for found in scorers.pool.stream(requests()):
         record = sent.popleft()
-        yield record, reopened(bench, record, found) if isinstance(found, Lost) else found
+        yield record, reopened(scorers, record, found) if isinstance(found, Lost) else found
 
 
-def reopened(bench: Bench, record: Record, loss: Lost) -> Verdict:
+def reopened(scorers: Scorers, record: Record, loss: Lost) -> RecordResult:
     """What can still be found out about a record that was lost: first without any reward, then with each of them."""
-    bare: Verdict | Lost
-    (bare,) = bench.crew.stream([Inquiry(record, ())], chunk=1)
+    bare: RecordResult | Lost
+    (bare,) = scorers.pool.stream([RecordRequest(record, ())], chunk=1)
     if isinstance(bare, Lost):
         lost = Scored(math.nan, f"{bare.reason}{', ' if ':' in bare.reason else ': '}while reading it")
-        return Verdict(record.name, "", dict.fromkeys((*bench.names, *bench.others), lost), {})
+        return RecordResult(record.name, "", dict.fromkeys((*scorers.names, *scorers.others), lost), {})
     alone = [loss]
-    if len(bench.names) > 1:
-        alone = list(bench.crew.stream([Inquiry(record, (name,)) for name in bench.names], chunk=1))
+    if len(scorers.names) > 1:
+        alone = list(scorers.pool.stream([RecordRequest(record, (name,)) for name in scorers.names], chunk=1))
     scored, parts = dict(bare.scored), dict(bare.parts)
-    for name, found in zip(bench.names, alone, strict=True):
+    for name, found in zip(scorers.names, alone, strict=True):
         scored[name] = Scored(math.nan, found.reason) if isinstance(found, Lost) else found.scored[name]
         parts |= {} if isinstance(found, Lost) else found.parts
     return bare._replace(scored=scored, parts=parts)
 
 
-def ask_others(others: Mapping[str, FileReward], batch: list[Verdict]) -> None:
+def ask_others(others: Mapping[str, FileReward], batch: list[RecordResult]) -> None:
     """Add the scores of rewards that want a batch of samples."""
-    places = [place for place, verdict in enumerate(batch) if verdict.sample is not None]
+    places = [place for place, result in enumerate(batch) if result.sample is not None]
     samples = [batch[place].sample for place in places]
     for name, reward in others.items() if samples else ():
         for place, sample, scored in zip(places, samples, explain(reward, samples).scored, strict=True):
-            verdict = batch[place]
+            result = batch[place]
             parts = explained({name: reward}, sample, {name: scored})
-            both = {**verdict.scored, name: settled(scored)}, {**verdict.parts, **parts}
-            batch[place] = verdict._replace(scored=both[0], parts=both[1])
+            both = {**result.scored, name: settled(scored)}, {**result.parts, **parts}
+            batch[place] = result._replace(scored=both[0], parts=both[1])
 
 
 def explain(reward: FileReward, samples: Sequence[Any]) -> Scores:

@@ -154,7 +154,7 @@ def identity(path: str | Path) -> dict[str, Any]:
     return {"bytes": stat.st_size, "changed": changed, "head": head}
 
 
-def spelled(thing: Any) -> Any:
+def description(thing: Any) -> Any:
     """An object as JSON that says what it is made of, for telling settings apart.
 
     Fields of dataclasses that do not count in comparisons do not count here; things unknown are their type.
@@ -163,15 +163,15 @@ def spelled(thing: Any) -> Any:
         return thing
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         fields = {
-            field.name: spelled(getattr(thing, field.name)) for field in dataclasses.fields(thing) if field.compare
+            field.name: description(getattr(thing, field.name)) for field in dataclasses.fields(thing) if field.compare
         }
         return {"is": qualified(type(thing)), **fields}
     if isinstance(thing, functools.partial):
-        return {"is": spelled(thing.func), "arguments": spelled([*thing.args, thing.keywords])}
+        return {"is": description(thing.func), "arguments": description([*thing.args, thing.keywords])}
     if isinstance(thing, Mapping):
-        return {str(key): spelled(value) for key, value in thing.items()}
+        return {str(key): description(value) for key, value in thing.items()}
     if isinstance(thing, Sequence):
-        return [spelled(value) for value in thing]
+        return [description(value) for value in thing]
     if isinstance(thing, Path):
         return str(thing)
     return qualified(thing if hasattr(thing, "__qualname__") else type(thing))

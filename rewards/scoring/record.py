@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
-from molrl.rewards.scores import Explained, Judge, Scored, careful, category
+from molrl.rewards.scores import Explained, Scored, Scorer, category, score_safely
 
 LOST = ("unreadable", "timeout", "crash", "error", "non-finite", "not scored")
 """Categories of reasons for a value that could not be had; all others are the sample's own fault."""
@@ -28,14 +28,14 @@ class Record(Protocol):
         ...
 
 
-class Inquiry(NamedTuple):
+class RecordRequest(NamedTuple):
     """A record and the rewards that are asked about it."""
 
     record: Any
     rewards: tuple[str, ...]
 
 
-class Verdict(NamedTuple):
+class RecordResult(NamedTuple):
     """What was found out about a record.
 
     Attributes:
@@ -55,7 +55,7 @@ class Verdict(NamedTuple):
     sample: Any = None
 
 
-Examiner: TypeAlias = Callable[[Inquiry], Verdict]
+RecordScorer: TypeAlias = Callable[[RecordRequest], RecordResult]
 """Reads a record and scores it; it can be sent to a worker process."""
 
 
@@ -76,8 +76,10 @@ class Source(Protocol):
         """Those of a file in order; ValueError, at once, for what has none."""
         ...
 
-    def examiner(self, judges: Mapping[str, Judge[Any]], others: tuple[str, ...], *, texts: bool) -> Examiner:
-        """Who reads them and asks the judges; `others` are rewards that need the samples handed back."""
+    def record_scorer(
+        self, scorers: Mapping[str, Scorer[Any]], others: tuple[str, ...], *, texts: bool
+    ) -> RecordScorer:
+        """Who reads them and asks the scorers; `others` are rewards that need the samples handed back."""
         ...
 
     def identity(self, path: str | Path) -> Mapping[str, Any]:
@@ -89,18 +91,18 @@ class Source(Protocol):
         ...
 
 
-def unread(record: Record, reason: str, label: str, rewards: tuple[str, ...]) -> Verdict:
+def unread(record: Record, reason: str, label: str, rewards: tuple[str, ...]) -> RecordResult:
     """About a record that is no sample."""
     bad = Scored(math.nan, f"unreadable: {reason}")
-    return Verdict(record.name, label, dict.fromkeys(rewards, bad), {})
+    return RecordResult(record.name, label, dict.fromkeys(rewards, bad), {})
 
 
 def asked(
-    judges: Mapping[str, Judge[Any]], rewards: tuple[str, ...], sample: Any
+    scorers: Mapping[str, Scorer[Any]], rewards: tuple[str, ...], sample: Any
 ) -> tuple[dict[str, Scored], dict[str, float]]:
-    """What the judges say of a sample, and what their values are made of, by column."""
-    found = {name: careful(judges[name], sample) for name in rewards}
-    parts = explained(judges, sample, found)
+    """What the scorers say of a sample, and what their values are made of, by column."""
+    found = {name: score_safely(scorers[name], sample) for name in rewards}
+    parts = explained(scorers, sample, found)
     return {name: settled(one) for name, one in found.items()}, parts
 
 

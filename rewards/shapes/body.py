@@ -51,7 +51,7 @@ class Body:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CloudReward(PerSample[PointCloud]):
+class PointCloudReward(PerSample[PointCloud]):
     """A number worked out from the body of a cloud, or a floor for what has none.
 
     Neither the order of the points nor the place and size of the cloud change the value.
@@ -75,7 +75,7 @@ class CloudReward(PerSample[PointCloud]):
     def measured(self, body: Body) -> Scored:
         """The number for a sound cloud; may raise UnsoundError."""
 
-    def judge(self, sample: PointCloud, /) -> Scored:
+    def score_one(self, sample: PointCloud, /) -> Scored:
         try:
             return self.measured(body_of(sample.points))
         except UnsoundError as flaw:
@@ -83,7 +83,7 @@ class CloudReward(PerSample[PointCloud]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DifferentiableReward(CloudReward):
+class DifferentiableReward(PointCloudReward):
     """A reward with a gradient: samples may be traced clouds too, all of a batch or none, as a domain decodes states
     that have a gradient.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from molrl.data.shapes.cloud import PointCloud, TracedCloud
+from molrl.data.shapes.cloud import PointCloud, TracedPointCloud
 from molrl.data.shapes.neighbours import scipy_part
 from molrl.rewards.scores import PerSample, Scored, Scores, Values, scores
 from molrl.rewards.shapes.body import UnsoundError, traceable
@@ -70,14 +70,14 @@ class ClassProbability(PerSample[PointCloud]):
             raise ValueError(f"class: got {label!r}, {self.weights} knows {', '.join(classes)}")
         return classes.index(label)
 
-    def judge(self, sample: PointCloud, /) -> Scored:
+    def score_one(self, sample: PointCloud, /) -> Scored:
         return self.score([sample]).scored[0]
 
     def score(self, samples: Sequence[PointCloud]) -> Scores:
         """Values and reasons, in the order of the samples."""
         import torch
 
-        values, reasons = self.traced([TracedCloud(torch.from_numpy(one.points), one.label) for one in samples])
+        values, reasons = self.traced([TracedPointCloud(torch.from_numpy(one.points), one.label) for one in samples])
         return scores(Scored(float(value), reason) for value, reason in zip(values, reasons, strict=True))
 
     def __call__(self, samples: Sequence[Any]) -> Values:
@@ -86,7 +86,7 @@ class ClassProbability(PerSample[PointCloud]):
             return self.score(samples).tensor()
         return self.traced(samples)[0]
 
-    def traced(self, samples: Sequence[TracedCloud]) -> "tuple[Tensor, list[str]]":
+    def traced(self, samples: Sequence[TracedPointCloud]) -> "tuple[Tensor, list[str]]":
         """The values, and the reasons of those that have the floor or none."""
         import torch
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from molrl.data.shapes.neighbours import scipy_part
 from molrl.rewards.scores import Scored
-from molrl.rewards.shapes.body import Body, CloudReward, UnsoundError
+from molrl.rewards.shapes.body import Body, PointCloudReward, UnsoundError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compactness(CloudReward):
+class Compactness(PointCloudReward):
     """36 pi V^2 / A^3 of the convex hull, in [0, 1]: 1 for a ball, pi / 6 for a cube, 0 for a flat or bad sample."""
 
     floor: float = 0.0

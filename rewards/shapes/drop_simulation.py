@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from molrl.data.shapes.neighbours import scipy_part
 from molrl.rewards.scores import Scored
-from molrl.rewards.shapes.body import Body, CloudReward, UnsoundError
+from molrl.rewards.shapes.body import Body, PointCloudReward, UnsoundError
 
 STEP = 0.002  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
-class DropTest(CloudReward):
+class DropTest(PointCloudReward):
     """Minus the tilt in degrees after a simulation on a floor; -180 for a bad sample.
 
     The shape is rigid, collides as its convex hull, and has its mass in its points. What tips by less than 20 degrees

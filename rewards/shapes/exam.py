@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from molrl.data.shapes.cloud import PointCloud
 from molrl.data.shapes.neighbours import nearest
-from molrl.rewards.scores import Scored, careful
+from molrl.rewards.scores import Scored, score_safely
 from molrl.rewards.shapes.body import UnsoundError, body_of
 from molrl.rewards.shapes.drop_simulation import DropTest
 from molrl.rewards.shapes.stability import StabilityMargin
@@ -56,13 +56,13 @@ class Exam:
         away = mirrored - body.points[nearest(mirrored, body.points)]
         dropped = math.nan
         if self.seconds is not None:
-            dropped = value_of(careful(DropTest(seconds=self.seconds), sample))
+            dropped = value_of(score_safely(DropTest(seconds=self.seconds), sample))
         return Examined(
             "",
-            margin=value_of(careful(StabilityMargin(plate=self.plate), sample)),
+            margin=value_of(score_safely(StabilityMargin(plate=self.plate), sample)),
             tilt=-dropped,
             sdi=2 * float((away**2).sum(-1).mean()),
-            asymmetry=value_of(careful(MirrorSymmetry(), sample)) ** 2,
+            asymmetry=value_of(score_safely(MirrorSymmetry(), sample)) ** 2,
         )
 
 

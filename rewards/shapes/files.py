@@ -12,9 +12,9 @@ from molrl.data.files import Skipped, suffix
 from molrl.data.shapes.cloud import PointCloud
 from molrl.data.shapes.files import SHAPE_SUFFIXES
 from molrl.data.shapes.records import ShapeReader, ShapeRecord, identity_of
-from molrl.rewards.scores import Judge
-from molrl.rewards.scoring.journal import spelled
-from molrl.rewards.scoring.record import Inquiry, Verdict, asked, unread
+from molrl.rewards.scores import Scorer
+from molrl.rewards.scoring.journal import description
+from molrl.rewards.scoring.record import RecordRequest, RecordResult, asked, unread
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,12 @@ class ShapeFiles:
             raise ValueError(f"{path}: the reward scores shapes, got {suffix(path)!r}, allowed are {allowed}")
         return self.reader.records(path)
 
-    def examiner(self, judges: Mapping[str, Judge[Any]], others: tuple[str, ...], *, texts: bool) -> "ShapeExaminer":
-        """Who reads them and asks the judges; there are no texts."""
+    def record_scorer(
+        self, scorers: Mapping[str, Scorer[Any]], others: tuple[str, ...], *, texts: bool
+    ) -> "ShapeRecordScorer":
+        """Who reads them and asks the scorers; there are no texts."""
         del texts
-        return ShapeExaminer(judges=judges, reader=self.reader, others=others)
+        return ShapeRecordScorer(scorers=scorers, reader=self.reader, others=others)
 
     def identity(self, path: str | Path) -> Mapping[str, Any]:
         """What tells a file or folder from another one."""
@@ -44,26 +46,26 @@ class ShapeFiles:
 
     def settings(self) -> Mapping[str, Any]:
         """How it reads."""
-        return {"shapes": spelled(self.reader)}
+        return {"shapes": description(self.reader)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShapeExaminer:
+class ShapeRecordScorer:
     """Reads records and scores them.
 
     Attributes:
-        judges: by reward.
+        scorers: by reward.
         others: rewards that are not asked here, but need the record to be readable and the shape handed back.
     """
 
-    judges: Mapping[str, Judge[PointCloud]]
+    scorers: Mapping[str, Scorer[PointCloud]]
     reader: ShapeReader
     others: tuple[str, ...]
 
-    def __call__(self, inquiry: Inquiry) -> Verdict:
-        record: ShapeRecord = inquiry.record
-        entry = self.reader.cloud(record)
+    def __call__(self, request: RecordRequest) -> RecordResult:
+        record: ShapeRecord = request.record
+        entry = self.reader.point_cloud(record)
         if isinstance(entry, Skipped):
-            return unread(record, entry.reason, record.label, (*inquiry.rewards, *self.others))
-        scored, parts = asked(self.judges, inquiry.rewards, entry)
-        return Verdict(record.name, record.label, scored, parts, "", entry if self.others else None)
+            return unread(record, entry.reason, record.label, (*request.rewards, *self.others))
+        scored, parts = asked(self.scorers, request.rewards, entry)
+        return RecordResult(record.name, record.label, scored, parts, "", entry if self.others else None)

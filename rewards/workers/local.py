@@ -22,9 +22,9 @@ from typing import Any, Literal, NamedTuple
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from molrl.rewards.scores import Judge, Scored, Scores, Values, careful, isolated, scores
+from molrl.rewards.scores import Scored, Scorer, Scores, Values, isolated, score_safely, scores
 from molrl.rewards.workers.process import Unloadable, answer, load, perform
-from molrl.rewards.workers.protocol import Crew, Lost, ahead, chunks, gathered
+from molrl.rewards.workers.protocol import Lost, WorkerPool, ahead, chunks, gathered
 
 GRACE = 5.0  # seconds beyond a chunk's own timers before pebble ends its worker
 START_LIMIT = 120.0  # seconds a worker may take to import its task, on a loaded machine
@@ -184,10 +184,10 @@ class Workers:
 class Judging:
     """The task of scoring one sample."""
 
-    scorer: Judge[Any]
+    scorer: Scorer[Any]
 
     def __call__(self, sample: Any) -> Scored:
-        return careful(self.scorer, sample)
+        return score_safely(self.scorer, sample)
 
 
 @dataclass(eq=False)
@@ -195,11 +195,11 @@ class Pooled:
     """A reward computed by worker processes; see `Workers` for the settings.
 
     Attributes:
-        scorer: scores one sample (`judge`), for instance `QED(reader=rdkit_bonds)`.
+        scorer: scores one sample (`score_one`), for instance `QED(reader=rdkit_bonds)`.
         workers: a number, or "ray" for those of a Ray cluster (`molrl.rewards.workers.ray`).
     """
 
-    scorer: Judge[Any]
+    scorer: Scorer[Any]
     _: KW_ONLY
     workers: int | Literal["ray"]
     timeout: float = 10.0
@@ -208,7 +208,7 @@ class Pooled:
     recycle: int = 20_000
 
     def __post_init__(self) -> None:
-        self._crew = hired(
+        self._crew = make_pool(
             Judging(self.scorer),
             workers=self.workers,
             timeout=self.timeout,
@@ -264,7 +264,7 @@ class Pooled:
         self.close()
 
 
-def hired(task: Callable[[Any], Any], *, workers: int | Literal["ray"], **settings: Any) -> Crew:
+def make_pool(task: Callable[[Any], Any], *, workers: int | Literal["ray"], **settings: Any) -> WorkerPool:
     """Processes for a task, here or on a Ray cluster; see `Workers` for the settings."""
     if workers == "ray":
         from molrl.rewards.workers.ray import RayWorkers

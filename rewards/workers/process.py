@@ -17,7 +17,7 @@ class Unloadable(RuntimeError):
     """A worker cannot load its task."""
 
 
-class Bench:
+class Scorers:
     """What a worker process holds: its task, or why there is none."""
 
     task: Callable[[Any], Any] | None = None
@@ -28,9 +28,9 @@ def load(task: bytes, memory: int) -> None:
     """Prepare a worker process."""
     os.environ.update(ONE_THREAD)  # before the task brings its libraries with it
     try:
-        Bench.task = pickle.loads(task)
+        Scorers.task = pickle.loads(task)
     except Exception as error:  # pebble would replace this worker by the next that fails
-        Bench.trouble = f"{type(error).__name__}: {error}"
+        Scorers.trouble = f"{type(error).__name__}: {error}"
     limit_memory(memory)
 
 
@@ -39,14 +39,14 @@ def perform(items: bytes, timeout: float) -> list[Any]:
 
     The timer lets the kernel end the process, also in the middle of C++ and when its parent is gone.
     """
-    if Bench.task is None:
-        raise Unloadable(f"a reward worker cannot load its scorer: {Bench.trouble}")
+    if Scorers.task is None:
+        raise Unloadable(f"a reward worker cannot load its scorer: {Scorers.trouble}")
     set_timer = getattr(signal, "setitimer", lambda *_: None)  # Windows has none; 0 is ITIMER_REAL
     answers = []
     try:
         for item in pickle.loads(items):
             set_timer(0, timeout)
-            answers.append(answer(Bench.task, item))
+            answers.append(answer(Scorers.task, item))
     finally:
         set_timer(0, 0)
     return answers

@@ -14,7 +14,7 @@ class Lost(NamedTuple):
     reason: str
 
 
-class Crew(Protocol):
+class WorkerPool(Protocol):
     """Processes that hold one task and answer items with it, on this machine (`Workers`) or others (`RayWorkers`)."""
 
     def stream(self, items: Iterable[Any], chunk: int | None = None) -> Iterator[Any]:
@@ -53,14 +53,14 @@ def ahead(made: Iterator[T], most: int) -> Iterator[T]:
         waiting.extend(islice(made, 1))
 
 
-def gathered(crew: Crew, given: Iterable[Any]) -> Iterator[Any]:
-    """The answers to chunks that a crew was given; if they are given up, the crew ends, Ctrl-C included.
+def gathered(pool: WorkerPool, given: Iterable[Any]) -> Iterator[Any]:
+    """The answers to chunks that a pool was given; if they are given up, the pool ends, Ctrl-C included.
 
     It would be half a batch behind.
     """
     try:
         for chunk in given:
-            yield from crew.answers(chunk)
+            yield from pool.answers(chunk)
     except BaseException:
-        crew.close()
+        pool.close()
         raise

@@ -162,9 +162,9 @@ def perform_here(contract: list[Any], items: list[Any]) -> list[Any]:
     (reference,) = contract
     if (name := reference.hex()) not in Site.crews:
         hire: Any = ray.get(reference)
-        crew: Workers = hire()
-        crew.start()
-        Site.crews[name] = crew
+        pool: Workers = hire()
+        pool.start()
+        Site.crews[name] = pool
     return list(Site.crews[name].stream(items))
 
 

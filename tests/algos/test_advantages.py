@@ -134,7 +134,7 @@ def filled(tracker: Tracker, context: int, values: list[float]) -> Tracker:
 
 
 def test_a_ring_forgets_the_oldest_reward_first() -> None:
-    tracker = filled(Tracker(memory=3, least=2), 5, [1.0, 2.0, 3.0])
+    tracker = filled(Tracker(buffer_size=3, min_count=2), 5, [1.0, 2.0, 3.0])
     assert sorted(tracker.ring(5).tolist()) == [1, 2, 3]
     filled(tracker, 5, [4.0])
     assert sorted(tracker.ring(5).tolist()) == [2, 3, 4]
@@ -143,21 +143,21 @@ def test_a_ring_forgets_the_oldest_reward_first() -> None:
 
 
 def test_a_ring_holds_what_one_batch_brings_at_once() -> None:
-    tracker = Tracker(memory=3, least=2)
+    tracker = Tracker(buffer_size=3, min_count=2)
     tracker(REWARDS, [5] * 4)
     assert sorted(tracker.ring(5).tolist()) == [-2, 4, 5]
 
 
 def test_a_young_condition_is_judged_by_the_batch() -> None:
     """Rings of two rewards where three are needed: mean and std of all four."""
-    advantage, metrics = Tracker(memory=8, least=3)(REWARDS, [0, 0, 1, 1])
+    advantage, metrics = Tracker(buffer_size=8, min_count=3)(REWARDS, [0, 0, 1, 1])
     assert_close(advantage, (REWARDS - 2) / (7.5**0.5 + 1e-6), rtol=1e-6, atol=0)
     assert metrics["contexts_young"] == 1
 
 
 def test_an_old_condition_is_judged_by_itself() -> None:
     """The rewards enter the ring before they are judged: 1, 3 and then 8 have mean 4 and variance 26 / 3."""
-    tracker = Tracker(memory=8, least=3)
+    tracker = Tracker(buffer_size=8, min_count=3)
     tracker(torch.tensor([1.0, 3.0, 100.0]), [7, 7, 2])
     advantage, metrics = tracker(torch.tensor([8.0, 300.0]), [7, 2])
     assert advantage[0].item() == pytest.approx(4 / ((26 / 3) ** 0.5 + 1e-6), rel=1e-5)
@@ -166,7 +166,7 @@ def test_an_old_condition_is_judged_by_itself() -> None:
 
 
 def test_conditions_do_not_mix() -> None:
-    alone, beside = Tracker(memory=4, least=2), Tracker(memory=4, least=2)
+    alone, beside = Tracker(buffer_size=4, min_count=2), Tracker(buffer_size=4, min_count=2)
     for value in (1.0, 5.0, 2.0):
         (expected,) = alone(torch.tensor([value, value + 1]), [3, 3])[0][:1]
         got = beside(torch.tensor([value, 50 * value, value + 1, -9.0]), [3, -4, 3, 8])[0][0]
@@ -178,7 +178,7 @@ def test_conditions_do_not_mix() -> None:
 def test_a_flat_reward_moves_nothing_whatever_its_size(value: float, count: int) -> None:
     """The rounding of a mean is no difference between samples: divided by its own std it would be one for all."""
     flat, alike = torch.full((count,), value), [0] * count
-    young, old = Tracker(memory=2 * count, least=2 * count), Tracker(memory=count, least=2)
+    young, old = Tracker(buffer_size=2 * count, min_count=2 * count), Tracker(buffer_size=count, min_count=2)
     found = {
         "global": standardised(flat),
         "group": per_group(flat, alike),
@@ -189,7 +189,7 @@ def test_a_flat_reward_moves_nothing_whatever_its_size(value: float, count: int)
 
 
 def test_a_tracker_ignores_unknown_rewards() -> None:
-    tracker = Tracker(memory=4, least=2)
+    tracker = Tracker(buffer_size=4, min_count=2)
     advantage, _ = tracker(torch.tensor([1.0, NAN, 3.0, NAN]), [0, 0, 0, 9])
     assert_close(advantage[[0, 2]], torch.tensor([-1.0, 1.0]), rtol=1e-5, atol=0)
     assert advantage[[1, 3]].isnan().all()
@@ -202,7 +202,7 @@ def test_a_tracker_ignores_unknown_rewards() -> None:
 
 def test_a_condition_without_any_reward_takes_no_place() -> None:
     """Places go to conditions with a reward; one that was never scored must not hold, or share, another's."""
-    tracker = Tracker(memory=2, least=2)
+    tracker = Tracker(buffer_size=2, min_count=2)
     tracker(torch.tensor([NAN, NAN, 5.0, 7.0]), [1, 2, 3, 3])
     tracker(torch.tensor([1.0, 3.0]), [1, 1])
     assert sorted(tracker.ring(3).tolist()) == [5, 7]
@@ -211,9 +211,9 @@ def test_a_condition_without_any_reward_takes_no_place() -> None:
 
 
 def test_a_tracker_survives_a_checkpoint() -> None:
-    one = Tracker(memory=3, least=2)
+    one = Tracker(buffer_size=3, min_count=2)
     one(torch.tensor([1.0, 4.0, 2.0, 8.0, NAN, 3.0]), [0, 0, 0, 0, 1, -6])
-    two = Tracker(memory=3, least=2)
+    two = Tracker(buffer_size=3, min_count=2)
     two.load_state_dict(one.state_dict())
     for rewards, contexts in (([3.0, 1.0], [0, -6]), ([9.0, 9.5, 0.0], [0, 2, -6])):
         asked = torch.tensor(rewards)
@@ -222,13 +222,13 @@ def test_a_tracker_survives_a_checkpoint() -> None:
 
 
 def test_a_tracker_has_the_advantages_in_the_rewards_own_type() -> None:
-    tracker = Tracker(memory=4, least=2)
+    tracker = Tracker(buffer_size=4, min_count=2)
     assert tracker(REWARDS, [0] * 4)[0].dtype == torch.float64
     assert tracker(torch.tensor([1, 0, 1, 1]).float(), [0] * 4)[0].dtype == torch.float32
 
 
 def test_more_conditions_than_a_tracker_can_tell_apart_are_refused() -> None:
-    tracker = Tracker(memory=2, least=2)
+    tracker = Tracker(buffer_size=2, min_count=2)
     with torch.no_grad():
         tracker.used.fill_(1)
         tracker.keys.copy_(torch.arange(CONTEXTS))
@@ -239,17 +239,17 @@ def test_more_conditions_than_a_tracker_can_tell_apart_are_refused() -> None:
 
 @pytest.mark.gpu
 def test_a_tracker_works_where_the_policy_is() -> None:
-    here, there = Tracker(memory=4, least=2), Tracker(memory=4, least=2).to("cuda")
+    here, there = Tracker(buffer_size=4, min_count=2), Tracker(buffer_size=4, min_count=2).to("cuda")
     for _ in range(2):
         expected, _ = here(REWARDS.float(), [0, 0, 1, 1])
         got, _ = there(REWARDS.float().to("cuda"), [0, 0, 1, 1])
         assert_close(got.cpu(), expected)
 
 
-@pytest.mark.parametrize(("memory", "least"), [(4, 1), (2, 3), (0, 0)])
-def test_a_tracker_that_could_never_judge_is_refused(memory: int, least: int) -> None:
-    with pytest.raises(ValueError, match=f"least, memory: got {least}, {memory}"):
-        Tracker(memory, least)
+@pytest.mark.parametrize(("buffer_size", "min_count"), [(4, 1), (2, 3), (0, 0)])
+def test_a_tracker_that_could_never_judge_is_refused(buffer_size: int, min_count: int) -> None:
+    with pytest.raises(ValueError, match=f"min_count, buffer_size: got {min_count}, {buffer_size}"):
+        Tracker(buffer_size, min_count)
 
 
 def test_each_kind_names_its_estimator() -> None:
@@ -258,7 +258,7 @@ def test_each_kind_names_its_estimator() -> None:
     assert estimator("group", 4, 32, 16) == GroupRelative(4)
     tracker = cast(Tracker, estimator("tracker", 4, 32, 16))
     assert isinstance(tracker, Tracker)
-    assert (tracker.memory, tracker.least) == (32, 16)
+    assert (tracker.buffer_size, tracker.min_count) == (32, 16)
     kinds: list[Estimator] = [Standardised(), Centred(), tracker]
     assert [kind.group_size for kind in kinds] == [1, 1, 1]
     assert estimator("group", 4, 32, 16).group_size == 4

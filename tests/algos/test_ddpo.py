@@ -250,7 +250,7 @@ def test_more_steps_than_there_are_means_all() -> None:
 def test_the_members_of_a_group_are_asked_for_the_same_thing() -> None:
     """Sizes 2, 2, 3, 3: the reward grows with the size, and the advantage only with the place in the group."""
     task = number_task(lambda samples: torch.tensor([float(len(s) * 10 + i) for i, s in enumerate(samples)]))
-    clouds = replace(task, domain=Clouds(sizes=(2, 3), width=3, channels=4))
+    clouds = replace(task, decoder=Clouds(sizes=(2, 3), width=3, channels=4))
     collected = ddpo(advantage=GroupRelative(2), train_steps=1).collect(learner(clouds), list(range(4)), KEY)
     assert [len(sample) for sample in collected.rollouts.samples] == [2, 2, 3, 3]
     table = collected.table

@@ -291,7 +291,7 @@ def test_rgdm_rests_where_the_pull_is_the_anchor() -> None:
         offsets = torch.cat([ball, -ball])
         candidates = (run.states[k + 1] + offsets).flatten(0, 1)
         with torch.no_grad():
-            foreseen = policy.foresee(candidates, policy.at(k + 1, candidates), 0, {})
+            foreseen = policy.lookahead_x0(candidates, policy.at(k + 1, candidates), 0, {})
         weights = torch.softmax(reward(foreseen).view(64, n, 1) / (scale * temperature), 0)
         pull = (weights * offsets).sum(0).squeeze(1)
         balance = kl_weight * (fixed.offset[k] - reference.offset[k])

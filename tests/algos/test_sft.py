@@ -45,7 +45,7 @@ def states(count: int, dims: int = 2, weight: float = 1.0) -> Noised:
     x0, noise = randn(count, dims), randn(count, dims, seed=1)
     step = torch.randint(0, 11, (count,), generator=torch.Generator().manual_seed(0))
     weights = torch.full((count,), weight, dtype=F64)
-    return Noised(sampler.noised(x0, noise, step), noise, step, weights, torch.arange(count), {})
+    return Noised(sampler.add_noise(x0, noise, step), noise, step, weights, torch.arange(count), {})
 
 
 def in_double(slope: float, shift: float) -> Learner:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from molrl.algos import Algorithm
 from molrl.cli import complain
-from molrl.data.images.image import Picture
+from molrl.data.images.image import CaptionedImage
 from molrl.finetune import frozen, trainable
 from molrl.machine.processes import ALONE, Processes, launched
 from molrl.noise import Key
@@ -31,7 +31,7 @@ from molrl.task import Metrics
 
 
 class Case(NamedTuple):
-    """An algorithm, settings of the loop and of the task, and whether pictures of one prompt lose their reward."""
+    """An algorithm, settings of the loop and of the task, and whether images of one prompt lose their reward."""
 
     algorithm: Algorithm
     settings: Mapping[str, Any] = {}
@@ -49,39 +49,39 @@ CASES = {
 }
 
 
-def some_lost(samples: Sequence[Picture]) -> Tensor:
+def some_lost(samples: Sequence[CaptionedImage]) -> Tensor:
     values = brightness(samples)
     return values.masked_fill(torch.tensor([sample.prompt == PROMPTS[0] for sample in samples]), torch.nan)
 
 
-def outcome(case: Case, pipeline: Path, everyone: Processes = ALONE) -> Result:
+def outcome(case: Case, pipeline: Path, world: Processes = ALONE) -> Result:
     """What is drawn before, and what two rounds make of the adapter."""
-    settings = {"num_steps": 4, "guidance_scale": 2.0, **case.task, "shard": everyone.size > 1}
+    settings = {"num_steps": 4, "guidance_scale": 2.0, **case.task, "shard": world.size > 1}
     task = tiny_task(pipeline, reward=some_lost if case.lost else brightness, **settings)
-    task = replace(task, processes=replace(everyone, abreast=everyone.size > 1))
+    task = replace(task, processes=replace(world, lockstep=world.size > 1))
     drawn = task.rollout(list(range(8)), Key(5))
     seen: list[Metrics] = []
     loop = {"iterations": 2, "rollouts": 8, "ratio_tolerance": 0.01, "optimizer": partial(torch.optim.SGD, lr=0.1)}
     finetuning(**loop, **case.settings).run(task, case.algorithm, frozen(task.policy), None, seen.append)
-    pixels = torch.stack([torch.from_numpy(picture.pixels) for picture in drawn.samples])
+    pixels = torch.stack([torch.from_numpy(image.pixels) for image in drawn.samples])
     tensors = {"samples": pixels, "rewards": drawn.rewards, **trainable(task.policy).state_dict()}
     return Result(tensors, untimed(seen))
 
 
 def leave(pipeline: Path) -> None:
     """The last process dies when its reward is asked for the second time."""
-    with launched(WAIT) as everyone:
+    with launched(WAIT) as world:
         asked = 0
 
-        def reward(samples: Sequence[Picture]) -> Tensor:
+        def reward(samples: Sequence[CaptionedImage]) -> Tensor:
             nonlocal asked
             asked += 1
-            if asked == 2 and everyone.rank == everyone.size - 1:
+            if asked == 2 and world.rank == world.size - 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             return brightness(samples)
 
         task = tiny_task(pipeline, reward=reward, shard=True)
-        task = replace(task, processes=replace(everyone, abreast=True))
+        task = replace(task, processes=replace(world, lockstep=True))
         loop = finetuning(iterations=2, rollouts=8, ratio_tolerance=0.01)
         loop.run(task, ALGORITHMS["DDPO"], frozen(task.policy), None, lambda _: None)
 
@@ -91,11 +91,11 @@ def main(what: str, pipeline: Path) -> None:
     if what == "leave":
         leave(pipeline)
         return
-    with launched(WAIT) as everyone:
+    with launched(WAIT) as world:
         for name, case in CASES.items():
-            tensors, metrics = outcome(case, pipeline, everyone)
-            save_file(tensors, Path(what) / f"{name}.{everyone.rank}.safetensors")
-            (Path(what) / f"{name}.{everyone.rank}.json").write_text(json.dumps(metrics))
+            tensors, metrics = outcome(case, pipeline, world)
+            save_file(tensors, Path(what) / f"{name}.{world.rank}.safetensors")
+            (Path(what) / f"{name}.{world.rank}.json").write_text(json.dumps(metrics))
 
 
 if __name__ == "__main__":

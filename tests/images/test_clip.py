@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from molrl.data.images.image import Picture
+from molrl.data.images.image import CaptionedImage
 from molrl.models.images.small_pipeline import word_tokenizer
 from molrl.rewards.images.clip import CLIPReward, affine_head, prepared
 
-TRANSFORMERS: Any = pytest.importorskip("transformers", reason="pictures need the extra image")
+TRANSFORMERS: Any = pytest.importorskip("transformers", reason="images need the extra image")
 WIDTH, EDGE = 8, 16
 
 
@@ -32,10 +32,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pictures(count: int = 5) -> list[Picture]:
+def images(count: int = 5) -> list[CaptionedImage]:
     rng = np.random.default_rng(0)
     return [
-        Picture(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8), "cat" if k % 2 else "a cat") for k in range(count)
+        CaptionedImage(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8), "cat" if k % 2 else "a cat")
+        for k in range(count)
     ]
 
 
@@ -44,7 +45,7 @@ def reward(folder: Path, kind: str, **changes: Any) -> CLIPReward:
     return CLIPReward(kind=kind, **{**settings, **changes})  # type: ignore[arg-type]
 
 
-def cosines(folder: Path, texts: list[str], samples: list[Picture]) -> torch.Tensor:
+def cosines(folder: Path, texts: list[str], samples: list[CaptionedImage]) -> torch.Tensor:
     """By the network's own forward pass."""
     model, tokenizer = (getattr(TRANSFORMERS, name).from_pretrained(folder) for name in ("CLIPModel", "CLIPTokenizer"))
     tokens = tokenizer(texts, padding=True, return_tensors="pt")
@@ -54,7 +55,7 @@ def cosines(folder: Path, texts: list[str], samples: list[Picture]) -> torch.Ten
 
 
 def test_scores_are_those_of_the_networks_own_forward_pass(clip: Path) -> None:
-    samples = pictures()
+    samples = images()
     captions = [f"A photo depicts {sample.prompt}" for sample in samples]
     expected = 2.5 * cosines(clip, captions, samples).clamp(min=0)
     torch.testing.assert_close(reward(clip, "clip_score")(samples), expected, atol=1e-5, rtol=0)
@@ -77,9 +78,9 @@ def test_the_aesthetic_head_is_one_affine_map(clip: Path, tmp_path: Path) -> Non
     save_file(state, tmp_path / "layers.safetensors")
     save_file({"weight": weight, "bias": offset}, tmp_path / "affine.safetensors")
     both = [reward(clip, "aesthetic", head=str(tmp_path / f"{name}.safetensors")) for name in ("layers", "affine")]
-    one, other = (found(pictures()) for found in both)
+    one, other = (found(images()) for found in both)
     torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
-    seen = CLIPReward.unit(both[0].network.get_image_features(pixel_values=prepared(pictures()[0], EDGE)))
+    seen = CLIPReward.unit(both[0].network.get_image_features(pixel_values=prepared(images()[0], EDGE)))
     assert one[0].item() == pytest.approx(layers(seen).item(), abs=1e-5)
 
 
@@ -90,23 +91,23 @@ def test_layers_that_are_no_head_are_named() -> None:
         affine_head({"layers.0.weight": torch.zeros(3, 2), "layers.0.bias": torch.zeros(3)})
 
 
-def test_pictures_are_prepared_as_clip_was_trained(clip: Path) -> None:
+def test_images_are_prepared_as_clip_was_trained(clip: Path) -> None:
     """Shorter edge, the middle, mean and std: as by the library's own preparation in Pillow."""
     processor = TRANSFORMERS.CLIPImageProcessor
     own = processor(size={"shortest_edge": EDGE}, crop_size={"height": EDGE, "width": EDGE})
     from PIL import Image
 
-    smooth = Image.fromarray(pictures(1)[0].pixels).resize((48, 40), Image.Resampling.BICUBIC)
-    picture = Picture(np.asarray(smooth))
+    smooth = Image.fromarray(images(1)[0].pixels).resize((48, 40), Image.Resampling.BICUBIC)
+    image = CaptionedImage(np.asarray(smooth))
     expected = torch.as_tensor(own(smooth, return_tensors="pt").pixel_values)
-    got = prepared(picture, EDGE)
+    got = prepared(image, EDGE)
     assert got.shape == (1, 3, EDGE, EDGE)
     assert (got - expected).abs().mean().item() < 0.02  # 8-bit rounding in between
 
 
 @pytest.mark.parametrize(("kind", "floor"), [("clip_score", 0.0), ("pick_score", -100.0)])
-def test_what_is_no_picture_has_the_floor(kind: str, floor: float, clip: Path) -> None:
-    good, bad = pictures(1)[0], Picture(np.zeros((4, 4, 3), np.uint8), "cat", "not finite")
+def test_what_is_no_image_has_the_floor(kind: str, floor: float, clip: Path) -> None:
+    good, bad = images(1)[0], CaptionedImage(np.zeros((4, 4, 3), np.uint8), "cat", "not finite")
     found = reward(clip, kind).score([bad, good, bad])
     assert found.scored[0] == found.scored[2] == (floor, "not finite")
     assert found.values[1] == pytest.approx(reward(clip, kind)([good]).item())
@@ -117,7 +118,7 @@ def test_what_is_no_picture_has_the_floor(kind: str, floor: float, clip: Path) -
     [
         ({"model": "nowhere"}, "model: got 'nowhere', no such folder"),
         ({"batch": 0}, "batch: got 0"),
-        ({"kind": "aesthetic"}, "head: got None, no such file; docs/pictures.md"),
+        ({"kind": "aesthetic"}, "head: got None, no such file; docs/images.md"),
         ({"kind": "aesthetic", "head": "gone.safetensors"}, "head: got 'gone.safetensors'"),
     ],
 )

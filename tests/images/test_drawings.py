@@ -1,4 +1,4 @@
-"""Drawings that can be read again, prompt lists, and what is measured of pictures."""
+"""Drawings that can be read again, prompt lists, and what is measured of images."""
 
 import math
 from itertools import groupby
@@ -20,14 +20,14 @@ from molrl.data.images.drawings import (
     meanings,
     read_drawing,
 )
-from molrl.data.images.grid import draw_pictures
-from molrl.data.images.image import Picture, quantised
-from molrl.data.images.metrics import colour_entropy, diversity, jpeg_bytes, picture_metrics, thumbnail
+from molrl.data.images.grid import draw_images
+from molrl.data.images.image import CaptionedImage, quantised
+from molrl.data.images.metrics import colour_entropy, diversity, image_metrics, jpeg_bytes, thumbnail
 from molrl.data.images.prompts import prompt_list
 
 
-def flat(value: int | tuple[int, int, int], edge: int = 32) -> Picture:
-    return Picture(np.full((edge, edge, 3), value, np.uint8))
+def flat(value: int | tuple[int, int, int], edge: int = 32) -> CaptionedImage:
+    return CaptionedImage(np.full((edge, edge, 3), value, np.uint8))
 
 
 @pytest.mark.parametrize("edge", [32, 64])
@@ -46,11 +46,11 @@ def test_a_drawing_is_read_through_some_noise() -> None:
     right = 0
     for caption in all_captions():
         noisy = draw(caption, rng).pixels + rng.normal(0, 8, (32, 32, 3))
-        right += read_drawing(Picture(noisy.clip(0, 255).astype(np.uint8))) == caption
+        right += read_drawing(CaptionedImage(noisy.clip(0, 255).astype(np.uint8))) == caption
     assert right / len(all_captions()) > 0.97
 
 
-def test_a_picture_without_a_figure_has_no_shape() -> None:
+def test_a_image_without_a_figure_has_no_shape() -> None:
     found = read_drawing(flat(COLOURS["purple"]))
     assert (found.shape, found.background) == ("", "purple")
 
@@ -113,29 +113,29 @@ def test_values_are_rounded_to_eight_bits() -> None:
     assert quantised(unit * np.float32("nan"), "x").flaw == "not finite"
 
 
-def test_a_picture_has_three_colours_of_eight_bits() -> None:
+def test_a_image_has_three_colours_of_eight_bits() -> None:
     wrong: Any = np.zeros((4, 4, 3), np.float32)
     with pytest.raises(ValueError, match="need uint8"):
-        Picture(wrong)
+        CaptionedImage(wrong)
     with pytest.raises(ValueError, match="need uint8"):
-        Picture(np.zeros((4, 4), np.uint8))
+        CaptionedImage(np.zeros((4, 4), np.uint8))
 
 
 def test_files_weigh_what_was_measured_of_them() -> None:
-    """kB of flat pictures and of noise at 512, 64 and 32 pixels."""
+    """kB of flat images and of noise at 512, 64 and 32 pixels."""
     rng = np.random.default_rng(0)
     for edge, kilobytes, noise in ((512, 4.7, 308), (64, 0.69, 5.4), (32, 0.64, 1.8)):
         assert jpeg_bytes(flat(128, edge)) / 1000 == pytest.approx(kilobytes, rel=0.02)
-        noisy = Picture(rng.integers(0, 256, (edge, edge, 3), dtype=np.uint8))
+        noisy = CaptionedImage(rng.integers(0, 256, (edge, edge, 3), dtype=np.uint8))
         assert jpeg_bytes(noisy) / 1000 == pytest.approx(noise, rel=0.04)
 
 
-def test_metrics_tell_what_pictures_become() -> None:
+def test_metrics_tell_what_images_become() -> None:
     rng = np.random.default_rng(0)
     drawn = [draw(caption, rng) for caption in all_captions()[:20]]
-    noise = [Picture(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(20)]
+    noise = [CaptionedImage(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(20)]
     black = [flat(0)] * 20
-    found = {name: picture_metrics(s) for name, s in (("drawn", drawn), ("noise", noise), ("black", black))}
+    found = {name: image_metrics(s) for name, s in (("drawn", drawn), ("noise", noise), ("black", black))}
     assert found["black"]["dark"] == 1
     assert found["black"]["colour_entropy"] == 0
     assert found["black"]["uniqueness"] == 1 / 20
@@ -143,8 +143,8 @@ def test_metrics_tell_what_pictures_become() -> None:
     assert found["noise"]["colour_entropy"] > 5.8 > found["drawn"]["colour_entropy"]
     assert found["noise"]["bytes_per_pixel"] > found["drawn"]["bytes_per_pixel"] > found["black"]["bytes_per_pixel"]
     assert found["drawn"]["uniqueness"] == 1
-    assert picture_metrics([Picture(flat(0).pixels, flaw="not finite"), flat(9)])["validity"] == 0.5
-    assert math.isnan(picture_metrics([])["dark"])
+    assert image_metrics([CaptionedImage(flat(0).pixels, flaw="not finite"), flat(9)])["validity"] == 0.5
+    assert math.isnan(image_metrics([])["dark"])
 
 
 def test_diversity_is_within_a_prompt() -> None:
@@ -160,10 +160,10 @@ def test_entropy_counts_bits() -> None:
     assert colour_entropy(halves) == pytest.approx(1)
 
 
-def test_pictures_are_drawn_in_a_grid_with_their_captions() -> None:
-    page = np.asarray(draw_pictures([flat(0), flat((200, 0, 0)), flat(90)], ["a", "b", "c"], columns=2))
+def test_images_are_drawn_in_a_grid_with_their_captions() -> None:
+    page = np.asarray(draw_images([flat(0), flat((200, 0, 0)), flat(90)], ["a", "b", "c"], columns=2))
     rows = [key for key, _ in groupby((page == 255).all((1, 2)))]
     assert rows.count(False) >= 2  # a row of cells, and another
     assert (page == (200, 0, 0)).all(2).any()
-    with pytest.raises(ValueError, match="captions: got 1 for 3 pictures"):
-        draw_pictures([flat(0)] * 3, ["a"])
+    with pytest.raises(ValueError, match="captions: got 1 for 3 images"):
+        draw_images([flat(0)] * 3, ["a"])

@@ -1,4 +1,4 @@
-"""`molrl pretrain model=pictures` leaves a pipeline that diffusers and the other commands take."""
+"""`molrl pretrain model=images` leaves a pipeline that diffusers and the other commands take."""
 
 import json
 from pathlib import Path
@@ -18,10 +18,10 @@ from molrl.models.images.scheduler_chain import diffusers_chain
 from molrl.models.images.small_pipeline import PipelineDesign, small_pipeline, word_tokenizer
 from molrl.noise import Key
 
-pytest.importorskip("diffusers", reason="pictures need the extra image")
+pytest.importorskip("diffusers", reason="images need the extra image")
 
 QUICK = (
-    *("model=pictures", "model.picture=16", "model.vae=[8,16]", "model.unet=[8,16]", "model.text=16"),
+    *("model=images", "model.image_size=16", "model.vae=[8,16]", "model.unet=[8,16]", "model.text=16"),
     *("model.vae_steps=4", "data.n=20", "evaluate=3", "num_steps=3", "threads=1"),
     *("training.steps=4", "training.batch=4", "training.save_every=2", "training.warmup=1", "training.cooldown=1"),
 )
@@ -32,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pretrain") / "run"
     done = molrl("pretrain", f"run={folder}", *QUICK)
     assert done.code == 0, done.err
-    assert "20 pictures" in done.out
+    assert "20 images" in done.out
     assert "autoencoder: step 4/4" in done.out
     return folder
 
@@ -54,9 +54,9 @@ def test_nothing_but_numbers_and_text_is_written(trained: Path) -> None:
 
 def test_latents_have_scale_one(trained: Path) -> None:
     pipeline, _ = load_pipeline(str(trained / "model"), None, torch.float32)
-    pictures = drawing_set(n=20, seed=0, edge=16).train
+    images = drawing_set(n=20, seed=0, edge=16).train
     with torch.no_grad():
-        latents = pipeline.vae.encode(signed(pictures)).latent_dist.mean * pipeline.vae.config.scaling_factor
+        latents = pipeline.vae.encode(signed(images)).latent_dist.mean * pipeline.vae.config.scaling_factor
     assert latents.std().item() == pytest.approx(1, abs=1e-3)
 
 
@@ -76,8 +76,8 @@ def test_pretraining_goes_on_to_what_it_would_have_been(trained: Path, tmp_path:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (["data=enumerated"], "enumerated_set has no pictures"),
-        (["model.picture=15"], "picture 15 multiple of 2"),
+        (["data=enumerated"], "enumerated_set has no images"),
+        (["model.image_size=15"], "image 15 multiple of 2"),
         (["model.vae_steps=0"], "vae_steps 0"),
         (["model.dropped=1.0"], "dropped 1.0"),
         (["data.n=0"], "n: got 0"),
@@ -106,12 +106,12 @@ def test_every_word_of_a_caption_is_one_token() -> None:
 
 def test_some_captions_are_dropped_and_all_are_padded() -> None:
     tokenizer = word_tokenizer(WORDS, 12)
-    pictures = drawing_set(n=400, seed=0, edge=8).train
-    ids = token_ids(tokenizer, pictures, 0.1, 0)
+    images = drawing_set(n=400, seed=0, edge=8).train
+    ids = token_ids(tokenizer, images, 0.1, 0)
     assert ids.shape == (400, 12)
     empty = (ids == torch.tensor(tokenizer("", padding="max_length", max_length=12).input_ids)).all(1)
     assert 0.05 < empty.float().mean().item() < 0.15
-    assert not (token_ids(tokenizer, pictures, 0.0, 0)[:, 1] == tokenizer.eos_token_id).any()
+    assert not (token_ids(tokenizer, images, 0.0, 0)[:, 1] == tokenizer.eos_token_id).any()
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
@@ -157,7 +157,7 @@ def test_training_and_sampling_ask_the_network_the_same() -> None:
         torch.testing.assert_close(model.raw(x, t, {"ids": ids}), denoiser(x, t, {"prompt": torch.tensor([0])}))
 
 
-def test_an_autoencoder_is_charged_for_each_picture_by_itself() -> None:
+def test_an_autoencoder_is_charged_for_each_image_by_itself() -> None:
     vae = small_pipeline(design()).vae
     x0 = signed(drawing_set(n=3, seed=0, edge=16).train)
     noise = torch.randn(3, 3, 16, 16)

@@ -1,22 +1,22 @@
-"""Rewards of pictures that need no network: JPEG size, and alignment read off drawings."""
+"""Rewards of images that need no network: JPEG size, and alignment read off drawings."""
 
 import numpy as np
 import pytest
 
 from molrl.config import build, compose
 from molrl.data.images.drawings import Caption, all_captions, draw
-from molrl.data.images.image import Picture
+from molrl.data.images.image import CaptionedImage
 from molrl.rewards.images.drawing_alignment import DrawingAlignment
 from molrl.rewards.images.jpeg import JPEGSize
 from molrl.rewards.scores import Explained
 
 
-def noise(edge: int) -> Picture:
-    return Picture(np.random.default_rng(0).integers(0, 256, (edge, edge, 3), dtype=np.uint8))
+def noise(edge: int) -> CaptionedImage:
+    return CaptionedImage(np.random.default_rng(0).integers(0, 256, (edge, edge, 3), dtype=np.uint8))
 
 
-def flat(edge: int, value: int = 128) -> Picture:
-    return Picture(np.full((edge, edge, 3), value, np.uint8))
+def flat(edge: int, value: int = 128) -> CaptionedImage:
+    return CaptionedImage(np.full((edge, edge, 3), value, np.uint8))
 
 
 def size(sign: float = 1.0, *, above_flat: bool = False, quality: int = 95) -> JPEGSize:
@@ -42,8 +42,8 @@ def test_a_better_quality_is_larger() -> None:
 
 
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
-def test_what_is_no_picture_is_worse_than_any_picture(sign: float) -> None:
-    bad = Picture(flat(32).pixels, flaw="not finite")
+def test_what_is_no_image_is_worse_than_any_image(sign: float) -> None:
+    bad = CaptionedImage(flat(32).pixels, flaw="not finite")
     found = size(sign, above_flat=True).score([bad, flat(32), noise(32)])
     assert found.reasons == ["not finite", "", ""]
     assert found.values[0] < min(found.values[1:])
@@ -77,9 +77,9 @@ def test_a_drawing_is_as_good_as_it_shows_its_caption() -> None:
         "a green square on a blue background": 1 / 3,
         "a green star on a white background": 0.0,
     }
-    found = alignment()([Picture(drawn, prompt) for prompt in asked])
+    found = alignment()([CaptionedImage(drawn, prompt) for prompt in asked])
     assert found.tolist() == pytest.approx(list(asked.values()))
-    blob = alignment(shape=0.0)([Picture(drawn, "a red square on a blue background")])
+    blob = alignment(shape=0.0)([CaptionedImage(drawn, "a red square on a blue background")])
     assert blob.item() == 1.0
 
 
@@ -90,13 +90,15 @@ def test_every_real_drawing_is_wholly_right() -> None:
 
 def test_the_parts_are_told() -> None:
     drawn = draw(Caption("red", "ring", "blue"), np.random.default_rng(0))
-    judged = alignment().judge(Picture(drawn.pixels, "a red star on a blue background"))
+    judged = alignment().score_one(CaptionedImage(drawn.pixels, "a red star on a blue background"))
     assert isinstance(judged, Explained)
     assert judged.parts == {"colour": 1.0, "shape": 0.0, "background": 1.0}
 
 
 def test_a_prompt_that_is_no_caption_cannot_be_scored() -> None:
-    found = alignment().score([Picture(flat(32).pixels, "a cat"), Picture(flat(32).pixels, flaw="not finite")])
+    found = alignment().score(
+        [CaptionedImage(flat(32).pixels, "a cat"), CaptionedImage(flat(32).pixels, flaw="not finite")]
+    )
     assert found.values[0] != found.values[0]
     assert "no caption of a drawing" in found.reasons[0]
     assert found.scored[1] == (0.0, "not finite")

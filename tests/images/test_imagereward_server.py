@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
-from molrl.data.images.image import Picture
+from molrl.data.images.image import CaptionedImage
 from molrl.rewards.images.vlm import RemoteScorer
 
 FILE = Path(__file__).parents[2] / "docs/imagereward_server.py"
@@ -21,10 +21,10 @@ FILE = Path(__file__).parents[2] / "docs/imagereward_server.py"
 class Model:
     """The length of the prompt, and the red of the first point."""
 
-    def score(self, prompt: str, picture: Any) -> float:
+    def score(self, prompt: str, image: Any) -> float:
         if prompt == "bad":
             raise RuntimeError("out of order")
-        return len(prompt) + float(picture.getpixel((0, 0))[0])
+        return len(prompt) + float(image.getpixel((0, 0))[0])
 
 
 @pytest.fixture
@@ -40,10 +40,10 @@ def url() -> Iterator[str]:
         server.shutdown()
 
 
-def red(prompt: str) -> Picture:
+def red(prompt: str) -> CaptionedImage:
     pixels = np.zeros((8, 8, 3), np.uint8)
     pixels[..., 0] = 100
-    return Picture(pixels, prompt)
+    return CaptionedImage(pixels, prompt)
 
 
 def test_scores_come_in_order_and_what_fails_has_a_reason(url: str) -> None:
@@ -58,5 +58,5 @@ def test_scores_come_in_order_and_what_fails_has_a_reason(url: str) -> None:
 def test_nonsense_is_refused_and_the_server_goes_on(url: str, body: bytes) -> None:
     with pytest.raises(HTTPError, match="400"):
         urlopen(url, body)
-    with urlopen(url, json.dumps({"prompts": ["a"], "images": ["no picture"]}).encode()) as reply:
+    with urlopen(url, json.dumps({"prompts": ["a"], "images": ["no image"]}).encode()) as reply:
         assert json.loads(reply.read())["scores"] == [None]

@@ -16,27 +16,27 @@ from torch import Tensor, nn
 from molrl.advantages import Standardised
 from molrl.algos.ddpo import DDPO
 from molrl.config import compose
-from molrl.data.images.image import Picture
+from molrl.data.images.image import CaptionedImage
 from molrl.finetune import Finetuning, frozen, trainable
-from molrl.models.images import pipeline as picture_pipeline
-from molrl.models.images.domain import PictureDomain
+from molrl.models.images import pipeline as image_pipeline
+from molrl.models.images.decoder import ImageDecoder
 from molrl.models.images.guided_unet import GuidedUNet, Prompts, add_lora
-from molrl.models.images.pipeline import embedded, is_picture_model, load_pipeline
+from molrl.models.images.pipeline import embedded, is_image_model, load_pipeline
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.run import train
 from molrl.runs.checkpoint import CheckpointError
-from molrl.runs.checkpoints import Keeping
+from molrl.runs.checkpoints import CheckpointPolicy
 from molrl.task import Task
 from molrl.trajectory import Transitions
 
-DIFFUSERS: Any = pytest.importorskip("diffusers", reason="pictures need the extra image")
+DIFFUSERS: Any = pytest.importorskip("diffusers", reason="images need the extra image")
 KEY = Key(3)
 
 
-def domain_of(task: Task) -> PictureDomain:
-    assert isinstance(task.domain, PictureDomain)
-    return task.domain
+def decoder_of(task: Task) -> ImageDecoder:
+    assert isinstance(task.decoder, ImageDecoder)
+    return task.decoder
 
 
 def steps_of(task: Task, count: int = 6) -> Transitions:
@@ -53,7 +53,7 @@ def moved(task: Task, size: float = 0.3) -> Task:
     return task
 
 
-def pipelines_picture(pipeline: Any, generator: torch.Generator, steps: int, guidance: float) -> Tensor:
+def pipelines_image(pipeline: Any, generator: torch.Generator, steps: int, guidance: float) -> Tensor:
     """In [0, 1], [3, height, width]."""
     made = pipeline(
         PROMPTS[0],
@@ -66,24 +66,24 @@ def pipelines_picture(pipeline: Any, generator: torch.Generator, steps: int, gui
     return torch.as_tensor(made.images[0])
 
 
-def own_picture(task: Task) -> Tensor:
+def own_image(task: Task) -> Tensor:
     """The same by the policy, of the same noise in the same order: its prior, then that of each step."""
-    generator, shape = torch.Generator().manual_seed(5), task.domain.state_shape({})
+    generator, shape = torch.Generator().manual_seed(5), task.decoder.state_shape({})
     trajectory = task.policy.rollout(
         {"prompt": torch.tensor([0])}, lambda _: torch.randn(1, *shape, generator=generator)
     )
     with torch.no_grad():
-        return domain_of(task).shown(trajectory.final)[0]
+        return decoder_of(task).shown(trajectory.final)[0]
 
 
 @pytest.mark.parametrize("guidance", [5.0, 1.0])
 @pytest.mark.parametrize("to_one", [False, True])
-def test_a_rollout_draws_the_pipelines_own_picture(guidance: float, to_one: bool, tmp_path: Path) -> None:
+def test_a_rollout_draws_the_pipelines_own_image(guidance: float, to_one: bool, tmp_path: Path) -> None:
     folder = write_pipeline(tmp_path / "p", scheduler={"set_alpha_to_one": to_one})
     task = tiny_task(folder, guidance_scale=guidance)
     pipeline, _ = load_pipeline(str(folder), None, torch.float32)
-    expected = pipelines_picture(pipeline, torch.Generator().manual_seed(5), 6, guidance)
-    torch.testing.assert_close(own_picture(task), expected, atol=2e-5, rtol=0)
+    expected = pipelines_image(pipeline, torch.Generator().manual_seed(5), 6, guidance)
+    torch.testing.assert_close(own_image(task), expected, atol=2e-5, rtol=0)
 
 
 @pytest.fixture(scope="module")
@@ -95,27 +95,27 @@ def tiny_xl_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("guidance", [5.0, 1.0])
-def test_sdxl_draws_its_own_picture_and_learns_an_adapter(
+def test_sdxl_draws_its_own_image_and_learns_an_adapter(
     guidance: float, tiny_xl_pipeline: Path, tmp_path: Path
 ) -> None:
     """With both text encoders, what the second makes of the whole prompt, and the size; then in plain diffusers."""
     task = tiny_task(tiny_xl_pipeline, guidance_scale=guidance)
     pipeline, _ = load_pipeline(str(tiny_xl_pipeline), None, torch.float32)
-    expected = pipelines_picture(pipeline, torch.Generator().manual_seed(5), 6, guidance)
-    torch.testing.assert_close(own_picture(task), expected, atol=2e-5, rtol=0)
+    expected = pipelines_image(pipeline, torch.Generator().manual_seed(5), 6, guidance)
+    torch.testing.assert_close(own_image(task), expected, atol=2e-5, rtol=0)
     moved(task, 0.1)
     table = steps_of(task)
     log_prob = task.policy.log_prob(table)
     assert (log_prob - table.log_prob).abs().max().item() < 1e-3
     log_prob.sum().backward()
     assert all(parameter.grad is not None for parameter in trainable(task.policy).parameters())
-    domain_of(task).save(trainable(task.policy), tmp_path / "saved")
+    decoder_of(task).save(trainable(task.policy), tmp_path / "saved")
     pipeline.load_lora_weights(str(tmp_path / "saved"))
-    tuned = pipelines_picture(pipeline, torch.Generator().manual_seed(5), 6, guidance)
+    tuned = pipelines_image(pipeline, torch.Generator().manual_seed(5), 6, guidance)
     assert (tuned - expected).abs().max() > 1e-3
-    torch.testing.assert_close(own_picture(task), tuned, atol=5e-5, rtol=0)
+    torch.testing.assert_close(own_image(task), tuned, atol=5e-5, rtol=0)
     again = tiny_task(tiny_xl_pipeline, weights=str(tmp_path / "saved"), guidance_scale=guidance)
-    torch.testing.assert_close(own_picture(again), tuned, atol=5e-5, rtol=0)
+    torch.testing.assert_close(own_image(again), tuned, atol=5e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -267,19 +267,19 @@ def test_checkpoints_hold_the_adapter_and_nothing_else(tiny_pipeline: Path) -> N
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in state.items())  # always the same start
 
 
-def test_an_adapter_draws_the_same_picture_in_plain_diffusers(tiny_pipeline: Path, tmp_path: Path) -> None:
+def test_an_adapter_draws_the_same_image_in_plain_diffusers(tiny_pipeline: Path, tmp_path: Path) -> None:
     task = moved(tiny_task(tiny_pipeline))
-    task.domain.save(trainable(task.policy), tmp_path / "model")  # type: ignore[attr-defined]
-    generator, shape = torch.Generator().manual_seed(5), task.domain.state_shape({})
+    task.decoder.save(trainable(task.policy), tmp_path / "model")  # type: ignore[attr-defined]
+    generator, shape = torch.Generator().manual_seed(5), task.decoder.state_shape({})
     trajectory = task.policy.rollout(
         {"prompt": torch.tensor([0])}, lambda _: torch.randn(1, *shape, generator=generator)
     )
     with torch.no_grad():
-        ours = domain_of(task).shown(trajectory.final)[0]
+        ours = decoder_of(task).shown(trajectory.final)[0]
     plain = DIFFUSERS.StableDiffusionPipeline.from_pretrained(str(tiny_pipeline), local_files_only=True)
-    untrained = pipelines_picture(plain, torch.Generator().manual_seed(5), 6, 5.0)
+    untrained = pipelines_image(plain, torch.Generator().manual_seed(5), 6, 5.0)
     plain.load_lora_weights(str(tmp_path / "model"))
-    tuned = pipelines_picture(plain, torch.Generator().manual_seed(5), 6, 5.0)
+    tuned = pipelines_image(plain, torch.Generator().manual_seed(5), 6, 5.0)
     torch.testing.assert_close(ours, tuned, atol=5e-5, rtol=0)
     assert (ours - untrained).abs().max() > 1e-2
     merged = tiny_task(tmp_path / "model")  # a run's model is loaded with the adapter in its weights
@@ -289,7 +289,7 @@ def test_an_adapter_draws_the_same_picture_in_plain_diffusers(tiny_pipeline: Pat
 
 def test_a_whole_network_is_saved_as_a_pipeline(tiny_pipeline: Path, tmp_path: Path) -> None:
     task = moved(tiny_task(tiny_pipeline, tuning="full"), 0.01)
-    task.domain.save(trainable(task.policy), tmp_path / "model")  # type: ignore[attr-defined]
+    task.decoder.save(trainable(task.policy), tmp_path / "model")  # type: ignore[attr-defined]
     back = tiny_task(tmp_path / "model", tuning="full")
     for one, other in zip(trainable(task.policy).parameters(), trainable(back.policy).parameters(), strict=True):
         assert torch.equal(one, other)
@@ -309,20 +309,20 @@ def test_a_sample_depends_on_its_index_alone(tiny_pipeline: Path) -> None:
 def test_a_latent_with_a_gradient_is_decoded_with_one(tiny_pipeline: Path) -> None:
     task = tiny_task(tiny_pipeline)
     x0 = torch.randn(2, 4, 8, 8, requires_grad=True)
-    shown = task.domain.decode(x0, {"prompt": torch.tensor([0, 1])})
+    shown = task.decoder.decode(x0, {"prompt": torch.tensor([0, 1])})
     assert shown[0].shape == (3, 16, 16)
     torch.stack(list(shown)).mean().backward()
     assert x0.grad is not None
     assert x0.grad.abs().sum() > 0
 
 
-def test_a_latent_that_is_not_finite_is_no_picture(tiny_pipeline: Path) -> None:
+def test_a_latent_that_is_not_finite_is_no_image(tiny_pipeline: Path) -> None:
     task = tiny_task(tiny_pipeline)
     x0 = torch.zeros(2, 4, 8, 8)
     x0[1] = torch.nan
-    good, bad = task.domain.decode(x0, {"prompt": torch.tensor([0, 1])})
+    good, bad = task.decoder.decode(x0, {"prompt": torch.tensor([0, 1])})
     assert (good.flaw, bad.flaw) == ("", "not finite")
-    assert task.domain.measure([good, bad])["validity"] == 0.5
+    assert task.decoder.measure([good, bad])["validity"] == 0.5
 
 
 def settings_of(folder: Path, run: Path, *changes: str) -> dict[str, Any]:
@@ -343,7 +343,7 @@ def settings_of(folder: Path, run: Path, *changes: str) -> dict[str, Any]:
     ],
     ids=lambda changes: changes[0].removeprefix("algo="),
 )
-def test_the_trainers_take_pictures_as_they_take_molecules(
+def test_the_trainers_take_images_as_they_take_molecules(
     changes: list[str], tiny_pipeline: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -366,10 +366,10 @@ class Window:
         return (z[:, :3] * 0.2,)
 
 
-def test_pictures_become_what_is_rewarded(tiny_pipeline: Path) -> None:
+def test_images_become_what_is_rewarded(tiny_pipeline: Path) -> None:
     """Brighter on the same noise by a third of a standard deviation; the quiet last steps would only add variance."""
     task = tiny_task(tiny_pipeline, num_steps=4, batch=64, guidance_scale=2.0, tuning="full")
-    domain_of(task).pipeline.vae = Window()
+    decoder_of(task).pipeline.vae = Window()
     algorithm = DDPO(
         advantage=Standardised(),
         advantage_clip=5.0,
@@ -378,7 +378,7 @@ def test_pictures_become_what_is_rewarded(tiny_pipeline: Path) -> None:
         last=0.5,
         clip=0.01,
         kl_weight=0.0,
-        density="mean",
+        likelihood="per_dim",
     )
     loop = Finetuning(
         iterations=5,
@@ -392,7 +392,7 @@ def test_pictures_become_what_is_rewarded(tiny_pipeline: Path) -> None:
         seed=0,
         save_every=9,
         fresh_optimizer=False,
-        keep=Keeping(newest=1, best="reward", highest=True),
+        keep=CheckpointPolicy(newest=1, best="reward", highest=True),
     )
     before = task.rollout(range(64), Key(9)).rewards
     loop.run(task, algorithm, frozen(task.policy), None, lambda _: None)
@@ -418,7 +418,7 @@ def test_a_run_goes_on_to_what_it_would_have_been(tiny_pipeline: Path, tmp_path:
     interrupted.__name__ = "brightness"
     assert train(first, interrupted) == 130
     assert train(first, brightness) == 0
-    one, other = ((run / "model" / picture_pipeline.LORA).read_bytes() for run in (whole, parted))
+    one, other = ((run / "model" / image_pipeline.LORA).read_bytes() for run in (whole, parted))
     assert one == other
 
 
@@ -485,22 +485,22 @@ def test_a_prompt_that_is_too_long_is_named(tiny_pipeline: Path) -> None:
 
 def test_a_missing_extra_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "peft" else object())
-    with pytest.raises(ImportError, match=r"pictures need peft: pip install 'molrl\[image\]'"):
+    with pytest.raises(ImportError, match=r"images need peft: pip install 'molrl\[image\]'"):
         load_pipeline("anything", None, torch.float32)
 
 
-def test_pictures_are_written_in_an_archive(tiny_pipeline: Path, tmp_path: Path) -> None:
+def test_images_are_written_in_an_archive(tiny_pipeline: Path, tmp_path: Path) -> None:
     import numpy as np
     from PIL import Image
 
     pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 6, 3), dtype=np.uint8)
-    samples = [Picture(one, "a\tcat") for one in pixels]
-    domain = domain_of(tiny_task(tiny_pipeline))
-    domain.write(samples, tmp_path / "a.zip", {"reward": [1.0, float("nan")]})
+    samples = [CaptionedImage(one, "a\tcat") for one in pixels]
+    decoder = decoder_of(tiny_task(tiny_pipeline))
+    decoder.write(samples, tmp_path / "a.zip", {"reward": [1.0, float("nan")]})
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         np.testing.assert_array_equal(np.asarray(Image.open(archive.open("1.png"))), pixels[1])
         assert archive.read("index.tsv").decode() == "file\tprompt\treward\n0.png\ta cat\t1\n1.png\ta cat\tnan\n"
-    domain.write(samples, tmp_path / "a.png", {})
+    decoder.write(samples, tmp_path / "a.png", {})
     assert Image.open(tmp_path / "a.png").width > 100
 
 
@@ -510,7 +510,7 @@ def test_the_command_draws_from_the_pipeline_it_is_given(tiny_pipeline: Path, tm
         "sample", f"weights={tiny_pipeline}", "n=3", f"out={out}", "num_steps=3", "condition.prompt=a red circle"
     )
     assert done.code == 0, done.err
-    assert "3 pictures" in done.out
+    assert "3 images" in done.out
     with zipfile.ZipFile(out) as archive:
         assert archive.read("index.tsv").decode().count("a red circle") == 3
 
@@ -519,7 +519,7 @@ def test_the_command_draws_from_the_pipeline_it_is_given(tiny_pipeline: Path, tm
     ("setting", "words"),
     [
         ("condition.qed=0.5", "condition.qed condition.prompt"),
-        ("out=a.sdf", "a.sdf pictures .zip .png"),
+        ("out=a.sdf", "a.sdf images .zip .png"),
         ("points=9", "points=9 shapes"),
         ("guidance_scale=-1", "guidance_scale -1"),
     ],
@@ -530,18 +530,18 @@ def test_what_a_pipeline_cannot_do_is_said(setting: str, words: str, tiny_pipeli
 
 
 def test_molecules_have_no_guidance_scale() -> None:
-    assert "guidance_scale=3.0: for pictures" in complaint(["sample", "n=2", "guidance_scale=3.0"], 2)
+    assert "guidance_scale=3.0: for images" in complaint(["sample", "n=2", "guidance_scale=3.0"], 2)
 
 
 def test_folders_of_other_models_are_not_taken_for_pipelines(
     tiny_pipeline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert is_picture_model(str(tiny_pipeline))
-    assert is_picture_model("owner/name")
-    assert not is_picture_model("qm9_heavy")
+    assert is_image_model(str(tiny_pipeline))
+    assert is_image_model("owner/name")
+    assert not is_image_model("qm9_heavy")
     monkeypatch.chdir(tiny_pipeline.parent)
     (tiny_pipeline.parent / "runs" / "model").mkdir(parents=True)
-    assert not is_picture_model("runs/model")
+    assert not is_image_model("runs/model")
 
 
 def test_a_policy_is_what_it_says(tiny_pipeline: Path) -> None:

@@ -9,7 +9,7 @@ from molrl.gaussian import Context
 from molrl.models.images.scheduler_chain import Chain, diffusers_chain
 from molrl.policy import Policy
 
-DIFFUSERS: Any = pytest.importorskip("diffusers", reason="pictures need the extra image")
+DIFFUSERS: Any = pytest.importorskip("diffusers", reason="images need the extra image")
 
 STABLE: dict[str, Any] = {
     **{"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000},
@@ -111,7 +111,7 @@ def test_a_chain_that_ends_in_a_state_asks_no_more() -> None:
 def test_only_states_at_the_end_of_the_chain_are_taken_as_they_are() -> None:
     sampler = chain_of(steps=4).sampler
     x = torch.ones(2, 1, 2, 2)
-    found = sampler.clean(lambda x_t, *_: x_t * 0.5, x, torch.tensor([4, 3]), {})
+    found = sampler.predict_x0(lambda x_t, *_: x_t * 0.5, x, torch.tensor([4, 3]), {})
     assert torch.equal(found[0], x[0])
     assert not torch.allclose(found[1], x[1])
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from molrl.data.images.drawings import WORDS
-from molrl.data.images.image import Picture
+from molrl.data.images.image import CaptionedImage
+from molrl.models.images.decoder import image_task
 from molrl.models.images.diffusers_library import diffusers
-from molrl.models.images.domain import picture_task
 from molrl.models.images.small_pipeline import PipelineDesign, small_pipeline
 from molrl.task import Task
 
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 def design(prediction: str = "epsilon") -> PipelineDesign:
     return PipelineDesign(
-        words=WORDS, tokens=12, picture=16, vae=[8, 16], latent=4, unet=[8, 16], text=16, prediction=prediction
+        words=WORDS, tokens=12, image_size=16, vae=[8, 16], latent=4, unet=[8, 16], text=16, prediction=prediction
     )
 
 
@@ -36,7 +36,7 @@ def write_pipeline(folder: Path, prediction: str = "epsilon", scheduler: dict[st
     return folder
 
 
-def brightness(samples: Sequence[Picture]) -> Tensor:
+def brightness(samples: Sequence[CaptionedImage]) -> Tensor:
     """A reward."""
     return torch.tensor([float(sample.unit.mean()) for sample in samples])
 
@@ -50,7 +50,7 @@ def tiny_task(folder: Path, **changes: Any) -> Task:
         **{"eta": 1.0, "guidance_scale": 5.0, "tuning": "lora", "rank": 2, "dtype": "float32", "batch": 4},
         **{"checkpointing": False, "shard": False, "reward": brightness, "device": CPU},
     }
-    return picture_task(**{**settings, **changes})
+    return image_task(**{**settings, **changes})
 
 
 def tiny_xl(scheduler: dict[str, Any] | None = None) -> Any:

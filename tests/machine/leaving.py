@@ -21,7 +21,7 @@ from molrl.cli import complain
 from molrl.finetune import frozen
 from molrl.machine.interruption import exit_code, patient
 from molrl.machine.processes import launched
-from molrl.run import obey
+from molrl.run import propagate_interrupt
 
 WAIT = {"stuck": 30.0}  # seconds; the others notice by themselves
 
@@ -29,21 +29,21 @@ WAIT = {"stuck": 30.0}  # seconds; the others notice by themselves
 def main(how: str, folder: Path) -> int:
     """The exit code, as `molrl train` would have it."""
     asked = 0
-    with launched(WAIT.get(how, 200.0)) as everyone:
+    with launched(WAIT.get(how, 200.0)) as world:
 
         def reward(samples: Sequence[Any]) -> Tensor:
             nonlocal asked
             asked += 1
-            if asked == 2 and everyone.rank == everyone.size - 1:
+            if asked == 2 and world.rank == world.size - 1:
                 leave(how)
             return quadratic(samples)
 
-        task = replace(number_task(reward), processes=everyone)
+        task = replace(number_task(reward), processes=world)
         try:
             with patient("this iteration") as request:
                 loop = finetuning(save_every=1, iterations=4)
-                loop.run(task, ALGORITHMS["DDPO"], frozen(task.policy), folder, unheard, request.asked)
-            obey(request, everyone)
+                loop.run(task, ALGORITHMS["DDPO"], frozen(task.policy), folder, unheard, request.is_set)
+            propagate_interrupt(request, world)
         except KeyboardInterrupt as stop:
             return exit_code(stop)
     return 0

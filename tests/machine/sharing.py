@@ -81,7 +81,7 @@ class Result(NamedTuple):
     metrics: list[Metrics]
 
 
-def outcome(case: Case, everyone: Processes = ALONE) -> Result:
+def outcome(case: Case, world: Processes = ALONE) -> Result:
     """What is drawn before, and what three rounds of three or more updates make of the weights."""
 
     def reward(samples: Sequence[Tensor]) -> Tensor:
@@ -90,7 +90,7 @@ def outcome(case: Case, everyone: Processes = ALONE) -> Result:
         return values if case.lost is None else values.masked_fill(case.lost(numbers[:, 1].long()), NAN)
 
     reward.differentiable = True  # type: ignore[attr-defined]
-    task = replace(number_task(reward), domain=Numbered(), processes=everyone)
+    task = replace(number_task(reward), decoder=Numbered(), processes=world)
     drawn = task.rollout(list(range(16)), Key(5))
     seen: list[Metrics] = []
     loop = finetuning(**case.settings)
@@ -101,11 +101,11 @@ def outcome(case: Case, everyone: Processes = ALONE) -> Result:
 
 def write_cases(folder: Path) -> None:
     """Every case, by the processes that a launcher started."""
-    with launched(WAIT) as everyone:
+    with launched(WAIT) as world:
         for name, case in CASES.items():
-            tensors, metrics = outcome(case, everyone)
-            save_file(tensors, folder / f"{name}.{everyone.rank}.safetensors")
-            (folder / f"{name}.{everyone.rank}.json").write_text(json.dumps(metrics))
+            tensors, metrics = outcome(case, world)
+            save_file(tensors, folder / f"{name}.{world.rank}.safetensors")
+            (folder / f"{name}.{world.rank}.json").write_text(json.dumps(metrics))
 
 
 if __name__ == "__main__":

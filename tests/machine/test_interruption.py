@@ -35,15 +35,15 @@ def test_a_patient_part_notes_the_first_signal_and_lets_the_second_through(
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with terminable():
         with patient("this round") as request:
-            request.obey()
-            assert not request.asked()
+            request.raise_if_requested()
+            assert not request.is_set()
             os.kill(os.getpid(), sent)
-            assert request.asked()
+            assert request.is_set()
             assert "stopping after this round is done and saved; once more stops at once" in capfd.readouterr().err
             with pytest.raises(error):
                 os.kill(os.getpid(), sent)
         with pytest.raises(error):
-            request.obey()
+            request.raise_if_requested()
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
@@ -52,7 +52,7 @@ def test_a_signal_that_the_shell_has_ignored_stays_ignored() -> None:
     try:
         with patient("this round") as request:
             os.kill(os.getpid(), signal.SIGINT)
-            assert not request.asked()
+            assert not request.is_set()
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -169,12 +169,12 @@ def test_a_process_that_does_not_answer_is_waited_for_no_longer_than_asked(tmp_p
 
 @given(size=st.integers(1, 9), groups=st.integers(0, 40), group_size=st.integers(1, 5))
 def test_shares_are_whole_groups_as_even_as_can_be(size: int, groups: int, group_size: int) -> None:
-    everyone = [Processes(rank, size) for rank in range(size)]
+    world = [Processes(rank, size) for rank in range(size)]
     if groups < size:
         with pytest.raises(ValueError, match=f"too few for {size} processes"):
-            everyone[0].share(groups * group_size, group_size)
+            world[0].share(groups * group_size, group_size)
         return
-    shares = [one.share(groups * group_size, group_size) for one in everyone]
+    shares = [one.share(groups * group_size, group_size) for one in world]
     assert [row for share in shares for row in range(share.start, share.stop)] == list(range(groups * group_size))
     counts = [(share.stop - share.start) / group_size for share in shares]
     assert all(count == int(count) for count in counts)
@@ -226,7 +226,7 @@ def test_alone_everything_stays_what_it_is() -> None:
     assert ALONE.gather(values) is values
     assert ALONE.sum(values) is values
     assert (ALONE.any(True), ALONE.any(False)) == (True, False)
-    assert ALONE.texts("words") == ["words"]
+    assert ALONE.gather_strings("words") == ["words"]
     assert ALONE.share(5) == slice(0, 5)
 
 

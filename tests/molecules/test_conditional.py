@@ -21,7 +21,7 @@ from molrl.data.molecules.molecule import Molecule
 from molrl.gaussian import MaskedPoints
 from molrl.models.draws import draw_samples
 from molrl.models.molecules.condition import Condition, labelled
-from molrl.models.molecules.domain import MoleculeDomain, molecule_policy
+from molrl.models.molecules.decoder import MoleculeDecoder, molecule_policy
 from molrl.models.molecules.model import Architecture, Pretrained, load, save
 from molrl.models.molecules.pretraining import design, warm_start
 from molrl.models.shipped import SHIPPED
@@ -40,7 +40,7 @@ TOLD = {"name": "ring", "mean": 1.0, "std": 0.5, "quantiles": {"3": [0, 1], "5":
 class Nitrogens(PerSample[Molecule]):
     """The number of nitrogen atoms; a molecule with oxygen is a bad one."""
 
-    def judge(self, sample: Molecule, /) -> Scored:
+    def score_one(self, sample: Molecule, /) -> Scored:
         if (sample.numbers == 8).any():
             return Scored(0.0, "oxygen: not wanted")
         return Scored(float((sample.numbers == 7).sum()))
@@ -158,8 +158,8 @@ def test_a_trained_model_draws_what_it_is_asked_for(tmp_path: Path) -> None:
     model, device = trained(150, tmp_path), torch.device("cpu")
     policy = molecule_policy(model, num_steps=20, grid_power=1.4, eta=1.0, device=device)
     for asked, wanted in ((0, 6), (4, 7)):
-        domain = MoleculeDomain(model=model, reader=rdkit_bonds, condition={"nitrogens": asked})
-        drawn = draw_samples(policy, domain, 16, seed=0, batch=16, device=device)
+        decoder = MoleculeDecoder(model=model, reader=rdkit_bonds, condition={"nitrogens": asked})
+        drawn = draw_samples(policy, decoder, 16, seed=0, batch=16, device=device)
         atoms = Counter(number for molecule in drawn for number in molecule.numbers.tolist())
         assert atoms[wanted] > 0.9 * atoms.total()
 
@@ -182,13 +182,13 @@ def test_a_property_that_never_varies_is_no_condition() -> None:
 
 
 def test_the_network_is_told_standardised_values() -> None:
-    domain = MoleculeDomain(model=conditional(), reader=rdkit_bonds, condition={"ring": 2.0})
-    assert domain.draw_context(range(4), Key(0))["condition"].tolist() == [[2.0]] * 4  # (2 - 1) / 0.5
+    decoder = MoleculeDecoder(model=conditional(), reader=rdkit_bonds, condition={"ring": 2.0})
+    assert decoder.draw_context(range(4), Key(0))["condition"].tolist() == [[2.0]] * 4  # (2 - 1) / 0.5
 
 
 def test_what_is_not_asked_is_drawn_as_molecules_of_that_size_have_it() -> None:
     model = conditional()
-    context = MoleculeDomain(model=model, reader=rdkit_bonds).draw_context(range(2000), Key(0))
+    context = MoleculeDecoder(model=model, reader=rdkit_bonds).draw_context(range(2000), Key(0))
     values, sizes = context["condition"][:, 0] * 0.5 + 1, context["mask"].sum(1)
     assert sizes.tolist() == model.sizes.draw(range(2000), Key(0))
     small, large = values[sizes == 3], values[sizes == 5]
@@ -197,14 +197,14 @@ def test_what_is_not_asked_is_drawn_as_molecules_of_that_size_have_it() -> None:
 
 
 def test_a_drawn_condition_depends_on_the_sample_alone() -> None:
-    domain = MoleculeDomain(model=conditional(), reader=rdkit_bonds)
-    together, alone = (domain.draw_context(samples, Key(3))["condition"] for samples in (range(6), [4]))
+    decoder = MoleculeDecoder(model=conditional(), reader=rdkit_bonds)
+    together, alone = (decoder.draw_context(samples, Key(3))["condition"] for samples in (range(6), [4]))
     assert torch.equal(together[4:5], alone)
 
 
 def test_a_model_keeps_its_conditions_when_it_is_saved_again(tmp_path: Path) -> None:
     model = conditional()
-    MoleculeDomain(model=model, reader=rdkit_bonds).save(model.denoiser, tmp_path / "model")
+    MoleculeDecoder(model=model, reader=rdkit_bonds).save(model.denoiser, tmp_path / "model")
     again = load(str(tmp_path / "model"))
     assert again.conditions == model.conditions
     assert torch.equal(predicted(again.denoiser, 1.0), predicted(model.denoiser, 1.0))
@@ -214,7 +214,7 @@ def test_a_model_keeps_its_conditions_when_it_is_saved_again(tmp_path: Path) -> 
 def test_shipped_models_have_no_condition_and_describe_themselves_as_before(name: str, tmp_path: Path) -> None:
     model = load(name)
     assert model.conditions == ()
-    assert set(MoleculeDomain(model=model, reader=rdkit_bonds).draw_context([0], Key(0))) == {"mask"}
+    assert set(MoleculeDecoder(model=model, reader=rdkit_bonds).draw_context([0], Key(0))) == {"mask"}
     assert model.architecture is not None
     save(tmp_path / "model", model.architecture, model.denoiser.state_dict(), None)
     assert (tmp_path / "model/model.json").read_bytes() == (SHIPPED / "molecules" / name / "model.json").read_bytes()
@@ -230,7 +230,7 @@ def test_shipped_models_have_no_condition_and_describe_themselves_as_before(name
 )
 def test_a_model_says_what_it_can_be_asked_for(asked: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=".*".join(words.split())):
-        MoleculeDomain(model=conditional(), reader=rdkit_bonds, condition=asked)
+        MoleculeDecoder(model=conditional(), reader=rdkit_bonds, condition=asked)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ each_reward = pytest.mark.parametrize(
 
 
 def value(reward: GraphReward, smiles: str) -> float:
-    scored, reason = reward.judge(from_smiles(smiles))
+    scored, reason = reward.score_one(from_smiles(smiles))
     assert reason == ""
     return scored
 
@@ -171,13 +171,13 @@ def test_a_reference_without_a_molecule_is_refused(tmp_path: Path) -> None:
 @each_reward
 @pytest.mark.parametrize(("smiles", "reason"), BAD.items(), ids=list(BAD.values()))
 def test_a_bad_sample_gets_the_floor_and_a_reason(reward: GraphReward, smiles: str, reason: str) -> None:
-    assert reward.judge(from_smiles(smiles)) == Scored(reward.floor, reason)
+    assert reward.score_one(from_smiles(smiles)) == Scored(reward.floor, reason)
 
 
 @each_reward
 def test_neither_hydrogens_nor_the_order_of_atoms_change_anything(reward: GraphReward) -> None:
     mol = Chem.MolFromSmiles(IMATINIB)
     turned = Chem.RenumberAtoms(mol, [*range(mol.GetNumAtoms())][::-1])
-    found = [reward.judge(from_graph(graph)) for graph in (mol, turned, Chem.AddHs(mol))]
+    found = [reward.score_one(from_graph(graph)) for graph in (mol, turned, Chem.AddHs(mol))]
     assert found[0] == found[1] == found[2]
     assert math.isfinite(found[0].value)

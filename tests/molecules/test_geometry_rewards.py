@@ -63,9 +63,9 @@ def test_stability_is_that_of_edm() -> None:
     angles = np.arange(6) * np.pi / 3
     ring = np.stack([np.cos(angles), np.sin(angles), np.zeros(6)], axis=1)
     benzene = Molecule(np.array([6] * 6 + [1] * 6), np.concatenate([1.393 * ring, 2.477 * ring]).astype(np.float32))
-    assert Stability().judge(benzene) == Scored(0.5)
-    assert Stability().judge(relaxed("CCO")) == Scored(1.0)
-    assert Stability().judge(count_hydrogens(relaxed("CCO"))) == Scored(1.0)
+    assert Stability().score_one(benzene) == Scored(0.5)
+    assert Stability().score_one(relaxed("CCO")) == Scored(1.0)
+    assert Stability().score_one(count_hydrogens(relaxed("CCO"))) == Scored(1.0)
 
 
 def test_a_missing_hydrogen_makes_its_atom_unstable() -> None:
@@ -105,10 +105,10 @@ def test_a_relaxed_geometry_has_no_strain() -> None:
 
 def test_strain_grows_with_the_noise_and_ends_at_its_worst() -> None:
     sample = at("CCO", relaxed("CCO").positions[:3])
-    found = [STRAIN.judge(shaken(sample, size)) for size in (0.0, 0.05, 0.1, 0.2)]
+    found = [STRAIN.score_one(shaken(sample, size)) for size in (0.0, 0.05, 0.1, 0.2)]
     assert [scored.value for scored in found] == sorted({scored.value for scored in found})
     overlapping = replace(sample, positions=sample.positions * 0.01)
-    assert STRAIN.judge(overlapping) == Scored(WORST)
+    assert STRAIN.score_one(overlapping) == Scored(WORST)
 
 
 def test_hydrogens_that_have_no_positions_are_relaxed_before_the_heavy_atoms_are_judged() -> None:
@@ -123,7 +123,7 @@ def test_more_steps_find_no_less_strain() -> None:
 
 
 def test_an_element_that_no_force_field_knows_is_not_scored() -> None:
-    found = STRAIN.judge(at("[Rf]", [[0, 0, 0]]))
+    found = STRAIN.score_one(at("[Rf]", [[0, 0, 0]]))
     assert (math.isnan(found.value), found.reason) == (True, "no force field")
 
 
@@ -132,9 +132,9 @@ def test_strain_takes_at_least_one_step() -> None:
         Strain(reader=rdkit_bonds, steps=0)
 
 
-# Where the verdict of PoseBusters 0.6.5 (check_geometry with the tolerances of its configuration `mol`) changes
+# Where the result of PoseBusters 0.6.5 (check_geometry with the tolerances of its configuration `mol`) changes
 @pytest.mark.parametrize(
-    ("smiles", "positions", "verdict"),
+    ("smiles", "positions", "result"),
     [
         ("CC", [[0, 0, 0], [1.10, 0, 0]], (False, True, True)),
         ("CC", [[0, 0, 0], [1.13, 0, 0]], (True, True, True)),
@@ -147,19 +147,19 @@ def test_strain_takes_at_least_one_step() -> None:
     ],
 )
 def test_bonds_and_angles_are_judged_as_by_posebusters(
-    smiles: str, positions: list[list[float]], verdict: tuple[bool, bool, bool]
+    smiles: str, positions: list[list[float]], result: tuple[bool, bool, bool]
 ) -> None:
     parts = PLAUSIBILITY.explain(at(smiles, positions))
-    assert tuple(parts[name] == 1.0 for name in ("lengths", "angles", "clashes")) == verdict
+    assert tuple(parts[name] == 1.0 for name in ("lengths", "angles", "clashes")) == result
 
 
 def test_a_sound_geometry_is_plausible_and_every_impossible_atom_costs_its_share() -> None:
     sample = relaxed("CCCCCC")
     chain = at("CCCCCC", sample.positions[:6])
-    assert PLAUSIBILITY.judge(chain) == Scored(1.0)
+    assert PLAUSIBILITY.score_one(chain) == Scored(1.0)
     torn = chain.positions.copy()
     torn[5] += 1.0 * (torn[5] - torn[4])  # its bond is twice as long
-    found = PLAUSIBILITY.judge(replace(chain, positions=torn))
+    found = PLAUSIBILITY.score_one(replace(chain, positions=torn))
     assert isinstance(found, Explained)
     assert found.parts["lengths"] == pytest.approx(4 / 6)
     assert found.value <= found.parts["lengths"]
@@ -202,7 +202,7 @@ def test_permuting_the_batch_permutes_the_values(reward: PerSample[Molecule]) ->
 
 @each_reward
 def test_a_sample_without_a_geometry_is_not_scored(reward: PerSample[Molecule]) -> None:
-    found = reward.judge(from_smiles(ASPIRIN))
+    found = reward.score_one(from_smiles(ASPIRIN))
     assert (math.isnan(found.value), found.reason) == (True, NO_GEOMETRY)
 
 
@@ -211,25 +211,25 @@ def test_a_geometry_without_numbers_gets_the_floor(reward: Stability | Strain | 
     for value in (math.nan, math.inf):
         sample = embedded("CO")
         sample.positions[1, 2] = value
-        assert reward.judge(sample) == Scored(reward.floor, "non-finite positions")
+        assert reward.score_one(sample) == Scored(reward.floor, "non-finite positions")
 
 
 @each_reward
 def test_too_many_atoms_and_none_get_the_floor(reward: Stability | Strain | Plausibility) -> None:
     many = Molecule(np.full(LARGEST + 1, 6), np.random.default_rng(0).normal(size=(LARGEST + 1, 3)).astype(np.float32))
-    assert reward.judge(many) == Scored(reward.floor, f"too large: {LARGEST + 1} atoms, at most {LARGEST}")
-    assert reward.judge(from_smiles("")) == Scored(reward.floor, "no atoms")
+    assert reward.score_one(many) == Scored(reward.floor, f"too large: {LARGEST + 1} atoms, at most {LARGEST}")
+    assert reward.score_one(from_smiles("")) == Scored(reward.floor, "no atoms")
 
 
 @pytest.mark.parametrize("reward", [STRAIN, PLAUSIBILITY], ids=lambda reward: type(reward).__name__)
 @pytest.mark.parametrize("smiles", ["C[CH2]", "C.C"])
 def test_a_bad_graph_gets_the_floor_whatever_its_geometry(reward: Strain | Plausibility, smiles: str) -> None:
     sample = replace(from_smiles(smiles), positions=np.eye(3, dtype=np.float32)[:2] * 3)
-    assert reward.judge(sample) == Scored(reward.floor, BAD.get(smiles, "disconnected: 2 fragments"))
+    assert reward.score_one(sample) == Scored(reward.floor, BAD.get(smiles, "disconnected: 2 fragments"))
 
 
 def test_an_overcrowded_geometry_gets_the_floor() -> None:
     sample = embedded("CCO")
     crowded = Molecule(sample.numbers, sample.positions * 0.6)
     for reward in (Strain(reader=edm_table, steps=10), Plausibility(reader=edm_table)):
-        assert reward.judge(crowded) == Scored(reward.floor, "valence")
+        assert reward.score_one(crowded) == Scored(reward.floor, "valence")

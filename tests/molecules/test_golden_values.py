@@ -124,8 +124,8 @@ ELSEWHERE = {  # where the published values of the others are tested
     "xtb_force": "test_xtb.py",  # tblite's and CREST's water, methane and caffeine
     "xtb_energy": "test_xtb.py",
 }
-PICTURES = {  # and those of pictures
-    **dict.fromkeys(("compressibility", "incompressibility", "alignment"), "test_picture_rewards.py"),
+IMAGES = {  # and those of images
+    **dict.fromkeys(("compressibility", "incompressibility", "alignment"), "test_image_rewards.py"),
     **dict.fromkeys(("aesthetic", "clip_score", "pick_score"), "test_clip_scores.py"),
     **dict.fromkeys(("remote", "vlm_judge"), "test_remote_rewards.py"),
 }
@@ -144,7 +144,7 @@ def reward(name: str) -> Any:
 
 def test_no_reward_is_without_truth() -> None:
     """Those of shapes have theirs in test_shape_rewards.py, test_shape_class.py and test_drop_test.py."""
-    assert {*TRUTH, *ELSEWHERE, *PICTURES} == {name for name in choices("reward") if not name.startswith("shape_")}
+    assert {*TRUTH, *ELSEWHERE, *IMAGES} == {name for name in choices("reward") if not name.startswith("shape_")}
 
 
 @pytest.mark.parametrize("name", TRUTH)
@@ -231,7 +231,7 @@ def test_a_bond_across_the_universe_is_never_good(far: float, capfd: pytest.Capt
     torn = at("CO", [[0, 0, 0], [far, 0, 0]])
     for name in ("strain", "geometry", "stability"):
         assert reward(name).score([torn]).values == [0.0]
-    assert Strain(reader=rdkit_bonds, steps=100).judge(torn) == Scored(100.0)
+    assert Strain(reader=rdkit_bonds, steps=100).score_one(torn) == Scored(100.0)
     assert capfd.readouterr() == ("", "")
 
 

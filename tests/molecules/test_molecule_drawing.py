@@ -1,4 +1,4 @@
-"""Laws of the pictures of molecules."""
+"""Laws of the images of molecules."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ def colours(pixels: NDArray[np.uint8]) -> set[tuple[int, ...]]:
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 7])
 @pytest.mark.parametrize("title", [None, "Before"])
-def test_a_picture_has_as_many_cells_as_molecules(known: list[Molecule], columns: int, title: str | None) -> None:
+def test_a_image_has_as_many_cells_as_molecules(known: list[Molecule], columns: int, title: str | None) -> None:
     page = draw_grid(known, ["QED 0.5"] * len(known), rdkit_bonds, columns, title)
     assert len(cells(page)) == len(known)
 
@@ -58,8 +58,8 @@ def test_a_cell_does_not_depend_on_the_others(known: list[Molecule]) -> None:
         np.testing.assert_array_equal(cells(draw_grid([molecule], [caption], edm_table, 1, None))[0], cell)
 
 
-def test_the_picture_shows_the_graph_that_the_reader_found(known: list[Molecule]) -> None:
-    """Moving the atoms leaves the picture as it is while the bonds stay the same."""
+def test_the_image_shows_the_graph_that_the_reader_found(known: list[Molecule]) -> None:
+    """Moving the atoms leaves the image as it is while the bonds stay the same."""
     moved = replace(known[1], positions=known[1].positions[:, [2, 0, 1]] + np.float32(3))
     assert rdkit_bonds(moved).mol is not None
     first, second = (draw_grid([molecule], [""], rdkit_bonds, 1, None) for molecule in (known[1], moved))

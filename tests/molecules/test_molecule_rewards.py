@@ -17,7 +17,7 @@ from molrl.rewards.molecules.graph import LARGEST, GraphReward
 from molrl.rewards.molecules.logp import LogP
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.molecules.sa import SA, Synthesisability
-from molrl.rewards.scores import PerSample, Scored, careful, scores
+from molrl.rewards.scores import PerSample, Scored, score_safely, scores
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 IMATINIB = "Cc1ccc(NC(=O)c2ccc(CN3CCN(C)CC3)cc2)cc1Nc1nccc(-c2cccnc2)n1"
@@ -122,7 +122,7 @@ def test_permuting_the_batch_permutes_the_values(reward: GraphReward) -> None:
 @each_reward
 @pytest.mark.parametrize(("smiles", "reason"), BAD.items(), ids=list(BAD.values()))
 def test_a_bad_sample_gets_the_floor_and_a_reason(reward: GraphReward, smiles: str, reason: str) -> None:
-    assert reward.judge(from_smiles(smiles)) == Scored(reward.floor, reason)
+    assert reward.score_one(from_smiles(smiles)) == Scored(reward.floor, reason)
 
 
 @pytest.mark.parametrize("reader", [edm_table, rdkit_bonds])
@@ -130,12 +130,12 @@ def test_a_bad_sample_gets_the_floor_and_a_reason(reward: GraphReward, smiles: s
 def test_a_geometry_without_numbers_gets_the_floor(reader: BondReader, value: float) -> None:
     sample = embedded("CO")
     sample.positions[1, 2] = value
-    assert QED(reader=reader).judge(sample) == Scored(0.0, "non-finite positions")
+    assert QED(reader=reader).score_one(sample) == Scored(0.0, "non-finite positions")
 
 
 def test_an_overcrowded_geometry_gets_the_floor() -> None:
     sample = embedded("CCO")
-    assert QED(reader=edm_table).judge(Molecule(sample.numbers, sample.positions * 0.6)) == Scored(0.0, "valence")
+    assert QED(reader=edm_table).score_one(Molecule(sample.numbers, sample.positions * 0.6)) == Scored(0.0, "valence")
 
 
 @pytest.mark.parametrize(
@@ -150,26 +150,26 @@ def test_an_overcrowded_geometry_gets_the_floor() -> None:
     ],
 )
 def test_a_fault_costs_its_own_value_and_has_a_reason(fault: str, reason: str) -> None:
-    found = careful(Faulty(), fault)
+    found = score_safely(Faulty(), fault)
     assert math.isnan(found.value)
     assert found.reason.startswith(reason)
 
 
 def test_reasons_are_counted_by_category() -> None:
     samples: list[Any] = [2, "raise", "nan", "infinity", 3, "floor"]
-    found = scores(careful(Faulty(), sample) for sample in samples)
+    found = scores(score_safely(Faulty(), sample) for sample in samples)
     assert found.counts() == {"ok": 2, "non-finite": 2, "error": 1, "bad": 1}
     expected = torch.tensor([4, torch.nan, torch.nan, torch.nan, 9, -1])
     torch.testing.assert_close(found.tensor(), expected, equal_nan=True)
 
 
 def test_integers_become_float32() -> None:
-    assert scores([careful(Square(), 3)]).tensor().dtype == torch.float32
+    assert scores([score_safely(Square(), 3)]).tensor().dtype == torch.float32
 
 
 def test_a_reward_of_single_samples_needs_only_its_judge() -> None:
     class Doubled(PerSample[int]):
-        def judge(self, sample: int, /) -> Scored:
+        def score_one(self, sample: int, /) -> Scored:
             return Scored(2.0 * sample)
 
     assert Doubled()([1, 2]).tolist() == [2, 4]

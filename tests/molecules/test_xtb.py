@@ -85,7 +85,7 @@ def minimum(smiles: str) -> Molecule:
 def test_energies_and_forces_are_those_that_were_published(
     sample: Molecule, energy: float, force: float | None
 ) -> None:
-    found = FORCE.judge(sample)
+    found = FORCE.score_one(sample)
     assert isinstance(found, Explained)
     assert found.reason == ""
     assert found.parts["energy"] == pytest.approx(energy, abs=2e-6)
@@ -103,7 +103,7 @@ def test_a_charge_is_that_of_the_molecule_and_not_of_the_electrons(charge: int, 
 
 def test_the_charge_comes_from_the_bonds() -> None:
     ammonium = at("[NH4+]", [[0, 0, 0]])
-    found = FORCE.judge(ammonium)
+    found = FORCE.score_one(ammonium)
     assert isinstance(found, Explained)
     tetrahedron = np.array([[0, 0, 0], *CORNERS]) * 0.59  # nearly relaxed
     neutral, charged = (GFN2(np.array([7, 1, 1, 1, 1]), tetrahedron, charge)(tetrahedron)[0] for charge in (0, 1))
@@ -131,25 +131,25 @@ def test_the_force_on_heavy_atoms_is_the_slope_of_the_energy_that_they_alone_dec
     def energy(stretch: float) -> float:
         positions = base.positions.copy()
         positions[1] += np.float32(stretch) * unit
-        found = FORCE.judge(replace(base, positions=positions))
+        found = FORCE.score_one(replace(base, positions=positions))
         assert isinstance(found, Explained)
         return found.parts["energy"] * HARTREE
 
     slope = (energy(0.02) - energy(-0.02)) / 0.04
-    assert -FORCE.judge(base).value == pytest.approx(abs(slope), abs=0.05)  # two atoms, one bond, equal forces
+    assert -FORCE.score_one(base).value == pytest.approx(abs(slope), abs=0.05)  # two atoms, one bond, equal forces
 
 
 def test_a_relaxed_geometry_has_no_force_and_no_energy_to_give() -> None:
     sample = minimum("CC(C)O")
-    assert FORCE.judge(sample).value == pytest.approx(0, abs=2 * TOLERANCE)
-    assert ENERGY.judge(sample).value == pytest.approx(0, abs=0.01)
+    assert FORCE.score_one(sample).value == pytest.approx(0, abs=2 * TOLERANCE)
+    assert ENERGY.score_one(sample).value == pytest.approx(0, abs=0.01)
 
 
 def test_hydrogens_without_positions_are_relaxed_by_the_same_energy() -> None:
     sample = count_hydrogens(minimum("c1cc[nH]c1"))
-    assert FORCE.judge(sample).value == pytest.approx(0, abs=0.03)
-    assert ENERGY.judge(sample).value == pytest.approx(0, abs=0.05)
-    assert replace(FORCE, hydrogen_steps=0).judge(sample).value < -0.2  # those of the force field pull
+    assert FORCE.score_one(sample).value == pytest.approx(0, abs=0.03)
+    assert ENERGY.score_one(sample).value == pytest.approx(0, abs=0.05)
+    assert replace(FORCE, hydrogen_steps=0).score_one(sample).value < -0.2  # those of the force field pull
 
 
 def test_the_barrier_of_ethane() -> None:
@@ -161,18 +161,18 @@ def test_the_barrier_of_ethane() -> None:
     matrix = np.eye(3) + np.sin(turn) * cross + (1 - np.cos(turn)) * cross @ cross
     positions = ethane.positions.copy()
     positions[5:] = (positions[5:] - positions[1]) @ matrix.T + positions[1]
-    barrier = 2 * ENERGY.judge(replace(ethane, positions=positions)).value / ((1 - np.cos(3 * turn)) / 2)
+    barrier = 2 * ENERGY.score_one(replace(ethane, positions=positions)).value / ((1 - np.cos(3 * turn)) / 2)
     assert barrier == pytest.approx(2.9, abs=0.3)
 
 
 def test_noise_costs_and_both_rewards_end_at_their_worst() -> None:
     sample = relaxed("CCO")
-    forces = [FORCE.judge(shaken(sample, size)).value for size in (0.0, 0.02, 0.05, 0.1)]
+    forces = [FORCE.score_one(shaken(sample, size)).value for size in (0.0, 0.02, 0.05, 0.1)]
     assert forces == sorted(forces, reverse=True)
     squeezed = replace(at("CCO", relaxed("CCO").positions[:3]), positions=sample.positions[:3] * np.float32(0.5))
-    assert FORCE.judge(squeezed).value == -STRONGEST
-    assert FORCE.judge(squeezed).reason == ""
-    assert ENERGY.judge(squeezed) == Scored(HIGHEST)
+    assert FORCE.score_one(squeezed).value == -STRONGEST
+    assert FORCE.score_one(squeezed).reason == ""
+    assert ENERGY.score_one(squeezed) == Scored(HIGHEST)
 
 
 @each_reward
@@ -203,7 +203,7 @@ def test_turning_mirroring_and_reordering_change_nothing(reward: Force | Energy,
     ids=lambda value: value.partition(":")[0] if isinstance(value, str) else "",
 )  # fmt: skip
 def test_a_bad_sample_gets_the_floor_and_a_reason(reward: Force | Energy, sample: Molecule, reason: str) -> None:
-    found = reward.judge(replace(sample, graph=None) if reason == "non-finite positions" else sample)
+    found = reward.score_one(replace(sample, graph=None) if reason == "non-finite positions" else sample)
     assert found == Scored(reward.floor, reason)
 
 
@@ -220,7 +220,7 @@ def test_a_bad_sample_gets_the_floor_and_a_reason(reward: Force | Energy, sample
 def test_what_cannot_be_computed_is_not_scored_and_prints_nothing(
     reward: Force | Energy, sample: Molecule, reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    found = reward.judge(sample)
+    found = reward.score_one(sample)
     assert (math.isnan(found.value), found.reason) == (True, reason)
     assert capfd.readouterr() == ("", "")
 
@@ -229,13 +229,13 @@ def test_what_cannot_be_computed_is_not_scored_and_prints_nothing(
 def test_a_single_atom_a_metal_and_an_ion_have_values(
     reward: Force | Energy, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert reward.judge(at("[Ne]", [[0, 0, 0]])) == Scored(0.0)
+    assert reward.score_one(at("[Ne]", [[0, 0, 0]])) == Scored(0.0)
     for sample in (
         at("C", [[0, 0, 0]]),
         at("[NH4+]", [[0, 0, 0]]),
         at("C[Zn]C", [[-1.93, 0, 0], [0, 0, 0], [1.93, 0, 0]]),
     ):
-        found = reward.judge(sample)
+        found = reward.score_one(sample)
         assert (found.reason, abs(found.value) < 1) == ("", True), found
     assert capfd.readouterr() == ("", "")
 

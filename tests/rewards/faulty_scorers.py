@@ -18,7 +18,7 @@ from molrl.rewards.scores import PerSample, Scored
 class Square:
     """The square of a number."""
 
-    def judge(self, sample: Any, /) -> Scored:
+    def score_one(self, sample: Any, /) -> Scored:
         return Scored(sample * sample)
 
 
@@ -50,7 +50,7 @@ FAULTS: Mapping[str, Callable[[], Any]] = {
 class Faulty:
     """The square of a number; the name of a fault instead of a number commits the fault."""
 
-    def judge(self, sample: Any, /) -> Any:
+    def score_one(self, sample: Any, /) -> Any:
         return FAULTS[sample]() if isinstance(sample, str) else Scored(sample * sample)
 
 
@@ -58,7 +58,7 @@ class Faulty:
 class ProcessId:
     """The process a sample was scored in."""
 
-    def judge(self, sample: Any, /) -> Scored:
+    def score_one(self, sample: Any, /) -> Scored:
         return Scored(float(os.getpid()))
 
 
@@ -66,7 +66,7 @@ class ProcessId:
 class LoadedTorch:
     """1 if the process has imported torch."""
 
-    def judge(self, sample: Any, /) -> Scored:
+    def score_one(self, sample: Any, /) -> Scored:
         return Scored(float("torch" in sys.modules))
 
 
@@ -74,7 +74,7 @@ class LoadedTorch:
 class Environment:
     """The integer value of an environment variable."""
 
-    def judge(self, sample: Any, /) -> Scored:
+    def score_one(self, sample: Any, /) -> Scored:
         return Scored(float(os.environ[sample]))
 
 
@@ -84,7 +84,7 @@ class HangsAfterTelling:
 
     path: str
 
-    def judge(self, sample: Any, /) -> Scored:
+    def score_one(self, sample: Any, /) -> Scored:
         Path(self.path).write_text(str(os.getpid()), "ascii")
         time.sleep(3600)
         return Scored(0.0)
@@ -103,7 +103,7 @@ class Weight(PerSample[Molecule]):
     seconds: float = 0.0
     parts: ClassVar[tuple[str, ...]] = ("carbon",)
 
-    def judge(self, sample: Molecule, /) -> Any:
+    def score_one(self, sample: Molecule, /) -> Any:
         if self.log:
             with Path(self.log).open("a", encoding="utf-8") as file:
                 file.write(f"{sample.name}\n")
@@ -120,7 +120,7 @@ class Half(Weight):
 
     parts: ClassVar[tuple[str, ...]] = ()
 
-    def judge(self, sample: Molecule, /) -> Scored:
+    def score_one(self, sample: Molecule, /) -> Scored:
         return Scored(0.5 * float((sample.numbers > 1).sum()))
 
 
@@ -142,7 +142,7 @@ class KillsItsParent:
 
     mark: str
 
-    def judge(self, sample: Any, /) -> Scored:
+    def score_one(self, sample: Any, /) -> Scored:
         if sample != "kill":
             return Scored(sample * sample)
         if not Path(self.mark).exists():

@@ -28,7 +28,7 @@ from molrl.rewards.molecules.qed import QED
 from molrl.rewards.molecules.sa import Synthesisability
 from molrl.rewards.molecules.stability import Stability
 from molrl.rewards.molecules.strain import Strain
-from molrl.rewards.scores import Explained, Judge, Scored, careful
+from molrl.rewards.scores import Explained, Scored, Scorer, score_safely
 from molrl.rewards.workers.budget import BudgetError, Capped
 from molrl.rewards.workers.local import Pooled
 
@@ -44,7 +44,7 @@ class Coordinate:
     place: int
     floor: float = -5.0
 
-    def judge(self, sample: Any, /) -> Scored:
+    def score_one(self, sample: Any, /) -> Scored:
         value = sample[self.place]
         if isinstance(value, str):
             return Scored(self.floor, value)
@@ -89,9 +89,9 @@ def same(first: Scored, second: Scored) -> bool:
 
 
 def test_a_sum_adds_weighted_parts_and_a_product_is_their_geometric_mean() -> None:
-    assert WeightedSum(terms=terms(2.0, -0.5), floor=-1.0).judge((3.0, 4.0)) == Scored(4.0)
-    assert WeightedProduct(terms=terms(1.0, 1.0)).judge((0.25, 1.0)).value == pytest.approx(0.5)
-    assert WeightedProduct(terms=terms(3.0, 1.0)).judge((0.5, 1 / 32)).value == pytest.approx(0.25)
+    assert WeightedSum(terms=terms(2.0, -0.5), floor=-1.0).score_one((3.0, 4.0)) == Scored(4.0)
+    assert WeightedProduct(terms=terms(1.0, 1.0)).score_one((0.25, 1.0)).value == pytest.approx(0.5)
+    assert WeightedProduct(terms=terms(3.0, 1.0)).score_one((0.5, 1 / 32)).value == pytest.approx(0.25)
 
 
 def test_qed_and_synthesisability_of_aspirin_at_once() -> None:
@@ -103,9 +103,9 @@ def test_qed_and_synthesisability_of_aspirin_at_once() -> None:
 def test_scaling_all_weights_scales_a_sum_and_leaves_a_product(scale: float) -> None:
     sample, weights = (0.3, 0.9, 0.5), (1.0, 2.0, 0.5)
     scaled = [weight * scale for weight in weights]
-    before, after = (WeightedSum(terms=terms(*each), floor=0.0).judge(sample).value for each in (weights, scaled))
+    before, after = (WeightedSum(terms=terms(*each), floor=0.0).score_one(sample).value for each in (weights, scaled))
     assert after == pytest.approx(scale * before)
-    before, after = (WeightedProduct(terms=terms(*each)).judge(sample).value for each in (weights, scaled))
+    before, after = (WeightedProduct(terms=terms(*each)).score_one(sample).value for each in (weights, scaled))
     assert after == pytest.approx(before)
 
 
@@ -113,16 +113,16 @@ def test_scaling_all_weights_scales_a_sum_and_leaves_a_product(scale: float) -> 
 def test_the_order_of_the_parts_changes_nothing(sample: tuple[Any, ...]) -> None:
     parts = terms(1.0, 2.0, 0.5, thresholds={0: 0.2, 1: 0.6})
     for kind in (lambda each: WeightedSum(terms=each, floor=-1.0), lambda each: WeightedProduct(terms=each)):
-        found = [kind(dict(order)).judge(sample) for order in itertools.permutations(parts.items())]
+        found = [kind(dict(order)).score_one(sample) for order in itertools.permutations(parts.items())]
         assert all(same(found[0], other) for other in found)
 
 
 def test_a_product_lies_between_its_parts_and_is_zero_with_any_of_them() -> None:
     product = WeightedProduct(terms=terms(1.0, 2.0))
-    assert 0.3 < product.judge((0.3, 0.6)).value < 0.6
-    assert product.judge((0.4, 0.4)).value == pytest.approx(0.4)
-    assert product.judge((0.0, 1.0)) == Scored(0.0)
-    assert product.judge((1e-300, 1e-300)).value == pytest.approx(1e-300)
+    assert 0.3 < product.score_one((0.3, 0.6)).value < 0.6
+    assert product.score_one((0.4, 0.4)).value == pytest.approx(0.4)
+    assert product.score_one((0.0, 1.0)) == Scored(0.0)
+    assert product.score_one((1e-300, 1e-300)).value == pytest.approx(1e-300)
 
 
 # Lost, bad and below the threshold
@@ -133,35 +133,35 @@ def test_a_product_lies_between_its_parts_and_is_zero_with_any_of_them() -> None
 def test_a_lost_part_makes_the_whole_lost_and_never_zero(kind: type[Combination], others: Any) -> None:
     more = {"floor": 0.0} if kind is WeightedSum else {}
     reward = kind(terms=terms(1.0, 1.0, 1.0, thresholds={0: 0.9}), **more)
-    found = reward.judge((others, NAN, others))
+    found = reward.score_one((others, NAN, others))
     assert (math.isnan(found.value), found.reason) == (True, "timeout (b)")
     assert math.isnan(reward([(others, NAN, others)]).item())
 
 
 def test_a_part_that_raises_makes_the_whole_lost_with_its_reason() -> None:
     reward = WeightedSum(terms={name: Term(scorer=Faulty(), weight=1.0) for name in "ab"}, floor=0.0)
-    assert reward.judge("raise").reason == "error: RuntimeError: no such molecule"
-    assert reward.judge("infinity").reason == "non-finite: inf"
-    assert reward.judge(3) == Scored(18.0)
+    assert reward.score_one("raise").reason == "error: RuntimeError: no such molecule"
+    assert reward.score_one("infinity").reason == "non-finite: inf"
+    assert reward.score_one(3) == Scored(18.0)
 
 
 def test_a_bad_sample_has_the_floor_of_the_whole_and_the_reason_once() -> None:
     reward = WeightedSum(terms=terms(1.0, 1.0), floor=-3.0)
-    assert reward.judge(("valence", "valence")) == Scored(-3.0, "valence")
-    assert reward.judge((1.0, "valence")) == Scored(-3.0, "valence (b)")
-    assert reward.judge(("valence", "no atoms")) == Scored(-3.0, "no atoms (b); valence (a)")
+    assert reward.score_one(("valence", "valence")) == Scored(-3.0, "valence")
+    assert reward.score_one((1.0, "valence")) == Scored(-3.0, "valence (b)")
+    assert reward.score_one(("valence", "no atoms")) == Scored(-3.0, "no atoms (b); valence (a)")
     for smiles, reason in BAD.items():
-        assert qed_sa().judge(from_smiles(smiles)) == Scored(0.0, reason)
+        assert qed_sa().score_one(from_smiles(smiles)) == Scored(0.0, reason)
 
 
 def test_below_a_threshold_the_whole_has_its_floor_whatever_the_weight() -> None:
     reward = WeightedSum(terms=terms(1e-6, 1.0, thresholds={0: 0.5}), floor=-1.0)
-    assert reward.judge((0.5, 2.0)).value == pytest.approx(2.0)
-    assert reward.judge((0.49, 2.0)) == Scored(-1.0, "below threshold: 0.49, at least 0.5 (a)")
+    assert reward.score_one((0.5, 2.0)).value == pytest.approx(2.0)
+    assert reward.score_one((0.49, 2.0)) == Scored(-1.0, "below threshold: 0.49, at least 0.5 (a)")
 
 
 def test_a_part_that_a_product_cannot_take_is_lost_and_says_what_to_do() -> None:
-    found = careful(WeightedProduct(terms=terms(1.0, 1.0)), (0.5, -0.1))
+    found = score_safely(WeightedProduct(terms=terms(1.0, 1.0)), (0.5, -0.1))
     assert math.isnan(found.value)
     assert found.reason == "error: ValueError: b is -0.1, a product needs parts of at least 0: wrap it in Desirability"
 
@@ -256,11 +256,11 @@ def test_bonds_are_read_once_for_all_parts_and_again_for_the_next_sample() -> No
         floor=0.0,
     )
     sample = embedded("CCO")
-    first = nested.judge(sample)
+    first = nested.score_one(sample)
     assert reader.calls == 1
-    assert nested.judge(sample) == first
+    assert nested.score_one(sample) == first
     sample.positions[:] *= 10  # the same object, torn apart
-    assert nested.judge(sample).reason
+    assert nested.score_one(sample).reason
     assert reader.calls == 3
 
 
@@ -277,7 +277,7 @@ def test_parts_with_different_readers_keep_them() -> None:
 # Desirability
 
 
-def desirable(scorer: Judge[Any], **changes: Any) -> Desirability:
+def desirable(scorer: Scorer[Any], **changes: Any) -> Desirability:
     return Desirability(**{"scorer": scorer, "low": 1.0, "high": 3.0, "kind": "window", "slack": 2.0, **changes})
 
 
@@ -294,18 +294,18 @@ def desirable(scorer: Judge[Any], **changes: Any) -> Desirability:
 )
 def test_desirability_is_that_of_derringer_and_suich(settings: dict[str, Any], values: Mapping[float, float]) -> None:
     reward = desirable(Coordinate(0), **settings)
-    assert {value: reward.judge((value,)).value for value in values} == pytest.approx(values)
+    assert {value: reward.score_one((value,)).value for value in values} == pytest.approx(values)
 
 
 def test_a_bad_sample_is_not_desirable_however_good_its_floor_looks() -> None:
     reward = desirable(Coordinate(0, floor=2.0))
-    assert reward.judge(("valence",)) == Scored(0.0, "valence")
+    assert reward.score_one(("valence",)) == Scored(0.0, "valence")
     smaller = desirable(Coordinate(0), kind="smaller", slack=None)
-    assert smaller.judge(("valence",)) == Scored(0.0, "valence")
+    assert smaller.score_one(("valence",)) == Scored(0.0, "valence")
 
 
 def test_what_was_not_measured_is_not_undesirable() -> None:
-    found = desirable(Coordinate(0)).judge((NAN,))
+    found = desirable(Coordinate(0)).score_one((NAN,))
     assert (math.isnan(found.value), found.reason) == (True, "timeout")
 
 
@@ -340,8 +340,8 @@ def test_a_structure_is_scored_once_however_it_is_drawn() -> None:
     reward = Cached(qed_sa(), size=10)
     mol = Chem.MolFromSmiles(IMATINIB)
     turned = Chem.RenumberAtoms(mol, [*range(mol.GetNumAtoms())][::-1])
-    found = [reward.judge(from_graph(graph)) for graph in (mol, turned, Chem.AddHs(mol))]
-    assert found[0] == found[1] == found[2] == qed_sa().judge(from_graph(mol))
+    found = [reward.score_one(from_graph(graph)) for graph in (mol, turned, Chem.AddHs(mol))]
+    assert found[0] == found[1] == found[2] == qed_sa().score_one(from_graph(mol))
     assert (reward.hits, reward.misses) == (2, 1)
     assert reward.explain(from_graph(mol)) == qed_sa().explain(from_graph(mol))
 
@@ -354,14 +354,14 @@ def test_a_cache_changes_no_value() -> None:
 def test_what_was_not_asked_for_longest_is_forgotten_first() -> None:
     reward = Cached(QED(reader=edm_table), size=2)
     for smiles in ("C", "CC", "C", "CCC", "C", "CC"):  # CCC takes the place of CC
-        reward.judge(from_smiles(smiles))
+        reward.score_one(from_smiles(smiles))
     assert (reward.hits, reward.misses) == (2, 4)
 
 
 def test_lost_measurements_are_asked_for_again() -> None:
     odd = WeightedProduct(terms={"logp": Term(scorer=LogP(reader=edm_table), weight=1.0)})  # negative for water
     reward = Cached(odd, size=10)
-    assert [careful(reward, from_smiles("O")).reason.partition(":")[0] for _ in range(2)] == ["error", "error"]
+    assert [score_safely(reward, from_smiles("O")).reason.partition(":")[0] for _ in range(2)] == ["error", "error"]
     assert (reward.hits, reward.misses) == (0, 2)
 
 
@@ -381,7 +381,7 @@ def test_lost_measurements_are_asked_for_again() -> None:
     ],
     ids=["stability", "strain", "part", "unknown"],
 )
-def test_what_may_depend_on_the_geometry_is_not_remembered(scorer: Judge[Any]) -> None:
+def test_what_may_depend_on_the_geometry_is_not_remembered(scorer: Scorer[Any]) -> None:
     with pytest.raises(ValueError, match="may depend on the geometry"):
         Cached(scorer, size=10)
 
@@ -399,10 +399,10 @@ def test_a_cache_needs_room_and_one_reader() -> None:
 
 def test_a_cache_is_sent_to_workers_empty() -> None:
     reward = Cached(QED(reader=edm_table), size=10)
-    reward.judge(from_smiles("C"))
+    reward.score_one(from_smiles("C"))
     sent = pickle.loads(pickle.dumps(reward))
     assert (sent.hits, sent.misses) == (0, 0)
-    assert sent.judge(from_smiles("C")) == reward.judge(from_smiles("C"))
+    assert sent.score_one(from_smiles("C")) == reward.score_one(from_smiles("C"))
     assert (sent.hits, sent.misses) == (0, 1)
 
 

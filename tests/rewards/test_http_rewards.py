@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from molrl.data.images.image import Picture
+from molrl.data.images.image import CaptionedImage
 from molrl.rewards.images.vlm import RemoteScorer, VLMJudge
 from molrl.rewards.scores import category
 from molrl.rewards.workers import http as remote
@@ -85,8 +85,8 @@ def chat(content: str) -> Answer:
     return said({"choices": [{"message": {"content": content}}]})
 
 
-def picture(value: int, prompt: str = "a cat", flaw: str = "") -> Picture:
-    return Picture(np.full((8, 8, 3), value, np.uint8), prompt, flaw)
+def image(value: int, prompt: str = "a cat", flaw: str = "") -> CaptionedImage:
+    return CaptionedImage(np.full((8, 8, 3), value, np.uint8), prompt, flaw)
 
 
 def judge(url: str, **changes: Any) -> VLMJudge:
@@ -99,12 +99,12 @@ def scorer(url: str, **changes: Any) -> RemoteScorer:
 
 
 def red_of(address: str) -> int:
-    """The first number of the picture in a data URL or plain base64."""
+    """The first number of the image in a data URL or plain base64."""
     image = Image.open(io.BytesIO(base64.b64decode(address.removeprefix("data:image/png;base64,"))))
     return int(np.asarray(image)[0, 0, 0])
 
 
-def test_a_judge_is_shown_the_picture_and_its_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_judge_is_shown_the_image_and_its_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(body: Any, _: int) -> Answer:
         text, image = body["messages"][0]["content"]
         assert text["text"] == "Is it a cat?"
@@ -113,14 +113,14 @@ def test_a_judge_is_shown_the_picture_and_its_prompt(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SECRET", "abc")
     with serving(answer) as stub:
         asked = judge(f"{stub.url}/v1", key_variable="SECRET")
-        samples = [picture(value) for value in (0, 50, 100)]
+        samples = [image(value) for value in (0, 50, 100)]
         assert asked(samples).tolist() == pytest.approx([0.0, 0.5, 1.0])
         assert stub.asked[0]["temperature"] == 0
         assert set(stub.keys) == {"Bearer abc"}
         assert "abc" not in repr(asked)
         assert asked(samples).tolist() == pytest.approx([0.0, 0.5, 1.0])
         assert len(stub.asked) == 3  # nothing is asked twice
-        assert asked.submit([picture(70), picture(50)])().tolist() == pytest.approx([0.7, 0.5])
+        assert asked.submit([image(70), image(50)])().tolist() == pytest.approx([0.7, 0.5])
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_mark_that_is_none_is_not_trained_on(content: str) -> None:
         return chat('{"score": 5}' if red_of(body["messages"][0]["content"][1]["image_url"]["url"]) else content)
 
     with serving(answer) as stub:
-        found = judge(stub.url).score([picture(0), picture(9)])
+        found = judge(stub.url).score([image(0), image(9)])
         assert category(found.reasons[0]) == "nonsense"
         assert found.values[0] != found.values[0]
         assert found.scored[1] == (0.5, "")
@@ -141,14 +141,14 @@ def test_a_mark_that_is_none_is_not_trained_on(content: str) -> None:
 @pytest.mark.parametrize("answered", [{}, {"choices": []}, [], "text", {"choices": [{"message": {"content": None}}]}])
 def test_a_server_that_only_answers_nonsense_is_one_error(answered: Any) -> None:
     with serving(lambda *_: said(answered)) as stub, pytest.raises(RemoteError, match="none of 2 samples"):
-        judge(stub.url)([picture(0), picture(1)])
+        judge(stub.url)([image(0), image(1)])
 
 
 def test_a_server_that_is_down_is_one_error() -> None:
     with serving(lambda *_: said({})) as stub:
         url = stub.url
     with pytest.raises(RemoteError, match=rf"none of 1 samples could be scored; unreachable: {url}/x "):
-        scorer(f"{url}/x")([picture(0)])
+        scorer(f"{url}/x")([image(0)])
 
 
 def test_busy_servers_are_asked_again_and_others_are_not() -> None:
@@ -160,10 +160,10 @@ def test_busy_servers_are_asked_again_and_others_are_not() -> None:
         with serving(busy) as stub:
             asked = scorer(stub.url, retries=2)
             if tries == 3:
-                assert asked([picture(0)]).tolist() == [1.0]
+                assert asked([image(0)]).tolist() == [1.0]
             else:
                 with pytest.raises(RemoteError, match=f"status {status}"):
-                    asked([picture(0)])
+                    asked([image(0)])
             assert len(stub.asked) == tries
 
 
@@ -173,7 +173,7 @@ def test_a_slow_server_is_given_up() -> None:
         return said({"scores": [1]})
 
     with serving(slow) as stub, pytest.raises(RemoteError, match=r"timeout: .* within 0\.2 s"):
-        scorer(stub.url, timeout=0.2, retries=0)([picture(0)])
+        scorer(stub.url, timeout=0.2, retries=0)([image(0)])
 
 
 def test_no_redirect_is_followed() -> None:
@@ -184,7 +184,7 @@ def test_no_redirect_is_followed() -> None:
                 serving(lambda *_, status=status: (status, there, b"")) as stub,
                 pytest.raises(RemoteError, match=f"refused: .* status {status}"),
             ):
-                scorer(stub.url)([picture(0)])
+                scorer(stub.url)([image(0)])
         assert not other.asked
 
 
@@ -193,7 +193,7 @@ def test_an_endless_answer_is_cut_off() -> None:
         serving(lambda *_: (200, {}, b"[" + b"1," * MOST_BYTES)) as stub,
         pytest.raises(RemoteError, match="more than"),
     ):
-        scorer(stub.url)([picture(0)])
+        scorer(stub.url)([image(0)])
 
 
 def test_a_scorer_is_sent_batches_and_keeps_the_order() -> None:
@@ -203,7 +203,7 @@ def test_a_scorer_is_sent_batches_and_keeps_the_order() -> None:
         return said({"scores": [None if value == 3 else value for value in values], "reasons": ["dark"] * len(values)})
 
     with serving(answer) as stub:
-        samples = [*map(picture, range(5)), picture(9, flaw="not finite")]
+        samples = [*map(image, range(5)), image(9, flaw="not finite")]
         found = scorer(stub.url).score(samples)
         assert found.values[:3] == [0, 1, 2]
         assert (found.values[4], found.scored[5]) == (4, (-1.0, "not finite"))
@@ -217,7 +217,7 @@ def test_scores_that_do_not_fit_are_nonsense(scores: Any) -> None:
         serving(lambda *_: said({"scores": scores})) as stub,
         pytest.raises(RemoteError, match="none of 2 samples could be scored; nonsense"),
     ):
-        scorer(stub.url)([picture(0), picture(1)])
+        scorer(stub.url)([image(0), image(1)])
 
 
 def test_no_more_requests_than_allowed_are_made_at_a_time() -> None:
@@ -227,7 +227,7 @@ def test_no_more_requests_than_allowed_are_made_at_a_time() -> None:
 
     with serving(answer) as stub:
         asked = scorer(stub.url, batch=1, parallel=2)
-        waiting = [asked.submit([picture(k) for k in range(4)]) for _ in range(2)]
+        waiting = [asked.submit([image(k) for k in range(4)]) for _ in range(2)]
         assert [len(values()) for values in waiting] == [4, 4]
         assert stub.most == 2
 
@@ -239,9 +239,9 @@ def test_closing_gives_up_what_is_still_to_be_asked() -> None:
 
     with serving(answer) as stub:
         asked = scorer(stub.url, batch=1, parallel=1)
-        asked.submit([picture(k) for k in range(50)])
+        asked.submit([image(k) for k in range(50)])
         asked.close()
-        assert asked([picture(0)]).tolist() == [0.0]  # and it can be used again
+        assert asked([image(0)]).tolist() == [0.0]  # and it can be used again
         assert len(stub.asked) < 10
 
 

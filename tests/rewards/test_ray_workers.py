@@ -39,7 +39,7 @@ from molrl.rewards.workers.local import Pooled
 
 def local_scorer():
     class Local:
-        def judge(self, sample): ...
+        def score_one(self, sample): ...
     return Local()
 
 if __name__ == "__main__":

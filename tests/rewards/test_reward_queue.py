@@ -18,7 +18,7 @@ from toy import Numbers, lifted, number_task, quadratic
 from molrl.algos import Learner
 from molrl.config import build, compose
 from molrl.noise import Key
-from molrl.reward_queue import PART, SMALLEST, Asking, parts
+from molrl.reward_queue import PART, SMALLEST, RewardQueue, parts
 from molrl.rewards.workers.local import Pooled
 from molrl.task import Task
 
@@ -66,7 +66,7 @@ class Watched(Numbers):
 @pytest.mark.usefixtures("small_parts")
 def test_each_part_is_handed_out_before_the_next_is_drawn_and_waited_for_at_the_end() -> None:
     reward = Handed(quadratic)
-    task = replace(number_task(), reward=reward, domain=Watched(events=reward.events))
+    task = replace(number_task(), reward=reward, decoder=Watched(events=reward.events))
     task.rollout(range(2 * PART + 3), KEY)
     drawn = [f"{size} drawn" for size in (PART, PART, 3)]
     assert reward.events == [event for size in drawn for event in (size, "handed out")] + ["waited for"] * 3
@@ -129,13 +129,13 @@ def test_the_candidates_of_reward_guided_training_are_handed_out_in_parts() -> N
 
 
 def test_seconds_of_a_reward_are_those_that_it_was_waited_for() -> None:
-    asking = Asking(Handed(quadratic))
-    asking.ask(list(torch.zeros(3, 1)))
-    before = asking.seconds
+    queue = RewardQueue(Handed(quadratic))
+    queue.submit(list(torch.zeros(3, 1)))
+    before = queue.seconds
     torch.linspace(0, 1, 10**6).sin()
-    assert asking.seconds == before
-    assert asking.answers().shape == (3,)
-    assert asking.seconds > before
+    assert queue.seconds == before
+    assert queue.results().shape == (3,)
+    assert queue.seconds > before
 
 
 def sizes(count: int, numbers: int) -> list[int]:

@@ -254,7 +254,7 @@ def test_parts_that_come_with_a_value_are_not_worked_out_again(mixed: Path, tmp_
     class Whole(PerSample[Molecule]):
         parts = ("good", "bad")
 
-        def judge(self, sample: Molecule, /) -> Scored:
+        def score_one(self, sample: Molecule, /) -> Scored:
             return Explained(0.0, "bad: as a whole", {"good": 1.0, "bad": float("nan")})
 
         def explain(self, sample: Molecule) -> dict[str, float]:
@@ -269,7 +269,7 @@ def test_parts_that_come_with_a_value_are_not_worked_out_again(mixed: Path, tmp_
 
 def test_a_value_that_is_lost_says_so_whatever_its_reason(tmp_path: Path) -> None:
     class Shy:
-        def judge(self, sample: Molecule, /) -> Scored:
+        def score_one(self, sample: Molecule, /) -> Scored:
             return Scored(float("nan"), "did not feel like it")
 
         def __call__(self, samples: Sequence[Molecule]) -> Tensor:
@@ -337,7 +337,7 @@ def test_parquet_columns_have_their_types_and_exact_numbers(
     rows = table.to_pylist()
     aspirin = molecule_of(next(records(mixed)), embedded=False)
     assert isinstance(aspirin, Molecule)
-    assert rows[0]["qed"] == QED(reader=edm_table).judge(aspirin).value
+    assert rows[0]["qed"] == QED(reader=edm_table).score_one(aspirin).value
     assert [row["w"] for row in rows] == [13, None, 0, 2, None, 1]
     missing = {name: table.column(name).null_count for name in table.column_names}
     assert (missing["record"], missing["line"], missing["w"], missing["qed"], missing["reason"]) == (0, 0, 2, 4, 2)

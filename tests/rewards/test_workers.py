@@ -147,7 +147,7 @@ def test_a_worker_that_died_idle_is_replaced_at_no_sample_s_cost() -> None:
 
 def test_a_scorer_that_cannot_be_sent_is_refused() -> None:
     class Local:
-        def judge(self, sample: Any, /) -> Scored:
+        def score_one(self, sample: Any, /) -> Scored:
             return Scored(0.0)
 
     with pytest.raises(ValueError, match="cannot be sent to a worker process"):
@@ -161,7 +161,7 @@ def test_a_scorer_that_cannot_be_imported_is_an_error_at_the_start(tmp_path: Pat
         "if multiprocessing.parent_process() is not None:\n"
         "    raise ImportError('needs an extra: pip install molrl[extra]')\n"
         "class Scorer:\n"
-        "    def judge(self, sample): ...\n",
+        "    def score_one(self, sample): ...\n",
         "utf-8",
     )
     script = """

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from molrl.runs import checkpoint, checkpoints
 from molrl.runs.checkpoint import CheckpointError
-from molrl.runs.checkpoints import COMPLETE, Keeping, Series
+from molrl.runs.checkpoints import COMPLETE, CheckpointPolicy, Series
 
 FILES = [COMPLETE, "manifest.json", "model.safetensors", "progress.json"]
 
@@ -296,9 +296,9 @@ def test_a_disk_that_is_full_for_a_moment_costs_nothing(series: Series, monkeypa
 def test_the_better_value_is_the_higher_or_the_lower_one_and_never_none(
     highest: bool, new: float, old: float, better: bool
 ) -> None:
-    assert Keeping(newest=1, best="reward", highest=highest).better(new, old) is better
+    assert CheckpointPolicy(newest=1, best="reward", highest=highest).better(new, old) is better
 
 
 def test_at_least_one_checkpoint_is_kept() -> None:
     with pytest.raises(ValueError, match="newest: got 0"):
-        Keeping(newest=0, best="reward", highest=True)
+        CheckpointPolicy(newest=0, best="reward", highest=True)

@@ -22,7 +22,7 @@ SUMMARY = {
     **{"task": "qed", "reward": "logp", "algo": "rgdm", "seed": 1234, "reward_queries": 25600, "wall_seconds": 754.2},
     **{"before": BEFORE, "after": AFTER},
 }
-PICTURES = {"before": Image.new("RGB", (300, 200), "#3366cc"), "after": Image.new("RGB", (300, 200), "#cc6633")}
+IMAGES = {"before": Image.new("RGB", (300, 200), "#3366cc"), "after": Image.new("RGB", (300, 200), "#cc6633")}
 
 
 def rounds(count: int) -> list[dict[str, Any]]:
@@ -67,9 +67,9 @@ class Page(HTMLParser):
 
 
 def report(
-    folder: Path, summary: dict[str, Any], metrics: list[dict[str, Any]], pictures: dict[str, Image.Image]
+    folder: Path, summary: dict[str, Any], metrics: list[dict[str, Any]], images: dict[str, Image.Image]
 ) -> tuple[str, Page, Image.Image]:
-    write_report(folder, summary, metrics, pictures)
+    write_report(folder, summary, metrics, images)
     source = (folder / "report.html").read_text("utf-8")
     return source, Page(source), Image.open(folder / "report.png")
 
@@ -78,7 +78,7 @@ def report(
 def usual(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Page, Image.Image]:
     folder = tmp_path_factory.mktemp("run")
     (folder / "config.yaml").write_text("algo:\n  clip: 0.0125\n", "utf-8")
-    return report(folder, SUMMARY, rounds(30), PICTURES)
+    return report(folder, SUMMARY, rounds(30), IMAGES)
 
 
 def test_the_page_says_what_was_measured(usual: tuple[str, Page, Image.Image]) -> None:
@@ -110,12 +110,12 @@ def test_the_page_needs_nothing_from_elsewhere(usual: tuple[str, Page, Image.Ima
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
 
 
-def test_pictures_are_in_the_page_bit_for_bit(usual: tuple[str, Page, Image.Image]) -> None:
-    for code, original in zip(re.findall(r"base64,([^\"]+)", usual[0]), PICTURES.values(), strict=True):
+def test_images_are_in_the_page_bit_for_bit(usual: tuple[str, Page, Image.Image]) -> None:
+    for code, original in zip(re.findall(r"base64,([^\"]+)", usual[0]), IMAGES.values(), strict=True):
         assert Image.open(io.BytesIO(base64.b64decode(code))).tobytes() == original.tobytes()
 
 
-def test_pictures_are_in_the_figure_pixel_for_pixel(usual: tuple[str, Page, Image.Image]) -> None:
+def test_images_are_in_the_figure_pixel_for_pixel(usual: tuple[str, Page, Image.Image]) -> None:
     pixels = np.asarray(usual[2].convert("RGB"))
     assert pixels.shape[1] == 1600
     for colour in ((0x33, 0x66, 0xCC), (0xCC, 0x66, 0x33)):
@@ -134,14 +134,14 @@ def test_curves_stay_inside_their_panels(usual: tuple[str, Page, Image.Image]) -
 def test_markup_in_a_name_is_shown_not_run(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(f"config {HOSTILE}", "utf-8")
     summary = {f"fact_{HOSTILE}": HOSTILE, "task": HOSTILE, "algo": HOSTILE, "after": {f"metric_{HOSTILE}": 0.5}}
-    source, page, _ = report(tmp_path, summary, [], {f"picture {HOSTILE}": PICTURES["before"]})
+    source, page, _ = report(tmp_path, summary, [], {f"image {HOSTILE}": IMAGES["before"]})
     assert "<script" not in source.lower()
     assert "script" not in page.tags
     shown = HOSTILE.replace("_", " ")
     for text in (f"config {HOSTILE}", f"fact {shown} {HOSTILE}", f"{HOSTILE} · {HOSTILE}", f"metric {shown}"):
         assert text in page.text
-    assert f"Picture {HOSTILE}" in page.text
-    assert ("alt", f"picture {HOSTILE}") in page.attributes
+    assert f"CaptionedImage {HOSTILE}" in page.text
+    assert ("alt", f"image {HOSTILE}") in page.attributes
 
 
 @pytest.mark.parametrize(
@@ -158,14 +158,14 @@ def test_markup_in_a_name_is_shown_not_run(tmp_path: Path) -> None:
     ],
 )
 def test_any_log_gives_a_report(tmp_path: Path, metrics: list[dict[str, Any]]) -> None:
-    source, page, picture = report(tmp_path, SUMMARY, metrics, {})
+    source, page, image = report(tmp_path, SUMMARY, metrics, {})
     known = {
         name for name in ("reward", "kl", "validity", "uniqueness") for row in metrics if row.get(name) is not None
     }
     assert page.tags.count("svg") == len(known)
     assert ("No iterations were logged" in page.text) == (not known)
     assert "nan" not in re.sub(r"base64,[^\"]+", "", source)
-    assert picture.width == 1600
+    assert image.width == 1600
 
 
 @pytest.mark.parametrize(
@@ -179,15 +179,15 @@ def test_any_log_gives_a_report(tmp_path: Path, metrics: list[dict[str, Any]]) -
     ids=["empty", "long", "nulls", "no error"],
 )
 def test_any_summary_gives_a_report(tmp_path: Path, summary: dict[str, Any]) -> None:
-    _, page, picture = report(tmp_path, summary, rounds(3), {})
+    _, page, image = report(tmp_path, summary, rounds(3), {})
     assert "Before and after" in page.text
     assert "nan" not in page.text
-    assert picture.width == 1600
+    assert image.width == 1600
 
 
-def test_a_tall_picture_is_made_to_fit(tmp_path: Path) -> None:
-    _, _, picture = report(tmp_path, SUMMARY, rounds(3), {"samples": Image.new("RGBA", (900, 9000))})
-    assert picture.height < 2500
+def test_a_tall_image_is_made_to_fit(tmp_path: Path) -> None:
+    _, _, image = report(tmp_path, SUMMARY, rounds(3), {"samples": Image.new("RGBA", (900, 9000))})
+    assert image.height < 2500
 
 
 @pytest.mark.parametrize(

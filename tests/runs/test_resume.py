@@ -16,7 +16,7 @@ from molrl.config import choices
 from molrl.finetune import TrainingError, frozen, trainable
 from molrl.policy import Policy
 from molrl.runs.checkpoint import CheckpointError
-from molrl.runs.checkpoints import CHECKPOINTS, COMPLETE, Keeping, Series
+from molrl.runs.checkpoints import CHECKPOINTS, COMPLETE, CheckpointPolicy, Series
 from molrl.task import Metrics, Task
 
 ROUNDS = 4
@@ -106,7 +106,7 @@ def test_flags_of_modules_and_parameters_come_back(tmp_path: Path) -> None:
 
 def test_the_best_checkpoint_by_the_rounds_that_sampled_with_it_stays(tmp_path: Path) -> None:
     """The reward of round i is that of the weights after i rounds; the first has no checkpoint."""
-    best_of = Keeping(newest=1, best="reward", highest=False)
+    best_of = CheckpointPolicy(newest=1, best="reward", highest=False)
     seen = run(number_task(), ALGORITHMS["DDPO"], tmp_path, iterations=6, save_every=1, keep=best_of)
     rewards = [row["reward"] for row in seen]
     lowest = 1 + rewards[1:].index(min(rewards[1:]))
@@ -122,7 +122,7 @@ def test_a_round_of_the_pretrained_model_s_samples_tells_nothing_of_a_checkpoint
 
 def test_a_metric_that_is_not_there_is_answered_with_those_that_are() -> None:
     with pytest.raises(TrainingError, match=r"keep\.best=validity: no such metric; there are .*kl.*reward"):
-        run(number_task(), ALGORITHMS["DDPO"], keep=Keeping(newest=1, best="validity", highest=True))
+        run(number_task(), ALGORITHMS["DDPO"], keep=CheckpointPolicy(newest=1, best="validity", highest=True))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -68,8 +68,8 @@ def test_a_run_leaves_its_settings_metrics_samples_model_and_report(algo: str, r
     assert any(path.name.startswith("events") for path in (run / "tensorboard").iterdir())
     for when in ("before", "after"):
         assert (run / f"samples/{when}.sdf").read_text().count("$$$$") == 8
-    with Image.open(run / "report.png") as picture:
-        assert picture.width > 1000
+    with Image.open(run / "report.png") as image:
+        assert image.width > 1000
     assert "<html" in (run / "report.html").read_text()
 
 

@@ -11,7 +11,7 @@ import torch
 from solids import Points, box, cloud, sphere, table
 from torch.testing import assert_close
 
-from molrl.data.shapes.cloud import PointCloud, TracedCloud, in_unit_box
+from molrl.data.shapes.cloud import PointCloud, TracedPointCloud, in_unit_box
 from molrl.models.shapes.classifier import ClassifierDesign, batched, load_classifier, save_classifier
 from molrl.models.shapes.classifier_training import boxed, nothing, report, train_classifier
 from molrl.rewards.shapes.class_probability import ClassProbability
@@ -30,7 +30,7 @@ def labelled(label: str, seed: int, count: int = 256) -> PointCloud:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A classifier of balls and tables, trained for a moment."""
     clouds = [labelled(label, seed) for seed in range(20) for label in SHAPES]
-    network = train_classifier(clouds, layout="judge", steps=100, seed=0, most=128)
+    network = train_classifier(clouds, layout="score_one", steps=100, seed=0, most=128)
     folder = tmp_path_factory.mktemp("classifier") / "weights"
     save_classifier(folder, network)
     return str(folder)
@@ -85,7 +85,7 @@ def test_values_do_not_depend_on_the_batch_the_order_the_place_or_the_size(weigh
     assert_close(reward(weights)(samples[::-1]), values.flip(0))
     order = np.random.default_rng(0).permutation(400)
     moved = PointCloud(samples[1].points[order] * 7 + 3, "table")
-    assert reward(weights).judge(moved).value == pytest.approx(values[1].item(), abs=1e-4)
+    assert reward(weights).score_one(moved).value == pytest.approx(values[1].item(), abs=1e-4)
     assert reward(weights)([]).shape == (0,)
 
 
@@ -102,19 +102,19 @@ def test_bad_samples_get_the_floor_and_unlabelled_ones_no_value(weights: str) ->
 def test_less_than_a_higher_floor_counts_the_same_and_has_no_slope(weights: str) -> None:
     points = torch.from_numpy(labelled("table", 7).points).requires_grad_()
     lifted = replace(reward(weights, "ball"), floor=-1.5)
-    assert reward(weights, "ball").judge(labelled("table", 7)).value < -2
-    assert lifted.judge(labelled("table", 7)).value == -1.5
-    assert lifted.judge(labelled("ball", 7)) == reward(weights).judge(labelled("ball", 7))
-    assert lifted.judge(cloud(sphere(20), "ball")).value == -1.5
-    (slope,) = torch.autograd.grad(lifted([TracedCloud(points, "table")]).sum(), points)
+    assert reward(weights, "ball").score_one(labelled("table", 7)).value < -2
+    assert lifted.score_one(labelled("table", 7)).value == -1.5
+    assert lifted.score_one(labelled("ball", 7)) == reward(weights).score_one(labelled("ball", 7))
+    assert lifted.score_one(cloud(sphere(20), "ball")).value == -1.5
+    (slope,) = torch.autograd.grad(lifted([TracedPointCloud(points, "table")]).sum(), points)
     assert (slope == 0).all()
 
 
 def test_another_class_may_be_wanted_for_each_label(weights: str) -> None:
     crossed = reward(weights, {"ball": "table", "table": "ball"})
     for wanted, label in (("table", "ball"), ("ball", "table")):
-        assert crossed.judge(labelled(label, 3)) == reward(weights, wanted).judge(labelled(label, 3))
-    missing = reward(weights, {"ball": "table"}).judge(labelled("table", 3))
+        assert crossed.score_one(labelled(label, 3)) == reward(weights, wanted).score_one(labelled(label, 3))
+    missing = reward(weights, {"ball": "table"}).score_one(labelled("table", 3))
     assert math.isnan(missing.value)
     assert "'table', wanted says nothing of it, but of ball" in missing.reason
     with pytest.raises(ValueError, match="class: got 'cube'"):
@@ -124,13 +124,13 @@ def test_another_class_may_be_wanted_for_each_label(weights: str) -> None:
 def test_traced_clouds_have_the_same_values_and_a_gradient_that_leads_uphill(weights: str) -> None:
     points = torch.from_numpy(labelled("table", 3).points).requires_grad_()
     judged = reward(weights, {"table": "ball"})
-    bad = [TracedCloud(torch.full((200, 3), number), "table") for number in (0.0, torch.nan)]
-    value = judged([TracedCloud(points, "table"), *bad])
-    assert value[0].item() == pytest.approx(judged.judge(labelled("table", 3)).value, abs=1e-5)
+    bad = [TracedPointCloud(torch.full((200, 3), number), "table") for number in (0.0, torch.nan)]
+    value = judged([TracedPointCloud(points, "table"), *bad])
+    assert value[0].item() == pytest.approx(judged.score_one(labelled("table", 3)).value, abs=1e-5)
     assert value[1] == -20
     assert value[2].isnan()
     (gradient,) = torch.autograd.grad(value[0], points)
-    assert judged([TracedCloud(points + 0.02 * gradient / gradient.norm(dim=1).max(), "table")]) > value[0]
+    assert judged([TracedPointCloud(points + 0.02 * gradient / gradient.norm(dim=1).max(), "table")]) > value[0]
 
 
 def test_what_is_no_shape_is_drawn_in_all_its_kinds() -> None:

@@ -15,14 +15,14 @@ DROP = DropTest(seconds=3.0)
 
 def test_a_cube_stays_and_a_table_with_its_feet_at_one_end_falls() -> None:
     assert tilt(box(1, 1, 1), 2.0) < 0.5
-    assert DROP.judge(cloud(table(0.08, 0.3))).value < -20
+    assert DROP.score_one(cloud(table(0.08, 0.3))).value < -20
 
 
 @pytest.mark.parametrize("shear", [0.5, 0.85, 1.2, 1.6])
 def test_an_oblique_prism_falls_when_its_centre_is_beyond_its_base(shear: float) -> None:
-    tipped = DROP.judge(cloud(oblique(shear))).value < -20
+    tipped = DROP.score_one(cloud(oblique(shear))).value < -20
     assert tipped == (shear > 1)
-    assert tipped == (StabilityMargin(plate=0.25).judge(cloud(oblique(shear))).value < 0)
+    assert tipped == (StabilityMargin(plate=0.25).score_one(cloud(oblique(shear))).value < 0)
 
 
 def test_a_spin_about_the_vertical_is_no_tilt() -> None:
@@ -35,12 +35,12 @@ def test_a_spin_about_the_vertical_is_no_tilt() -> None:
 @pytest.mark.parametrize("points", [table(0.4), table(0.08, 0.3)])
 def test_the_order_of_the_points_changes_nothing(points: Points) -> None:
     order = np.random.default_rng(1).permutation(len(points))
-    assert DROP.judge(cloud(points[order])).value == pytest.approx(DROP.judge(cloud(points)).value, abs=1)
+    assert DROP.score_one(cloud(points[order])).value == pytest.approx(DROP.score_one(cloud(points)).value, abs=1)
 
 
 def test_bad_clouds_and_settings() -> None:
     flat = np.random.default_rng(0).random((500, 3)) * [1, 1, 0]
-    assert DROP.judge(cloud(flat)) == (-180.0, "flat: it has no hull")
-    assert DROP.judge(cloud(sphere(20))) == (-180.0, "too few points: 20, at least 128")
+    assert DROP.score_one(cloud(flat)) == (-180.0, "flat: it has no hull")
+    assert DROP.score_one(cloud(sphere(20))) == (-180.0, "too few points: 20, at least 128")
     with pytest.raises(ValueError, match="seconds: got 0"):
         DropTest(seconds=0)

@@ -12,13 +12,13 @@ from solids import Points, box, boxes, cloud, sphere, table, table_margin
 from toy import Clouds, cloud_task, learner
 
 from molrl.algos.rgdm import RGDM
-from molrl.data.shapes.cloud import TracedCloud
+from molrl.data.shapes.cloud import TracedPointCloud
 from molrl.data.shapes.procedural import Procedural
 from molrl.gaussian import Context
 from molrl.models.shapes.checks import LOPSIDED
 from molrl.noise import Key
 from molrl.rewards.scores import category
-from molrl.rewards.shapes.body import FEWEST, MOST, CloudReward, DifferentiableReward, body_of
+from molrl.rewards.shapes.body import FEWEST, MOST, DifferentiableReward, PointCloudReward, body_of
 from molrl.rewards.shapes.chamfer import Likeness
 from molrl.rewards.shapes.compactness import Compactness
 from molrl.rewards.shapes.proportions import Proportions
@@ -37,16 +37,16 @@ DIFFERENTIABLE: list[DifferentiableReward] = [
     Smoothness(),
     Likeness(target=cloud(sphere(500))),
 ]
-REWARDS: list[CloudReward] = [Compactness(), *DIFFERENTIABLE]
+REWARDS: list[PointCloudReward] = [Compactness(), *DIFFERENTIABLE]
 SHAPES = {"box": box(1, 2, 3), "table": table(), "tippy": table(0.1, 0.3), "few": table(count=512), "ball": sphere()}
 
 each_reward = pytest.mark.parametrize("reward", REWARDS, ids=lambda reward: type(reward).__name__)
 each_differentiable = pytest.mark.parametrize("reward", DIFFERENTIABLE, ids=lambda reward: type(reward).__name__)
 
 
-def value(reward: CloudReward, points: Points) -> float:
+def value(reward: PointCloudReward, points: Points) -> float:
     """Of a sound sample."""
-    found = reward.judge(cloud(points))
+    found = reward.score_one(cloud(points))
     assert found.reason == ""
     return found.value
 
@@ -128,7 +128,7 @@ def test_the_mirror_is_where_the_shape_comes_closest_to_its_image(count: int) ->
 def test_lopsided_shapes_are_told_from_sound_ones(family: str) -> None:
     """By the check of the task at 256 points; the truth is known from how the shapes were made."""
     sets = [Procedural(families=(family,), split="test", tippy=0.0, asymmetric=share) for share in (0.0, 1.0)]
-    found = [[MirrorSymmetry().judge(shapes.cloud(row, 256)).value ** 2 for row in range(40)] for shapes in sets]
+    found = [[MirrorSymmetry().score_one(shapes.cloud(row, 256)).value ** 2 for row in range(40)] for shapes in sets]
     sound, lopsided = (np.mean([far < LOPSIDED for far in every]) for every in found)
     assert sound > 0.8
     assert lopsided < 0.1
@@ -182,7 +182,7 @@ def test_a_target_may_be_a_file() -> None:
 
 @each_reward
 @pytest.mark.parametrize("points", SHAPES.values(), ids=SHAPES)
-def test_neither_order_nor_place_nor_size_change_the_value(reward: CloudReward, points: Points) -> None:
+def test_neither_order_nor_place_nor_size_change_the_value(reward: PointCloudReward, points: Points) -> None:
     expected = value(reward, points)
     order = np.random.default_rng(1).permutation(len(points))
     assert value(reward, points[order]) == pytest.approx(expected, abs=1e-6)
@@ -190,14 +190,14 @@ def test_neither_order_nor_place_nor_size_change_the_value(reward: CloudReward, 
 
 
 @each_reward
-def test_the_order_of_many_points_changes_nothing_either(reward: CloudReward) -> None:
+def test_the_order_of_many_points_changes_nothing_either(reward: PointCloudReward) -> None:
     points = table(count=MOST + 1000)
     order = np.random.default_rng(1).permutation(len(points))
     assert value(reward, points[order]) == pytest.approx(value(reward, points), abs=1e-6)
 
 
 @each_reward
-def test_one_float32_for_each_sample_in_its_order(reward: CloudReward) -> None:
+def test_one_float32_for_each_sample_in_its_order(reward: PointCloudReward) -> None:
     samples = [cloud(points) for points in SHAPES.values()]
     values = reward(samples)
     assert (values.shape, values.dtype) == ((len(samples),), torch.float32)
@@ -219,8 +219,8 @@ def test_one_float32_for_each_sample_in_its_order(reward: CloudReward) -> None:
         (np.concatenate([sphere(1000), sphere(1000) + 5]), "in pieces: 2, the largest has 50% of the points"),
     ],
 )
-def test_a_bad_cloud_gets_the_floor_and_a_reason(reward: CloudReward, points: Points, reason: str) -> None:
-    found = reward.judge(cloud(points))
+def test_a_bad_cloud_gets_the_floor_and_a_reason(reward: PointCloudReward, points: Points, reason: str) -> None:
+    found = reward.score_one(cloud(points))
     assert found.value == reward.floor
     assert found.reason.startswith(reason)
 
@@ -235,8 +235,8 @@ def test_a_bad_cloud_gets_the_floor_and_a_reason(reward: CloudReward, points: Po
         (Compactness(), np.random.default_rng(0).normal(size=(2048, 3)) * [1, 0, 1], "flat"),
     ],
 )
-def test_what_one_reward_finds_bad(reward: CloudReward, points: Points, reason: str) -> None:
-    found = reward.judge(cloud(points))
+def test_what_one_reward_finds_bad(reward: PointCloudReward, points: Points, reason: str) -> None:
+    found = reward.score_one(cloud(points))
     assert (found.value, category(found.reason)) == (reward.floor, reason)
 
 
@@ -284,7 +284,7 @@ def test_neither_a_ring_around_a_shape_nor_one_point_below_it_moves_its_margin()
 
 
 @each_reward
-def test_a_few_far_points_change_no_reward_much(reward: CloudReward) -> None:
+def test_a_few_far_points_change_no_reward_much(reward: PointCloudReward) -> None:
     points = table()
     expected = value(reward, points)
     points[:6] = [[9, 0, 0], [-9, 0, 0], [0, 9, 0], [0, -9, 0], [0, 0, 9], [0, 0, -9]]
@@ -299,7 +299,7 @@ def test_strays_are_rough() -> None:
 
 
 def test_the_margin_tells_what_it_was_made_of() -> None:
-    found: Any = MARGIN.judge(cloud(box(1, 1, 1)))
+    found: Any = MARGIN.score_one(cloud(box(1, 1, 1)))
     assert found.parts["contact"] == pytest.approx(1 / 6, abs=0.03)
     assert found.parts["strays"] == 0
 
@@ -310,7 +310,7 @@ def test_the_margin_tells_what_it_was_made_of() -> None:
 @each_differentiable
 @pytest.mark.parametrize("points", SHAPES.values(), ids=SHAPES)
 def test_a_traced_cloud_has_the_value_of_its_numbers(reward: DifferentiableReward, points: Points) -> None:
-    values = reward([TracedCloud(torch.from_numpy(points).float())])
+    values = reward([TracedPointCloud(torch.from_numpy(points).float())])
     torch.testing.assert_close(values, reward([cloud(points)]), atol=2e-6, rtol=1e-5)
 
 
@@ -319,7 +319,7 @@ def test_the_gradient_is_the_slope_of_the_value(reward: DifferentiableReward) ->
     rng = np.random.default_rng(0)
     numbers = table(0.2, 0.2, count=400) + rng.normal(0, 0.01, (400, 3))
     points = torch.from_numpy(numbers).requires_grad_()
-    (gradient,) = torch.autograd.grad(reward([TracedCloud(points)]).sum(), points)
+    (gradient,) = torch.autograd.grad(reward([TracedPointCloud(points)]).sum(), points)
     direction, step = rng.normal(size=(400, 3)), 1e-7
 
     def moved(way: float) -> float:
@@ -338,7 +338,9 @@ def test_the_gradient_is_the_slope_of_the_value(reward: DifferentiableReward) ->
 def test_symmetry_counted_in_logarithms(points: Points) -> None:
     """-log(d / s) of a distance d beyond s, with the slope of the distance over d; 0 and no slope below s."""
     sound, traced = 0.05, torch.from_numpy(points).requires_grad_()
-    far, logarithm = (r([TracedCloud(traced)]) for r in (MirrorSymmetry(), MirrorSymmetry(sound=sound, floor=-9.0)))
+    far, logarithm = (
+        r([TracedPointCloud(traced)]) for r in (MirrorSymmetry(), MirrorSymmetry(sound=sound, floor=-9.0))
+    )
     slope, found = (torch.autograd.grad(v.sum(), traced)[0] for v in (far, logarithm))
     times = -far.item() / sound
     assert logarithm.item() == pytest.approx(-math.log(max(times, 1.0)), abs=1e-5)
@@ -352,7 +354,7 @@ def test_walking_uphill_raises_the_value(reward: DifferentiableReward) -> None:
     values = []
     for _ in range(20):
         points = points.detach().requires_grad_()
-        reached = reward([TracedCloud(points)])
+        reached = reward([TracedPointCloud(points)])
         (gradient,) = torch.autograd.grad(reached.sum(), points)
         values.append(reached.item())
         points = points + 0.02 * gradient / gradient.norm(dim=1).max().clamp(min=1e-12)  # 0 at the top
@@ -362,7 +364,7 @@ def test_walking_uphill_raises_the_value(reward: DifferentiableReward) -> None:
 @each_differentiable
 def test_a_bad_traced_cloud_has_the_floor_and_no_slope_and_nan_stays_nan(reward: DifferentiableReward) -> None:
     bad, lost = torch.zeros(200, 3, requires_grad=True), torch.zeros(200, 3, requires_grad=True)
-    values = reward([TracedCloud(bad), TracedCloud(lost + torch.nan)])
+    values = reward([TracedPointCloud(bad), TracedPointCloud(lost + torch.nan)])
     assert values[0] == reward.floor
     assert values[1].isnan()
     assert not torch.autograd.grad(values[0], bad)[0].any()
@@ -377,30 +379,34 @@ def test_a_bad_traced_cloud_has_the_floor_and_no_slope_and_nan_stays_nan(reward:
     ],
     ids=["margin", "symmetry", "compactness"],
 )
-def test_faults_beyond_a_higher_floor_are_all_the_same(reward: CloudReward, higher: CloudReward) -> None:
+def test_faults_beyond_a_higher_floor_are_all_the_same(reward: PointCloudReward, higher: PointCloudReward) -> None:
     """Its own value where that is above, the floor where it is below; and there is no slope below."""
     values = np.array([[value(one, points) for one in (reward, higher)] for points in (*SHAPES.values(), oblique(2.5))])
     assert 0 < (values[:, 0] < higher.floor).sum() < len(values)
     np.testing.assert_array_equal(values[:, 1], values[:, 0].clip(min=higher.floor))
     if isinstance(higher, DifferentiableReward):
         points = torch.from_numpy(oblique(2.5)).requires_grad_()
-        (gradient,) = torch.autograd.grad(higher([TracedCloud(points)]).sum(), points)
+        (gradient,) = torch.autograd.grad(higher([TracedPointCloud(points)]).sum(), points)
         assert not gradient.any()
 
 
-class TracedClouds(Clouds):
+class TracedPointClouds(Clouds):
     """Clouds of points that are free."""
 
     def decode(self, x0: torch.Tensor, context: Context) -> Sequence[Any]:
         decoded = super().decode(x0, context)
-        return [TracedCloud(points) for points in decoded] if x0.requires_grad else [cloud(p.numpy()) for p in decoded]
+        return (
+            [TracedPointCloud(points) for points in decoded]
+            if x0.requires_grad
+            else [cloud(p.numpy()) for p in decoded]
+        )
 
 
 def test_gradient_guidance_pulls_toward_the_reward() -> None:
     """A chain of 128 free points, wanted as a column: reward-guided training asks for the gradient and gets one."""
     reward = Proportions(size=[1, 3, 1])
     task = cloud_task(reward, sizes=(FEWEST,), width=FEWEST)
-    task = type(task)(task.name, task.policy, TracedClouds((FEWEST,), FEWEST, channels=3), reward)
+    task = type(task)(task.name, task.policy, TracedPointClouds((FEWEST,), FEWEST, channels=3), reward)
     settings: dict[str, Any] = {"source": "policy", "guidance": "gradient", "candidates": 2, "radius": 0.5}
     settings |= {
         "temperature": 1.0,

@@ -21,7 +21,7 @@ from molrl.data.shapes.sets import ShapeSet
 from molrl.models.draws import draw_samples
 from molrl.models.molecules.model import load
 from molrl.models.shapes.checks import checks
-from molrl.models.shapes.domain import GLANCE, RealShapes, ShapeDomain, shape_policy
+from molrl.models.shapes.decoder import GLANCE, RealShapes, ShapeDecoder, shape_policy
 from molrl.models.shapes.model import ShapeArchitecture, load_shapes, save_shapes
 from molrl.models.shapes.quality import paired, quality
 from molrl.noise import Key
@@ -68,8 +68,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "shapes"
 
 
-def domain_of(folder: Path, **asked: Any) -> ShapeDomain:
-    return ShapeDomain(model=load_shapes(str(folder)), **asked)
+def domain_of(folder: Path, **asked: Any) -> ShapeDecoder:
+    return ShapeDecoder(model=load_shapes(str(folder)), **asked)
 
 
 def test_a_model_comes_back_as_it_was_saved(folder: Path) -> None:
@@ -133,11 +133,11 @@ def test_a_state_with_a_gradient_keeps_it(folder: Path) -> None:
 
 
 def test_classes_are_drawn_for_each_sample_or_asked_for(folder: Path) -> None:
-    domain, key = domain_of(folder), Key(3)
-    drawn = domain.draw_context(range(400), key)["class"]
+    decoder, key = domain_of(folder), Key(3)
+    drawn = decoder.draw_context(range(400), key)["class"]
     assert abs(drawn.double().mean().item() - 0.5) < 0.1
-    assert domain.draw_context([7, 9], key)["class"].tolist() == drawn[[7, 9]].tolist()
-    assert domain.groups({"class": drawn}) == drawn.tolist()
+    assert decoder.draw_context([7, 9], key)["class"].tolist() == drawn[[7, 9]].tolist()
+    assert decoder.groups({"class": drawn}) == drawn.tolist()
     asked = domain_of(folder, asked="stick")
     assert asked.draw_context(range(5), key)["class"].tolist() == [1] * 5
 
@@ -157,10 +157,10 @@ def test_every_number_of_a_state_is_a_degree_of_freedom(folder: Path) -> None:
 
 
 def test_a_sample_depends_on_the_seed_and_its_index_alone(folder: Path) -> None:
-    domain = domain_of(folder, points=40)
-    policy = shape_policy(domain.model, num_steps=4, grid_power=1.0, eta=1.0, device=torch.device("cpu"))
+    decoder = domain_of(folder, points=40)
+    policy = shape_policy(decoder.model, num_steps=4, grid_power=1.0, eta=1.0, device=torch.device("cpu"))
     few, many = (
-        draw_samples(policy, domain, n, seed=0, batch=batch, device=torch.device("cpu"))
+        draw_samples(policy, decoder, n, seed=0, batch=batch, device=torch.device("cpu"))
         for n, batch in ((3, 3), (7, 2))
     )
     for one, other in zip(few, many[:3], strict=True):
@@ -203,11 +203,11 @@ def test_several_classes_are_asked_for_equally_often(folder: Path) -> None:
 
 
 def test_a_round_looks_at_some_samples_and_a_report_at_all(folder: Path) -> None:
-    domain = domain_of(folder)
+    decoder = domain_of(folder)
     samples = [*clouds(GLANCE, points=128), *(replace(cloud, label="ball") for cloud in clouds(GLANCE, points=128))]
-    assert domain.measure(samples).keys() == domain.assess(samples).keys()
-    assert domain.measure(samples)["standing"] == checks(samples[:GLANCE])["standing"]
-    assert domain.assess(samples)["standing"] == checks(samples)["standing"]
+    assert decoder.measure(samples).keys() == decoder.assess(samples).keys()
+    assert decoder.measure(samples)["standing"] == checks(samples[:GLANCE])["standing"]
+    assert decoder.assess(samples)["standing"] == checks(samples)["standing"]
 
 
 def test_what_stands_is_symmetric_and_is_what_it_is_called() -> None:
@@ -302,7 +302,7 @@ def height(samples: Sequence[PointCloud]) -> Tensor:
 def settings_of(folder: Path, run: Path, *changes: str) -> dict[str, Any]:
     config = compose("train", [f"run={run}", "device=cpu", "evaluate=8", "threads=1", *changes])
     config["task"] = {
-        "_target_": "molrl.models.shapes.domain.shape_task",
+        "_target_": "molrl.models.shapes.decoder.shape_task",
         "name": "height",
         "weights": str(folder),
         "asked": None,

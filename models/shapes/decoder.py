@@ -33,7 +33,7 @@ WRITERS = {".ply": write_ply, ".glb": write_glb}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShapeDomain:
+class ShapeDecoder:
     """Point clouds of a class that is drawn first and then kept.
 
     Attributes:
@@ -72,7 +72,7 @@ class ShapeDomain:
         return (self.points or self.model.architecture.points, 3)
 
     def decode(self, x0: Float[Tensor, "b n 3"], context: Context) -> Sequence[Any]:
-        """Shapes in the unit box, labelled with their class; states that have a gradient become a `TracedCloud` each,
+        """Shapes in the unit box, labelled with their class; states that have a gradient become a `TracedPointCloud`,
         for differentiable rewards.
         """
         decode = self.model.architecture.trace if x0.requires_grad else self.model.architecture.decode
@@ -114,11 +114,11 @@ class ShapeDomain:
             np.savez_compressed(file_of_all, allow_pickle=False, **arrays)
 
     def draw(self, samples: Sequence[PointCloud], captions: Sequence[str]) -> "Image":
-        """A grid of pictures of the clouds."""
-        from molrl.data.shapes.drawing import draw_clouds
+        """A grid of images of the clouds."""
+        from molrl.data.shapes.drawing import draw_point_clouds
 
         lines = [f"{sample.label} {caption}".strip() for sample, caption in zip(samples, captions, strict=True)]
-        return draw_clouds(samples, lines)
+        return draw_point_clouds(samples, lines)
 
     def save(self, denoiser: nn.Module, folder: Path) -> None:
         """A model folder, with the same held-out shapes."""
@@ -153,24 +153,24 @@ def shape_task(
         data: a set of real shapes, for the algorithms that learn from some.
     """
     model = load_shapes(weights)
-    domain = ShapeDomain(model=model, points=points, asked=asked)
+    decoder = ShapeDecoder(model=model, points=points, asked=asked)
     return Task(
         name=name,
         policy=shape_policy(model, num_steps=num_steps, grid_power=grid_power, eta=eta, device=device),
-        domain=domain,
+        decoder=decoder,
         reward=reward,
         device=device,
         value_network=lambda: ShapeValue(len(model.architecture.classes)),
-        data=None if data is None else RealShapes(data, domain),
+        data=None if data is None else RealShapes(data, decoder),
     )
 
 
 @dataclass(frozen=True)
 class RealShapes:
-    """Draws from a set of shapes, in the setting of a domain: its classes and its number of points."""
+    """Draws from a set of shapes, in the setting of a decoder: its classes and its number of points."""
 
     data: Callable[..., ShapeSet]
-    domain: ShapeDomain
+    decoder: ShapeDecoder
 
     @cached_property
     def states(self) -> tuple[Tensor, Tensor]:
@@ -179,11 +179,11 @@ class RealShapes:
         Raises:
             ValueError: there are none of the class that is asked for.
         """
-        (points, _), classes = self.domain.state_shape({}), self.domain.classes
+        (points, _), classes = self.decoder.state_shape({}), self.decoder.classes
         kept = [cloud for cloud in self.data(points=points).train if cloud.label in classes]
         if not kept:
             raise ValueError(f"task.data: no shape of the classes {', '.join(classes)}")
-        return self.domain.model.architecture.encode(kept)
+        return self.decoder.model.architecture.encode(kept)
 
     def __call__(self, samples: Sequence[int], key: Key) -> tuple[Tensor, Context]:
         """States [b, n, 3] and their classes; sample i depends on the key and on i alone."""

@@ -1,7 +1,7 @@
 """Fine-tune the pipeline of drawings toward small files, large files and what the caption says, and look at the rest.
 
-`python benchmarks/pictures.py [folder] [task=alignment] [algo=ddpo] [setting=value ...]` runs `molrl train` for each
-task and algorithm with three seeds, each in a run folder of its own (default runs/pictures/TASK_ALGO_SEED; complete
+`python benchmarks/images.py [folder] [task=alignment] [algo=ddpo] [setting=value ...]` runs `molrl train` for each
+task and algorithm with three seeds, each in a run folder of its own (default runs/images/TASK_ALGO_SEED; complete
 ones are not repeated), compares the samples before and after, which have the same prompts and noise, and prints tables
 in Markdown. A gain has its standard error over the pairs of one seed and, in the rows of means, over the three seeds;
 t is the one over the other. `dpok_free` is DPOK without its KL, `dpok_held` with a weight of 1. TASK.png in the
@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from molrl.data.images.grid import draw_pictures
-from molrl.data.images.image import Picture
+from molrl.data.images.grid import draw_images
+from molrl.data.images.image import CaptionedImage
 
 SEEDS = (0, 1, 2)
 TASKS = ("compressibility", "incompressibility", "alignment")
@@ -37,7 +37,7 @@ COLUMNS = {
     "diversity": "diversity",
 }
 WHEN = ("before", "after")
-SHOWN = 8  # samples in a row of the picture
+SHOWN = 8  # samples in a row of the image
 
 
 class Run(NamedTuple):
@@ -74,24 +74,24 @@ def row(name: str, runs: Sequence[Run]) -> str:
     return f"| {' | '.join([name, cells[0], f'{gain:+.4f} ± {error:.4f}', f'{gain / error:.1f}', *cells[1:], cost])} |"
 
 
-def picture(run: Path, task: str, folder: Path) -> None:
+def image(run: Path, task: str, folder: Path) -> None:
     """The first samples of a run, before in the upper row and after in the lower one."""
-    shown: list[Picture] = []
+    shown: list[CaptionedImage] = []
     captions: list[str] = []
     for when in WHEN:
         lines = index(run, when)[:SHOWN]
         with zipfile.ZipFile(run / "samples" / f"{when}.zip") as archive:
             for line in lines:
                 with Image.open(io.BytesIO(archive.read(line["file"]))) as image:
-                    shown.append(Picture(np.asarray(image.convert("RGB")), line["prompt"]))
+                    shown.append(CaptionedImage(np.asarray(image.convert("RGB")), line["prompt"]))
                 captions.append(f"{line['prompt']}\n{when}: {float(line['reward']):.3f}")
-    draw_pictures(shown, captions, columns=SHOWN).save(folder / f"{task}.png")
+    draw_images(shown, captions, columns=SHOWN).save(folder / f"{task}.png")
 
 
 def main() -> None:
     """Run, compare, print, draw."""
     arguments = sys.argv[1:]
-    folder = Path(arguments.pop(0)) if arguments and "=" not in arguments[0] else Path("runs/pictures")
+    folder = Path(arguments.pop(0)) if arguments and "=" not in arguments[0] else Path("runs/images")
     given = dict(item.split("=", 1) for item in arguments)
     tasks = [given.pop("task")] if "task" in given else TASKS
     algorithms = [given.pop("algo")] if "algo" in given else ALGORITHMS
@@ -106,7 +106,7 @@ def main() -> None:
                 runs.append(trained(folder, task, algo, seed, settings))
                 print(row(f"{algo}, seed {seed}", runs[-1:]), flush=True)
             print(row(f"**{algo}**", runs), flush=True)
-        picture(folder / f"{task}_{algorithms[0]}_{SEEDS[0]}", task, folder)
+        image(folder / f"{task}_{algorithms[0]}_{SEEDS[0]}", task, folder)
 
 
 if __name__ == "__main__":

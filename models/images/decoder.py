@@ -1,4 +1,4 @@
-"""Pictures as a domain of the trainers: what is asked for, how a latent is decoded, what is measured."""
+"""Images as a domain of the trainers: what is asked for, how a latent is decoded, what is measured."""
 
 import io
 import zipfile
@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from molrl.data.images.image import Picture, quantised
-from molrl.data.images.metrics import picture_metrics
+from molrl.data.images.image import CaptionedImage, quantised
+from molrl.data.images.metrics import image_metrics
 from molrl.data.images.prompts import prompt_list
 from molrl.gaussian import Context
 from molrl.models.images import sharding
@@ -20,7 +20,7 @@ from molrl.models.images.guided_unet import AdaptedUNet, GuidedUNet, add_lora
 from molrl.models.images.memory import told_memory
 from molrl.models.images.pipeline import DTYPES, Source, embedded, load_pipeline, save_trained
 from molrl.models.images.scheduler_chain import diffusers_chain
-from molrl.models.images.value import PictureValue
+from molrl.models.images.value import ImageValue
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.task import Reward, Task
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureDomain:
-    """Pictures of prompts that are drawn first and then kept.
+class ImageDecoder:
+    """Images of prompts that are drawn first and then kept.
 
     Attributes:
-        pipeline: a StableDiffusionPipeline, whose autoencoder makes pictures of latents.
+        pipeline: a StableDiffusionPipeline, whose autoencoder makes images of latents.
         source: where it came from.
         texts: prompts, all equally likely; `context["prompt"]` has the row of each sample.
-        batch: pictures that are decoded at a time.
+        batch: images that are decoded at a time.
     """
 
     pipeline: Any
@@ -59,7 +59,7 @@ class PictureDomain:
         return (config.in_channels, height, width)
 
     def decode(self, x0: Float[Tensor, "b c h w"], context: Context) -> Sequence[Any]:
-        """Pictures with their prompts; latents that have a gradient become tensors [3, height, width] in [0, 1] with
+        """Images with their prompts; latents that have a gradient become tensors [3, height, width] in [0, 1] with
         one, for differentiable rewards.
         """
         if x0.requires_grad:
@@ -67,7 +67,7 @@ class PictureDomain:
         asked = context["prompt"].tolist()
         with torch.no_grad():
             parts = [self.shown(part).permute(0, 2, 3, 1).cpu().numpy() for part in x0.split(self.batch)]
-        arrays = [picture for part in parts for picture in part]
+        arrays = [image for part in parts for image in part]
         return [quantised(array, self.texts[row]) for array, row in zip(arrays, asked, strict=True)]
 
     def shown(self, x0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 height width"]:
@@ -80,17 +80,17 @@ class PictureDomain:
         """The row of the prompt."""
         return context["prompt"].tolist()
 
-    def measure(self, samples: Sequence[Picture]) -> Mapping[str, float]:
-        """See `picture_metrics`."""
-        return picture_metrics(samples)
+    def measure(self, samples: Sequence[CaptionedImage]) -> Mapping[str, float]:
+        """See `image_metrics`."""
+        return image_metrics(samples)
 
-    def assess(self, samples: Sequence[Picture]) -> Mapping[str, float]:
+    def assess(self, samples: Sequence[CaptionedImage]) -> Mapping[str, float]:
         """The same: it is fast enough for every round."""
         return self.measure(samples)
 
-    def write(self, samples: Sequence[Picture], path: Path, values: Mapping[str, Sequence[float]]) -> None:
+    def write(self, samples: Sequence[CaptionedImage], path: Path, values: Mapping[str, Sequence[float]]) -> None:
         """A ZIP of PNG files, 0.png and on, with index.tsv: file, prompt and the values of each; or, for a .png, one
-        picture of them all.
+        image of them all.
         """
         if path.suffix == ".png":
             self.draw(samples, [""] * len(samples)).save(path)
@@ -107,12 +107,12 @@ class PictureDomain:
                 lines.append("\t".join((f"{row}.png", " ".join(sample.prompt.split()), *numbers)))
             archive.writestr("index.tsv", "\n".join(lines) + "\n")
 
-    def draw(self, samples: Sequence[Picture], captions: Sequence[str]) -> "Image":
-        """A grid of the pictures with their prompts."""
-        from molrl.data.images.grid import draw_pictures
+    def draw(self, samples: Sequence[CaptionedImage], captions: Sequence[str]) -> "Image":
+        """A grid of the images with their prompts."""
+        from molrl.data.images.grid import draw_images
 
         lines = [f"{sample.prompt}\n{caption}".strip() for sample, caption in zip(samples, captions, strict=True)]
-        return draw_pictures(samples, lines)
+        return draw_images(samples, lines)
 
     def save(self, denoiser: nn.Module, folder: Path) -> None:
         """What was trained, in diffusers' format."""
@@ -120,7 +120,7 @@ class PictureDomain:
         save_trained(denoiser, self.pipeline, self.source, folder)
 
 
-def picture_policy(
+def image_policy(
     pipeline: Any,
     texts: Sequence[str],
     *,
@@ -156,7 +156,7 @@ def picture_policy(
     return Policy(denoiser.to(device), chain.sampler), chain.note
 
 
-def picture_task(
+def image_task(
     *,
     name: str,
     weights: str,
@@ -180,11 +180,11 @@ def picture_task(
         weights: a shipped pipeline by name, a folder, a run's model, or a Hugging Face Hub id.
         revision: of a Hub id.
         prompts: a list by name (`molrl.data.images.prompts`), or a text file with one in each line.
-        num_steps: network calls for each picture.
+        num_steps: network calls for each image.
         guidance_scale: 1 is no guidance.
         tuning: "lora" trains an adapter of this rank, "full" the whole UNet, whose weights then are float32.
         dtype: what the network computes in; the frozen weights are kept in it. Trajectories are float32.
-        batch: pictures per network call.
+        batch: images per network call.
         checkpointing: compute activations of the UNet again for the gradient instead of keeping them.
         shard: each of several processes keeps a part of the frozen weights (FSDP2), for a UNet that fits no device.
     """
@@ -198,7 +198,7 @@ def picture_task(
         unet.requires_grad_(True)
     if checkpointing:
         unet.enable_gradient_checkpointing()
-    policy, note = picture_policy(
+    policy, note = image_policy(
         pipeline,
         texts,
         num_steps=num_steps,
@@ -210,16 +210,16 @@ def picture_task(
         adapted=tuning == "lora",
         shared=shard,
     )
-    domain = PictureDomain(pipeline=pipeline, source=source, texts=texts, batch=batch)
+    decoder = ImageDecoder(pipeline=pipeline, source=source, texts=texts, batch=batch)
     size = DTYPES[dtype].itemsize
-    print(told_memory(unet, domain.state_shape({}), batch=batch, guided=guidance_scale != 1, size=size))
+    print(told_memory(unet, decoder.state_shape({}), batch=batch, guided=guidance_scale != 1, size=size))
     if note:
         print(f"scheduler: {note}")
     return Task(
         name=name,
         policy=policy,
-        domain=domain,
+        decoder=decoder,
         reward=reward,
         device=device,
-        value_network=lambda: PictureValue(unet.config.in_channels, len(texts)),
+        value_network=lambda: ImageValue(unet.config.in_channels, len(texts)),
     )

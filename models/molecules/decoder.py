@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MoleculeDomain:
+class MoleculeDecoder:
     """Molecules whose size is drawn first and then kept.
 
     Attributes:
         model: how states are coded, which sizes are drawn (the training set's, so that results are comparable), and
             what the training set was (for novelty).
-        reader: reads bonds for the metrics, the pictures and the files; the one that read the training set.
+        reader: reads bonds for the metrics, the images and the files; the one that read the training set.
         condition: what a conditional model is asked for, by the name of the property; others are drawn as the training
             set has them. Sizes stay the training set's.
     """
@@ -138,7 +138,7 @@ def molecule_task(
     return Task(
         name=name,
         policy=policy,
-        domain=MoleculeDomain(model=model, reader=reader),
+        decoder=MoleculeDecoder(model=model, reader=reader),
         reward=reward,
         device=device,
         value_network=lambda: MoleculeValue(model.codec.features),
