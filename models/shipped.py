@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from molrl.runs.checkpoint import CheckpointError
+from molrl.runs.errors import CheckpointError
 
 SHIPPED = Path(__file__).parent / "weights"
 MARKERS = ("manifest.json", "model_index.json", "adapter.json")  # ours, diffusers' own, a LoRA beside its base's name

@@ -1,4 +1,4 @@
-"""The command line: `molrl train | pretrain | sample | score | evaluate | oracle`, each with Hydra overrides.
+"""The command line: `molrl train | pretrain | sample | score | evaluate | oracle ...`, each with Hydra overrides.
 
 Exit codes: 0 done; 1 failed while running; 2 wrong use; 3 nothing could be done; 4 some records of a file could not be
 scored; 130 after Ctrl-C; 143 after SIGTERM.
@@ -7,29 +7,18 @@ scored; 130 after Ctrl-C; 143 after SIGTERM.
 import os
 import sys
 from collections.abc import Sequence
-from textwrap import indent
 from typing import Any
 
-COMMANDS = {
-    "train": "fine-tune a pretrained model toward a reward",
-    "pretrain": "train a diffusion model of molecules, shapes or images",
-    "sample": "draw molecules, shapes or images from a model",
-    "score": "score a file of molecules or shapes",
-    "evaluate": "measure a set of molecules or shapes",
-    "oracle": "try every algorithm on problems with known answers",
-}
+from molrl.arguments import COMMANDS, Options, composed, overrides, parse
+from molrl.config import ConfigError
 
-FILES = ("score", "evaluate")  # commands that take a file's name as it is
-RUNS = ("train", "pretrain")  # commands with a folder in which they go on
-PATHS = (
-    *("file", "out", "run", "task.weights", "weights", "init", "data.path", "data.root", "reference"),
-    *("reward.site.receptor", "reward.site.ligand", "task.prompts", "reward.head", "reward.model"),
-)
-MOST_THREADS, MOST_BY_DEFAULT = 1024, 16
+COMPLETION = "completion"  # prints the script that has a shell complete commands and settings
+
+MAX_THREADS, MAX_DEFAULT_THREADS = 1024, 16
 
 HELP = """molrl: fine-tune diffusion models toward rewards.
 
-usage: molrl COMMAND [FILE] [setting=value ...] [--cfg] [--help] [--version]
+usage: molrl COMMAND [FILE] [setting=value ...] [options]
 
 commands
 {commands}
@@ -39,18 +28,26 @@ examples
   molrl train task=qed algo=ddpo seed=1 run=runs/mine iterations=100
   molrl train reward=synthesisability             toward another reward than the task's own
   molrl train task=docking reward.site.receptor=r.pdb reward.site.ligand=l.sdf  into the pocket where a ligand is
+  molrl train -m algo=ddpo,rgdm seed=0,1,2        a run for each combination, and a table of them all
   molrl sample n=100 out=new.sdf                  from the shipped model
-  molrl sample weights=runs/mine/model n=100      from the model a run made
+  molrl sample policy=images n=12 out=grid.png    from another one; or from a folder, or a run
   molrl score new.sdf reward=qed,sa               one CSV row per molecule, failures explained
   molrl score chair.glb reward=shape_stability    a mesh, a file of points, or a folder of them
   molrl evaluate new.sdf reference=qm9_heavy      validity, uniqueness, novelty, stability
-  molrl evaluate samples.npz                      of shapes: 1-NNA, coverage, MMD, what stands
+  molrl evaluate samples.npz                      of point clouds: 1-NNA, coverage, MMD, which ones stand
   molrl pretrain model=heavy data=qm9 data.path=qm9.npz
-  molrl pretrain model=shapes                     point clouds, from procedural shapes
   molrl train task=alignment algo=ddpo            images that show what their prompt says
 
-molrl COMMAND --help lists a command's settings; --cfg prints what a run would use and stops.
-A run that was interrupted goes on with the same command once more, or with `molrl train resume=ITS_FOLDER`.
+options
+  --cfg [job]         print the settings as they would be used, and stop
+  -m, --multirun      run every combination of settings with several values, as in seed=0,1,2
+  --config-dir FOLDER also search this folder for YAML of your own, such as FOLDER/task/mine.yaml
+  --plugin PACKAGE    let YAML of yours build objects of this package
+  --help, --version
+
+molrl COMMAND --help lists a command's settings. policy= takes a name, a model's folder, a run or hub:OWNER/NAME;
+reward= also takes code, as my_rewards.py:name. A run that was interrupted goes on with the same command once more, or
+with `molrl train resume=ITS_FOLDER`. eval "$(molrl completion bash)" completes names in the shell.
 """
 
 
@@ -77,26 +74,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(command: str, arguments: Sequence[str]) -> int:
-    """Compose, check, build, go."""
-    from molrl.config import ConfigError
-
+    """Run a command, with one line for each expected error."""
     try:
+        if command == COMPLETION:
+            from molrl.completion import completion
+
+            print(completion(list(arguments)))
+            return 0
         if command not in COMMANDS:
             raise ConfigError(f"{command}: no such command; known are {', '.join(COMMANDS)}")
-        if "--help" in arguments or "-h" in arguments:
-            print(usage(command, arguments))
-            return 0
-        settings = [item for item in arguments if item != "--cfg"]
-        if command in RUNS and any(item.startswith("resume=") for item in settings):
-            from molrl.runs.resume import resumed
-
-            config = resumed(command, settings)
-        else:
-            config = composed(command, overrides(command, settings))
-        if "--cfg" in arguments:
-            print(as_yaml(config))
-            return 0
-        return start(command, config)
+        return carry_out(command, parse(command, arguments))
     except (ConfigError, ImportError) as error:  # the latter: an extra that is not installed
         return complain(error, 2)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
@@ -105,94 +92,61 @@ def run(command: str, arguments: Sequence[str]) -> int:
         return complain(error, 1)
 
 
-def composed(command: str, settings: Sequence[str]) -> dict[str, Any]:
-    """The configuration; `molrl score reward=qed,sa` is composed for each reward, and `reward` then has them by name.
+def carry_out(command: str, options: Options) -> int:
+    """Compose, check, build, go."""
+    from molrl.building import NAMED_PACKAGES
 
-    Settings of the reward, such as reward.workers=4, are those of all of them that have such a setting.
-    """
-    from molrl.config import compose, known_settings
+    NAMED_PACKAGES.update(options.plugins)
+    if options.help:
+        from molrl.usage import usage
 
-    names = several(command, settings)
-    if not names:
-        return compose(command, settings)
-    rest = [item for item in settings if not item.startswith("reward=")]
-    known = {name: set(known_settings(command, [f"reward={name}"])) for name in names}
-    some = set().union(*known.values())
-    each = {
-        name: compose(command, [*(item for item in rest if meant(item, known[name], some)), f"reward={name}"])
-        for name in names
-    }
-    first = each[names[0]]
-    chosen = {**first["chosen"], "reward": ",".join(each)}
-    return {**first, "chosen": chosen, "reward": {name: config["reward"] for name, config in each.items()}}
+        print(usage(command, options.settings, options.folders))
+        return 0
+    if options.multirun:
+        from molrl.multirun import multirun
 
-
-def meant(setting: str, known: set[str], some: set[str]) -> bool:
-    """Whether a setting is for this reward: known to it, or to none of them, which then is an error."""
-    name = setting.partition("=")[0]
-    return name in known or name not in some
+        return multirun(command, options.settings, options.folders)
+    config = configured(command, options)
+    if options.cfg:
+        print(as_yaml(config))
+        return 0
+    return start(command, config)
 
 
-def several(command: str, settings: Sequence[str]) -> list[str]:
-    """The rewards of `molrl score reward=qed,sa`; none where one or none is given."""
-    given = [item.removeprefix("reward=").strip("[]") for item in settings if item.startswith("reward=")]
-    found = [name.strip() for name in given[-1].split(",") if name.strip()] if command == "score" and given else []
-    return list(dict.fromkeys(found)) if len(found) > 1 else []
+def configured(command: str, options: Options) -> dict[str, Any]:
+    """Return the configuration that the settings ask for."""
+    if command in ("train", "pretrain") and any(item.startswith("resume=") for item in options.settings):
+        from molrl.runs.resume import resumed
 
-
-def overrides(command: str, arguments: Sequence[str]) -> list[str]:
-    """`molrl score FILE` is short for `file=FILE`; everything else is key=value."""
-    from molrl.config import ConfigError
-
-    found: list[str] = []
-    for item in arguments:
-        key, equals, value = item.partition("=")
-        if item.startswith("-"):
-            raise ConfigError(f"{item}: no such option; settings are written name=value, see molrl {command} --help")
-        if command in FILES and (not equals or os.path.exists(item)):
-            found.append(f"file={quoted(item)}")
-        elif not equals or not key:
-            raise ConfigError(f"{item}: settings are written name=value, see molrl {command} --help")
-        else:
-            found.append(f"{key}={quoted(value)}" if key in PATHS and value != "null" else item)
-    if (files := sum(item.startswith("file=") for item in found)) > 1:
-        raise ConfigError(f"got {files} files, molrl {command} takes one at a time")
-    return found
-
-
-def quoted(path: str) -> str:
-    """A path as one value of Hydra's grammar; ~ is the home folder."""
-    if path[:1] in "'\"":
-        return path
-    return "'" + os.path.expanduser(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return resumed(command, options.settings, options.folders)
+    return composed(command, overrides(command, options.settings), options.folders)
 
 
 def start(command: str, config: dict[str, Any]) -> int:
     """Hand over to what the command is about."""
-    from molrl.config import build
+    from molrl.building import build
     from molrl.runs.folder import finished
 
-    if command == "train" and (said := finished(config)):  # before torch is loaded
-        print(said)
+    if command == "train" and (state := finished(config)):  # before torch is loaded
+        print(state)
         return 0
-    set_threads(config["threads"])
+    set_threads(config.get("threads"))
     if command == "train":
         from molrl.run import train
 
         return train(config)
     settings = {name: value for name, value in config.items() if name not in ("chosen", "threads")}
     if command == "score" and "_target_" in config["reward"]:
-        settings["reward"] = {config["chosen"]["reward"]: config["reward"]}  # its name is that of a column
+        column = config["chosen"]["reward"].rpartition(":")[2]
+        settings["reward"] = {column: config["reward"]}  # its name is that of a column
     kept = {"config": config} if command == "pretrain" else {}  # in the folder of the run
     return int(build({**settings, "_partial_": True}, "", **kept)())
 
 
 def set_threads(threads: Any) -> None:
-    """Torch threads: as asked, or as OMP_NUM_THREADS says, or one for each usable core."""
-    from molrl.config import ConfigError
-
-    if threads is not None and (type(threads) is not int or not 1 <= threads <= MOST_THREADS):
-        raise ConfigError(f"threads={threads!r}: expected 1 to {MOST_THREADS}, or null for the usable cores")
+    """Set the number of torch's threads: as asked, or as OMP_NUM_THREADS says, or one for each usable core."""
+    if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
+        raise ConfigError(f"threads={threads!r}: expected 1 to {MAX_THREADS}, or null for the usable cores")
     import torch
 
     from molrl.machine.device import usable_cores
@@ -200,48 +154,18 @@ def set_threads(threads: Any) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
     elif "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(min(usable_cores(), MOST_BY_DEFAULT))
-
-
-def usage(command: str, arguments: Sequence[str]) -> str:
-    """The settings of a command with their defaults and comments, straight from the YAML of what was chosen."""
-    from molrl.config import CONF, choices, groups
-
-    if names := several(command, arguments):
-        arguments = [f"reward={names[0]}"]
-    title, _, own = (CONF / f"{command}.yaml").read_text().partition("\n")
-    chosen = groups(command, arguments)
-    file = "FILE " if command in FILES else ""
-    parts = [f"{title.lstrip('# ')}\n\nusage: molrl {command} {file}[setting=value ...] [--cfg]"]
-    lines = [f"{group}={name}   one of: {', '.join(choices(folder))}" for group, (folder, name) in chosen.items()]
-    parts += ["\n".join(lines), plain(own)]
-    for group, (folder, name) in chosen.items():
-        text = (CONF / folder / f"{name}.yaml").read_text()
-        nested = plain(text) if "@package _global_" in text else f"{group}:\n{indent(plain(text), '  ')}"
-        parts.append(f"with {group}={name}:\n{indent(nested, '  ')}")
-    parts.append(f"molrl {command} ... --cfg prints all settings as they would be used.")
-    return "\n\n".join(filter(None, parts))
-
-
-def plain(text: str) -> str:
-    """YAML without what only Hydra needs to know."""
-    lines, skipping = list[str](), False
-    for line in text.rstrip().splitlines():
-        skipping = line.startswith("defaults:") or (skipping and line.startswith(" "))
-        if not skipping and not line.lstrip().startswith(("_target_:", "_partial_:", "_shared_:", "# @package")):
-            lines.append(line)
-    return "\n".join(lines).strip("\n")
+        torch.set_num_threads(min(usable_cores(), MAX_DEFAULT_THREADS))
 
 
 def as_yaml(config: dict[str, Any]) -> str:
-    """The resolved configuration."""
+    """Return a configuration as YAML."""
     import yaml
 
     return str(yaml.safe_dump(config, sort_keys=False)).rstrip()
 
 
 def complain(error: object, code: int) -> int:
-    """One line on stderr, written at once: processes of one run that say the same do not mix theirs."""
+    """Write one line on stderr, at once, so that those of several processes do not mix; return the exit code."""
     known = isinstance(error, OSError) and error.filename is not None
     text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and known else str(error)
     sys.stderr.write(f"molrl: {' '.join(text.split())}\n")

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,9 @@ from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.reward_queue import RewardQueue, parts
 from molrl.trajectory import Trajectory, joined
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Metrics = dict[str, float]
 CPU = torch.device("cpu")
@@ -56,6 +60,32 @@ class Decoder(Protocol):
 
     def groups(self, context: Context) -> Sequence[int]:
         """A number per sample; samples with equal numbers were asked for the same thing."""
+        ...
+
+
+class SampleDecoder(Decoder, Protocol):
+    """A decoder whose samples can be written and drawn and whose models can be kept: what a run in a folder needs.
+
+    Attributes:
+        suffixes: of the files that `write` makes, the default first.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]]
+
+    def write(self, samples: Sequence[Any], path: Path, values: Mapping[str, Sequence[float]]) -> int:
+        """Write a file of finished samples, each with its values; return the number of those that are sound."""
+        ...
+
+    def assess(self, samples: Sequence[Any]) -> Mapping[str, float]:
+        """Return the metrics before and after a run: those of `measure`, where that leaves nothing out for speed."""
+        ...
+
+    def draw(self, samples: Sequence[Any], captions: Sequence[str]) -> "Image":
+        """Return one image of the samples in a grid."""
+        ...
+
+    def save(self, denoiser: nn.Module, folder: Path) -> None:
+        """Write a model folder that the domain can load again."""
         ...
 
 

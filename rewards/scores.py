@@ -129,9 +129,3 @@ def isolated(scorer: Any) -> str:
     if getattr(scorer, "isolated", False):
         return type(scorer).__name__
     return next(filter(None, map(isolated, getattr(scorer, "inner", ()))), "")
-
-
-def domains(scorer: Any) -> set[str]:
-    """What a scorer, or those that it wraps, are about: "molecules" unless they say otherwise (`domain`)."""
-    inner = getattr(scorer, "inner", ())
-    return set().union(*map(domains, inner)) if inner else {getattr(scorer, "domain", "molecules")}

@@ -14,17 +14,12 @@ from molrl.data.molecules.bonds import BondReader
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.quality import measure
 from molrl.data.molecules.sizes import mask_of
-from molrl.gaussian import Context, MaskedPoints
+from molrl.gaussian import Context
 from molrl.models.molecules.condition import check_asked, draw_conditions
-from molrl.models.molecules.dataset import RealMolecules
-from molrl.models.molecules.model import Pretrained, load, save
-from molrl.models.molecules.value import MoleculeValue
+from molrl.models.molecules.model import Pretrained, save
 from molrl.noise import Key
-from molrl.policy import Policy
 from molrl.rewards.molecules.sa import SA
 from molrl.runs import checkpoint
-from molrl.samplers import DDIM, PowerGrid
-from molrl.task import Reward, Task
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,7 +40,7 @@ class MoleculeDecoder:
     model: Pretrained
     reader: BondReader
     condition: Mapping[str, float] = field(default_factory=dict)
-    suffix: ClassVar[str] = ".sdf"
+    suffixes: ClassVar[tuple[str, ...]] = (".sdf",)
 
     def __post_init__(self) -> None:
         check_asked(self.model.conditions, self.condition)
@@ -86,12 +81,12 @@ class MoleculeDecoder:
         """The same: it is fast enough for every round."""
         return self.measure(samples)
 
-    def write(self, samples: Sequence[Molecule], path: Path, values: Mapping[str, Sequence[float]]) -> None:
-        """An SDF with the values as properties."""
+    def write(self, samples: Sequence[Molecule], path: Path, values: Mapping[str, Sequence[float]]) -> int:
+        """Write an SDF with the values as properties; return the number of molecules whose bonds could be read."""
         from molrl.data.molecules.sdf import write_sdf
 
         rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
-        write_sdf(samples, path, self.reader, rows)
+        return write_sdf(samples, path, self.reader, rows or None)
 
     def save(self, denoiser: nn.Module, folder: Path) -> None:
         """What `weights=` accepts: a model folder, or weights.safetensors under EDM's names for EDM's network."""
@@ -106,41 +101,3 @@ class MoleculeDecoder:
         from molrl.data.molecules.drawing import draw_grid
 
         return draw_grid(samples, captions, self.reader, columns=4, title=None)
-
-
-def molecule_policy(
-    model: Pretrained, *, num_steps: int, grid_power: float, eta: float, device: torch.device
-) -> Policy:
-    """The model's denoiser and the chain that draws molecules from it."""
-    schedule, grid = model.schedule, PowerGrid(grid_power)
-    sampler = DDIM(schedule=schedule, num_steps=num_steps, space=MaskedPoints(), eta=eta, grid=grid)
-    return Policy(model.denoiser.to(device), sampler)
-
-
-def molecule_task(
-    *,
-    name: str,
-    weights: str,
-    num_steps: int,
-    grid_power: float,
-    eta: float,
-    reader: BondReader,
-    data: str | None,
-    reward: Reward,
-    device: torch.device,
-) -> Task:
-    """Fine-tune the model in `weights` (a shipped one by name, or a folder) toward a reward.
-
-    `data` names a file of real molecules for the algorithms that learn from some.
-    """
-    model = load(weights)
-    policy = molecule_policy(model, num_steps=num_steps, grid_power=grid_power, eta=eta, device=device)
-    return Task(
-        name=name,
-        policy=policy,
-        decoder=MoleculeDecoder(model=model, reader=reader),
-        reward=reward,
-        device=device,
-        value_network=lambda: MoleculeValue(model.codec.features),
-        data=None if data is None else RealMolecules(data, model.codec),
-    )

@@ -1,8 +1,7 @@
-"""`molrl evaluate`: the metrics of a set of molecules by EDM's protocol, or of a set of shapes."""
+"""The metrics of a set of molecules by EDM's protocol (Hoogeboom et al. 2022, arXiv:2203.17003), as a table."""
 
 import json
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,12 +18,7 @@ from molrl.data.molecules.files import SUFFIXES, read
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.plausibility import TESTS, PassesPoseBusters, Tests
 from molrl.data.molecules.quality import Quality, measure, smiles_set
-from molrl.data.shapes.files import MESHES
-from molrl.data.shapes.point_files import POINTS
-from molrl.data.shapes.records import ShapeReader
-from molrl.models.molecules.model import MOLECULES, read_reference
-from molrl.models.shapes.evaluation import ShapeMetrics, evaluate_shapes
-from molrl.models.shapes.model import DOMAIN
+from molrl.models.molecules.model import read_reference
 from molrl.models.shipped import locate
 from molrl.rewards.scores import category
 from molrl.rewards.workers.local import Workers
@@ -67,53 +61,7 @@ class Plausible(NamedTuple):
         return self.passed / self.tested if self.tested else None
 
 
-def evaluate_command(
-    *,
-    file: str,
-    domain: str | None,
-    reference: str | None,
-    out: str | None,
-    hydrogens: str,
-    perceive: bool,
-    posebusters: Tests | None,
-    seconds: float,
-    reader: BondReader,
-    shapes: ShapeReader,
-    metrics: ShapeMetrics,
-) -> int:
-    """Print the metrics of a file of molecules or shapes; returns the exit code.
-
-    Args:
-        domain: "molecules" or "shapes"; None: as the file looks, see `domain_of_file`.
-    """
-    if domain not in (None, MOLECULES, DOMAIN):
-        raise ConfigError(f"domain: got {domain!r}, allowed are {MOLECULES!r}, {DOMAIN!r}, null")
-    if (domain or domain_of_file(file)) == DOMAIN:
-        return evaluate_shapes(file, reference, out, shapes, metrics)
-    return evaluate_file(
-        file=file,
-        reference=reference,
-        hydrogens=hydrogens,
-        perceive=perceive,
-        posebusters=posebusters,
-        seconds=seconds,
-        out=out,
-        reader=reader,
-    )
-
-
-def domain_of_file(file: str) -> str:
-    """Shapes in a folder, a mesh, an NPY or an NPZ with points, and molecules elsewhere, also in an XYZ file."""
-    path = Path(file)
-    if (path.is_dir() and suffix(path) not in SUFFIXES) or suffix(path) in (*MESHES, ".npy"):
-        return DOMAIN
-    if suffix(path) != ".npz" or not zipfile.is_zipfile(path):
-        return MOLECULES
-    with zipfile.ZipFile(path) as archive:
-        return DOMAIN if {f"{name}.npy" for name in POINTS} & set(archive.namelist()) else MOLECULES
-
-
-def evaluate_file(
+def evaluate_molecules(
     *,
     file: str,
     reference: str | None,

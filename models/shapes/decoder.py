@@ -15,15 +15,11 @@ from molrl.data.shapes.cloud import PointCloud
 from molrl.data.shapes.glb import write_glb
 from molrl.data.shapes.ply import write_ply
 from molrl.data.shapes.sets import ShapeSet
-from molrl.gaussian import Context, Euclidean
+from molrl.gaussian import Context
 from molrl.models.shapes.checks import checks
-from molrl.models.shapes.model import ShapeModel, load_shapes, save_shapes
+from molrl.models.shapes.model import ShapeModel, save_shapes
 from molrl.models.shapes.quality import quality
-from molrl.models.shapes.value import ShapeValue
 from molrl.noise import Key
-from molrl.policy import Policy
-from molrl.samplers import DDIM, PowerGrid
-from molrl.task import Reward, Task
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,32 +35,32 @@ class ShapeDecoder:
     Attributes:
         model: how states are coded, which classes there are, and held-out shapes for the metrics.
         points: per sample; None: as many as the model was trained with.
-        asked: the classes to draw, all equally likely; None: all that the model knows.
+        classes: those to draw, all equally likely: one or several; None: all that the model knows.
     """
 
     model: ShapeModel
     points: int | None = None
-    asked: str | Sequence[str] | None = None
-    suffix: ClassVar[str] = ".npz"
+    classes: str | Sequence[str] | None = None
+    suffixes: ClassVar[tuple[str, ...]] = (".npz", *WRITERS)
 
     def __post_init__(self) -> None:
         known = self.model.architecture.classes
-        if not self.classes or any(name not in known for name in self.classes):
-            raise ValueError(f"class: got {self.asked!r}, this model knows {', '.join(known)}")
+        if not self.class_names or any(name not in known for name in self.class_names):
+            raise ValueError(f"class: got {self.classes!r}, this model knows {', '.join(known)}")
         if self.points is not None and self.points < 2:
             raise ValueError(f"points: got {self.points}, need at least 2")
 
     @property
-    def classes(self) -> Sequence[str]:
-        """Those that are drawn."""
-        if self.asked is None:
+    def class_names(self) -> Sequence[str]:
+        """Return the classes that are drawn."""
+        if self.classes is None:
             return self.model.architecture.classes
-        return [self.asked] if isinstance(self.asked, str) else self.asked
+        return [self.classes] if isinstance(self.classes, str) else self.classes
 
     def draw_context(self, samples: Sequence[int], key: Key) -> Context:
         """The number of each sample's class."""
         known = list(self.model.architecture.classes)
-        numbers = [known.index(name) for name in self.classes]
+        numbers = [known.index(name) for name in self.class_names]
         return {"class": torch.tensor([numbers[key.generator(i, 0).integers(len(numbers))] for i in samples])}
 
     def state_shape(self, context: Context) -> tuple[int, ...]:
@@ -97,21 +93,22 @@ class ShapeDecoder:
         shapes = sum(len(sample) > 1 for sample in samples) / max(1, len(samples))
         return {"validity": shapes, **quality(samples[:most], self.model.reference), **checks(samples[:most])}
 
-    def write(self, samples: Sequence[PointCloud], path: Path, values: Mapping[str, Sequence[float]]) -> None:
-        """An NPZ with points [k, n, 3], label [k] and the values; or one PLY or GLB file for each sample, numbered
-        where there are several. A sample that is no shape is left out.
+    def write(self, samples: Sequence[PointCloud], path: Path, values: Mapping[str, Sequence[float]]) -> int:
+        """Write an NPZ with points [k, n, 3], label [k] and the values; or one PLY or GLB file for each sample,
+        numbered where there are several. Return the number of shapes; a sample that is no shape is left out.
         """
         rows = [row for row, sample in enumerate(samples) if len(sample) > 1]
         if path.suffix in WRITERS:
             for row in rows:
                 file = path if len(samples) == 1 else path.with_stem(f"{path.stem}-{row}")
                 WRITERS[path.suffix](file, samples[row].points)
-            return
+            return len(rows)
         arrays: dict[str, Any] = {name: np.asarray(column)[rows] for name, column in values.items()}
         arrays["points"] = np.stack([samples[row].points for row in rows]) if rows else np.zeros((0, 0, 3), np.float32)
         arrays["label"] = np.array([samples[row].label for row in rows], dtype=np.str_)
         with path.open("wb") as file_of_all:
             np.savez_compressed(file_of_all, allow_pickle=False, **arrays)
+        return len(rows)
 
     def draw(self, samples: Sequence[PointCloud], captions: Sequence[str]) -> "Image":
         """A grid of images of the clouds."""
@@ -123,46 +120,6 @@ class ShapeDecoder:
     def save(self, denoiser: nn.Module, folder: Path) -> None:
         """A model folder, with the same held-out shapes."""
         save_shapes(folder, self.model.architecture, denoiser.state_dict(), self.model.reference)
-
-
-def shape_policy(model: ShapeModel, *, num_steps: int, grid_power: float, eta: float, device: torch.device) -> Policy:
-    """The model's denoiser and the chain that draws shapes from it."""
-    grid = PowerGrid(grid_power)
-    sampler = DDIM(schedule=model.schedule, num_steps=num_steps, space=Euclidean(), eta=eta, grid=grid)
-    return Policy(model.denoiser.to(device), sampler)
-
-
-def shape_task(
-    *,
-    name: str,
-    weights: str,
-    asked: str | Sequence[str] | None,
-    points: int | None,
-    num_steps: int,
-    grid_power: float,
-    eta: float,
-    data: Callable[..., ShapeSet] | None,
-    reward: Reward,
-    device: torch.device,
-) -> Task:
-    """Fine-tune the shape model in `weights` (a shipped one by name, or a folder) toward a reward.
-
-    Args:
-        asked: the class to draw, or several; None: all.
-        points: per sample; None: as many as the model was trained with.
-        data: a set of real shapes, for the algorithms that learn from some.
-    """
-    model = load_shapes(weights)
-    decoder = ShapeDecoder(model=model, points=points, asked=asked)
-    return Task(
-        name=name,
-        policy=shape_policy(model, num_steps=num_steps, grid_power=grid_power, eta=eta, device=device),
-        decoder=decoder,
-        reward=reward,
-        device=device,
-        value_network=lambda: ShapeValue(len(model.architecture.classes)),
-        data=None if data is None else RealShapes(data, decoder),
-    )
 
 
 @dataclass(frozen=True)
@@ -179,7 +136,7 @@ class RealShapes:
         Raises:
             ValueError: there are none of the class that is asked for.
         """
-        (points, _), classes = self.decoder.state_shape({}), self.decoder.classes
+        (points, _), classes = self.decoder.state_shape({}), self.decoder.class_names
         kept = [cloud for cloud in self.data(points=points).train if cloud.label in classes]
         if not kept:
             raise ValueError(f"task.data: no shape of the classes {', '.join(classes)}")

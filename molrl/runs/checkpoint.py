@@ -19,16 +19,16 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from molrl.runs import errors
+
+CheckpointError = errors.CheckpointError
+
 FORMAT = 1
 MANIFEST = "manifest.json"
 MAX_BYTES = 2**34  # of a file
 MAX_MANIFEST = 2**20
 MAX_FILES = 64
 MAX_TENSORS = 100_000  # of a file
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is missing, incomplete, altered or made for something else."""
 
 
 def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]) -> None:

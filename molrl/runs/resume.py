@@ -8,15 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from molrl.config import PLAIN, ConfigError, compose, dotted, groups
+from molrl.composition import MISSING, Composition, names
+from molrl.config import PLAIN, ConfigError, dotted
+from molrl.plugins import is_code
 from molrl.runs.folder import FREE, SETTINGS, plain_yaml
 
 ASKED = "resume="
 OWN = tuple(name for name in FREE if name != "run")
 
 
-def resumed(command: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """The configuration of the run that `resume=RUN` names, with other settings where those are free.
+def resumed(command: str, arguments: Sequence[str], folders: Sequence[Path] = ()) -> dict[str, Any]:
+    """Return the configuration of the run that `resume=RUN` names, with other settings where those are free.
+
+    Code that the run was given, such as reward=my_rewards.py:name, must be named once more: none is taken from a file.
 
     Raises:
         ConfigError: no run is there, it is none of this command, or it names code that its YAML does not.
@@ -25,31 +29,41 @@ def resumed(command: str, arguments: Sequence[str]) -> dict[str, Any]:
     others = [item for item in arguments if not item.startswith(ASKED)]
     if len(named) > 1:
         raise ConfigError(f"resume: got {len(named)} runs, one at a time")
-    for item in others:
-        if item.partition("=")[0] not in OWN:
-            raise ConfigError(f"{item}: a run goes on with its own settings; only {', '.join(OWN)} may change")
     folder = Path(named[0].strip("'\"")).expanduser()
     saved = read_settings(folder)
     chosen = saved.pop("chosen", None)
     if not isinstance(chosen, dict) or not all(isinstance(name, str) for name in chosen.values()):
         raise ConfigError(f"resume={folder}: its {SETTINGS} does not say what was chosen")
+    others = without_code(others, chosen, folder)
+    for item in others:
+        if item.partition("=")[0] not in OWN:
+            raise ConfigError(f"{item}: a run goes on with its own settings; only {', '.join(OWN)} may change")
     if isinstance(saved.get("reward"), dict) and "function" in saved["reward"]:
         raise ConfigError(f"resume={folder}: its reward is a Python function; call molrl.run.train with it again")
     overrides = [f"{group}={name}" for group, name in chosen.items()]
-    if set(chosen) != set(groups(command, overrides)):
+    composition = Composition(command, overrides, folders)
+    if set(chosen) != set(composition.choices):
         raise ConfigError(f"resume={folder} is no run of molrl {command}: it has chosen {', '.join(chosen)}")
-    fresh = compose(command, [*overrides, *others, *missing(command, overrides)])
+    placeholders = [f"{name}=0" for name, value in names(composition.base).items() if value == MISSING]
+    placeholders = [item for item in placeholders if not item.startswith(("policy.weights", "reward.source"))]
+    fresh = Composition(command, [*overrides, *others, *placeholders], folders).config
     kept = fresh.pop("chosen")
     free = {item.partition("=")[0] for item in others}
     return {"chosen": kept, **{**merged(saved, fresh, folder, free), "run": str(folder)}}
 
 
-def missing(command: str, overrides: Sequence[str]) -> list[str]:
-    """Words for the settings without a default, so that it can be composed; the saved values come over them."""
-    from molrl.config import MISSING, composed, names
+def without_code(others: Sequence[str], chosen: Mapping[str, str], folder: Path) -> list[str]:
+    """Return the other settings without those that name the run's own code once more.
 
-    found = names(composed(command, overrides))
-    return [f"{name}=0" for name, value in found.items() if value == MISSING]
+    Raises:
+        ConfigError: the run was given code that is not named here, or other code.
+    """
+    for group, name in chosen.items():
+        if is_code(name) and f"{group}={name}" not in others:
+            raise ConfigError(f"resume={folder}: its {group} is code of yours; name it once more: {group}={name}")
+    return [
+        item for item in others if item not in {f"{group}={name}" for group, name in chosen.items() if is_code(name)}
+    ]
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

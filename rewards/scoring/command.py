@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 from molrl import __version__
-from molrl.config import ConfigError
-from molrl.data.molecules.bonds import BondReader
-from molrl.data.shapes.records import AS_THEY_ARE, ShapeReader
-from molrl.rewards.molecules.files import MoleculeFiles
-from molrl.rewards.scores import Scored, Scorer, Scores, Values, domains, scores
+from molrl.config import ConfigError, check_arguments
+from molrl.domains import domain, domain_of_file, reward_kinds
+from molrl.rewards.scores import Scored, Scorer, Scores, Values, scores
 from molrl.rewards.scoring.journal import Journal, description, exclusive
 from molrl.rewards.scoring.record import (
     Record,
@@ -30,7 +28,6 @@ from molrl.rewards.scoring.record import (
 )
 from molrl.rewards.scoring.summary import Summary, Tallies
 from molrl.rewards.scoring.table import Output, Row, SDFTable, Table, joint_reason, output
-from molrl.rewards.shapes.files import ShapeFiles
 from molrl.rewards.workers.local import Pooled, Workers, make_pool
 from molrl.rewards.workers.protocol import Lost, WorkerPool
 
@@ -72,38 +69,30 @@ def score_file(
     path: str | Path,
     rewards: Mapping[str, FileReward],
     out: str | Path,
+    source: Source,
     *,
-    reader: BondReader,
-    embed: bool = False,
-    smiles_column: str | None = None,
-    shapes: ShapeReader = AS_THEY_ARE,
     overwrite: bool = False,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Summary:
-    """Write one row for each record of a file, in order: record, line, name, SMILES or class, values, reason.
+    """Write one row for each record of a file, in order: record, line, name, label, values, reason.
 
-    Whether it is read as molecules or as shapes is said by the rewards. Cells of bad samples and of those that could
-    not be scored are empty; the reason says why. Rewards in `Pooled` are computed by one set of worker processes, which
-    also read the samples: a record that hangs or crashes is named as such and costs no other. Rows go to `out` +
-    ".part" as they come; `out` appears when all are there. Called again after a kill, it goes on behind the last whole
-    row; called again after the end, it does nothing.
+    The label is what the source says of a sample, such as its SMILES or its class. Cells of bad samples and of those
+    that could not be scored are empty; the reason says why. Rewards in `Pooled` are computed by one set of worker
+    processes, which also read the samples: a record that hangs or crashes is named as such and costs no other. Rows go
+    to `out` + ".part" as they come; `out` appears when all are there. Called again after a kill, it goes on behind the
+    last whole row; called again after the end, it does nothing.
 
     Args:
-        path: of shapes also a folder, with a folder for each class or without.
+        path: the file, or where the source allows it a folder.
         rewards: by the name of their column.
-        out: .csv, .sdf (the molecules with the values as properties) or .parquet; the first two also with .gz.
-        reader: gives the SMILES of molecules that come without bonds.
-        embed: make geometries for SMILES and 2D drawings. Rewards of the graph alone need none; without it all their
-            atoms are at the origin, which a reward of the geometry must not be given.
-        smiles_column: of a .csv file; None takes smiles or canonical_smiles.
-        shapes: how shapes are read.
+        out: .csv, .parquet or what else the source allows, .csv also with .gz.
+        source: reads the records of the domain that the rewards score.
         overwrite: start again, whatever there is.
         progress: called with the number of rows from time to time.
 
     Raises:
-        ConfigError: `out` is of another input, of other settings, in use or of an unknown format, or the rewards are
-            not all of one kind.
-        ValueError: the file is missing, empty, binary or of a format that the rewards do not score, or there is no
+        ConfigError: `out` is of another input, of other settings, in use or of an unknown format.
+        ValueError: the file is missing, empty, binary or of a format that the source does not read, or there is no
             reward.
     """
     if not rewards:
@@ -112,7 +101,6 @@ def score_file(
     columns = tuple(
         column for name, reward in rewards.items() for column in (name, *part_columns(name, scorer(reward)))
     )
-    source = source_for(rewards, reader=reader, embed=embed, smiles_column=smiles_column, shapes=shapes)
     form = output(out, columns, source.column, source.suffixes)
     scorers = build_workers(rewards, columns, source, texts=isinstance(form.table, SDFTable))
     entries = source.records(path)
@@ -190,30 +178,27 @@ def scorer(reward: object) -> Any:
     return reward.scorer if isinstance(reward, Pooled) else reward
 
 
-def source_for(
-    rewards: Mapping[str, FileReward],
-    *,
-    reader: BondReader,
-    embed: bool,
-    smiles_column: str | None,
-    shapes: ShapeReader,
-) -> Source:
-    """What reads the files of samples that these rewards are about.
+def source_of(rewards: Mapping[str, FileReward], file: str, own: Mapping[str, Any]) -> Source:
+    """Return what reads the samples that the rewards score: the source of their domain, or of the file's.
+
+    Args:
+        rewards: by the name of their column.
+        file: tells the domain where no reward states what it scores.
+        own: settings of the domain.
 
     Raises:
-        ConfigError: they are not all about the same, or settings are for what they are not about.
+        ConfigError: the rewards do not all score the same, or the settings are not those of the domain.
+        ValueError: no domain reads such a file.
     """
-    about = {name: domains(scorer(reward)) for name, reward in rewards.items()}
-    if len(set().union(*about.values())) > 1:
-        told = ", ".join(f"{name} scores {' and '.join(sorted(kinds))}" for name, kinds in about.items())
+    kinds = {name: reward_kinds(scorer(reward)) for name, reward in rewards.items()}
+    stated = frozenset[str]().union(*kinds.values())
+    if len(stated) > 1:
+        told = ", ".join(f"{name} scores {' and '.join(sorted(kind)) or 'anything'}" for name, kind in kinds.items())
         raise ConfigError(f"reward: {told}; ask for one kind at a time")
-    if set().union(*about.values()) != {ShapeFiles.domain}:
-        return MoleculeFiles(reader=reader, embed=embed, smiles_column=smiles_column)
-    if embed or smiles_column is not None:
-        raise ConfigError(
-            f"{'embed' if embed else 'smiles_column'}: is for molecules, {', '.join(rewards)} score shapes"
-        )
-    return ShapeFiles(shapes)
+    about = domain(next(iter(stated))) if stated else domain_of_file(file)
+    check_arguments(about.source, own, "", partial=False)
+    source: Source = about.source(**own)
+    return source
 
 
 def build_workers(
@@ -317,33 +302,24 @@ def score_command(
     file: str,
     reward: FileReward | Mapping[str, FileReward],
     out: str | None,
-    embed: bool,
-    smiles_column: str | None,
     overwrite: bool,
     allow_failures: bool,
-    reader: BondReader,
-    shapes: ShapeReader,
+    **own: Any,
 ) -> int:
-    """`molrl score`: write the table, print the summary; returns the exit code.
+    """Write the table of `molrl score`, print the summary and return the exit code.
 
     Args:
+        file: of samples.
         reward: one, or several by the names of their columns.
         out: None takes the file's name with those of the rewards and .csv.
+        overwrite: start again, whatever there is.
         allow_failures: some records that could not be read or scored are no reason for another exit code than 0.
+        own: settings of the domain: how its files are read.
     """
     rewards = reward if isinstance(reward, Mapping) else {type(scorer(reward)).__name__.lower(): reward}
     table = out or f"{named(file)}.{'_'.join(rewards)}.csv"
-    summary = score_file(
-        file,
-        rewards,
-        table,
-        reader=reader,
-        embed=embed,
-        smiles_column=smiles_column,
-        shapes=shapes,
-        overwrite=overwrite,
-        progress=Progress(),
-    )
+    source = source_of(rewards, file, own)
+    summary = score_file(file, rewards, table, source, overwrite=overwrite, progress=Progress())
     state = "complete already; overwrite=true starts again" if summary.found else "table"
     print(f"{summary}\n{state}: {table}")
     return summary.exit_code(allow_failures=allow_failures)

@@ -62,7 +62,7 @@ class PointCloudReward(PerSample[PointCloud]):
     """
 
     floor: float
-    domain: ClassVar[str] = "shapes"
+    kind: ClassVar[str] = "shapes"
 
     def __post_init__(self) -> None:
         from molrl.data.shapes.neighbours import scipy_part

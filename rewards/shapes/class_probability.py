@@ -36,7 +36,7 @@ class ClassProbability(PerSample[PointCloud]):
     wanted: str | Mapping[str, str] | None
     weights: str
     floor: float = -20.0
-    domain: ClassVar[str] = "shapes"
+    kind: ClassVar[str] = "shapes"
     differentiable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

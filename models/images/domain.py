@@ -1,0 +1,89 @@
+"""Images as a domain: what the commands need to know of them. Heavy packages are imported when they are used."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molrl.config import ConfigError
+from molrl.domains import Sampling
+from molrl.models.shipped import find_model
+
+if TYPE_CHECKING:
+    import torch
+
+    from molrl.models.images.policy import ImagePolicy
+    from molrl.task import Reward, Task
+
+HUB_ID = re.compile(r"hub:[A-Za-z0-9][\w.-]*/[\w.-]+")
+INDEX = "model_index.json"  # of a pipeline in diffusers' own format
+
+
+class ImageDomain:
+    """Images of prompts, drawn by text-to-image pipelines."""
+
+    name = "images"
+    suffixes = ()  # none are read yet
+    headline: Mapping[str, str] = {
+        "validity": "valid",
+        "bytes_per_pixel": "bytes per pixel",
+        "colour_entropy": "colour entropy",
+        "diversity": "diversity",
+    }
+
+    def claims(self, path: Path) -> bool:
+        """Tell whether a file is one of images: none is read yet."""
+        return False
+
+    def recognises(self, source: str) -> bool:
+        """Tell whether a model is a pipeline in diffusers' format, here or on the Hugging Face Hub."""
+        folder = find_model(source)
+        return HUB_ID.fullmatch(source) is not None if folder is None else (folder / INDEX).is_file()
+
+    def policy(self, **settings: Any) -> "ImagePolicy":
+        """Return the settings of a policy."""
+        from molrl.models.images.policy import ImagePolicy
+
+        return ImagePolicy(**settings)
+
+    def task(
+        self,
+        *,
+        name: str,
+        policy: "ImagePolicy",
+        reward: "Reward",
+        device: "torch.device",
+        prompts: str = "drawings",
+    ) -> "Task":
+        """Return the task of fine-tuning a policy toward a reward."""
+        from molrl.models.images.task import image_task
+
+        return image_task(name=name, policy=policy, prompts=prompts, reward=reward, device=device)
+
+    def sampling(self, *, policy: "ImagePolicy", condition: Mapping[str, Any], device: "torch.device") -> Sampling:
+        """Return what to draw images from, asked for a prompt or for the captions of drawings."""
+        from molrl.data.images.prompts import prompt_list
+        from molrl.models.images.decoder import ImageDecoder
+
+        if unknown := condition.keys() - {"prompt"}:
+            raise ValueError(f"condition.{min(unknown)}: a model of images takes condition.prompt only")
+        texts = (str(condition["prompt"]),) if "prompt" in condition else prompt_list("drawings")
+        built, note = policy.build(texts, device, trained=False)
+        pipeline, source = policy.loaded
+        decoder = ImageDecoder(pipeline=pipeline, source=source, texts=texts, batch=policy.batch)
+        return Sampling(built, decoder, [f"scheduler: {note}"] if note else [], batch=policy.batch)
+
+    def source(self, **settings: Any) -> Any:
+        """Raise ConfigError: files of images are not read yet."""
+        raise ConfigError("reward: files of images cannot be scored; rewards of images work in molrl train and sample")
+
+    def evaluate(self, *, file: str, reference: str | None, out: str | None, **settings: Any) -> int:
+        """Raise ConfigError: files of images are not read yet."""
+        raise ConfigError(f"{file}: files of images cannot be measured yet; molrl train measures those it draws")
+
+    def migrate(self, folder: Path) -> None:
+        """Rewrite the model in a folder of an older format."""
+        raise NotImplementedError
+
+
+IMAGES = ImageDomain()

@@ -1,0 +1,107 @@
+"""Molecules as a domain: what the commands need to know of them. Heavy packages are imported when they are used."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molrl.domains import Sampling
+
+if TYPE_CHECKING:
+    import torch
+
+    from molrl.data.molecules.bonds import BondReader
+    from molrl.models.molecules.policy import MoleculePolicy
+    from molrl.rewards.molecules.files import MoleculeFiles
+    from molrl.task import Reward, Task
+
+POINTS = ("points.npy", "coords.npy")  # arrays that make an .npz file one of point clouds
+
+
+class MoleculeDomain:
+    """Molecules in three dimensions."""
+
+    name = "molecules"
+    suffixes = (".sdf", ".mol", ".xyz", ".smi", ".txt", ".csv", ".npz")
+    headline: Mapping[str, str] = {
+        "validity": "valid",
+        "validity_connected": "connected",
+        "uniqueness": "unique",
+        "novelty": "novel",
+        "atom_stability": "atoms stable",
+        "molecule_stability": "molecules stable",
+    }
+
+    def claims(self, path: Path) -> bool:
+        """Tell whether a file is one of molecules; an .npz file is, unless it holds points."""
+        kind = Path(path.name.lower().removesuffix(".gz")).suffix
+        if kind != ".npz" or not zipfile.is_zipfile(path):
+            return kind in self.suffixes
+        with zipfile.ZipFile(path) as archive:
+            return not set(POINTS) & set(archive.namelist())
+
+    def recognises(self, source: str) -> bool:
+        """Tell whether a model without our description is one of molecules: EDM's published weights are."""
+        return source.endswith(".safetensors")
+
+    def policy(self, **settings: Any) -> "MoleculePolicy":
+        """Return the settings of a policy."""
+        from molrl.models.molecules.policy import MoleculePolicy
+
+        return MoleculePolicy(**settings)
+
+    def task(
+        self,
+        *,
+        name: str,
+        policy: "MoleculePolicy",
+        reward: "Reward",
+        device: "torch.device",
+        data: str | None = None,
+    ) -> "Task":
+        """Return the task of fine-tuning a policy toward a reward, with bonds read by RDKit."""
+        from molrl.data.molecules.bonds import rdkit_bonds
+        from molrl.models.molecules.task import molecule_task
+
+        return molecule_task(name=name, policy=policy, reader=rdkit_bonds, data=data, reward=reward, device=device)
+
+    def sampling(
+        self,
+        *,
+        policy: "MoleculePolicy",
+        condition: Mapping[str, Any],
+        device: "torch.device",
+        reader: "BondReader",
+    ) -> Sampling:
+        """Return what to draw molecules from, asked for the values of some properties."""
+        from molrl.models.molecules.decoder import MoleculeDecoder
+
+        decoder = MoleculeDecoder(model=policy.model, reader=reader, condition=condition)
+        notes = []
+        for property_ in policy.model.conditions:
+            low, high = property_.span
+            wanted = condition.get(property_.name, "drawn as the training set has it")
+            notes.append(f"{property_.name}: {wanted} (training set {low:.3g} to {high:.3g})")
+        return Sampling(policy.build(device), decoder, notes)
+
+    def source(self, *, reader: "BondReader", embed: bool, smiles_column: str | None) -> "MoleculeFiles":
+        """Return the reader of records for `molrl score`."""
+        from molrl.rewards.molecules.files import MoleculeFiles
+
+        return MoleculeFiles(reader=reader, embed=embed, smiles_column=smiles_column)
+
+    def evaluate(self, *, file: str, reference: str | None, out: str | None, **settings: Any) -> int:
+        """Print the metrics of a file of molecules and return the exit code."""
+        from molrl.config import check_arguments
+        from molrl.models.molecules.evaluation import evaluate_molecules
+
+        own = {"file": file, "reference": reference, "out": out, **settings}
+        check_arguments(evaluate_molecules, own, "", partial=False)
+        return evaluate_molecules(**own)
+
+    def migrate(self, folder: Path) -> None:
+        """Rewrite the model in a folder of an older format."""
+        raise NotImplementedError
+
+
+MOLECULES = MoleculeDomain()

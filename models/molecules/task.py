@@ -1,0 +1,41 @@
+"""The task of fine-tuning a model of molecules toward a reward: the group `task=` for molecules."""
+
+import torch
+
+from molrl.data.molecules.bonds import BondReader
+from molrl.models.molecules.dataset import RealMolecules
+from molrl.models.molecules.decoder import MoleculeDecoder
+from molrl.models.molecules.policy import MoleculePolicy
+from molrl.models.molecules.value import MoleculeValue
+from molrl.task import Reward, Task
+
+
+def molecule_task(
+    *,
+    name: str,
+    policy: MoleculePolicy,
+    reader: BondReader,
+    data: str | None,
+    reward: Reward,
+    device: torch.device,
+) -> Task:
+    """Return the task of fine-tuning a model of molecules toward a reward.
+
+    Args:
+        name: what reports call it.
+        policy: the model and how it is sampled.
+        reader: reads bonds for the metrics, the drawings and the files.
+        data: a file of real molecules for the algorithms that learn from some.
+        reward: of finished molecules.
+        device: of the network and its states.
+    """
+    model = policy.model
+    return Task(
+        name=name,
+        policy=policy.build(device),
+        decoder=MoleculeDecoder(model=model, reader=reader),
+        reward=reward,
+        device=device,
+        value_network=lambda: MoleculeValue(model.codec.features),
+        data=None if data is None else RealMolecules(data, model.codec),
+    )

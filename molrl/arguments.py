@@ -1,0 +1,169 @@
+"""The arguments of a command: options and settings, and the configuration that they ask for."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from molrl.composition import Composition
+from molrl.config import ConfigError
+from molrl.domains import domain_of_file
+
+COMMANDS = {
+    "train": "fine-tune a pretrained model toward a reward",
+    "pretrain": "train a diffusion model",
+    "sample": "draw samples from a model",
+    "score": "score the samples in a file",
+    "evaluate": "measure a set of samples",
+    "oracle": "try every algorithm on problems with known answers",
+    "migrate": "rewrite a model folder of an older version",
+}
+FILES = {"score": "file", "evaluate": "file", "migrate": "folder"}  # commands whose first word is this setting
+PATHS = {
+    "file",
+    "folder",
+    "out",
+    "run",
+    "init",
+    "path",
+    "root",
+    "reference",
+    "weights",
+    "receptor",
+    "ligand",
+    "prompts",
+}
+PATHS |= {"head", "target", "model", "source"}  # last parts of the names of settings that take a path
+
+
+@dataclass
+class Options:
+    """What a command line holds beside its settings.
+
+    Attributes:
+        settings: `name=value`, and files as they are written.
+        help, cfg, multirun: the options of these names.
+        folders: the user's own YAML folders.
+        plugins: packages that YAML may build objects of.
+    """
+
+    settings: list[str] = field(default_factory=list)
+    help: bool = False
+    cfg: bool = False
+    multirun: bool = False
+    folders: list[Path] = field(default_factory=list)
+    plugins: list[str] = field(default_factory=list)
+
+
+def parse(command: str, arguments: Sequence[str]) -> Options:
+    """Sort the arguments of a command into options and settings.
+
+    Raises:
+        ConfigError: there is no such option, or one lacks its value.
+    """
+    options, rest = Options(), list(arguments)
+    while rest:
+        item = rest.pop(0)
+        name, equals, value = item.partition("=")
+        if name in ("-h", "--help"):
+            options.help = True
+        elif name in ("-m", "--multirun"):
+            options.multirun = True
+        elif name in ("-c", "--cfg"):
+            options.cfg = True
+            kind = value if equals else rest.pop(0) if rest and rest[0] in ("job", "hydra", "all") else "job"
+            if kind != "job":
+                raise ConfigError(f"--cfg {kind}: only --cfg job is there; it prints all settings of the command")
+        elif name in ("-cd", "--config-dir", "--plugin"):
+            if not equals and not rest:
+                raise ConfigError(f"{name}: needs a {'package' if name == '--plugin' else 'folder'}")
+            value = value if equals else rest.pop(0)
+            if name == "--plugin":
+                options.plugins.append(value)
+            else:
+                options.folders.append(Path(value).expanduser())
+        elif item.startswith("-"):
+            raise ConfigError(f"{item}: no such option; settings are written name=value, see molrl {command} --help")
+        else:
+            options.settings.append(item)
+    return options
+
+
+def composed(command: str, settings: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
+    """Return the configuration; `molrl score reward=qed,sa` is composed for each reward, and `reward` has them by name.
+
+    Settings of the reward, such as reward.workers=4, are those of all of them that have such a setting.
+    """
+    domain = domain_asked(command, settings)
+    names = several(command, settings)
+    if not names:
+        return Composition(command, settings, folders, domain).config
+    rest = [item for item in settings if not item.startswith("reward=")]
+    known = {name: set(Composition(command, [f"reward={name}"], folders, domain).settings) for name in names}
+    some = set().union(*known.values())
+    each = {}
+    for name in names:
+        own = [item for item in rest if (key := item.partition("=")[0]) in known[name] or key not in some]
+        each[name] = Composition(command, [*own, f"reward={name}"], folders, domain).config
+    first = each[names[0]]
+    chosen = {**first["chosen"], "reward": ",".join(each)}
+    return {**first, "chosen": chosen, "reward": {name: config["reward"] for name, config in each.items()}}
+
+
+def domain_asked(command: str, settings: Sequence[str]) -> str | None:
+    """Return the domain of a command whose file alone tells it; None where its groups do."""
+    given = dict(item.partition("=")[::2] for item in settings)
+    if command == "evaluate" and given.get("domain", "null") != "null":
+        return given["domain"]
+    is_code = ":" in given.get("reward", "")
+    if "file" not in given or not (command == "evaluate" or (command == "score" and is_code)):
+        return None
+    return domain_of_file(unquoted(given["file"])).name
+
+
+def several(command: str, settings: Sequence[str]) -> list[str]:
+    """Return the rewards of `molrl score reward=qed,sa`; none where one or none is given."""
+    given = [item.removeprefix("reward=").strip("[]") for item in settings if item.startswith("reward=")]
+    names = [name.strip() for name in given[-1].split(",") if name.strip()] if command == "score" and given else []
+    return list(dict.fromkeys(names)) if len(names) > 1 else []
+
+
+def overrides(command: str, arguments: Sequence[str]) -> list[str]:
+    """Return the settings as Hydra takes them: `molrl score FILE` is short for `file=FILE`, and paths are quoted.
+
+    Raises:
+        ConfigError: something is no setting, or there are several files.
+    """
+    found: list[str] = []
+    for item in arguments:
+        key, equals, value = item.partition("=")
+        if command in FILES and (not equals or os.path.exists(item)):
+            found.append(f"{FILES[command]}={quoted(item)}")
+        elif not equals or not key:
+            raise ConfigError(f"{item}: settings are written name=value, see molrl {command} --help")
+        else:
+            found.append(f"{key}={quoted(value)}" if takes_path(key, value) else item)
+    if (files := sum(item.startswith("file=") for item in found)) > 1:
+        raise ConfigError(f"got {files} files, molrl {command} takes one at a time")
+    return found
+
+
+def takes_path(key: str, value: str) -> bool:
+    """Tell whether a setting takes a path, and was not given null or a list."""
+    last = key.rpartition(".")[2]
+    return (last in PATHS and key != "model") and value != "null" and not value.startswith("[")
+
+
+def quoted(path: str) -> str:
+    """Return a path as one value of Hydra's grammar; ~ is the home folder."""
+    if path[:1] in "'\"":
+        return path
+    return "'" + os.path.expanduser(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def unquoted(value: str) -> str:
+    """Return the path that `quoted` was given."""
+    if value[:1] not in ("'", '"'):
+        return value
+    return value[1:-1].replace("\\'", "'").replace("\\\\", "\\")

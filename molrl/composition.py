@@ -1,0 +1,331 @@
+"""From YAML and overrides to one plain configuration: composed by Hydra once, checked name by name.
+
+A command has groups (`task=`, `policy=`, `reward=`, `algo=` ...) and settings. The files of a group lie in a folder of
+`conf/`, those of one domain in a folder of the domain's name within; the user writes the name alone. A user's own YAML
+folders (`--config-dir`) are searched as well. `policy=` also takes a model's folder or `hub:OWNER/NAME`; `reward=` and
+`algo=` take code (`molrl.plugins`).
+"""
+
+import difflib
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from molrl.config import ConfigError, dotted
+from molrl.plugins import ALGORITHMS, REWARDS, is_code, plugin_folders, registered
+from molrl.renamed import refuse_renamed
+
+CONF = Path(__file__).parent / "conf"
+MISSING = "???"
+CODE_GROUPS = {"reward": REWARDS, "algo": ALGORITHMS}  # groups that take code, with those of their entry points
+CODE_OPTION, MODEL_OPTION = "code", "model"  # files for what no file describes: code, and a model of any domain
+
+
+class Choice(NamedTuple):
+    """What is taken of a group.
+
+    Attributes:
+        folder: of the group's files.
+        name: as the user writes it.
+        option: the file within the folder, without its suffix.
+        domain: that the file belongs to; None: it belongs to all.
+        values: settings that follow from the name.
+    """
+
+    folder: str
+    name: str
+    option: str
+    domain: str | None = None
+    values: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A command's configuration, from what the user wrote.
+
+    Attributes:
+        command: its name.
+        overrides: `group=name` and `setting=value`, in the user's order.
+        folders: the user's own YAML folders.
+        domain: of a command that has no group to tell it (`evaluate`); None: that of its groups.
+    """
+
+    command: str
+    overrides: Sequence[str] = ()
+    folders: Sequence[Path] = ()
+    domain: str | None = None
+    asked: Mapping[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        pairs = (override.partition("=") for override in self.overrides)
+        object.__setattr__(self, "asked", {name: value for name, equals, value in pairs if equals})
+        for folder in self.folders:
+            if not folder.is_dir():
+                raise ConfigError(f"--config-dir {folder}: no such folder")
+
+    @functools.cached_property
+    def search_path(self) -> tuple[Path, ...]:
+        """Return the folders in which YAML is looked for: ours, those of plug-ins, the user's own."""
+        return (CONF, *plugin_folders(), *(folder.resolve() for folder in self.folders))
+
+    @functools.cached_property
+    def choices(self) -> dict[str, Choice]:
+        """Return what is taken of each group.
+
+        Raises:
+            ConfigError: there is no such choice, or two of them are for different domains.
+        """
+        found = dict(self.walk(self.command))
+        if own := self.domain_option(found):
+            found |= dict(self.walk(own))
+        refuse_other_domains(found)
+        return found
+
+    @functools.cached_property
+    def chosen(self) -> dict[str, str]:
+        """Return the name taken of each group."""
+        return {group: choice.name for group, choice in self.choices.items()}
+
+    def walk(self, path: str) -> Iterator[tuple[str, Choice]]:
+        """Yield the groups of a file's defaults list and of those files that it takes; the base files of a file too.
+
+        An entry is `folder: option` or `/folder@_global_.group: option`. An `optional` entry follows another choice
+        and is none itself.
+        """
+        for entry in self.defaults(path):
+            if isinstance(entry, str):
+                if entry != "_self_":
+                    yield from self.walk(base_path(entry, path))
+                continue
+            for key, default in entry.items():
+                if key.startswith("optional "):
+                    continue
+                folder, _, package = key.removeprefix("override ").lstrip("/").partition("@")
+                group = package.removeprefix("_global_.") or folder
+                choice = self.choose(group, folder, self.asked.get(group, default))
+                yield group, choice
+                yield from self.walk(f"{folder}/{choice.option}")
+
+    def defaults(self, path: str) -> list[Any]:
+        """Return the defaults list of a file."""
+        import yaml
+
+        found = next(folder / f"{path}.yaml" for folder in self.search_path if (folder / f"{path}.yaml").is_file())
+        try:
+            return list((yaml.safe_load(found.read_text()) or {}).get("defaults", []))
+        except (yaml.YAMLError, AttributeError, TypeError) as error:
+            raise ConfigError(f"{found}: no table of settings ({' '.join(str(error).split())})") from error
+
+    def choose(self, group: str, folder: str, name: str) -> Choice:
+        """Return what a name means in a group: a file, a model, or code.
+
+        Raises:
+            ConfigError: it means nothing.
+        """
+        options = self.options(folder)
+        if group in ("policy", *CODE_GROUPS):
+            name = name.strip("'\"")
+        if name == MISSING:
+            raise ConfigError(f"{group}: missing, it has no default here; known are {', '.join(options)}")
+        if name in options or name in options.values():
+            option = options.get(name, name)
+            return Choice(folder, name.rpartition("/")[2], option, option.rpartition("/")[0] or None)
+        if group in CODE_GROUPS and (is_code(name) or name in registered(CODE_GROUPS[group])):
+            source = name if is_code(name) else registered(CODE_GROUPS[group])[name].value
+            return Choice(folder, name, CODE_OPTION, None, {f"{group}.source": source})
+        if group == "policy" and (found := self.option_of_model(name)):
+            return Choice(folder, name, *found, {"policy.weights": name})
+        near = difflib.get_close_matches(name, options, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        more = ", or a folder with a model in it, or hub:OWNER/NAME" if group == "policy" else ""
+        raise ConfigError(f"{group}={name}: no such {group}; known are {', '.join(options)}{more}{hint}")
+
+    def option_of_model(self, source: str) -> tuple[str, str] | None:
+        """Return the file for a model that has none of its own, and the model's domain; None: there is no such model.
+
+        The file is the one named after the domain, or the one for any domain.
+        """
+        from molrl.domains import domain_of_model
+        from molrl.models.shipped import find_model
+
+        if not source.startswith("hub:") and find_model(source) is None and not source.endswith(".safetensors"):
+            return None
+        domain = domain_of_model(source)
+        return domain if self.find(f"policy/{domain}") else MODEL_OPTION, domain
+
+    def options(self, folder: str) -> dict[str, str]:
+        """Return the names that a group with its files in this folder accepts, each with its file.
+
+        Left out are base files, which are named after the folder of those they are the base of, and the files for
+        models and code.
+        """
+        found: dict[str, str] = {}
+        for root in self.search_path:
+            for path in sorted((root / folder).rglob("*.yaml")):
+                option = path.relative_to(root / folder).with_suffix("").as_posix()
+                if path.with_suffix("").is_dir() or option in (CODE_OPTION, MODEL_OPTION):
+                    continue
+                if found.setdefault(path.stem, option) != option:
+                    raise ConfigError(f"{folder}={path.stem}: stands for {found[path.stem]} and for {option}")
+        return dict(sorted(found.items()))
+
+    def find(self, path: str) -> Path | None:
+        """Return the file of a configuration path."""
+        return next((root / f"{path}.yaml" for root in self.search_path if (root / f"{path}.yaml").is_file()), None)
+
+    def domain_option(self, choices: Mapping[str, Choice]) -> str | None:
+        """Return the path of a command's own settings for the domain that it is used for."""
+        domain = self.domain or next((choice.domain for choice in choices.values() if choice.domain), None)
+        return f"{self.command}/{domain}" if domain and self.find(f"{self.command}/{domain}") else None
+
+    @functools.cached_property
+    def base(self) -> dict[str, Any]:
+        """Return the settings as the choices make them, before any value is overridden."""
+        return cast(dict[str, Any], self.plain(self.hydra()))
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """Return the configuration as plain values; `chosen` has the name taken of each group.
+
+        Raises:
+            ConfigError: a setting that is not there, a value that cannot be read, or one that is missing.
+        """
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        config, known = self.hydra(), self.settings
+        try:
+            for choice in self.choices.values():
+                for name, text in choice.values.items():
+                    OmegaConf.update(config, name, text)
+            for override in self.overrides:
+                if override.partition("=")[0] not in self.choices and not self.adds_file(override):
+                    apply(config, override, known, self.command)
+        except OmegaConfBaseException as error:
+            raise ConfigError(str(error).splitlines()[0]) from error
+        found = cast(dict[str, Any], self.plain(config))
+        if missing := [name for name, value in names(found).items() if value == MISSING]:
+            raise ConfigError(f"{missing[0]}: missing, it has no default; see molrl {self.command} --help")
+        return {"chosen": self.chosen, **found} if self.choices else found
+
+    @functools.cached_property
+    def settings(self) -> list[str]:
+        """Return the dotted names of all settings."""
+        return list(names(self.base))
+
+    def adds_file(self, override: str) -> bool:
+        """Tell whether it is `+folder@setting=name`, which puts a file's settings in a place that has none."""
+        name = override.partition("=")[0]
+        return name.startswith("+") and (CONF / name.removeprefix("+").partition("@")[0]).is_dir()
+
+    def hydra(self) -> Any:
+        """Return what Hydra composes of the choices."""
+        from hydra import compose as hydra_compose
+        from hydra import initialize_config_dir
+        from hydra.core.global_hydra import GlobalHydra
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+
+        taken = [
+            f"{group if choice.folder == group else f'{choice.folder}@{group}'}={choice.option}"
+            for group, choice in self.choices.items()
+        ]
+        taken += [self.added(override) for override in self.overrides if self.adds_file(override)]
+        if own := self.domain_option(self.choices):
+            taken.append(f"+{self.command}@_global_={own.partition('/')[2]}")
+        if self.search_path[1:]:
+            taken.append(f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in self.search_path[1:])}]")
+        hydra = GlobalHydra.instance()
+        sweep, hydra.hydra = hydra.hydra, None  # a run of a sweep is composed while Hydra is at work on the sweep
+        try:
+            with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+                return hydra_compose(self.command, overrides=taken)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(str(error).splitlines()[0]) from error
+        finally:
+            hydra.hydra = sweep
+
+    def added(self, override: str) -> str:
+        """Return `+folder@setting=name` with the file that the name stands for."""
+        place, _, name = override.partition("=")
+        folder = place.removeprefix("+").partition("@")[0]
+        return f"{place}={self.choose(folder, folder, name).option}"
+
+    @staticmethod
+    def plain(config: Any) -> Any:
+        """Return a configuration as plain Python values."""
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        try:
+            return OmegaConf.to_container(config, resolve=True)
+        except OmegaConfBaseException as error:
+            raise ConfigError(str(error).splitlines()[0]) from error
+
+
+def compose(command: str, overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> dict[str, Any]:
+    """Return the configuration of a command as plain values."""
+    return Composition(command, overrides, folders).config
+
+
+def choices(folder: str) -> list[str]:
+    """Return the names that a group with its files in this folder of ours accepts."""
+    return list(Composition("train").options(folder))
+
+
+def base_path(entry: str, path: str) -> str:
+    """Return the path of a base file, `/folder/option@package` or `option` in the folder of the file that names it."""
+    option = entry.partition("@")[0]
+    return option.lstrip("/") if option.startswith("/") else f"{path.rpartition('/')[0]}/{option}"
+
+
+def names(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the dotted names of all settings with their values, inner nodes included."""
+    found = {prefix: node} if prefix else {}
+    for name, value in node.items() if isinstance(node, Mapping) else ():
+        found |= names(value, dotted(prefix, str(name)))
+    return found
+
+
+def refuse_other_domains(choices: Mapping[str, Choice]) -> None:
+    """Raise ConfigError where what is taken of two groups is for different domains."""
+    domains = {group: choice.domain for group, choice in choices.items() if choice.domain}
+    if len(set(domains.values())) > 1:
+        told = ", ".join(f"{group}={choices[group].name} is for {domain}" for group, domain in domains.items())
+        raise ConfigError(f"{told}: they do not go together")
+
+
+def apply(config: Any, override: str, known: Sequence[str], command: str) -> None:
+    """Set the value of `name=value`; `+name=value` adds a name, which the callee's signature then has to know.
+
+    Raises:
+        ConfigError: there is no such setting, or the value cannot be read or is several.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        raise ConfigError(f"{override}: cannot be read; put special characters in quotes: \"name='value'\"") from error
+    if parsed.is_sweep_override():
+        raise ConfigError(
+            f"{override}: several values; give one, or put it in quotes: \"name='value'\"; with -m each is a run"
+        )
+    key = parsed.key_or_group
+    if not parsed.is_add() and (key not in known or parsed.is_delete()):
+        refuse_renamed(command, key, override)
+        near = nearest(key, known)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"molrl {command} --help lists them"
+        raise ConfigError(f"{override}: no setting {override.partition('=')[0]!r}; {hint}")
+    OmegaConf.update(config, key, parsed.value(), merge=True, force_add=parsed.is_add())
+
+
+def nearest(key: str, known: Sequence[str]) -> list[str]:
+    """Return the names that were perhaps meant: those with the same last part, and those spelt nearly alike."""
+    open_to_all = [name for name in known if not name.rpartition(".")[2].startswith("_")]
+    same = [name for name in open_to_all if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    return list(dict.fromkeys(same + difflib.get_close_matches(key, open_to_all, 3, 0.6)))[:3]

@@ -1,0 +1,135 @@
+"""`molrl train --multirun`: a run for every combination of settings with several values, and one table of them all.
+
+Hydra's sweepers and launchers do the work, so its plug-ins do as well (`hydra/launcher=joblib`,
+`hydra/sweeper=optuna`). A sweeper is given each run's mean reward after training, which is to be large.
+"""
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from molrl.arguments import quoted, takes_path
+from molrl.composition import CONF
+from molrl.config import ConfigError
+
+TABLE = "table.csv"
+
+
+def multirun(command: str, settings: Sequence[str], folders: Sequence[Path]) -> int:
+    """Make every run, print a table of them, and return the exit code.
+
+    Args:
+        command: "train"; runs of others have nothing to compare.
+        settings: of the runs, and Hydra's own (`hydra.sweep.dir=FOLDER`, `hydra/launcher=joblib`).
+        folders: the user's own YAML folders.
+
+    Raises:
+        ConfigError: a setting that a sweep cannot have.
+    """
+    from hydra import initialize_config_dir
+    from hydra._internal.hydra import Hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if command != "train":
+        raise ConfigError(f"--multirun: for molrl train, got molrl {command}")
+    if any(item.partition("=")[0] in ("run", "resume") for item in settings):
+        raise ConfigError("run, resume: not with --multirun; hydra.sweep.dir=FOLDER names the folder of all runs")
+    sweep = sweep_folder(settings)
+    jobs = [f"++{item.lstrip('+')}" for item in map(with_quotes, settings) if not is_hydras(item)]
+    own = [item for item in settings if is_hydras(item) and not item.startswith("hydra.sweep.dir=")]
+    job = Job(str(sweep.resolve()), tuple(str(folder.resolve()) for folder in folders))
+    try:
+        with initialize_config_dir(str((CONF / "sweep").resolve()), version_base="1.3"):
+            hydra = Hydra("molrl", GlobalHydra.instance().config_loader())
+            overrides = [f"hydra.sweep.dir={quoted(str(sweep.resolve()))}", *own, *jobs]
+            hydra.multirun("multirun", job, overrides, with_log_configuration=False)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+    if rows := table_rows(sweep):
+        print(write_table(sweep, rows))
+    failed = sorted(path.name for path in sweep.iterdir() if path.is_dir() and not (path / "summary.json").exists())
+    if failed:
+        print(f"molrl: {len(failed)} of {len(rows) + len(failed)} runs failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+class Job:
+    """One run of a sweep; Hydra may send it to another process.
+
+    Attributes:
+        sweep: folder of all runs.
+        folders: the user's own YAML folders.
+    """
+
+    def __init__(self, sweep: str, folders: tuple[str, ...]) -> None:
+        self.sweep = sweep
+        self.folders = folders
+
+    def __call__(self, _config: Any) -> float:
+        """Make the run that Hydra's overrides ask for, and return its mean reward after training; NaN: it failed."""
+        from hydra.core.hydra_config import HydraConfig
+
+        from molrl.cli import main
+
+        hydra = HydraConfig.get()
+        folder = Path(self.sweep) / hydra.sweep.subdir
+        settings = [item.removeprefix("++") for item in hydra.overrides.task]
+        print(f"run {hydra.job.num}: {' '.join(settings)}", file=sys.stderr)
+        folder.mkdir(parents=True, exist_ok=True)
+        options = [option for one in self.folders for option in ("--config-dir", one)]
+        if main(["train", *settings, f"run={folder}", *options]):
+            return math.nan  # the other runs go on
+        return float(json.loads((folder / "summary.json").read_text())["after"]["reward_mean"])
+
+
+def sweep_folder(settings: Sequence[str]) -> Path:
+    """Return the folder of all runs of a sweep."""
+    given = [item.partition("=")[2] for item in settings if item.startswith("hydra.sweep.dir=")]
+    return Path(given[-1] if given else f"runs/{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}_multirun")
+
+
+def is_hydras(item: str) -> bool:
+    """Tell whether a setting is Hydra's own."""
+    return item.lstrip("+").startswith(("hydra.", "hydra/"))
+
+
+def with_quotes(item: str) -> str:
+    """Return a setting with its path in quotes, where it is one path and not several."""
+    key, _, value = item.partition("=")
+    return f"{key}={quoted(value)}" if takes_path(key, value) and "," not in value else item
+
+
+def table_rows(sweep: Path) -> list[dict[str, str]]:
+    """Return a row for each finished run: what it chose and its seed, and what it came to."""
+    rows = []
+    for path in sorted(sweep.glob("*/summary.json"), key=lambda path: (len(path.parent.name), path.parent.name)):
+        summary = json.loads(path.read_text())
+        before, after = summary["before"], summary["after"]
+        figures = {
+            **{"before": before["reward_mean"], "after": after["reward_mean"], "sem": after["reward_sem"]},
+            **{name: after.get(name) for name in ("validity", "uniqueness", "kl")},
+        }
+        shown = {name: "-" if value is None else f"{value:.4f}" for name, value in figures.items()}
+        own = {name: str(summary[name]) for name in ("task", "reward", "algo", "seed")}
+        cost = {"queries": str(summary["reward_queries"]), "minutes": f"{summary['wall_seconds'] / 60:.1f}"}
+        rows.append({"run": path.parent.name, **own, **shown, **cost})
+    return rows
+
+
+def write_table(sweep: Path, rows: Sequence[dict[str, str]]) -> str:
+    """Write the rows as CSV into the folder of the sweep and return them as text in columns."""
+    with (sweep / TABLE).open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    width = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    lines = ["  ".join(name.ljust(width[name]) for name in width)]
+    lines += ["  ".join(row[name].ljust(width[name]) for name in width) for row in rows]
+    return "\n".join([*(line.rstrip() for line in lines), f"table: {sweep / TABLE}"])
