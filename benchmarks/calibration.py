@@ -18,8 +18,8 @@ from shapes import tests
 from molrl.data.shapes.cloud import PointCloud
 from molrl.data.shapes.procedural import Procedural
 from molrl.models.shapes.checks import checks
-from molrl.models.shapes.decoder import shape_policy
 from molrl.models.shapes.model import load_shapes
+from molrl.models.shapes.policy import shape_policy
 from molrl.models.shapes.quality import quality
 from molrl.noise import Key
 from molrl.policy import Policy

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from molrl.algos.rgdm import RGDM
 from molrl.algos.steps import window_of
-from molrl.config import compose
+from molrl.composition import compose
 from molrl.noise import Key
-from molrl.run import parts
+from molrl.run import prepare
 from molrl.task import Rollouts, Task, opened
 
 CHAINS, PLACES = 96, 4
@@ -47,7 +47,8 @@ def around(task: Task, algo: RGDM, rollouts: Rollouts, place: int) -> list[str]:
 
 def main() -> None:
     """Draw, score, print."""
-    task, algo, _ = parts(compose("train", ["threads=1", *sys.argv[1:]]), None)
+    run = prepare(compose("train", ["threads=1", *sys.argv[1:]]))
+    task, algo = run.task, run.algorithm
     if not isinstance(algo, RGDM) or algo.guidance != "candidates":
         raise SystemExit("got an algorithm without candidates, need algo=rgdm algo.guidance=candidates")
     torch.set_num_threads(1)

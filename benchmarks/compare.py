@@ -23,7 +23,8 @@ from typing import Any
 
 import torch
 
-from molrl.config import build, compose
+from molrl.building import build
+from molrl.composition import compose
 from molrl.guidance import BestOf, Drawn, Guidance, RewardGuided
 from molrl.noise import Key
 from molrl.task import Task
@@ -101,7 +102,7 @@ def affordable(guidance: Guidance, task: Task, seed: int) -> Drawn:
 
 def conditioned(weights: str, asked: float, seed: int) -> dict[str, Any]:
     """Samples of a conditional model; it has seen the rewards of its whole training set, and asks for none."""
-    config = compose("train", [*COMMON, f"task.weights={weights}"])
+    config = compose("train", [*COMMON, f"policy={weights}"])
     reward = build(config["reward"], "reward")
     task: Task = build(config["task"], "task", device=torch.device("cpu"), reward=reward)
     task = replace(task, decoder=replace(task.decoder, condition={"qed": asked}))  # type: ignore[type-var]

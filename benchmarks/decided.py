@@ -11,9 +11,9 @@ import sys
 import torch
 from torch import Tensor
 
-from molrl.config import compose
+from molrl.composition import compose
 from molrl.noise import Key
-from molrl.run import parts
+from molrl.run import prepare
 from molrl.task import Task, opened
 from molrl.trajectory import select
 
@@ -39,7 +39,7 @@ def continued(task: Task, states: Tensor, step: int, own: Tensor, samples: list[
 
 def main() -> None:
     """Draw, branch, print."""
-    task, _, _ = parts(compose("train", ["threads=1", *sys.argv[1:]]), None)
+    task = prepare(compose("train", ["threads=1", *sys.argv[1:]])).task
     torch.set_num_threads(1)
     samples, own = list(range(CHAINS)), torch.arange(CHAINS).repeat_interleave(BRANCHES)
     with opened(task.reward):

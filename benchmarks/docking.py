@@ -17,13 +17,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from molrl.config import build, compose
+from molrl.building import build
+from molrl.composition import compose
 from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Molecule
 from molrl.models.draws import draw_samples
-from molrl.models.molecules.decoder import MoleculeDecoder, molecule_policy
+from molrl.models.molecules.decoder import MoleculeDecoder
 from molrl.models.molecules.model import load
+from molrl.models.molecules.policy import molecule_policy
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.workers.local import Pooled
 

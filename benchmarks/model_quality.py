@@ -9,13 +9,15 @@ import time
 
 import torch
 
-from molrl.config import build, compose
+from molrl.building import build
+from molrl.composition import compose
 from molrl.data.molecules.bonds import BondReader, edm_table, rdkit_bonds
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.quality import measure
 from molrl.models.draws import draw_samples
-from molrl.models.molecules.decoder import MoleculeDecoder, molecule_policy
+from molrl.models.molecules.decoder import MoleculeDecoder
 from molrl.models.molecules.model import Pretrained, load
+from molrl.models.molecules.policy import molecule_policy
 
 READERS: dict[str, BondReader] = {"EDM's table": edm_table, "RDKit, strict": rdkit_bonds}
 COLUMNS = (

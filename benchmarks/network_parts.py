@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from molrl.algos.steps import window_of
-from molrl.config import compose
+from molrl.composition import compose
 from molrl.finetune import trainable
 from molrl.noise import Key
-from molrl.run import parts
+from molrl.run import prepare
 from molrl.task import Task, opened
 
 CHAINS, FOLDS, AT_A_TIME = 576, 6, 96
@@ -93,7 +93,8 @@ def columns(task: Task) -> Mapping[str, Sequence[range]]:
 
 def main() -> None:
     """Draw, compare, print."""
-    task, algorithm, _ = parts(compose("train", ["threads=1", *sys.argv[1:]]), None)
+    run = prepare(compose("train", ["threads=1", *sys.argv[1:]]))
+    task, algorithm = run.task, run.algorithm
     torch.set_num_threads(1)
     window = window_of(task.policy.sampler.num_steps, getattr(algorithm, "first", 0.0), getattr(algorithm, "last", 1.0))
     with opened(task.reward):

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from molrl.config import build, compose
+from molrl.building import build
+from molrl.composition import compose
 from molrl.data.molecules.molecule import Molecule
 from molrl.noise import Key
 from molrl.rewards.scores import Scored

@@ -32,9 +32,11 @@ from typing import NamedTuple
 from rdkit import Chem
 from rdkit.Chem import rdDepictor
 
-from molrl.config import build, compose
+from molrl.building import build
+from molrl.composition import compose
 from molrl.data.molecules.bonds import Reading, rdkit_bonds
 from molrl.data.molecules.molecule import Molecule
+from molrl.rewards.molecules.files import MoleculeFiles
 from molrl.rewards.scoring.command import score_file
 
 HEADS = ("C", "N", "O", "F", "Cl", "CC", "C=C", "N#C", "OC", "CN", "C1CC1", "CS", "CC(=O)", "NC(=O)", "OCC")
@@ -77,7 +79,8 @@ class Job:
         settings = [f"reward={self.reward}", f"reward.workers={workers}", f"reward.timeout={self.timeout}"]
         config = compose("score", [f"file={path}", *settings])
         rewards = {self.reward: build(config["reward"], "reward")}
-        score_file(path, rewards, out, reader=Perception(log), overwrite=not log)
+        source = MoleculeFiles(reader=Perception(log), embed=False, smiles_column=None)
+        score_file(path, rewards, out, source, overwrite=not log)
 
 
 class Cost(NamedTuple):

@@ -2,14 +2,21 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from molrl.cli import main
+from molrl.data.molecules.bonds import BondReader
+from molrl.data.shapes.records import AS_THEY_ARE, ShapeReader
+from molrl.rewards.molecules.files import MoleculeFiles
+from molrl.rewards.scoring.command import score_file
+from molrl.rewards.scoring.summary import Summary
+from molrl.rewards.shapes.files import ShapeFiles
 
 QUICK_RUN = (
     *("iterations=2", "rollouts=8", "minibatch=16", "evaluate=8", "threads=1"),
-    *("task.num_steps=5", "reward.workers=0"),
+    *("policy.num_steps=5", "reward.workers=0"),
 )
 QUICK_PRETRAINING = (
     *("data.n=40", "data.max_heavy=4", "evaluate=4", "num_steps=3", "threads=1"),
@@ -39,3 +46,25 @@ def complaint(arguments: Sequence[str], code: int) -> str:
     assert got.err.startswith("molrl: "), got
     assert got.err.count("\n") == 1, got
     return got.err
+
+
+def score_molecules(
+    path: str | Path,
+    rewards: Mapping[str, Any],
+    out: str | Path,
+    *,
+    reader: BondReader,
+    embed: bool = False,
+    smiles_column: str | None = None,
+    **more: Any,
+) -> Summary:
+    """Score a file of molecules."""
+    source = MoleculeFiles(reader=reader, embed=embed, smiles_column=smiles_column)
+    return score_file(path, rewards, out, source, **more)
+
+
+def score_shapes(
+    path: str | Path, rewards: Mapping[str, Any], out: str | Path, *, shapes: ShapeReader = AS_THEY_ARE, **more: Any
+) -> Summary:
+    """Score a file or folder of shapes."""
+    return score_file(path, rewards, out, ShapeFiles(shapes), **more)

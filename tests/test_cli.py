@@ -16,7 +16,8 @@ import torch
 from command import complaint, molrl
 
 import molrl as package
-from molrl.cli import COMMANDS, HELP
+from molrl.arguments import COMMANDS
+from molrl.cli import HELP
 from molrl.data.molecules.files import read
 from molrl.models.shipped import SHIPPED
 from molrl.runs import checkpoint
@@ -116,7 +117,7 @@ def test_the_version_is_that_of_the_package() -> None:
 
 
 def test_cfg_shows_what_would_be_used_and_stops(tmp_path: Path) -> None:
-    shown = molrl("train", "algo=ddpo", "task.num_steps=7", "--cfg")
+    shown = molrl("train", "algo=ddpo", "policy.num_steps=7", "--cfg")
     assert shown.code == 0
     assert "num_steps: 7" in shown.out
     assert not list(tmp_path.iterdir())
@@ -151,8 +152,8 @@ def test_cfg_shows_what_would_be_used_and_stops(tmp_path: Path) -> None:
         ("train optimizer.lr=-1", "optimizer learning rate -1"),
         ("train reward=null", "reward=null known logp qed"),
         ("train reward.workers=abc", "reward.workers 'abc' int"),
-        ("train task.num_steps=0", "num_steps 0 1"),
-        ("train task.eta=2", "eta 2 0 1"),
+        ("train policy.num_steps=0", "num_steps 0 1"),
+        ("train policy.eta=2", "eta 2 0 1"),
         ("train evaluate=1", "evaluate 1 2"),
         ("train evaluate=abc", "evaluate 'abc' int"),
         ("train device=null", "device null str"),
@@ -283,7 +284,7 @@ def test_a_reference_may_be_a_model_and_must_be_something(tmp_path: Path) -> Non
 
 def test_samples_are_written_and_depend_on_the_seed_alone(tmp_path: Path) -> None:
     for name, options in {"one": [], "two": ["batch=5"], "other": ["seed=1"]}.items():
-        done = molrl("sample", "n=12", "num_steps=10", "threads=1", f"out=new/{name}.sdf", *options)
+        done = molrl("sample", "n=12", "policy.num_steps=10", "threads=1", f"out=new/{name}.sdf", *options)
         assert done.code == 0
         assert "12 molecules" in done.out
     one, two, other = ((tmp_path / f"new/{name}.sdf").read_text() for name in ("one", "two", "other"))
@@ -313,7 +314,7 @@ def cut_short(path: Path) -> None:
 def test_a_damaged_model_is_named(name: str, damage: Callable[[Path], None], tmp_path: Path) -> None:
     shutil.copytree(SHIPPED / "molecules" / MODEL, tmp_path / "model")
     damage(tmp_path / "model" / name)
-    said = complaint(["sample", "weights=model", "n=1"], 1)
+    said = complaint(["sample", "policy=model", "n=1"], 1)
     assert f"model/{name}" in said or (name == "manifest.json" and "the manifest" in said)
 
 
@@ -322,12 +323,12 @@ def test_weights_of_the_wrong_shape_are_named(tmp_path: Path) -> None:
     name = next(name for name, tensor in tensors["weights"].items() if tensor.ndim == 2)
     tensors["weights"][name] = tensors["weights"][name][:-1]
     checkpoint.save(tmp_path / "model", tensors, values)
-    assert name in complaint(["sample", "weights=model", "n=1"], 1)
-    assert name in complaint(["train", "task.weights=model", "run=run"], 1)
+    assert name in complaint(["sample", "policy=model", "n=1"], 1)
+    assert name in complaint(["train", "policy=model", "run=run"], 1)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("arguments", [["sample", "weights=nope"], ["train", "task.weights=nope"]])
+@pytest.mark.parametrize("arguments", [["sample", "policy=nope"], ["train", "policy=nope"]])
 def test_a_model_that_is_not_there_is_answered_with_those_that_are(arguments: list[str], tmp_path: Path) -> None:
     said = complaint(arguments, 1)
     assert "nope" in said

@@ -1,7 +1,7 @@
 """Settings are checked against the signatures they will be passed to, and only what is ours is built."""
 
 import inspect
-import shutil
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,23 +11,13 @@ import pytest
 import torch
 import yaml
 
-from molrl import config as configuration
-from molrl.cli import COMMANDS
-from molrl.config import (
-    CONF,
-    ConfigError,
-    build,
-    check_arguments,
-    check_type,
-    choices,
-    compose,
-    groups,
-    settings,
-    target,
-)
+from molrl.arguments import COMMANDS
+from molrl.building import build, target
+from molrl.composition import CONF, Composition, choices, compose
+from molrl.config import ConfigError, check_arguments, check_type, settings
 from molrl.finetune import Finetuning
 from molrl.rewards.molecules.docking.vina import NEEDED
-from molrl.run import OWN, parts
+from molrl.run import OWN, prepare
 
 FILES = {"score": ["file=x.sdf"], "evaluate": ["file=x.sdf"]}
 POCKET = Path(__file__).parent / "data/docking/1iep_pocket.pdbqt"
@@ -79,7 +69,9 @@ IMAGES = (
     "imagereward",
     "incompressibility",
 )  # tasks that need a pipeline
-PAIRS = [(task, algo) for task in choices("task") for algo in choices("algo")]
+TASK_OF = {"molecules": "qed", "shapes": "symmetry", "images": "alignment"}
+TASKS = [task for task in choices("task") if task != "custom"]
+PAIRS = [(task, algo) for task in TASKS for algo in choices("algo")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +91,7 @@ def needed(task: str, request: pytest.FixtureRequest) -> list[str]:
         return []
     folder = request.getfixturevalue("tiny_pipeline")
     (folder.parent / "prompt.txt").write_text("a red circle")
-    return [f"task.weights='{folder}'", f"task.prompts='{folder.parent / 'prompt.txt'}'", "task.num_steps=3"]
+    return [f"policy={folder}", f"task.prompts='{folder.parent / 'prompt.txt'}'", "policy.num_steps=3"]
 
 
 @pytest.mark.parametrize(("task", "algo"), PAIRS)
@@ -107,11 +99,13 @@ def test_every_task_goes_with_every_algorithm(task: str, algo: str, request: pyt
     chosen = [f"task={task}", f"algo={algo}", "device=cpu", *REQUIRED.get(REWARDS[task], []), *needed(task, request)]
     pooled = ["reward.workers=0"] if "workers" in compose("train", chosen)["reward"] else []
     config = compose("train", [*chosen, *pooled])
-    built, algorithm, finetuning = parts(config, None)
-    assert built.name == task
-    assert callable(built.reward)
-    assert f"{type(algorithm).__module__}.{type(algorithm).__name__}" == config["algo"]["_target_"]
-    assert isinstance(finetuning, Finetuning)
+    run = prepare(config)
+    assert run.task.name == task
+    assert callable(run.task.reward)
+    assert f"{type(run.algorithm).__module__}.{type(run.algorithm).__name__}" == config["algo"]["_target_"]
+    assert isinstance(run.finetuning, Finetuning)
+    policy = config["chosen"].pop("policy")
+    assert policy in (*choices("policy"), config["policy"]["weights"])
     assert config["chosen"] == {"task": task, "reward": REWARDS[task], "algo": algo}
 
 
@@ -139,29 +133,50 @@ def test_the_rewards_that_are_scored_with_are_those_trained_toward() -> None:
         own = compose("score", [f"reward={reward}", *REQUIRED.get(reward, []), "file=x.sdf"])["reward"]
         pooled = ["reward.workers=1"] if "workers" in own else []  # others are computed where the policy is
         settings = [f"reward={reward}", *pooled, *REQUIRED.get(reward, [])]
-        trained = compose("train", settings)
+        task = TASK_OF[Composition("score", [f"reward={reward}"]).choices["reward"].domain or ""]
+        trained = compose("train", [f"task={task}", *settings])
         assert trained["reward"] == compose("score", [*settings, "file=x.sdf"])["reward"]
-        assert (trained["task"]["name"], trained["chosen"]["reward"]) == ("qed", reward)
+        assert (trained["task"]["name"], trained["chosen"]["reward"]) == (task, reward)
 
 
-def test_a_task_brings_the_rewards_that_fit_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "conf"
-    shutil.copytree(CONF, folder)
-    (folder / "task/shapes.yaml").write_text(
-        "defaults: [/reward/shapes@_global_.reward: round, _self_]\nname: shapes\n"
+def test_what_is_for_different_domains_does_not_go_together() -> None:
+    with pytest.raises(ConfigError, match="policy=qm9_heavy is for molecules, reward=shape_symmetry is for shapes"):
+        compose("train", ["task=qed", "reward=shape_symmetry"])
+    with pytest.raises(ConfigError, match="policy=shapes is for shapes"):
+        compose("train", ["task=qed", "policy=shapes"])
+    assert compose("train", ["task=symmetry", "reward=shape_compactness"])["chosen"]["reward"] == "shape_compactness"
+
+
+def test_a_users_folder_adds_choices_and_takes_none_away(tmp_path: Path) -> None:
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task/mine.yaml").write_text(
+        "defaults: [/task/molecules@_here_, /reward@_global_.reward: molecules/logp, _self_]\nname: mine\n"
     )
-    (folder / "reward/shapes").mkdir()
-    for reward in ("round", "flat"):
-        (folder / f"reward/shapes/{reward}.yaml").write_text(f"weight: 1.0\nmeaning: {reward}\n")
-    monkeypatch.setattr(configuration, "CONF", folder)
-    assert compose("train", ["task=shapes"])["reward"] == {"weight": 1.0, "meaning": "round"}
-    config = compose("train", ["reward=flat", "reward.weight=2.0", "task=shapes"])
-    assert config["reward"] == {"weight": 2.0, "meaning": "flat"}
-    assert config["chosen"] == {"task": "shapes", "reward": "flat", "algo": "rgdm"}
-    with pytest.raises(ConfigError, match="reward=qed: no such reward; known are flat, round"):
-        compose("train", ["task=shapes", "reward=qed"])
-    with pytest.raises(ConfigError, match=r"reward=flat: no such reward; known are .* logp, overlap, pick_score, qed"):
-        compose("train", ["reward=flat"])
+    config = compose("train", ["task=mine", "reward.workers=0"], [tmp_path])
+    assert (config["task"]["name"], config["reward"]["workers"]) == ("mine", 0)
+    assert config["chosen"] == {"task": "mine", "policy": "qm9_heavy", "reward": "logp", "algo": "rgdm"}
+    assert compose("train", ["task=qed"], [tmp_path])["task"]["name"] == "qed"
+    with pytest.raises(ConfigError, match="task=mine: no such task; known are"):
+        compose("train", ["task=mine"])
+    with pytest.raises(ConfigError, match="no such folder"):
+        compose("train", [], [tmp_path / "nothing"])
+
+
+@pytest.mark.parametrize(
+    ("command", "old", "new"),
+    [
+        ("train", "task.weights=x", "policy="),
+        ("train", "task.num_steps=3", "policy.num_steps="),
+        ("train", "trained=x", "trainable_parameters="),
+        ("train", "algo.density=mean", "algo.likelihood="),
+        ("sample", "weights=x", "policy="),
+        ("sample", "num_steps=3", "policy.num_steps="),
+        ("evaluate", "shapes.up=z", "reader.up="),
+    ],
+)
+def test_the_old_name_of_a_setting_is_answered_with_the_new_one(command: str, old: str, new: str) -> None:
+    with pytest.raises(ConfigError, match=f"is now {re.escape(new)}"):
+        compose(command, [*FILES.get(command, []), old])
 
 
 def test_there_are_as_many_settings_at_the_top_of_train_as_the_loop_and_the_run_take() -> None:
@@ -185,7 +200,8 @@ def test_every_setting_of_every_yaml_fits_what_it_names(path: Path) -> None:
     for node in nodes(yaml.safe_load(path.read_text())):
         callee = target(node["_target_"], "here")
         given = {name for name in node if not name.startswith("_")} - {"defaults", "threads", *node.get("_shared_", ())}
-        assert given <= set(inspect.signature(callee).parameters)
+        parameters = inspect.signature(callee).parameters.values()
+        assert any(one.kind is one.VAR_KEYWORD for one in parameters) or given <= {one.name for one in parameters}
 
 
 @pytest.mark.parametrize(
@@ -193,8 +209,9 @@ def test_every_setting_of_every_yaml_fits_what_it_names(path: Path) -> None:
     [
         (command, f"{group}={name}")
         for command in COMMANDS
-        for group, (folder, _) in groups(command).items()
-        for name in choices(folder)
+        for group, choice in Composition(command, FILES.get(command, [])).choices.items()
+        for name in choices(choice.folder)
+        if (group, name) != ("task", "custom")
     ]
     + [("sample", "n=3"), ("evaluate", "out=x.json")],
 )
@@ -207,7 +224,7 @@ def test_every_choice_of_every_command_builds(command: str, choice: str, request
     more += needed(name, request) if group == "task" else []
     config = compose(command, [choice, *(item for item in more if command not in FILES or "device" not in item)])
     if command == "train":
-        parts(config, None)
+        prepare(config)
     else:
         settings = {name: value for name, value in config.items() if name not in ("chosen", "threads")}
         assert callable(build({**settings, "_partial_": True}, ""))

@@ -23,7 +23,8 @@ from test_finetune import ALGORITHMS, finetuning, run
 from test_meshes import GOOD
 from toy import number_task, unheard
 
-from molrl.config import ConfigError, compose
+from molrl.composition import compose
+from molrl.config import ConfigError
 from molrl.data.files import Skipped, load_arrays
 from molrl.data.images.prompts import prompt_list
 from molrl.data.molecules.files import stream
@@ -214,7 +215,7 @@ READERS: dict[str, tuple[bytes, str, Reader]] = {
     "summary of a run": (json.dumps(SUMMARY).encode(), ".json", summarised),
     "metrics": (b'{"iteration": 0, "reward": 0.5}\n{"iteration": 1, "reward": null}\n', ".jsonl", read_metrics),
     "state of a job": (b'{"records": 1, "subject": {"file": "x"}, "ready": false, "end": {}}', ".state", continued),
-    "overrides": (b"algo=ddpo\ntask.num_steps=7\nreward.workers=0\n", ".txt", overridden),
+    "overrides": (b"algo=ddpo\npolicy.num_steps=7\nreward.workers=0\n", ".txt", overridden),
 }
 
 COVERED: dict[str, tuple[str, ...] | str] = {

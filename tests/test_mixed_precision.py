@@ -9,12 +9,13 @@ from test_finetune import ALGORITHMS, finetuning
 from torch import Tensor, nn
 from toy import Numbers, Values, chain, quadratic
 
-from molrl.config import ConfigError, compose
+from molrl.composition import compose
+from molrl.config import ConfigError
 from molrl.finetune import frozen, trainable
 from molrl.gaussian import Context
 from molrl.noise import Key
 from molrl.policy import Policy
-from molrl.run import parts
+from molrl.run import prepare
 from molrl.task import Metrics, Task
 
 HALF = torch.bfloat16
@@ -80,11 +81,11 @@ def test_the_precision_is_that_of_the_setting_or_else_of_the_launcher(
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
     if told is not None:
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", told)
-    task, _, _ = parts(compose("train", ["algo=ddpo", f"precision={setting}"]), None)
+    task = prepare(compose("train", ["algo=ddpo", f"precision={setting}"])).task
     assert task.policy.autocast is expected
 
 
 def test_a_precision_without_a_loss_scale_to_go_with_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     with pytest.raises(ConfigError, match="mixed_precision=fp16: molrl knows no and bf16"):
-        parts(compose("train", ["algo=ddpo"]), None)
+        prepare(compose("train", ["algo=ddpo"]))

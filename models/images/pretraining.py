@@ -22,9 +22,10 @@ from molrl.machine.device import choose_device
 from molrl.machine.interruption import patient
 from molrl.machine.memory import enough_memory
 from molrl.models.draws import draw_samples
-from molrl.models.images.decoder import ImageDecoder, image_policy
+from molrl.models.images.decoder import ImageDecoder
 from molrl.models.images.diffusers_library import require_extra
 from molrl.models.images.pipeline import load_pipeline
+from molrl.models.images.policy import image_policy
 from molrl.models.images.scheduler_chain import diffusers_chain
 from molrl.models.images.small_pipeline import PipelineDesign, small_pipeline
 from molrl.models.molecules.pretraining import FREE, refuse_other_data, refuse_other_model

@@ -29,8 +29,9 @@ from molrl.machine.memory import enough_memory
 from molrl.models.draws import draw_samples
 from molrl.models.molecules.codec import MoleculeCodec
 from molrl.models.molecules.condition import Condition, labelled, standardised
-from molrl.models.molecules.decoder import MoleculeDecoder, molecule_policy
+from molrl.models.molecules.decoder import MoleculeDecoder
 from molrl.models.molecules.model import Architecture, load, save
+from molrl.models.molecules.policy import molecule_policy
 from molrl.pretrain import Bucket, Pretraining
 from molrl.rewards.scores import PerSample
 from molrl.runs.checkpoint import check_fits

@@ -20,8 +20,9 @@ from molrl.machine.interruption import patient
 from molrl.machine.memory import enough_memory
 from molrl.models.draws import draw_samples
 from molrl.models.molecules.pretraining import FREE, refuse_other_data, refuse_other_model
-from molrl.models.shapes.decoder import ShapeDecoder, shape_policy
+from molrl.models.shapes.decoder import ShapeDecoder
 from molrl.models.shapes.model import ShapeArchitecture, ShapeModel, load_shapes, save_shapes
+from molrl.models.shapes.policy import shape_policy
 from molrl.models.shapes.stable_target import Pools, StableLoss
 from molrl.pretrain import Loss, Pretraining, denoising_loss
 from molrl.runs.checkpoint import check_fits

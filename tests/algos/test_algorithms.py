@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from command import QUICK_RUN, complaint, molrl
 
-from molrl.config import choices
+from molrl.composition import choices
 from molrl.runs.tracking import read_metrics
 
 CHAIN_FACTS = {"ddpo", "ddpo_sf", "dpok", "rgdm"}  # those that learn from reverse steps
@@ -39,8 +39,8 @@ def test_every_algorithm_fine_tunes_molecules(algo: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["algo=ddpo", "task.eta=0"], "eta: got 0, a deterministic chain"),
-        (["algo=dpok", "task.eta=0.0"], "eta: got 0"),
+        (["algo=ddpo", "policy.eta=0"], "eta: got 0, a deterministic chain"),
+        (["algo=dpok", "policy.eta=0.0"], "eta: got 0"),
         (["algo=ddpo", "algo.advantage.kind=group", "algo.advantage.size=1"], "a group of one has nobody"),
         (["algo=ddpo", "algo.advantage.kind=group", "algo.advantage.size=5", "rollouts=12"], "rollouts: got 12"),
         (["algo=ddpo_sf", "algo.advantage.kind=median"], "expected 'global' or 'centred'"),

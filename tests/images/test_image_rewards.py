@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from molrl.config import build, compose
+from molrl.building import build
+from molrl.composition import compose
 from molrl.data.images.drawings import Caption, all_captions, draw
 from molrl.data.images.image import CaptionedImage
 from molrl.rewards.images.drawing_alignment import DrawingAlignment

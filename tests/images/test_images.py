@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from molrl.advantages import Standardised
 from molrl.algos.ddpo import DDPO
-from molrl.config import compose
+from molrl.composition import compose
 from molrl.data.images.image import CaptionedImage
 from molrl.finetune import Finetuning, frozen, trainable
 from molrl.models.images import pipeline as image_pipeline
@@ -327,8 +327,8 @@ def test_a_latent_that_is_not_finite_is_no_image(tiny_pipeline: Path) -> None:
 
 def settings_of(folder: Path, run: Path, *changes: str) -> dict[str, Any]:
     tiny_task(folder)  # writes the prompts
-    own = [f"task.weights='{folder}'", f"task.prompts='{folder.parent / 'prompts.txt'}'", "task.num_steps=4"]
-    small = ["task.rank=2", "task.batch=8", "rollouts=8", "minibatch=16", "iterations=2", "evaluate=6", "threads=1"]
+    own = [f"policy='{folder}'", f"task.prompts='{folder.parent / 'prompts.txt'}'", "policy.num_steps=4"]
+    small = ["policy.rank=2", "policy.batch=8", "rollouts=8", "minibatch=16", "iterations=2", "evaluate=6", "threads=1"]
     settings = ["task=compressibility", "device=cpu", f"run='{run}'", *own, *small, *changes]
     return compose("train", settings)
 
@@ -337,7 +337,7 @@ def settings_of(folder: Path, run: Path, *changes: str) -> dict[str, Any]:
     "changes",
     [
         ["algo=ddpo", "algo.advantage.kind=tracker", "algo.train_steps=2", "ratio_tolerance=0.01"],
-        ["algo=dpok", "algo.train_steps=2", "ratio_tolerance=0.01", "task.tuning=full"],
+        ["algo=dpok", "algo.train_steps=2", "ratio_tolerance=0.01", "policy.tuning=full"],
         ["algo=rwr", "ratio_tolerance=0.01"],
         ["algo=rgdm", "algo.states=2", "algo.lookahead=1", "ratio_tolerance=0.01"],
     ],
@@ -507,7 +507,7 @@ def test_images_are_written_in_an_archive(tiny_pipeline: Path, tmp_path: Path) -
 def test_the_command_draws_from_the_pipeline_it_is_given(tiny_pipeline: Path, tmp_path: Path) -> None:
     out = tmp_path / "new.zip"
     done = molrl(
-        "sample", f"weights={tiny_pipeline}", "n=3", f"out={out}", "num_steps=3", "condition.prompt=a red circle"
+        "sample", f"policy={tiny_pipeline}", "n=3", f"out={out}", "policy.num_steps=3", "condition.prompt=a red circle"
     )
     assert done.code == 0, done.err
     assert "3 images" in done.out
@@ -525,7 +525,7 @@ def test_the_command_draws_from_the_pipeline_it_is_given(tiny_pipeline: Path, tm
     ],
 )
 def test_what_a_pipeline_cannot_do_is_said(setting: str, words: str, tiny_pipeline: Path) -> None:
-    said = complaint(["sample", f"weights={tiny_pipeline}", "n=2", setting], 2)
+    said = complaint(["sample", f"policy={tiny_pipeline}", "n=2", setting], 2)
     assert not [word for word in words.split() if word not in said], said
 
 

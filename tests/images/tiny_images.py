@@ -10,9 +10,10 @@ from torch import Tensor
 
 from molrl.data.images.drawings import WORDS
 from molrl.data.images.image import CaptionedImage
-from molrl.models.images.decoder import image_task
 from molrl.models.images.diffusers_library import diffusers
+from molrl.models.images.policy import ImagePolicy
 from molrl.models.images.small_pipeline import PipelineDesign, small_pipeline
+from molrl.models.images.task import image_task
 from molrl.task import Task
 
 PROMPTS = ("a red circle", "a blue square", "a green star")
@@ -50,7 +51,9 @@ def tiny_task(folder: Path, **changes: Any) -> Task:
         **{"eta": 1.0, "guidance_scale": 5.0, "tuning": "lora", "rank": 2, "dtype": "float32", "batch": 4},
         **{"checkpointing": False, "shard": False, "reward": brightness, "device": CPU},
     }
-    return image_task(**{**settings, **changes})
+    settings |= changes
+    own = {name: settings.pop(name) for name in ("name", "prompts", "reward", "device")}
+    return image_task(policy=ImagePolicy(**settings), **own)
 
 
 def tiny_xl(scheduler: dict[str, Any] | None = None) -> Any:

@@ -13,7 +13,8 @@ from command import QUICK_PRETRAINING, complaint, molrl
 from conformance import awake
 from torch import Tensor, nn
 
-from molrl.config import build, compose
+from molrl.building import build
+from molrl.composition import compose
 from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.enumerated import enumerated
 from molrl.data.molecules.files import read
@@ -21,8 +22,9 @@ from molrl.data.molecules.molecule import Molecule
 from molrl.gaussian import MaskedPoints
 from molrl.models.draws import draw_samples
 from molrl.models.molecules.condition import Condition, labelled
-from molrl.models.molecules.decoder import MoleculeDecoder, molecule_policy
+from molrl.models.molecules.decoder import MoleculeDecoder
 from molrl.models.molecules.model import Architecture, Pretrained, load, save
+from molrl.models.molecules.policy import molecule_policy
 from molrl.models.molecules.pretraining import design, warm_start
 from molrl.models.shipped import SHIPPED
 from molrl.noise import Key
@@ -259,7 +261,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sampled(model: Path, out: Path, settings: Sequence[str]) -> str:
-    done = molrl("sample", f"weights={model}", "n=3", "num_steps=5", f"out={out}", *settings)
+    done = molrl("sample", f"policy={model}", "n=3", "policy.num_steps=5", f"out={out}", *settings)
     assert done.code in (0, 3), done  # four steps of training do not promise a molecule
     assert len(read(out)[0]) == 3
     return done.out
@@ -280,10 +282,10 @@ def test_the_command_line_trains_and_asks(pretrained: Path, tmp_path: Path) -> N
     ("settings", "words"),
     [
         ("condition.qed=0.6", "condition.qed=0.6 no condition"),
-        ("weights=HERE condition.qed=abc", "condition.qed 'abc' number"),
-        ("weights=HERE +condition.logp=1", "condition.logp=1 qed"),
-        ("weights=HERE condition.ged=1", "condition.ged mean condition.qed"),
-        ("weights=HERE condition=0.6", "condition=0.6 Mapping"),
+        ("policy=HERE condition.qed=abc", "condition.qed 'abc' number"),
+        ("policy=HERE +condition.logp=1", "condition.logp=1 qed"),
+        ("policy=HERE condition.ged=1", "condition.ged mean condition.qed"),
+        ("policy=HERE condition=0.6", "condition=0.6 Mapping"),
     ],
 )
 def test_a_wrong_condition_is_explained_and_leaves_nothing_behind(

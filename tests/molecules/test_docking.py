@@ -12,7 +12,9 @@ from command import complaint, molrl
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
-from molrl.config import ConfigError, build, compose
+from molrl.building import build
+from molrl.composition import compose
+from molrl.config import ConfigError
 from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.molecule import Molecule, count_hydrogens
 from molrl.rewards.molecules.docking.atom_types import graph_ligand
@@ -213,7 +215,7 @@ def test_atoms_on_top_of_the_receptor_clash() -> None:
 
 def test_a_short_run_in_a_pocket_trains(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    small = ["iterations=1", "rollouts=4", "evaluate=2", "task.num_steps=4", "reward.workers=1", "threads=1"]
+    small = ["iterations=1", "rollouts=4", "evaluate=2", "policy.num_steps=4", "reward.workers=1", "threads=1"]
     search = [f"reward.scorer.terms.docking.scorer.scorer.{name}=2" for name in ("starts", "steps")]
     site = [SETTINGS[0], f"reward.site.ligand={LIGAND}"]
     done = molrl("train", "task=docking", "algo=ddpo", *site, *small, *search, f"run={run}")

@@ -13,7 +13,8 @@ from test_config import EXTRAS, REQUIRED
 from test_geometry_rewards import at
 from test_molecule_rewards import ASPIRIN, from_smiles
 
-from molrl.config import build, choices, compose
+from molrl.building import build
+from molrl.composition import choices, compose
 from molrl.data.molecules.bonds import edm_table, rdkit_bonds
 from molrl.data.molecules.molecule import Molecule
 from molrl.rewards.molecules.strain import Strain

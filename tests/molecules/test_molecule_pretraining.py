@@ -24,7 +24,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pretraining_makes_a_model_that_can_be_sampled(trained: Path, tmp_path: Path) -> None:
     assert load(str(trained / "model")).reference
-    done = molrl("sample", f"weights={trained / 'model'}", "n=3", "num_steps=5", f"out={tmp_path / 'x.sdf'}")
+    done = molrl("sample", f"policy={trained / 'model'}", "n=3", "policy.num_steps=5", f"out={tmp_path / 'x.sdf'}")
     assert done.code in (0, 3)  # four steps of training do not promise a molecule
     assert len(read(tmp_path / "x.sdf")[0]) == 3
 

@@ -9,7 +9,9 @@ import pytest
 from rdkit import Chem
 from test_molecule_rewards import BAD, embedded, from_smiles
 
-from molrl.config import ConfigError, build, compose
+from molrl.building import build
+from molrl.composition import compose
+from molrl.config import ConfigError
 from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Molecule, count_hydrogens

@@ -15,7 +15,7 @@ from faulty_scorers import Faulty, Square
 from rdkit import Chem
 from test_molecule_rewards import ASPIRIN, BAD, IMATINIB, embedded, from_graph, from_smiles
 
-from molrl.config import choices
+from molrl.composition import choices
 from molrl.data.molecules.bonds import Reading, edm_table, rdkit_bonds
 from molrl.data.molecules.molecule import Molecule
 from molrl.rewards.combine import Combination, Term, WeightedProduct, WeightedSum

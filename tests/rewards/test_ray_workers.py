@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import score_molecules as score_file
 from faulty_scorers import Square
 from test_workers import FAULTS
 
-from molrl.config import ConfigError, build, compose
+from molrl.building import build
+from molrl.composition import compose
+from molrl.config import ConfigError
 from molrl.data.molecules.bonds import edm_table
 from molrl.rewards.molecules.qed import QED
-from molrl.rewards.scoring.command import score_file
 from molrl.rewards.workers.local import Pooled
 
 pytestmark = pytest.mark.timeout(900)  # seconds on a machine that is busy with something else; 20 on one that is not
@@ -34,7 +36,7 @@ import ray
 from faulty_scorers import Faulty, KillsItsParent, Square
 from molrl.data.molecules.bonds import edm_table
 from molrl.rewards.molecules.qed import QED
-from molrl.rewards.scoring.command import score_file
+from command import score_molecules as score_file
 from molrl.rewards.workers.local import Pooled
 
 def local_scorer():

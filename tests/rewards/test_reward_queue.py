@@ -16,7 +16,8 @@ from torch.testing import assert_close
 from toy import Numbers, lifted, number_task, quadratic
 
 from molrl.algos import Learner
-from molrl.config import build, compose
+from molrl.building import build
+from molrl.composition import compose
 from molrl.noise import Key
 from molrl.reward_queue import PART, SMALLEST, RewardQueue, parts
 from molrl.rewards.workers.local import Pooled
@@ -106,7 +107,7 @@ def test_a_rollout_does_not_depend_on_the_parts_it_is_drawn_in(monkeypatch: pyte
 
 
 def test_molecules_and_their_rewards_are_those_of_one_large_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = compose("train", ["task.num_steps=4", "reward.workers=1"])
+    config = compose("train", ["policy.num_steps=4", "reward.workers=1"])
     reward = build(config["reward"], "reward")
     assert isinstance(reward, Pooled)
     task: Task = build(config["task"], "task", device=CPU, reward=reward)

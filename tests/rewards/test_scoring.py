@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from command import complaint, molrl
+from command import score_molecules as score_file
 from faulty_scorers import Half, Weight, faulty_reader
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
@@ -31,7 +32,7 @@ from molrl.data.molecules.records import molecule_of, records
 from molrl.rewards.molecules.logp import LogP
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.scores import Explained, PerSample, Scored
-from molrl.rewards.scoring.command import FileReward, score_file
+from molrl.rewards.scoring.command import FileReward
 from molrl.rewards.scoring.journal import exclusive
 from molrl.rewards.scoring.summary import Tally
 from molrl.rewards.scoring.table import joint_reason, single_reasons
@@ -430,7 +431,7 @@ SCRIPT = """
 import sys
 from faulty_scorers import Weight
 from molrl.data.molecules.bonds import edm_table
-from molrl.rewards.scoring.command import score_file
+from command import score_molecules as score_file
 from molrl.rewards.workers.local import Pooled
 if __name__ == "__main__":
     source, out, log, workers = sys.argv[1:]

@@ -20,7 +20,7 @@ from test_finetune import ALGORITHMS, run, weights
 from torch import Tensor
 from toy import number_task, quadratic
 
-from molrl.config import compose
+from molrl.composition import compose
 from molrl.machine.memory import OutOfMemory, enough_memory
 from molrl.models.shipped import SHIPPED
 from molrl.run import train
@@ -72,7 +72,7 @@ def test_a_missing_package_is_one_line_before_any_weights_are_loaded(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tblite", None)
     monkeypatch.setitem(sys.modules, "tblite.interface", None)
-    arguments = ["train", "reward=xtb_energy", "task.weights=no such model", f"run={tmp_path / 'run'}"]
+    arguments = ["train", "reward=xtb_energy", "policy=no such model", f"run={tmp_path / 'run'}"]
     assert "pip install 'molrl[xtb]'" in complaint(arguments, 2)
     assert not (tmp_path / "run").exists()
 
@@ -126,8 +126,8 @@ def test_a_pickle_is_never_opened_whatever_it_is_offered_as(
     else:
         array_of_objects(path, marker)
     for arguments in (
-        ["sample", f"weights={path}", "n=1"],
-        ["train", "task=symmetry", f"task.weights={path}", f"run={tmp_path / 'run'}"],
+        ["sample", f"policy={path}", "n=1"],
+        ["train", "task=symmetry", f"policy={path}", f"run={tmp_path / 'run'}"],
         ["train", f"resume={path}"],
         ["score", str(path), "reward.workers=0"],
         ["evaluate", str(path)],
@@ -155,7 +155,7 @@ def test_a_pickle_in_the_place_of_weights_is_never_opened(place: str, marker: Pa
     (folder / "manifest.json").write_text(json.dumps(manifest))
     (folder / "COMPLETE").write_text(checkpoint.sha256((folder / "manifest.json").read_bytes()))
     if place == "model":
-        assert name in complaint(["sample", f"weights={folder}", "n=1"], 1)
+        assert name in complaint(["sample", f"policy={folder}", "n=1"], 1)
     else:
         with pytest.raises(checkpoint.CheckpointError, match=name):
             run(number_task(), ALGORITHMS["DDPO"], tmp_path / "run", iterations=2)
@@ -230,7 +230,7 @@ def test_out_of_memory_while_learning_is_told_from_other_errors() -> None:
 
 SLOW = """
 import sys, time, torch
-from molrl.config import compose
+from molrl.composition import compose
 from molrl.machine.interruption import terminable
 from molrl.run import train
 

@@ -12,7 +12,7 @@ from test_finetune import ALGORITHMS, Forgetful, finetuning, run, untimed
 from torch import Tensor
 from toy import Numbers, Values, chain, lifted, number_task, quadratic, unheard
 
-from molrl.config import choices
+from molrl.composition import choices
 from molrl.finetune import TrainingError, frozen, trainable
 from molrl.policy import Policy
 from molrl.runs.checkpoint import CheckpointError

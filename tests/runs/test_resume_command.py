@@ -21,7 +21,7 @@ DOMAINS: dict[str, tuple[str, ...]] = {
     "molecules": ("algo=ddpo", *QUICK_RUN, "reward=logp", "optimizer.lr=1e-3", "iterations=5"),
     "shapes": (
         *("task=symmetry", "algo=dpok", "iterations=5", "rollouts=4", "minibatch=8", "evaluate=4", "threads=1"),
-        *("task.num_steps=5", "task.points=32"),
+        *("policy.num_steps=5", "policy.points=32"),
     ),
 }
 
@@ -90,7 +90,9 @@ def test_the_best_model_can_be_drawn_from(run: Path, tmp_path: Path) -> None:
     assert summary["best"].keys() == {"iteration", "metric", "value"}
     rewards = [row["reward"] for row in rows(run)]
     assert summary["best"]["value"] == max(*rewards[1:], summary["after"]["reward_mean"])
-    drawn = molrl("sample", f"weights={run / 'best'}", "n=3", "num_steps=5", f"out={tmp_path / 'x.sdf'}", "threads=1")
+    drawn = molrl(
+        "sample", f"policy={run / 'best'}", "n=3", "policy.num_steps=5", f"out={tmp_path / 'x.sdf'}", "threads=1"
+    )
     assert "3 molecules in" in drawn.out
 
 

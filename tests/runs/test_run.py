@@ -17,7 +17,8 @@ from command import QUICK_RUN, complaint, molrl
 from PIL import Image
 from torch import Tensor
 
-from molrl.config import ConfigError, choices, compose
+from molrl.composition import choices, compose
+from molrl.config import ConfigError
 from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Molecule
@@ -104,10 +105,12 @@ def test_every_run_is_measured_before_on_the_same_molecules(runs: Path) -> None:
 
 def test_the_trained_model_can_be_sampled_and_trained_further(runs: Path, tmp_path: Path) -> None:
     model = runs / "ddpo/model"
-    sampled = molrl("sample", f"weights={model}", "n=8", "num_steps=5", f"out={tmp_path / 'new.sdf'}", "threads=1")
+    sampled = molrl(
+        "sample", f"policy={model}", "n=8", "policy.num_steps=5", f"out={tmp_path / 'new.sdf'}", "threads=1"
+    )
     assert "8 molecules" in sampled.out
     assert len(read(tmp_path / "new.sdf")[0]) == 8
-    arguments = ["algo=ddpo", f"task.weights={model}", f"run={tmp_path / 'further'}", *QUICK_RUN, "iterations=1"]
+    arguments = ["algo=ddpo", f"policy={model}", f"run={tmp_path / 'further'}", *QUICK_RUN, "iterations=1"]
     assert molrl("train", *arguments).code == 0
     before = json.loads((tmp_path / "further/summary.json").read_text())["before"]
     after = json.loads((runs / "ddpo/summary.json").read_text())["after"]
@@ -205,7 +208,7 @@ def test_a_folder_in_use_is_refused_with_who_uses_it(tmp_path: Path) -> None:
 
 def test_settings_that_cannot_be_met_leave_no_folder_so_the_corrected_command_runs(tmp_path: Path) -> None:
     arguments = ["train", "algo=ddpo", f"run={tmp_path / 'run'}", *QUICK_RUN]
-    for wrong in ("algo.clip=-1", "optimizer.lr=-1", "task.weights=nope", "device=tpu"):
+    for wrong in ("algo.clip=-1", "optimizer.lr=-1", "policy=nope", "device=tpu"):
         assert molrl(*arguments, wrong).code > 0
         assert not (tmp_path / "run").exists()
 

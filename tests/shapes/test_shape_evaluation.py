@@ -12,7 +12,7 @@ from solids import box, cloud, sphere, table
 
 from molrl.data.shapes.cloud import in_unit_box
 from molrl.data.shapes.metrics import chamfer, chamfers
-from molrl.models.molecules.evaluation import domain_of_file
+from molrl.domains import domain_of_file
 from molrl.models.shapes.recognition import recognised
 from molrl.rewards.shapes.exam import Exam
 
@@ -150,9 +150,9 @@ def test_what_a_file_holds_is_told_from_the_file(tmp_path: Path) -> None:
     np.savez(tmp_path / "molecules.npz", R=np.zeros((1, 3, 3)), Z=np.zeros((1, 3)))
     saved(tmp_path / "shapes.npz", family(1, 0))
     (tmp_path / "broken.npz").write_text("no archive", "utf-8")
-    kinds = {name: domain_of_file(str(tmp_path / name)) for name in ("molecules.npz", "broken.npz", "x.xyz", "x.sdf")}
+    kinds = {name: domain_of_file(tmp_path / name).name for name in ("molecules.npz", "broken.npz", "x.xyz", "x.sdf")}
     assert set(kinds.values()) == {"molecules"}
-    assert {domain_of_file(str(tmp_path / name)) for name in ("shapes.npz", "x.glb", "x.npy", ".")} == {"shapes"}
+    assert {domain_of_file(tmp_path / name).name for name in ("shapes.npz", "x.glb", "x.npy", ".")} == {"shapes"}
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_pretraining_makes_a_model_that_can_be_sampled(trained: Path, tmp_path: 
     assert list(model.architecture.classes) == ["airplane", "car", "chair", "lamp", "table"]
     assert len(model.reference) == 10
     out = tmp_path / "new.npz"
-    assert molrl("sample", f"weights={trained / 'model'}", "n=3", f"out={out}", "num_steps=3").code == 0
+    assert molrl("sample", f"policy={trained / 'model'}", "n=3", f"out={out}", "policy.num_steps=3").code == 0
     rows = [json.loads(line) for line in (trained / "pretrain.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 4]
     assert all(0 <= row["one_nna"] <= 1 for row in rows)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import complaint, molrl
+from command import score_shapes as score_file
 from numpy.typing import NDArray
 from solids import box, cloud, sphere, table
 
@@ -17,10 +18,9 @@ from molrl.data.shapes.glb import write_glb
 from molrl.data.shapes.mesh import Mesh
 from molrl.data.shapes.ply import write_ply
 from molrl.data.shapes.records import ShapeReader
+from molrl.domains import reward_kinds
 from molrl.rewards.combine import Term, WeightedSum
 from molrl.rewards.molecules.qed import QED
-from molrl.rewards.scores import domains
-from molrl.rewards.scoring.command import score_file
 from molrl.rewards.shapes.proportions import Proportions
 from molrl.rewards.shapes.stability import StabilityMargin
 from molrl.rewards.shapes.symmetry import MirrorSymmetry
@@ -75,7 +75,7 @@ def test_a_box_scores_the_same_in_every_format(suffix: str, tmp_path: Path) -> N
     """A box of 1 x 2 x 1 has these proportions exactly, and stands half a half length from its edges."""
     WRITERS[suffix](tmp_path / f"box{suffix}")
     rewards = {"column": COLUMN, "margin": MARGIN}
-    summary = score_file(tmp_path / f"box{suffix}", rewards, tmp_path / "out.csv", reader=edm_table)
+    summary = score_file(tmp_path / f"box{suffix}", rewards, tmp_path / "out.csv")
     (row,) = rows_of(tmp_path / "out.csv")
     assert float(row["column"]) == pytest.approx(0, abs=1e-3)
     assert float(row["margin"]) == pytest.approx(0.5, abs=0.03)
@@ -87,8 +87,8 @@ def test_a_box_scores_the_same_in_every_format(suffix: str, tmp_path: Path) -> N
 def test_what_is_up_in_the_file_is_a_setting(tmp_path: Path) -> None:
     write_off(tmp_path / "box.off", CORNERS[:, [0, 2, 1]], FACES)
     standing = ShapeReader(points=2048, seed=0, up="z", manifold=True)
-    score_file(tmp_path / "box.off", {"column": COLUMN}, tmp_path / "z.csv", reader=edm_table, shapes=standing)
-    score_file(tmp_path / "box.off", {"column": COLUMN}, tmp_path / "y.csv", reader=edm_table)
+    score_file(tmp_path / "box.off", {"column": COLUMN}, tmp_path / "z.csv", shapes=standing)
+    score_file(tmp_path / "box.off", {"column": COLUMN}, tmp_path / "y.csv")
     assert float(rows_of(tmp_path / "z.csv")[0]["column"]) == pytest.approx(0, abs=1e-3)
     assert float(rows_of(tmp_path / "y.csv")[0]["column"]) == pytest.approx(-0.5, abs=0.01)  # (1, 1, 2) for (1, 2, 1)
 
@@ -96,7 +96,7 @@ def test_what_is_up_in_the_file_is_a_setting(tmp_path: Path) -> None:
 def test_neither_the_place_of_a_shape_nor_its_size_counts(tmp_path: Path) -> None:
     for number, (size, place) in enumerate([(1.0, 0.0), (1e-3, 7.0), (2.0, 1e8)]):
         write_off(tmp_path / "box.off", CORNERS * size + place)
-        score_file(tmp_path / "box.off", {"margin": MARGIN}, tmp_path / f"{number}.csv", reader=edm_table)
+        score_file(tmp_path / "box.off", {"margin": MARGIN}, tmp_path / f"{number}.csv")
     values = [float(rows_of(tmp_path / f"{number}.csv")[0]["margin"]) for number in range(3)]
     assert values == pytest.approx([values[0]] * 3, abs=1e-4)
 
@@ -109,7 +109,7 @@ def test_a_file_of_many_shapes_has_a_row_for_each_with_its_class(tmp_path: Path)
     shapes = np.stack([box(1, 1, 1), table(0.1, shift=0.3), line, broken, table(), rng.normal(size=(2048, 3))])
     labels = ["box", "table", "line", "", "=table", ""]
     np.savez(tmp_path / "after.npz", points=shapes.astype(np.float32), label=labels, reward=np.zeros(6))
-    summary = score_file(tmp_path / "after.npz", {"margin": MARGIN}, tmp_path / "out.csv", reader=edm_table)
+    summary = score_file(tmp_path / "after.npz", {"margin": MARGIN}, tmp_path / "out.csv")
     rows = rows_of(tmp_path / "out.csv")
     assert [row["class"] for row in rows] == ["box", "table", "line", "", "'=table", ""]
     assert [row["name"] for row in rows] == [f"after.npz, shape {number}" for number in range(1, 7)]
@@ -131,7 +131,7 @@ def test_a_folder_has_a_row_for_each_file_in_order_with_the_class_of_its_folder(
     np.savez(source / "table" / "many.npz", points=np.stack([table(), table(0.3)]))
     write_obj(source / "02691156" / "plane.obj")
     (source / "notes.txt").write_text("passed over", "utf-8")
-    summary = score_file(source, {"margin": MARGIN}, source / "out.csv", reader=edm_table)
+    summary = score_file(source, {"margin": MARGIN}, source / "out.csv")
     rows = rows_of(source / "out.csv")
     assert [(row["class"], row["name"]) for row in rows] == [
         ("airplane", "02691156/plane.obj"),
@@ -143,11 +143,11 @@ def test_a_folder_has_a_row_for_each_file_in_order_with_the_class_of_its_folder(
     assert [bool(row["margin"]) for row in rows] == [True, True, False, True, True]
     assert rows[2]["reason"] == "unreadable: no GLB file of version 2"
     assert summary.exit_code() == 4
-    again = score_file(source, {"margin": MARGIN}, source / "out.csv", reader=edm_table)
+    again = score_file(source, {"margin": MARGIN}, source / "out.csv")
     assert (again.found, again.records) == (True, 5)
     write_off(source / "box" / "three.off")
     with pytest.raises(ConfigError, match="begun with something else"):
-        score_file(source, {"margin": MARGIN}, source / "out.csv", reader=edm_table)
+        score_file(source, {"margin": MARGIN}, source / "out.csv")
 
 
 def wing(path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_bad_file_is_a_row_with_the_reason_and_never_a_value(
 ) -> None:
     write(tmp_path / name)
     rewards = {"margin": MARGIN, "column": COLUMN, "symmetry": MirrorSymmetry()}
-    summary = score_file(tmp_path / name, rewards, tmp_path / "out.csv", reader=edm_table)
+    summary = score_file(tmp_path / name, rewards, tmp_path / "out.csv")
     (row,) = rows_of(tmp_path / "out.csv")
     assert [row["margin"], row["column"], row["symmetry"]] == ["", "", ""]
     assert row["reason"].startswith("unreadable: ")
@@ -193,13 +193,13 @@ def test_a_bad_file_is_a_row_with_the_reason_and_never_a_value(
 def test_a_huge_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meshes, "MAX_BYTES", 1000)
     write_xyz(tmp_path / "box.xyz")
-    score_file(tmp_path / "box.xyz", {"column": COLUMN}, tmp_path / "out.csv", reader=edm_table)
+    score_file(tmp_path / "box.xyz", {"column": COLUMN}, tmp_path / "out.csv")
     assert rows_of(tmp_path / "out.csv")[0]["reason"] == "unreadable: more than 1000 bytes"
 
 
 def test_points_that_are_too_few_for_a_reward_are_no_value(tmp_path: Path) -> None:
     np.save(tmp_path / "few.npy", sphere(60))
-    score_file(tmp_path / "few.npy", {"column": COLUMN}, tmp_path / "out.csv", reader=edm_table)
+    score_file(tmp_path / "few.npy", {"column": COLUMN}, tmp_path / "out.csv")
     (row,) = rows_of(tmp_path / "out.csv")
     assert (row["column"], row["reason"]) == ("", "too few points: 60, at least 128")
 
@@ -207,7 +207,7 @@ def test_points_that_are_too_few_for_a_reward_are_no_value(tmp_path: Path) -> No
 def test_what_is_not_manifold_is_scored_where_that_is_asked_for(tmp_path: Path) -> None:
     wing(tmp_path / "wing.off")
     loose = ShapeReader(points=2048, seed=0, up="y", manifold=False)
-    score_file(tmp_path / "wing.off", {"column": COLUMN}, tmp_path / "out.csv", reader=edm_table, shapes=loose)
+    score_file(tmp_path / "wing.off", {"column": COLUMN}, tmp_path / "out.csv", shapes=loose)
     assert -1 < float(rows_of(tmp_path / "out.csv")[0]["column"]) < -0.01
 
 
@@ -223,18 +223,16 @@ def test_edges_are_those_of_places_not_of_numbers() -> None:
 
 def test_a_reward_says_what_it_scores() -> None:
     both = {"a": Term(scorer=MARGIN, weight=1.0), "b": Term(scorer=QED(reader=edm_table), weight=1.0)}
-    assert domains(MARGIN) == {"shapes"}
-    assert domains(WeightedSum(terms={"a": both["a"]}, floor=-1.0)) == {"shapes"}
-    assert domains(WeightedSum(terms=both, floor=-1.0)) == {"shapes", "molecules"}
-    assert domains(lambda samples: samples) == {"molecules"}
+    assert reward_kinds(MARGIN) == {"shapes"}
+    assert reward_kinds(WeightedSum(terms={"a": both["a"]}, floor=-1.0)) == {"shapes"}
+    assert reward_kinds(WeightedSum(terms=both, floor=-1.0)) == {"shapes", "molecules"}
+    assert reward_kinds(lambda samples: samples) == {"molecules"}
 
 
 def test_a_combination_of_shape_rewards_has_a_column_for_each_part(tmp_path: Path) -> None:
     write_off(tmp_path / "box.off")
     terms = {"margin": Term(scorer=MARGIN, weight=2.0), "column": Term(scorer=COLUMN, weight=1.0)}
-    score_file(
-        tmp_path / "box.off", {"sum": WeightedSum(terms=terms, floor=-3.0)}, tmp_path / "o.csv", reader=edm_table
-    )
+    score_file(tmp_path / "box.off", {"sum": WeightedSum(terms=terms, floor=-3.0)}, tmp_path / "o.csv")
     row = {name: float(cell) for name, cell in rows_of(tmp_path / "o.csv")[0].items() if name.startswith("sum")}
     assert row["sum"] == pytest.approx(2 * row["sum.margin"] + row["sum.column"], rel=1e-4)
     assert "sum.margin.contact" in row

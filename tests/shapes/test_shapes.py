@@ -12,7 +12,7 @@ import torch
 from command import complaint, molrl
 from torch import Tensor
 
-from molrl.config import compose
+from molrl.composition import compose
 from molrl.data.shapes.cloud import PointCloud, in_unit_box
 from molrl.data.shapes.files import read_shape
 from molrl.data.shapes.metrics import chamfers
@@ -21,11 +21,12 @@ from molrl.data.shapes.sets import ShapeSet
 from molrl.models.draws import draw_samples
 from molrl.models.molecules.model import load
 from molrl.models.shapes.checks import checks
-from molrl.models.shapes.decoder import GLANCE, RealShapes, ShapeDecoder, shape_policy
+from molrl.models.shapes.decoder import GLANCE, RealShapes, ShapeDecoder
 from molrl.models.shapes.model import ShapeArchitecture, load_shapes, save_shapes
+from molrl.models.shapes.policy import shape_policy
 from molrl.models.shapes.quality import paired, quality
 from molrl.noise import Key
-from molrl.run import parts, train
+from molrl.run import prepare, train
 from molrl.runs.checkpoint import CheckpointError
 
 POINTS = 24
@@ -267,7 +268,13 @@ def test_shapes_are_drawn_with_their_class(folder: Path) -> None:
 def test_the_command_draws_from_the_model_it_is_given(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "new.npz"
     done = molrl(
-        "sample", f"weights={folder}", "n=5", f"out={out}", "num_steps=3", "points=32", "condition.class=stick"
+        "sample",
+        f"policy={folder}",
+        "n=5",
+        f"out={out}",
+        "policy.num_steps=3",
+        "policy.points=32",
+        "condition.class=stick",
     )
     assert done.code == 0
     assert "5 shapes" in done.out
@@ -286,7 +293,7 @@ def test_the_command_draws_from_the_model_it_is_given(folder: Path, tmp_path: Pa
     ],
 )
 def test_what_a_shape_model_cannot_do_is_said(setting: str, words: str, folder: Path) -> None:
-    said = complaint(["sample", f"weights={folder}", "n=2", setting], 2)
+    said = complaint(["sample", f"policy={folder}", "n=2", setting], 2)
     assert not [word for word in words.split() if word not in said], said
 
 
@@ -340,7 +347,7 @@ def test_the_trainers_take_shapes_as_they_take_molecules(changes: list[str], fol
 
 
 def test_a_task_of_shapes_has_what_the_algorithms_ask_for(folder: Path, tmp_path: Path) -> None:
-    task, _, _ = parts(settings_of(folder, tmp_path / "run", "algo=dpok"), height)
+    task = prepare(settings_of(folder, tmp_path / "run", "algo=dpok"), height).task
     assert task.value_network is not None
     torch.manual_seed(0)
     x, context = torch.randn(3, POINTS, 3), {"class": torch.tensor([0, 1, 1])}
