@@ -7,6 +7,7 @@ scored; 130 after Ctrl-C; 143 after SIGTERM.
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from textwrap import indent
 from typing import Any
 
@@ -216,11 +217,22 @@ def usage(command: str, arguments: Sequence[str]) -> str:
     lines = [f"{group}={name}   one of: {', '.join(choices(folder))}" for group, (folder, name) in chosen.items()]
     parts += ["\n".join(lines), plain(own)]
     for group, (folder, name) in chosen.items():
-        text = (CONF / folder / f"{name}.yaml").read_text()
+        text = read_with_parts(CONF / folder / f"{name}.yaml")
         nested = plain(text) if "@package _global_" in text else f"{group}:\n{indent(plain(text), '  ')}"
         parts.append(f"with {group}={name}:\n{indent(nested, '  ')}")
     parts.append(f"molrl {command} ... --cfg prints all settings as they would be used.")
     return "\n\n".join(filter(None, parts))
+
+
+def read_with_parts(path: Path) -> str:
+    """Return the YAML of a choice, after that of the files beside it or below that it builds on."""
+    import yaml
+
+    text = path.read_text()
+    parts = [
+        item for item in (yaml.safe_load(text) or {}).get("defaults", []) if type(item) is str and item != "_self_"
+    ]
+    return "\n".join([*(read_with_parts(path.parent / f"{part}.yaml") for part in parts), text])
 
 
 def plain(text: str) -> str:

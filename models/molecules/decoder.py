@@ -15,7 +15,7 @@ from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.quality import measure
 from molrl.data.molecules.sizes import mask_of
 from molrl.gaussian import Context, MaskedPoints
-from molrl.models.molecules.condition import check_asked, draw_conditions
+from molrl.models.molecules.condition import check_request, draw_conditions
 from molrl.models.molecules.dataset import RealMolecules
 from molrl.models.molecules.model import Pretrained, load, save
 from molrl.models.molecules.value import MoleculeValue
@@ -48,7 +48,7 @@ class MoleculeDecoder:
     suffix: ClassVar[str] = ".sdf"
 
     def __post_init__(self) -> None:
-        check_asked(self.model.conditions, self.condition)
+        check_request(self.model.conditions, self.condition)
 
     def draw_context(self, samples: Sequence[int], key: Key) -> Context:
         """The mask of each sample's atoms, and what a conditional model is told."""
