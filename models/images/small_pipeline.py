@@ -79,7 +79,7 @@ def word_tokenizer(words: Sequence[str], tokens: int) -> Any:
 
 
 def apply_merges(word: str, merges: Sequence[tuple[str, str]]) -> list[str]:
-    """Split a word into pieces: pairs are merged by the rank of their merge (Sennrich et al. 2016, arXiv:1508.07909)."""
+    """Split a word into pieces, merging pairs by the rank of their merge (Sennrich et al. 2016, arXiv:1508.07909)."""
     pieces, rank = [*word[:-1], word[-1] + WORD_END], {pair: number for number, pair in enumerate(merges)}
     while candidates := [pair for pair in pairwise(pieces) if pair in rank]:
         best = min(candidates, key=lambda pair: rank[pair])
