@@ -252,6 +252,7 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "models/images/pipeline.py: load_adapted": "damaged ones in test_images.py",
     "models/sample.py: molecule_source": "by load",
     "models/molecules/pretraining.py: load warm_start": "by load",
+    "models/pretraining.py: measure": "by load",
     "models/pretraining.py: refuse_other_model": "compared as text",
     "molrl/cli.py: usage read_with_parts": "our own YAML",
     "molrl/config.py: chosen_by": "our own YAML",
