@@ -46,7 +46,7 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for noise in NOISES:
         draw, losses, gradients = torch.Generator().manual_seed(0), [], []
-        for batch in torch.arange(0, len(pools), pools.clouds).split(BATCH):
+        for batch in torch.arange(0, len(pools), pools.point_clouds_per_pool).split(BATCH):
             rows, context = pools.rows(batch)
             eps = torch.randn(rows.shape, generator=draw)
             t = torch.full((len(rows),), log(noise / lowest) / log(highest / lowest))

@@ -1,108 +1,100 @@
-"""What pretraining needs of images: an autoencoder trained first, and then the small pipeline's UNet and text encoder
-in its latents (latent diffusion: Rombach et al. 2022, arXiv:2112.10752).
+"""Pretraining of image models: an autoencoder first, then the small pipeline's UNet and text encoder in its latents
+(latent diffusion: Rombach et al. 2022, arXiv:2112.10752).
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from molrl.config import ConfigError, settings
+from molrl.config import settings
 from molrl.data.images.drawings import WORDS
 from molrl.data.images.image import CaptionedImage
 from molrl.data.images.sets import ImageSet
 from molrl.gaussian import Context, Euclidean, Space
-from molrl.machine.device import choose_device
-from molrl.machine.interruption import patient
-from molrl.machine.memory import enough_memory
-from molrl.models.draws import draw_samples
 from molrl.models.images.decoder import ImageDecoder
 from molrl.models.images.diffusers_library import require_extra
-from molrl.models.images.pipeline import load_pipeline
+from molrl.models.images.pipeline import DOMAIN, load_pipeline
 from molrl.models.images.policy import image_policy
 from molrl.models.images.scheduler_chain import diffusers_chain
 from molrl.models.images.small_pipeline import PipelineDesign, small_pipeline
-from molrl.models.molecules.pretraining import FREE, refuse_other_data, refuse_other_model
-from molrl.pretrain import Bucket, Pretraining
+from molrl.models.pretraining import SamplingSettings, count_parameters
+from molrl.policy import Policy
+from molrl.pretrain import Bucket, Loss, Pretraining, denoising_loss
 from molrl.runs.checkpoint import check_fits
-from molrl.runs.folder import claim, refuse_another
-from molrl.runs.tracking import append_row
 from molrl.schedule import Tabulated
 
-KL_WEIGHT = 1e-6  # of the autoencoder's latents to N(0, I), per number (Rombach et al. 2022, Sec. G)
-CHUNK = 64  # images that are encoded at a time
+KL_WEIGHT = 1e-6  # of the latents' KL to N(0, I), per number (Rombach et al. 2022, Sec. G)
+IMAGE_BATCH = 64  # images that are encoded, drawn or decoded at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageDesign:
-    """A pipeline before it has met its data.
+    """A text-to-image pipeline that has not met its data set yet; the words of the drawings' captions are its tokens.
 
     Attributes:
-        sizes: of the pipeline.
-        vae_steps: steps of training of the autoencoder, which comes first.
-        vae_lr: its learning rate.
-        dropped: share of images that are trained with the empty caption, for guidance.
-        guidance_scale: of the samples in reports.
+        image_size, tokens, vae, latent, unet, text, prediction: sizes of the pipeline, see PipelineDesign.
+        vae_steps: training steps of the autoencoder, which comes first.
+        vae_lr: peak learning rate of the autoencoder.
+        dropped: fraction of the images that are trained with the empty caption, for classifier-free guidance.
+        guidance_scale: guidance of the samples in reports.
     """
 
-    sizes: PipelineDesign
+    image_size: int
+    tokens: int
+    vae: Sequence[int]
+    latent: int
+    unet: Sequence[int]
+    text: int
+    prediction: str
     vae_steps: int
     vae_lr: float
     dropped: float
     guidance_scale: float
+    domain: ClassVar[str] = DOMAIN
+    data_argument: ClassVar[str] = "edge"
 
+    def __post_init__(self) -> None:
+        if self.vae_steps < 1 or not self.vae_lr > 0:
+            raise ValueError(
+                f"vae_steps, vae_lr: got {self.vae_steps}, {self.vae_lr}; need at least 1 and a number above 0"
+            )
+        if not 0 <= self.dropped < 1:
+            raise ValueError(f"dropped: got {self.dropped}, allowed 0 to below 1")
+        _ = self.sizes
 
-def image_design(
-    *,
-    image_size: int,
-    tokens: int,
-    vae: Sequence[int],
-    latent: int,
-    unet: Sequence[int],
-    text: int,
-    prediction: str,
-    vae_steps: int,
-    vae_lr: float,
-    dropped: float,
-    guidance_scale: float,
-) -> ImageDesign:
-    """A design from plain numbers, with the words of the drawings' captions as tokens."""
-    if vae_steps < 1 or not vae_lr > 0:
-        raise ValueError(f"vae_steps, vae_lr: got {vae_steps}, {vae_lr}; need at least 1 and a number above 0")
-    if not 0 <= dropped < 1:
-        raise ValueError(f"dropped: got {dropped}, allowed 0 to below 1")
-    sizes = PipelineDesign(
-        words=WORDS,
-        tokens=tokens,
-        image_size=image_size,
-        vae=list(vae),
-        latent=latent,
-        unet=list(unet),
-        text=text,
-        prediction=prediction,
-    )
-    return ImageDesign(sizes, vae_steps, vae_lr, dropped, guidance_scale)
+    @property
+    def sizes(self) -> PipelineDesign:
+        """Return the sizes of the pipeline."""
+        return PipelineDesign(
+            words=WORDS,
+            tokens=self.tokens,
+            image_size=self.image_size,
+            vae=list(self.vae),
+            latent=self.latent,
+            unet=list(self.unet),
+            text=self.text,
+            prediction=self.prediction,
+        )
 
+    def load_data(self, data: Callable[..., ImageSet]) -> ImageSet:
+        """Return the data set with images of this size."""
+        require_extra()
+        with settings("data"):
+            return data(edge=self.image_size)
 
-def reconstruction_loss(
-    vae: Any, _space: Space, x0: Float[Tensor, "b c h w"], _t: Tensor, noise: Tensor, _context: Context
-) -> Float[Tensor, " b"]:
-    """|x - decoded(z)| + KL_WEIGHT KL(q(z | x) || N(0, I)), both per number (Rombach et al. 2022, Eq. 25).
-
-    The latents' noise is the first part of the images' own, so that it is keyed as all noise.
-    """
-    seen = vae.encode(x0).latent_dist
-    numbers = seen.mean[0].numel()
-    z = seen.mean + seen.std * noise.flatten(1)[:, :numbers].view_as(seen.mean)
-    error = (vae.decode(z).sample - x0).abs().flatten(1).mean(1)
-    found: Tensor = error + KL_WEIGHT * seen.kl()
-    return found
+    def fit(self, examples: ImageSet) -> "ImageTrainee":
+        """Build the pipeline with random weights; its statistics of the data come with the autoencoder."""
+        with settings("model"):
+            pipeline = small_pipeline(self.sizes)
+        schedule = Tabulated(pipeline.scheduler.alphas_cumprod.double())
+        denoiser = TextDenoiser(pipeline.unet, pipeline.text_encoder, schedule, self.prediction)
+        return ImageTrainee(self, examples, pipeline, denoiser)
 
 
 class TextDenoiser(nn.Module):
@@ -117,13 +109,13 @@ class TextDenoiser(nn.Module):
         self.schedule, self.prediction = schedule, prediction
 
     def raw(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], context: Context) -> Tensor:
-        """The network's output at x_t."""
-        told = self.text_encoder(context["ids"])[0]
-        output: Tensor = self.unet(x, self.schedule.level(t), encoder_hidden_states=told, return_dict=False)[0]
+        """Return the network's output at x_t."""
+        embedding = self.text_encoder(context["ids"])[0]
+        output: Tensor = self.unet(x, self.schedule.level(t), encoder_hidden_states=embedding, return_dict=False)[0]
         return output
 
     def target(self, x0: Tensor, eps: Tensor, t: Float[Tensor, " b"]) -> Tensor:
-        """The noise, the clean latent, or the velocity (Salimans and Ho 2022, arXiv:2202.00512, App. D)."""
+        """Return the noise, the clean latent, or the velocity (Salimans and Ho 2022, arXiv:2202.00512, App. D)."""
         if self.prediction == "epsilon":
             return eps
         if self.prediction == "sample":
@@ -133,166 +125,161 @@ class TextDenoiser(nn.Module):
         return velocity
 
 
-def pretrain_images(
-    *,
-    model: ImageDesign,
-    data: Callable[..., ImageSet],
-    training: Pretraining,
-    run: str,
-    init: str | None,
-    device: str,
-    evaluate: int,
-    num_steps: int,
-    grid_power: float | None,
-    config: Mapping[str, Any],
-) -> int:
-    """`molrl pretrain model=images`: train autoencoder, UNet and text encoder, report how well drawings fit their
-    captions along the way, and leave a pipeline in diffusers' format in the run folder.
+@dataclass
+class ImageTrainee:
+    """A pipeline with random weights, and its training set, which becomes latents once the autoencoder is trained."""
 
-    With `init`, training starts from the weights of that pipeline instead of random ones. `config` is what all this was
-    composed as; the folder keeps it. The scheduler has its own grid, so that there is no `grid_power`.
-    """
-    require_extra()
-    if grid_power is not None:
-        raise ConfigError(f"grid_power: got {grid_power}, need null: images have the grid of their scheduler")
-    place = choose_device(device)
-    refuse_another(config, FREE)
-    refuse_other_data(data, "edge", "images")
-    with settings("data"):
-        images = data(edge=model.sizes.image_size)
-    torch.manual_seed(training.seed)
-    with settings("model"):
-        pipeline = small_pipeline(model.sizes)
-        chain = diffusers_chain(pipeline.scheduler.config, num_steps, 1.0)
-    if init is not None:
-        warm_start(pipeline, init)
-    folder = Path(run)
-    parameters = sum(p.numel() for part in parts_of(pipeline).values() for p in part.parameters())
-    print(f"{folder}: {len(images.train)} images, {parameters:,} parameters, {training.steps} steps", flush=True)
-    with claim(config, FREE), patient("this step") as request, enough_memory("training.batch or evaluate"):
-        refuse_other_model(folder, described(model))
-        train_vae(pipeline.vae.to(place), images.train, model, training, folder, request.is_set)
-        request.raise_if_requested()
-        latents = encoded(pipeline.vae, images.train, place)
+    design: ImageDesign
+    images: ImageSet
+    pipeline: Any
+    denoiser: nn.Module
+    batches: Sequence[Bucket] = field(default=(), init=False)
+    sample_batch: ClassVar[int] = IMAGE_BATCH
+    progress_metrics: ClassVar[Mapping[str, str]] = {
+        "right colour": "right_colour",
+        "right shape": "right_shape",
+        "right background": "right_background",
+        "all": "right",
+    }
+
+    @property
+    def space(self) -> Euclidean:
+        """Return the space of latents."""
+        return Euclidean()
+
+    @property
+    def loss(self) -> Loss:
+        """Return the usual denoising loss."""
+        return cast(Loss, denoising_loss)
+
+    @property
+    def summary(self) -> str:
+        """Return the numbers of images and of parameters, the autoencoder's included."""
+        parameters = count_parameters(*networks_of(self.pipeline).values())
+        return f"{len(self.images.train)} images, {parameters:,} parameters"
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """Return the sizes, and the settings that decide the training set."""
+        sizes = vars(self.design.sizes)
+        return {"domain": DOMAIN, **sizes, "vae_steps": self.design.vae_steps, "dropped": self.design.dropped}
+
+    def warm_start(self, init: str) -> None:
+        """Take over the weights of another pipeline, its autoencoder's included."""
+        other, _ = load_pipeline(init, None, torch.float32)
+        for name, network in networks_of(self.pipeline).items():
+            state = getattr(other, name).state_dict()
+            check_fits(network.state_dict(), state, f"the {name} to be trained (init={init})")
+            network.load_state_dict(state)
+
+    def check_sampling(self, sampling: SamplingSettings) -> None:
+        """Raise ValueError for a grid power or for a number of steps that the scheduler does not have."""
+        if sampling.grid_power is not None:
+            raise ValueError(
+                f"grid_power: got {sampling.grid_power}, need null: images have the grid of their scheduler"
+            )
+        diffusers_chain(self.pipeline.scheduler.config, sampling.num_steps, 1.0)
+
+    def prepare(
+        self, training: Pretraining, folder: Path, device: torch.device, should_stop: Callable[[], bool]
+    ) -> None:
+        """Train the autoencoder, continuing from the folder, and encode the training set with it."""
+        vae, images = self.pipeline.vae.to(device), self.images.train
+        train_vae(vae, images, self.design, training, folder, should_stop)
+        if should_stop():
+            return
+        latents = encode_images(vae, images, device)
         scale = 1 / float(latents.std())
-        pipeline.vae.register_to_config(scaling_factor=scale)
-        ids = token_ids(pipeline.tokenizer, images.train, model.dropped, training.seed)
-        denoiser = TextDenoiser(pipeline.unet, pipeline.text_encoder, chain.schedule, chain.prediction).to(place)
-        report = Report(pipeline, denoiser, model, training, folder, evaluate, num_steps, images.texts)
-        training.run(denoiser, Euclidean(), [Bucket(latents * scale, {"ids": ids})], folder, report, request.is_set)
-    request.raise_if_requested()
-    print(f"model: {folder / 'model'}")
-    return 0
+        vae.register_to_config(scaling_factor=scale)
+        ids = caption_ids(self.pipeline.tokenizer, images, self.design.dropped, training.seed)
+        self.batches = [Bucket(latents * scale, {"ids": ids})]
+
+    def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        """Write a pipeline in diffusers' format."""
+        current = {name: value.clone() for name, value in self.denoiser.state_dict().items()}
+        self.denoiser.load_state_dict(dict(state))
+        try:
+            self.pipeline.save_pretrained(folder, safe_serialization=True)
+        finally:
+            self.denoiser.load_state_dict(current)
+
+    def load(self, folder: Path, sampling: SamplingSettings) -> tuple[Policy, ImageDecoder]:
+        """Load a pipeline, ready to draw images of the captions that reports are about, and to measure them."""
+        pipeline, source = load_pipeline(str(folder), None, torch.float32)
+        policy, _ = image_policy(
+            pipeline,
+            self.images.texts,
+            num_steps=sampling.num_steps,
+            eta=1.0,
+            guidance_scale=self.design.guidance_scale,
+            batch=IMAGE_BATCH,
+            dtype=torch.float32,
+            device=sampling.device,
+        )
+        return policy, ImageDecoder(pipeline=pipeline, source=source, texts=tuple(self.images.texts), batch=IMAGE_BATCH)
 
 
-def described(model: ImageDesign) -> dict[str, Any]:
-    """What a folder's training must be of, to be gone on with."""
-    return {"domain": "images", **vars(model.sizes), "vae_steps": model.vae_steps, "dropped": model.dropped}
-
-
-def parts_of(pipeline: Any) -> dict[str, nn.Module]:
-    """The networks of a pipeline."""
+def networks_of(pipeline: Any) -> dict[str, nn.Module]:
+    """Return the trained networks of a pipeline by their names."""
     return {name: getattr(pipeline, name) for name in ("unet", "vae", "text_encoder")}
 
 
-def warm_start(pipeline: Any, weights: str) -> None:
-    """Take over another pipeline's weights."""
-    other, _ = load_pipeline(weights, None, torch.float32)
-    for name, part in parts_of(pipeline).items():
-        state = getattr(other, name).state_dict()
-        check_fits(part.state_dict(), state, f"the {name} to be trained (init={weights})")
-        part.load_state_dict(state)
+def reconstruction_loss(
+    vae: Any, _space: Space, x0: Float[Tensor, "b c h w"], _t: Tensor, noise: Tensor, _context: Context
+) -> Float[Tensor, " b"]:
+    """Return |x - decoded(z)| + KL_WEIGHT KL(q(z | x) || N(0, I)), both per number (Rombach et al. 2022, Eq. 25).
+
+    The latents' noise is the first part of the images' own, so that it is keyed as all noise.
+    """
+    posterior = vae.encode(x0).latent_dist
+    latent_size = posterior.mean[0].numel()
+    z = posterior.mean + posterior.std * noise.flatten(1)[:, :latent_size].view_as(posterior.mean)
+    error = (vae.decode(z).sample - x0).abs().flatten(1).mean(1)
+    loss: Tensor = error + KL_WEIGHT * posterior.kl()
+    return loss
 
 
 def train_vae(
     vae: Any,
     images: Sequence[CaptionedImage],
-    model: ImageDesign,
+    design: ImageDesign,
     training: Pretraining,
     folder: Path,
     should_stop: Callable[[], bool],
 ) -> None:
-    """The autoencoder, with the averaged weights of its training; at once where that is done."""
-    steps = model.vae_steps
-    own = replace(training, steps=steps, lr=model.vae_lr, cooldown=steps // 4, save_every=max(1, steps // 4))
+    """Train the autoencoder and give it the averaged weights; at once where the folder has them already."""
+    steps = design.vae_steps
+    vae_training = replace(training, steps=steps, lr=design.vae_lr, cooldown=steps // 4, save_every=max(1, steps // 4))
 
     def report(metrics: Mapping[str, float], _: Mapping[str, Tensor]) -> None:
         error = f"error {metrics['loss']:.4f} of 2 (black to white), {metrics['seconds']:.0f} s"
         print(f"autoencoder: step {metrics['step']:.0f}/{steps}, {error}", flush=True)
 
-    bucket = Bucket(signed(images), {})
-    vae.load_state_dict(
-        own.run(vae.train(), Euclidean(), [bucket], folder / "vae", report, should_stop, reconstruction_loss)
+    bucket = Bucket(as_tensor(images), {})
+    average = vae_training.run(
+        vae.train(), Euclidean(), [bucket], folder / "vae", report, should_stop, reconstruction_loss
     )
+    vae.load_state_dict(average)
     vae.requires_grad_(False).eval()
 
 
-def signed(images: Sequence[CaptionedImage]) -> Float[Tensor, "b 3 h w"]:
-    """Pixels from -1 to 1, as an autoencoder takes them."""
-    arrays = np.stack([image.pixels for image in images])
-    return torch.from_numpy(arrays).permute(0, 3, 1, 2).float() / 127.5 - 1
+def as_tensor(images: Sequence[CaptionedImage]) -> Float[Tensor, "b 3 h w"]:
+    """Return pixels from -1 to 1, as an autoencoder takes them."""
+    pixels = np.stack([image.pixels for image in images])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @torch.no_grad()
-def encoded(vae: Any, images: Sequence[CaptionedImage], device: torch.device) -> Float[Tensor, "b c h w"]:
-    """The means of the images' latents, on the CPU."""
-    parts = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
-    return torch.cat([vae.encode(signed(part).to(device)).latent_dist.mean.cpu() for part in parts])
+def encode_images(vae: Any, images: Sequence[CaptionedImage], device: torch.device) -> Float[Tensor, "b c h w"]:
+    """Return the means of the images' latents, on the CPU."""
+    parts = [images[start : start + IMAGE_BATCH] for start in range(0, len(images), IMAGE_BATCH)]
+    return torch.cat([vae.encode(as_tensor(part).to(device)).latent_dist.mean.cpu() for part in parts])
 
 
-def token_ids(tokenizer: Any, images: Sequence[CaptionedImage], dropped: float, seed: int) -> Int[Tensor, "b tokens"]:
-    """The tokens of the captions, padded; of the empty one for some of the images."""
-    away = np.random.default_rng(seed).random(len(images)) < dropped
-    texts = ["" if gone else image.prompt for gone, image in zip(away, images, strict=True)]
-    made = tokenizer(texts, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
-    ids: Tensor = made.input_ids
+def caption_ids(tokenizer: Any, images: Sequence[CaptionedImage], dropped: float, seed: int) -> Int[Tensor, "b tokens"]:
+    """Return the padded tokens of the images' captions, and of the empty caption for a fraction `dropped` of them."""
+    is_dropped = np.random.default_rng(seed).random(len(images)) < dropped
+    texts = ["" if empty else image.prompt for empty, image in zip(is_dropped, images, strict=True)]
+    encoding = tokenizer(texts, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
+    ids: Tensor = encoding.input_ids
     return ids
-
-
-@dataclass(frozen=True)
-class Report:
-    """Saves the averaged weights as a pipeline, draws with it, and says how many images show what they should."""
-
-    pipeline: Any
-    denoiser: TextDenoiser
-    model: ImageDesign
-    training: Pretraining
-    folder: Path
-    evaluate: int
-    num_steps: int
-    texts: Sequence[str]
-
-    def __call__(self, metrics: Mapping[str, float], average: Mapping[str, Tensor]) -> None:
-        """One row of pretrain.jsonl and one line on the screen."""
-        kept = {name: value.clone() for name, value in self.denoiser.state_dict().items()}
-        self.denoiser.load_state_dict(dict(average))
-        try:
-            self.pipeline.save_pretrained(self.folder / "model", safe_serialization=True)
-        finally:
-            self.denoiser.load_state_dict(kept)
-        found = self.measured(next(iter(kept.values())).device)
-        row = {**metrics, **{name: None if math.isnan(value) else value for name, value in found.items()}}
-        append_row(self.folder / "pretrain.jsonl", row, "step")
-        right = ", ".join(f"{name} {found[name]:.2f}" for name in ("right_colour", "right_shape", "right_background"))
-        print(
-            f"step {metrics['step']:.0f}/{self.training.steps} loss {metrics['loss']:.4f} {right}, all "
-            f"{found['right']:.2f}, {metrics['seconds']:.0f} s",
-            flush=True,
-        )
-
-    def measured(self, device: torch.device) -> dict[str, float]:
-        """Of fresh samples of the saved pipeline."""
-        fresh, source = load_pipeline(str(self.folder / "model"), None, torch.float32)
-        policy, _ = image_policy(
-            fresh,
-            self.texts,
-            num_steps=self.num_steps,
-            eta=1.0,
-            guidance_scale=self.model.guidance_scale,
-            batch=CHUNK,
-            dtype=torch.float32,
-            device=device,
-        )
-        decoder = ImageDecoder(pipeline=fresh, source=source, texts=tuple(self.texts), batch=CHUNK)
-        drawn = draw_samples(policy, decoder, self.evaluate, seed=self.training.seed, batch=CHUNK, device=device)
-        return {**decoder.measure(drawn)}

@@ -10,17 +10,17 @@ from typing import Any
 from molrl.models.images.diffusers_library import diffusers
 from molrl.models.images.scheduler_chain import PREDICTIONS
 
-START, END, LAST = "<|startoftext|>", "<|endoftext|>", "</w>"
+START_TOKEN, END_TOKEN, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineDesign:
-    """Sizes of a pipeline with random weights.
+    """The sizes of a pipeline.
 
     Attributes:
-        words: that are one token each; others are spelt, a token for each letter.
+        words: words that are one token each; others are spelt, a token for each letter.
         tokens: longest prompt, its two ends included.
-        image: pixels of an edge.
+        image_size: pixels of an edge.
         vae: widths of the autoencoder's blocks; each but the last halves the image.
         latent: channels of a latent.
         unet: widths of the UNet's blocks, the first of them without attention.
@@ -38,9 +38,8 @@ class PipelineDesign:
     prediction: str
 
     def __post_init__(self) -> None:
-        shrunk = 2 ** (len(self.vae) - 1)
-        if self.image_size < 1 or self.image_size % shrunk:
-            raise ValueError(f"image: got {self.image_size}, need a multiple of {shrunk}")
+        if self.image_size < 1 or self.image_size % self.downsampling:
+            raise ValueError(f"image_size: got {self.image_size}, need a multiple of {self.downsampling}")
         for name in ("vae", "unet"):
             if not getattr(self, name) or any(width < 8 or width % 8 for width in getattr(self, name)):
                 raise ValueError(f"{name}: got {list(getattr(self, name))}, need widths that are multiples of 8")
@@ -51,49 +50,56 @@ class PipelineDesign:
                 f"text, tokens, latent: got {self.text}, {self.tokens}, {self.latent}; need a multiple of 8, 3, 1"
             )
 
+    @property
+    def downsampling(self) -> int:
+        """Return the ratio of an image's edge to its latent's."""
+        return 1 << max(0, len(self.vae) - 1)
+
 
 def word_tokenizer(words: Sequence[str], tokens: int) -> Any:
-    """A CLIP tokenizer with one token for each of these words and one for each letter.
+    """Return a CLIP tokenizer with one token for each of these words and one for each letter.
 
-    A word's merges are appended in the order of its letters, to what the merges before make of it: so they never undo
-    an earlier word.
+    A word's merges are appended in the order of its letters, to what earlier merges make of it, so that they never
+    undo an earlier word.
+
+    Args:
+        tokens: longest prompt, its two ends included.
     """
     merges: list[tuple[str, str]] = []
     for word in dict.fromkeys(words):
-        pieces = merged(word, merges)
+        pieces = apply_merges(word, merges)
         while len(pieces) > 1:
             merges.append((pieces[0], pieces[1]))
-            pieces = merged(word, merges)
+            pieces = apply_merges(word, merges)
     letters = sorted({*ascii_lowercase, *"".join(words)})
-    entries = [*letters, *(letter + LAST for letter in letters), *("".join(pair) for pair in merges), START, END]
-    vocabulary = {entry: number for number, entry in enumerate(dict.fromkeys(entries))}
+    entries = [*letters, *(letter + WORD_END for letter in letters), *("".join(pair) for pair in merges)]
+    vocabulary = {entry: number for number, entry in enumerate(dict.fromkeys([*entries, START_TOKEN, END_TOKEN]))}
     tokenizer: Any = import_module("transformers").CLIPTokenizer
     return tokenizer(vocab=vocabulary, merges=merges, model_max_length=tokens)
 
 
-def merged(word: str, merges: Sequence[tuple[str, str]]) -> list[str]:
-    """A word in pieces: pairs are merged by the rank of their merge (Sennrich et al. 2016, arXiv:1508.07909)."""
-    pieces, rank = [*word[:-1], word[-1] + LAST], {pair: number for number, pair in enumerate(merges)}
-    while known := [pair for pair in pairwise(pieces) if pair in rank]:
-        best = min(known, key=lambda pair: rank[pair])
+def apply_merges(word: str, merges: Sequence[tuple[str, str]]) -> list[str]:
+    """Split a word into pieces, merging pairs by the rank of their merge (Sennrich et al. 2016, arXiv:1508.07909)."""
+    pieces, rank = [*word[:-1], word[-1] + WORD_END], {pair: number for number, pair in enumerate(merges)}
+    while candidates := [pair for pair in pairwise(pieces) if pair in rank]:
+        best = min(candidates, key=lambda pair: rank[pair])
         joined, index = list[str](), 0
         while index < len(pieces):
-            both = tuple(pieces[index : index + 2]) == best
-            joined.append("".join(best) if both else pieces[index])
-            index += 2 if both else 1
+            is_best = tuple(pieces[index : index + 2]) == best
+            joined.append("".join(best) if is_best else pieces[index])
+            index += 2 if is_best else 1
         pieces = joined
     return pieces
 
 
 def small_pipeline(design: PipelineDesign, scheduler: Mapping[str, Any] | None = None) -> Any:
-    """A StableDiffusionPipeline with random weights, in evaluation mode; the noise levels are Stable Diffusion's.
+    """Return a StableDiffusionPipeline with random weights, in evaluation mode, with Stable Diffusion's noise levels.
 
     Args:
-        scheduler: what its DDIM scheduler has otherwise.
+        scheduler: settings of its DDIM scheduler that differ from Stable Diffusion's.
     """
     library, transformers = diffusers(), import_module("transformers")
     tokenizer = word_tokenizer(design.words, design.tokens)
-    shrunk = 2 ** (len(design.vae) - 1)
     vae = library.AutoencoderKL(
         block_out_channels=tuple(design.vae),
         down_block_types=("DownEncoderBlock2D",) * len(design.vae),
@@ -103,14 +109,14 @@ def small_pipeline(design: PipelineDesign, scheduler: Mapping[str, Any] | None =
         norm_num_groups=8,
         sample_size=design.image_size,
     )
-    deeper = len(design.unet) - 1
+    attention_blocks = len(design.unet) - 1
     unet = library.UNet2DConditionModel(
-        sample_size=design.image_size // shrunk,
+        sample_size=design.image_size // design.downsampling,
         in_channels=design.latent,
         out_channels=design.latent,
         block_out_channels=tuple(design.unet),
-        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * deeper),
-        up_block_types=(*("CrossAttnUpBlock2D",) * deeper, "UpBlock2D"),
+        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * attention_blocks),
+        up_block_types=(*("CrossAttnUpBlock2D",) * attention_blocks, "UpBlock2D"),
         layers_per_block=1,
         cross_attention_dim=design.text,
         attention_head_dim=8,
@@ -129,17 +135,16 @@ def small_pipeline(design: PipelineDesign, scheduler: Mapping[str, Any] | None =
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    settings: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         **{"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000},
         **{"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading"},
     }
-    levels = library.DDIMScheduler(**{**settings, "prediction_type": design.prediction, **(scheduler or {})})
     pipeline: Any = library.StableDiffusionPipeline(
         vae=vae.eval(),
         text_encoder=text_encoder.eval(),
         tokenizer=tokenizer,
         unet=unet.eval(),
-        scheduler=levels,
+        scheduler=library.DDIMScheduler(**{**defaults, "prediction_type": design.prediction, **(scheduler or {})}),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

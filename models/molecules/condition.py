@@ -1,4 +1,4 @@
-"""Properties that a model is told of its molecules, and may then be asked for: one more input of the network.
+"""Properties of molecules that a model is conditioned on: one more input of its network for each.
 
 (Hoogeboom et al. 2022, arXiv:2203.17003, Sec. 5.2.)
 """
@@ -16,9 +16,9 @@ from molrl.data.molecules.molecule import Molecule
 from molrl.noise import Key
 from molrl.rewards.scores import PerSample, category
 
-LEVELS = 21  # quantiles that are kept of a distribution
-CHUNK = 500
-SILENCE = 15.0  # seconds of labelling between two lines
+NUM_QUANTILES = 21  # kept of each distribution
+LABEL_BATCH = 500  # molecules that are labelled at a time
+PROGRESS_SECONDS = 15.0  # between two lines about labelling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +26,10 @@ class Condition:
     """A property and its distribution in the training set.
 
     Attributes:
-        name: of the property.
-        mean, std: of the training set; the network sees (value - mean) / std.
-        quantiles: of the molecules of each number of atoms, from the least to the largest value at even levels. Keys
-            are text, as in model.json.
+        name: name of the property.
+        mean, std: mean and standard deviation over the training set; the network's input is (value - mean) / std.
+        quantiles: number of atoms -> quantiles over the molecules of that size at evenly spaced levels, from the
+            minimum to the maximum. Keys are text, as in model.json.
     """
 
     name: str
@@ -44,9 +44,14 @@ class Condition:
             raise ValueError(f"condition {self.name}: each number of atoms needs two or more quantiles")
 
     @classmethod
-    def of(cls, name: str, values: NDArray[np.float64], sizes: NDArray[np.int64]) -> "Condition":
-        """The statistics of a training set: a value and a number of atoms for each molecule."""
-        levels = np.linspace(0, 1, LEVELS)
+    def fit(cls, name: str, values: NDArray[np.float64], sizes: NDArray[np.int64]) -> "Condition":
+        """Take the statistics of a training set.
+
+        Args:
+            values: the property of each molecule.
+            sizes: the number of atoms of each molecule.
+        """
+        levels = np.linspace(0, 1, NUM_QUANTILES)
         rows = {str(size): np.quantile(values[sizes == size], levels) for size in np.unique(sizes).tolist()}
         return cls(
             name=name,
@@ -57,66 +62,71 @@ class Condition:
 
     @property
     def span(self) -> tuple[float, float]:
-        """Least and largest value in the training set."""
+        """Return the minimum and the maximum over the training set."""
         return min(row[0] for row in self.quantiles.values()), max(row[-1] for row in self.quantiles.values())
 
-    def at(self, size: int, share: float) -> float:
-        """The value that this share of the training molecules with `size` atoms is below."""
+    def quantile(self, size: int, level: float) -> float:
+        """Return the quantile at a level in [0, 1] of the training molecules with `size` atoms."""
         row = self.quantiles[str(size)]
-        return float(np.interp(share, np.linspace(0, 1, len(row)), row))
+        return float(np.interp(level, np.linspace(0, 1, len(row)), row))
 
 
 def draw_conditions(
-    conditions: Sequence[Condition], asked: Mapping[str, float], sizes: Sequence[int], samples: Sequence[int], key: Key
+    conditions: Sequence[Condition],
+    requested: Mapping[str, float],
+    sizes: Sequence[int],
+    samples: Sequence[int],
+    key: Key,
 ) -> NDArray[np.float32]:
-    """Standardised values [b, conditions]: as asked, or drawn from the training molecules of the sample's size.
+    """Return standardised values [b, conditions]: as requested, or drawn from training molecules of the sample's size.
 
-    Several properties are drawn independently of each other. Keyed like the sizes, whose draw takes the first number.
+    Several properties are drawn independently of each other. Draws are keyed like those of the sizes, which take the
+    first random number of each sample.
     """
     values = np.empty((len(samples), len(conditions)))
     for row, (sample, size) in enumerate(zip(samples, sizes, strict=True)):
-        shares = key.generator(sample, 0).random(1 + len(conditions))[1:]
-        values[row] = [condition.at(size, share) for condition, share in zip(conditions, shares, strict=True)]
+        levels = key.generator(sample, 0).random(1 + len(conditions))[1:]
+        values[row] = [condition.quantile(size, level) for condition, level in zip(conditions, levels, strict=True)]
     for column, condition in enumerate(conditions):
-        values[:, column] = asked.get(condition.name, values[:, column])
-    return standardised(conditions, values)
+        values[:, column] = requested.get(condition.name, values[:, column])
+    return standardise(conditions, values)
 
 
-def standardised(conditions: Sequence[Condition], values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(value - mean) / std of the training set, [b, conditions]."""
+def standardise(conditions: Sequence[Condition], values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return (value - mean) / std with the statistics of the training set, [b, conditions]."""
     mean = np.array([condition.mean for condition in conditions])
     std = np.array([condition.std for condition in conditions])
     return np.asarray((values - mean) / std, dtype=np.float32)
 
 
-def check_asked(conditions: Sequence[Condition], asked: Mapping[str, float]) -> None:
-    """Raise ValueError where a model is asked for what it was never told of, or for no number."""
-    known = [condition.name for condition in conditions]
-    for name, value in asked.items():
-        if name not in known:
-            allowed = f"this model takes {', '.join(known)}" if known else "this model takes no condition"
+def check_request(conditions: Sequence[Condition], requested: Mapping[str, float]) -> None:
+    """Raise ValueError for a requested property that the model is not conditioned on, or for no finite number."""
+    names = [condition.name for condition in conditions]
+    for name, value in requested.items():
+        if name not in names:
+            allowed = f"this model takes {', '.join(names)}" if names else "this model takes no condition"
             raise ValueError(f"condition.{name}={value}: {allowed}")
         if type(value) not in (int, float) or not math.isfinite(value):
             raise ValueError(f"condition.{name}={value!r}: expected a number")
 
 
-def labelled(
+def label_molecules(
     molecules: Sequence[Molecule], properties: Mapping[str, PerSample[Molecule]]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], list[str]]:
-    """Rows of the molecules whose every property is known, the values [rows, properties], and why others are left out.
+    """Return the rows of the molecules with all properties, the values [rows, properties], and a line per other reason.
 
-    A floor is no property of a molecule: what a reward gives the floor, or cannot score, is not trained on.
+    The floor of a reward is no property of a molecule: one that gets the floor, or no score, is left out.
     """
     values, faults = np.zeros((len(molecules), len(properties))), [""] * len(molecules)
     for column, (name, reward) in enumerate(properties.items()):
-        said = time.perf_counter()
-        for start in range(0, len(molecules), CHUNK):
-            rows = range(start, min(start + CHUNK, len(molecules)))
+        last_line = time.perf_counter()
+        for start in range(0, len(molecules), LABEL_BATCH):
+            rows = range(start, min(start + LABEL_BATCH, len(molecules)))
             for row, (value, reason) in zip(rows, reward.score([molecules[row] for row in rows]).scored, strict=True):
                 values[row, column] = value
                 faults[row] = faults[row] or category(reason) * bool(reason)
-            if time.perf_counter() > said + SILENCE:
-                said = time.perf_counter()
+            if time.perf_counter() > last_line + PROGRESS_SECONDS:
+                last_line = time.perf_counter()
                 print(f"{name}: {rows.stop} of {len(molecules)} molecules", flush=True)
     lines = [
         f"molecules without {', '.join(properties)}, {fault}: {count}"

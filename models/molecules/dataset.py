@@ -1,4 +1,4 @@
-"""Real molecules as clean states, for the algorithms that learn from data as well."""
+"""Real molecules as clean states, for the algorithms that also learn from data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from molrl.noise import Key
 
 @dataclass(frozen=True)
 class RealMolecules:
-    """Draws from a file of molecules, in the setting of a model.
+    """Draws from a file of molecules, encoded as a model has them.
 
     Attributes:
         path: any file that `molrl score` reads.
-        codec: the model's.
+        codec: codec of the model.
     """
 
     path: str
@@ -27,19 +27,21 @@ class RealMolecules:
 
     @cached_property
     def molecules(self) -> Sequence[Molecule]:
-        """Those that the model has channels for.
+        """Return the molecules of the file whose elements the model has channels for.
 
         Raises:
             ValueError: there is none.
         """
-        found, _ = read(self.path, "atoms" if self.codec.hydrogen_scale is None else "counts")
-        kept, _ = keep_elements(found, self.codec.elements)
+        molecules, _ = read(self.path, "atoms" if self.codec.hydrogen_scale is None else "counts")
+        kept, _ = keep_elements(molecules, self.codec.elements)
         if not kept:
-            raise ValueError(f"task.data={self.path}: the model knows the elements of none of {len(found)} molecules")
+            raise ValueError(
+                f"task.data={self.path}: the model knows the elements of none of {len(molecules)} molecules"
+            )
         return kept
 
     def __call__(self, samples: Sequence[int], key: Key) -> tuple[Tensor, Context]:
-        """States [b, n, 3 + features] and their mask; sample i depends on the key and on i alone."""
+        """Return states [b, n, 3 + features] and their mask; sample i depends on the key and on i alone."""
         rows = [int(key.generator(sample, 0).integers(len(self.molecules))) for sample in samples]
         drawn = [self.molecules[row] for row in rows]
         x0, mask = self.codec.encode(drawn, max(len(molecule) for molecule in drawn))

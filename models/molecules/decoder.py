@@ -15,7 +15,7 @@ from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.quality import measure
 from molrl.data.molecules.sizes import mask_of
 from molrl.gaussian import Context
-from molrl.models.molecules.condition import check_asked, draw_conditions
+from molrl.models.molecules.condition import check_request, draw_conditions
 from molrl.models.molecules.model import Pretrained, save
 from molrl.noise import Key
 from molrl.rewards.molecules.sa import SA
@@ -43,7 +43,7 @@ class MoleculeDecoder:
     suffixes: ClassVar[tuple[str, ...]] = (".sdf",)
 
     def __post_init__(self) -> None:
-        check_asked(self.model.conditions, self.condition)
+        check_request(self.model.conditions, self.condition)
 
     def draw_context(self, samples: Sequence[int], key: Key) -> Context:
         """The mask of each sample's atoms, and what a conditional model is told."""

@@ -1,54 +1,80 @@
-"""What pretraining needs of shapes: a training set of point clouds, and the model to fit it."""
+"""Pretraining of shape models: a training set of point clouds in one frame, and the network that learns it."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from molrl.config import settings
-from molrl.data.shapes.cloud import MOST_POINTS
+from molrl.data.shapes.cloud import MOST_POINTS, PointCloud
 from molrl.data.shapes.sets import ShapeSet
 from molrl.gaussian import Euclidean
-from molrl.machine.device import choose_device
-from molrl.machine.interruption import patient
-from molrl.machine.memory import enough_memory
-from molrl.models.draws import draw_samples
-from molrl.models.molecules.pretraining import FREE, refuse_other_data, refuse_other_model
+from molrl.models.pretraining import SamplingSettings, count_parameters, require_grid_power
 from molrl.models.shapes.decoder import ShapeDecoder
-from molrl.models.shapes.model import ShapeArchitecture, ShapeModel, load_shapes, save_shapes
+from molrl.models.shapes.model import DOMAIN, ShapeArchitecture, ShapeModel, load_shapes, save_shapes
 from molrl.models.shapes.policy import shape_policy
 from molrl.models.shapes.stable_target import Pools, StableLoss
+from molrl.policy import Policy
 from molrl.pretrain import Loss, Pretraining, denoising_loss
 from molrl.runs.checkpoint import check_fits
-from molrl.runs.folder import claim, refuse_another
-from molrl.runs.tracking import append_row
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShapeDesign:
-    """A shape model before it has met its data."""
+    """A shape model that has not met its data set yet.
+
+    Attributes:
+        network: "kind" of the network, and the sizes it takes.
+        points: number of points of a point cloud.
+        pool: points drawn of each shape, of which a point cloud is a part; as many as `points`: the usual loss.
+        noise_min, noise_max: ends of the log-linear schedule, in units of the data's standard deviation.
+    """
 
     network: Mapping[str, Any]
     points: int
     pool: int
     noise_min: float
     noise_max: float
+    domain: ClassVar[str] = DOMAIN
+    data_argument: ClassVar[str] = "points"
 
-    def fit(self, shapes: ShapeSet) -> tuple[ShapeArchitecture, Pools]:
-        """The architecture with the statistics of the training set, and the set as pools of points."""
-        points = torch.from_numpy(np.stack([cloud.points for cloud in shapes.train])).flatten(0, 1)
+    def __post_init__(self) -> None:
+        if self.points < 2:
+            raise ValueError(f"points: got {self.points}, need at least 2")
+        if not self.points <= self.pool <= MOST_POINTS:
+            raise ValueError(f"pool: got {self.pool}, allowed {self.points} (points) to {MOST_POINTS}")
+
+    @property
+    def loss(self) -> Loss:
+        """Return the loss of stable targets where a pool has more points than a point cloud, else the usual one."""
+        return StableLoss(self.points) if self.pool > self.points else cast(Loss, denoising_loss)
+
+    def load_data(self, data: Callable[..., ShapeSet]) -> ShapeSet:
+        """Return the data set with a pool of points for each shape."""
+        with settings("data"):
+            return data(points=self.pool)
+
+    def fit(self, examples: ShapeSet) -> "ShapeTrainee":
+        """Take the statistics of the training set, and build the model with random weights."""
+        architecture, pools = self.describe(examples)
+        held_out = [replace(shape, points=shape.points[: self.points]) for shape in examples.held_out]
+        with settings("model"):
+            model = architecture.build()
+        return ShapeTrainee(model, pools, held_out, self.loss)
+
+    def describe(self, examples: ShapeSet) -> tuple[ShapeArchitecture, Pools]:
+        """Return the architecture with the statistics of the training set, and the set as pools of points."""
+        points = torch.from_numpy(np.stack([shape.points for shape in examples.train])).flatten(0, 1)
         mean = points.mean(0, dtype=torch.float64)
         variance = (points - mean.float()).square().mean(0, dtype=torch.float64)
         std = variance.mean().sqrt()
         architecture = ShapeArchitecture(
             network=dict(self.network),
-            classes=sorted({cloud.label for cloud in shapes.train}),
+            classes=sorted({shape.label for shape in examples.train}),
             points=self.points,
             mean=[round(value, 4) for value in mean.tolist()],
             std=round(std.item(), 4),
@@ -56,84 +82,81 @@ class ShapeDesign:
             noise_min=self.noise_min,
             noise_max=self.noise_max,
         )
-        x0, classes = architecture.encode(shapes.train)
+        x0, classes = architecture.encode(examples.train)
         return architecture, Pools(x0, {"class": classes}, self.points)
 
-    @property
-    def loss(self) -> Loss:
-        """Of stable targets where a pool has more than a cloud."""
-        return StableLoss(self.points) if self.pool > self.points else cast(Loss, denoising_loss)
 
+@dataclass(frozen=True)
+class ShapeTrainee:
+    """A shape model with random weights, and its training set as pools of points.
 
-def shape_design(
-    *, network: Mapping[str, Any], points: int, pool: int, noise_min: float, noise_max: float
-) -> ShapeDesign:
-    """A design from plain numbers."""
-    if points < 2:
-        raise ValueError(f"points: got {points}, need at least 2")
-    if not points <= pool <= MOST_POINTS:
-        raise ValueError(f"pool: got {pool}, allowed {points} (points) to {MOST_POINTS}")
-    return ShapeDesign(network, points, pool, noise_min, noise_max)
-
-
-def pretrain_shapes(
-    *,
-    model: ShapeDesign,
-    data: Callable[..., ShapeSet],
-    training: Pretraining,
-    run: str,
-    init: str | None,
-    device: str,
-    evaluate: int,
-    num_steps: int,
-    grid_power: float,
-    config: Mapping[str, Any],
-) -> int:
-    """`molrl pretrain model=shapes`: train, report sample quality along the way, and leave a model in the run folder.
-
-    With `init`, training starts from the weights of that model instead of random ones. `config` is what all this was
-    composed as; the folder keeps it.
+    Attributes:
+        held_out: shapes to compare samples with, which the model's folder keeps.
     """
-    place = choose_device(device)
-    refuse_another(config, FREE)
-    refuse_other_data(data, "points", "shapes")
-    with settings("data"):
-        shapes = data(points=model.pool)
-    architecture, pools = model.fit(shapes)
-    held_out = [replace(cloud, points=cloud.points[: model.points]) for cloud in shapes.held_out]
-    torch.manual_seed(training.seed)
-    with settings("model"):
-        built = architecture.build()
-    if init is not None:
+
+    model: ShapeModel
+    pools: Pools
+    held_out: Sequence[PointCloud]
+    loss: Loss
+    sample_batch: ClassVar[int] = 64
+    progress_metrics: ClassVar[Mapping[str, str]] = {
+        "1-NNA": "one_nna",
+        "coverage": "coverage",
+        "MMD": "mmd",
+        "diversity": "diversity",
+    }
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """Return the network with its preconditioning."""
+        return self.model.denoiser
+
+    @property
+    def space(self) -> Euclidean:
+        """Return the space of points, which are not centred."""
+        return Euclidean()
+
+    @property
+    def batches(self) -> Sequence[Pools]:
+        """Return the one group of pools, which all have the same number of points."""
+        return [self.pools]
+
+    @property
+    def summary(self) -> str:
+        """Return the numbers of shapes and of parameters."""
+        return f"{len(self.pools.x0)} shapes, {count_parameters(self.denoiser):,} parameters"
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """Return what model.json will say, statistics of the training set included."""
+        return self.model.architecture.plain()
+
+    def warm_start(self, init: str) -> None:
+        """Take over the weights of another shape model, whatever its number of points."""
         state = load_shapes(init).denoiser.state_dict()
-        check_fits(built.denoiser.state_dict(), state, f"the network to be trained (init={init})")
-        built.denoiser.load_state_dict(state)
-    built.denoiser.to(place)
-    sampling = partial(shape_policy, num_steps=num_steps, grid_power=grid_power, eta=1.0, device=place)
-    with settings():
-        sampling(built)
-    folder = Path(run)
-    parameters = sum(parameter.numel() for parameter in built.denoiser.parameters())
-    print(f"{folder}: {len(shapes.train)} shapes, {parameters:,} parameters, {training.steps} steps", flush=True)
+        check_fits(self.denoiser.state_dict(), state, f"the network to be trained (init={init})")
+        self.denoiser.load_state_dict(state)
 
-    def report(metrics: Mapping[str, float], average: Mapping[str, Tensor]) -> None:
-        save_shapes(folder / "model", architecture, average, held_out)
-        fresh: ShapeModel = load_shapes(str(folder / "model"))
-        decoder = ShapeDecoder(model=fresh)
-        drawn = draw_samples(sampling(fresh), decoder, evaluate, seed=training.seed, batch=64, device=place)
-        measured = decoder.measure(drawn)
-        row = {**metrics, **{name: None if math.isnan(value) else value for name, value in measured.items()}}
-        append_row(folder / "pretrain.jsonl", row, "step")
-        print(
-            f"step {metrics['step']:.0f}/{training.steps} loss {metrics['loss']:.4f} 1-NNA {measured['one_nna']:.3f} "
-            f"coverage {measured['coverage']:.3f} mmd {measured['mmd']:.4f} diversity {measured['diversity']:.3f} "
-            f"{metrics['seconds']:.0f} s",
-            flush=True,
-        )
+    def check_sampling(self, sampling: SamplingSettings) -> None:
+        """Raise ValueError where no chain has such settings."""
+        self.policy(self.model, sampling)
 
-    with claim(config, FREE), patient("this step") as request, enough_memory("training.batch or evaluate"):
-        refuse_other_model(folder, architecture.plain())
-        training.run(built.denoiser, Euclidean(), [pools], folder, report, request.is_set, model.loss)
-    request.raise_if_requested()
-    print(f"model: {folder / 'model'}")
-    return 0
+    def prepare(
+        self, training: Pretraining, folder: Path, device: torch.device, should_stop: Callable[[], bool]
+    ) -> None:
+        """Do nothing: the denoiser is all there is to train."""
+
+    def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        """Write a model folder with the held-out shapes."""
+        save_shapes(folder, self.model.architecture, state, self.held_out)
+
+    def load(self, folder: Path, sampling: SamplingSettings) -> tuple[Policy, ShapeDecoder]:
+        """Load a model folder, ready to draw shapes and to measure them."""
+        model = load_shapes(str(folder))
+        return self.policy(model, sampling), ShapeDecoder(model=model)
+
+    @staticmethod
+    def policy(model: ShapeModel, sampling: SamplingSettings) -> Policy:
+        """Return the model's ancestral chain with these settings."""
+        power = require_grid_power(sampling)
+        return shape_policy(model, num_steps=sampling.num_steps, grid_power=power, eta=1.0, device=sampling.device)

@@ -1,15 +1,15 @@
-"""Training targets of point clouds without the noise of single points.
+"""Training targets of point clouds without the sampling noise of single points.
 
-Points of a cloud are drawn from a surface one by one, so where exactly each one lies is noise that no network can
-predict: nearly all of the usual loss. But whoever makes the data has the surface, here as a pool of points drawn from
-it, and can say where the point that became y = x_t / alpha_t is to be expected:
+The points of a cloud are drawn from a surface independently. Where exactly each one lies is noise that no network can
+predict, and it is nearly all of the usual loss. At training time the surface is known, here as a pool of points drawn
+from it, and so is the expected position of the point that became y = x_t / alpha_t:
 
     E[x_0 | y, pool] = sum_j w_j p_j,    w_j ~ exp(-|y - p_j|^2 / (2 s^2)),    s = sigma_t / alpha_t.
 
-A network that is asked for this mean instead of x_0 has the same optimum, as E[E[x_0 | y, pool] | all y] is
-E[x_0 | all y], and what is left of its loss is what it does not yet know of the shape. This is the stable target of
-Xu, Tong and Jaakkola 2023 (arXiv:2302.00670) with the surface of one shape for its reference batch. It is exact for
-each point by itself; that no two points of a cloud are the same one of the pool is left out of account.
+A network trained toward this mean instead of x_0 has the same optimum, as E[E[x_0 | y, pool] | all y] is
+E[x_0 | all y], and the rest of its loss is what it has not yet learned of the shape. This is the stable target of
+Xu, Tong and Jaakkola 2023 (arXiv:2302.00670) with the surface of one shape as the reference batch. It is exact for
+each point by itself; it neglects that no two points of a cloud are the same point of the pool.
 """
 
 from dataclasses import dataclass
@@ -27,32 +27,36 @@ from molrl.schedule import alpha, sigma
 
 @dataclass(frozen=True)
 class Pools(Bucket):
-    """Shapes as pools of points: x0 [N, pool, 3]. Each is good for pool // points clouds that share no point.
+    """Shapes as pools of points: x0 [N, pool, 3]. Each pool makes pool // points point clouds that share no point.
 
     Attributes:
-        points: of a cloud.
+        points: number of points of a point cloud.
     """
 
     points: int
 
     def __len__(self) -> int:
-        return len(self.x0) * self.clouds
+        return len(self.x0) * self.point_clouds_per_pool
 
     @property
-    def clouds(self) -> int:
-        """How many of one pool."""
+    def point_clouds_per_pool(self) -> int:
+        """Return the number of point clouds that one pool makes."""
         return self.x0.shape[1] // self.points
 
     def rows(self, index: Int[Tensor, " b"]) -> tuple[Float[Tensor, "b pool 3"], Context]:
-        """The pools of some clouds, with the points of the cloud in front."""
-        pool, first = index // self.clouds, index % self.clouds * self.points
+        """Return the pools of some point clouds, each with the points of its point cloud in front."""
+        pool, first = index // self.point_clouds_per_pool, index % self.point_clouds_per_pool * self.points
         order = (torch.arange(self.x0.shape[1]) + first[:, None]) % self.x0.shape[1]
         return self.x0[pool[:, None], order], {name: value[pool] for name, value in self.context.items()}
 
 
 @dataclass(frozen=True)
 class StableLoss:
-    """|F(x_t) - stable target|^2 per degree of freedom of clouds that are the first `points` of their pools."""
+    """The squared error |F(x_t) - stable target|^2 per degree of freedom.
+
+    Attributes:
+        points: number of points of a point cloud, which are the first ones of its pool.
+    """
 
     points: int
 
@@ -65,7 +69,7 @@ class StableLoss:
         noise: Float[Tensor, "b pool 3"],
         context: Context,
     ) -> Float[Tensor, " b"]:
-        """One number per sample; `model` is a Preconditioner."""
+        """Return one loss per sample, of a Preconditioner."""
         x0, log_snr = pool[:, : self.points], model.schedule.log_snr(t).view(-1, 1, 1)
         a, s = alpha(log_snr), sigma(log_snr)
         x_t = a * x0 + s * space.project(noise[:, : self.points], context)
@@ -78,10 +82,12 @@ class StableLoss:
 def posterior_mean(
     y: Float[Tensor, "b n 3"], pool: Float[Tensor, "b p 3"], s: Float[Tensor, "b 1 1"]
 ) -> Float[Tensor, "b n 3"]:
-    """E[x_0 | y, pool]: attention of the noisy points to the pool, where |p|^2 / 2 is a fourth coordinate."""
+    """Return E[x_0 | y, pool]: attention of the noisy points to the pool, where |p|^2 / 2 is a fourth coordinate."""
     with torch.autocast(y.device.type, enabled=False):
         query = pad(y, (0, 1), value=1.0) / s.square()
         key = torch.cat([pool, -pool.square().sum(-1, keepdim=True) / 2], -1)
-        query, key, value = (part.unsqueeze(1) for part in (query, key, pad(pool, (0, 1))))  # fast kernels want heads
+        query, key, value = (
+            part.unsqueeze(1) for part in (query, key, pad(pool, (0, 1)))
+        )  # fast kernels need a dimension of heads
         mean: Tensor = scaled_dot_product_attention(query, key, value, scale=1.0)
         return mean.squeeze(1)[..., :3]

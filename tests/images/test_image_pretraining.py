@@ -13,7 +13,7 @@ from molrl.data.images.sets import drawing_set
 from molrl.gaussian import Euclidean
 from molrl.models.images.guided_unet import GuidedUNet
 from molrl.models.images.pipeline import embedded, load_pipeline
-from molrl.models.images.pretraining import TextDenoiser, reconstruction_loss, signed, token_ids
+from molrl.models.images.pretraining import TextDenoiser, as_tensor, caption_ids, reconstruction_loss
 from molrl.models.images.scheduler_chain import diffusers_chain
 from molrl.models.images.small_pipeline import PipelineDesign, small_pipeline, word_tokenizer
 from molrl.noise import Key
@@ -56,7 +56,7 @@ def test_latents_have_scale_one(trained: Path) -> None:
     pipeline, _ = load_pipeline(str(trained / "model"), None, torch.float32)
     images = drawing_set(n=20, seed=0, edge=16).train
     with torch.no_grad():
-        latents = pipeline.vae.encode(signed(images)).latent_dist.mean * pipeline.vae.config.scaling_factor
+        latents = pipeline.vae.encode(as_tensor(images)).latent_dist.mean * pipeline.vae.config.scaling_factor
     assert latents.std().item() == pytest.approx(1, abs=1e-3)
 
 
@@ -77,7 +77,7 @@ def test_pretraining_goes_on_to_what_it_would_have_been(trained: Path, tmp_path:
     ("changes", "words"),
     [
         (["data=enumerated"], "enumerated_set has no images"),
-        (["model.image_size=15"], "image 15 multiple of 2"),
+        (["model.image_size=15"], "image_size 15 multiple of 2"),
         (["model.vae_steps=0"], "vae_steps 0"),
         (["model.dropped=1.0"], "dropped 1.0"),
         (["data.n=0"], "n: got 0"),
@@ -88,8 +88,8 @@ def test_pretraining_goes_on_to_what_it_would_have_been(trained: Path, tmp_path:
 )
 def test_what_cannot_be_is_said_and_leaves_no_folder(changes: list[str], words: str, tmp_path: Path) -> None:
     quick = [item for item in QUICK if changes != ["data=enumerated"] or not item.startswith("data.")]
-    said = complaint(["pretrain", f"run={tmp_path / 'run'}", *quick, *changes], 2)
-    assert not [word for word in words.split() if word not in said], said
+    message = complaint(["pretrain", f"run={tmp_path / 'run'}", *quick, *changes], 2)
+    assert not [word for word in words.split() if word not in message], message
     assert not (tmp_path / "run").exists()
 
 
@@ -107,11 +107,11 @@ def test_every_word_of_a_caption_is_one_token() -> None:
 def test_some_captions_are_dropped_and_all_are_padded() -> None:
     tokenizer = word_tokenizer(WORDS, 12)
     images = drawing_set(n=400, seed=0, edge=8).train
-    ids = token_ids(tokenizer, images, 0.1, 0)
+    ids = caption_ids(tokenizer, images, 0.1, 0)
     assert ids.shape == (400, 12)
     empty = (ids == torch.tensor(tokenizer("", padding="max_length", max_length=12).input_ids)).all(1)
     assert 0.05 < empty.float().mean().item() < 0.15
-    assert not (token_ids(tokenizer, images, 0.0, 0)[:, 1] == tokenizer.eos_token_id).any()
+    assert not (caption_ids(tokenizer, images, 0.0, 0)[:, 1] == tokenizer.eos_token_id).any()
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
@@ -159,7 +159,7 @@ def test_training_and_sampling_ask_the_network_the_same() -> None:
 
 def test_an_autoencoder_is_charged_for_each_image_by_itself() -> None:
     vae = small_pipeline(design()).vae
-    x0 = signed(drawing_set(n=3, seed=0, edge=16).train)
+    x0 = as_tensor(drawing_set(n=3, seed=0, edge=16).train)
     noise = torch.randn(3, 3, 16, 16)
     together = reconstruction_loss(vae, Euclidean(), x0, torch.zeros(3), noise, {})
     alone = torch.cat(

@@ -1,4 +1,4 @@
-"""A conditional model starts as the unconditional one, learns what it is told, and says what it can be asked for."""
+"""A conditional model starts as the unconditional one, learns its condition, and names what can be requested."""
 
 import json
 from collections import Counter
@@ -19,13 +19,14 @@ from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.enumerated import enumerated
 from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Molecule
+from molrl.data.molecules.sets import MoleculeSet
 from molrl.gaussian import MaskedPoints
 from molrl.models.draws import draw_samples
-from molrl.models.molecules.condition import Condition, labelled
+from molrl.models.molecules.condition import Condition, label_molecules
 from molrl.models.molecules.decoder import MoleculeDecoder
 from molrl.models.molecules.model import Architecture, Pretrained, load, save
 from molrl.models.molecules.policy import molecule_policy
-from molrl.models.molecules.pretraining import design, warm_start
+from molrl.models.molecules.pretraining import LabelledMolecules, MoleculeDesign, warm_start
 from molrl.models.shipped import SHIPPED
 from molrl.noise import Key
 from molrl.pretrain import Pretraining
@@ -36,7 +37,7 @@ from molrl.runs.checkpoint import CheckpointError
 
 SMALL = {"kind": "egnn", "width": 16, "pair_width": 8, "blocks": 2, "radial": 4}
 CODEC = {"elements": [6, 7], "type_scale": 0.25, "charge_scale": None, "hydrogen_scale": None}
-TOLD = {"name": "ring", "mean": 1.0, "std": 0.5, "quantiles": {"3": [0, 1], "5": [1, 1.5, 4]}}
+CONDITION = {"name": "ring", "mean": 1.0, "std": 0.5, "quantiles": {"3": [0, 1], "5": [1, 1.5, 4]}}
 
 
 class Nitrogens(PerSample[Molecule]):
@@ -64,7 +65,7 @@ def architecture(*conditions: dict[str, object], kind: str = "egnn") -> Architec
 @cache
 def conditional() -> Pretrained:
     torch.manual_seed(0)
-    return architecture(TOLD).build()
+    return architecture(CONDITION).build()
 
 
 def saved(folder: Path, *conditions: dict[str, object]) -> nn.Module:
@@ -91,51 +92,57 @@ def predicted(denoiser: nn.Module, *condition: float) -> Tensor:
 def test_a_warm_start_from_an_unconditional_model_is_that_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain, told = saved(tmp_path / "plain"), architecture(TOLD).build().denoiser
-    warm_start(told, str(tmp_path / "plain"))
-    assert torch.equal(predicted(told, 2.0), predicted(plain))
-    assert torch.equal(predicted(told, -1.0), predicted(plain))
+    plain, conditioned = saved(tmp_path / "plain"), architecture(CONDITION).build().denoiser
+    warm_start(conditioned, str(tmp_path / "plain"))
+    assert torch.equal(predicted(conditioned, 2.0), predicted(plain))
+    assert torch.equal(predicted(conditioned, -1.0), predicted(plain))
     assert "unconditional" in capsys.readouterr().out
 
 
 def test_a_warm_start_from_a_conditional_model_takes_its_condition_along(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other, told = saved(tmp_path / "other", TOLD), architecture(TOLD).build().denoiser
-    warm_start(told, str(tmp_path / "other"))
-    assert torch.equal(predicted(told, 2.0), predicted(other, 2.0))
-    assert not torch.equal(predicted(told, 2.0), predicted(told, 1.0))
+    other, conditioned = saved(tmp_path / "other", CONDITION), architecture(CONDITION).build().denoiser
+    warm_start(conditioned, str(tmp_path / "other"))
+    assert torch.equal(predicted(conditioned, 2.0), predicted(other, 2.0))
+    assert not torch.equal(predicted(conditioned, 2.0), predicted(conditioned, 1.0))
     assert not capsys.readouterr().out
 
 
 def test_weights_that_lack_anything_else_are_no_start(tmp_path: Path) -> None:
     saved(tmp_path / "plain")
-    deeper = Architecture(**{**architecture(TOLD).plain(), "network": {**SMALL, "blocks": 3}}).build().denoiser
+    deeper = Architecture(**{**architecture(CONDITION).plain(), "network": {**SMALL, "blocks": 3}}).build().denoiser
     with pytest.raises(CheckpointError, match=r"missing.*blocks\.2.*unexpected \[\]"):
         warm_start(deeper, str(tmp_path / "plain"))
-    saved(tmp_path / "told", TOLD)
+    saved(tmp_path / "conditioned", CONDITION)
     with pytest.raises(CheckpointError, match=r"unexpected.*network\.condition"):
-        warm_start(architecture().build().denoiser, str(tmp_path / "told"))
+        warm_start(architecture().build().denoiser, str(tmp_path / "conditioned"))
 
 
 def test_the_shipped_heavy_model_is_a_start_for_the_conditional_one() -> None:
     model = build(compose("pretrain", ["model=heavy_qed"])["model"], "model")
     molecules = enumerated(30, 5, 0, counts=True, workers=0)
-    _, values, _ = labelled(molecules, model.conditions)
-    told, buckets = model.fit(molecules, values)
-    assert [condition["name"] for condition in told.conditions] == ["qed"]
+    _, values, _ = label_molecules(molecules, model.conditions)
+    described, buckets = model.describe(LabelledMolecules(molecules, values))
+    assert [condition["name"] for condition in described.conditions] == ["qed"]
     assert torch.cat([bucket.context["condition"] for bucket in buckets]).mean().abs() < 1e-4
-    warm_start(told.build().denoiser, "qm9_heavy")
+    warm_start(described.build().denoiser, "qm9_heavy")
 
 
 def trained(steps: int, folder: Path) -> Pretrained:
-    """A tiny model that was told the nitrogens of squares."""
-    made = design(
-        network=SMALL, noise_min=0.05, noise_max=8.0, codec=CODEC, bucket=4, conditions={"nitrogens": Nitrogens()}
+    """A tiny model conditioned on the number of nitrogens in squares."""
+    design = MoleculeDesign(
+        network=SMALL,
+        noise_min=0.05,
+        noise_max=8.0,
+        codec=CODEC,
+        bucket=4,
+        conditions={"nitrogens": Nitrogens()},
+        reader=rdkit_bonds,
     )
-    known, values, _ = labelled(squares(40), made.conditions)
-    assert len(known) == 40
-    described, buckets = made.fit(squares(40), values)
+    examples = design.load_data(lambda **_: MoleculeSet(squares(40)))
+    assert len(examples.molecules) == 40
+    described, buckets = design.describe(examples)
     torch.manual_seed(0)
     model = described.build()
     training = Pretraining(
@@ -156,19 +163,19 @@ def trained(steps: int, folder: Path) -> Pretrained:
     return model
 
 
-def test_a_trained_model_draws_what_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_trained_model_draws_what_is_requested(tmp_path: Path) -> None:
     model, device = trained(150, tmp_path), torch.device("cpu")
     policy = molecule_policy(model, num_steps=20, grid_power=1.4, eta=1.0, device=device)
-    for asked, wanted in ((0, 6), (4, 7)):
-        decoder = MoleculeDecoder(model=model, reader=rdkit_bonds, condition={"nitrogens": asked})
+    for requested, element in ((0, 6), (4, 7)):
+        decoder = MoleculeDecoder(model=model, reader=rdkit_bonds, condition={"nitrogens": requested})
         drawn = draw_samples(policy, decoder, 16, seed=0, batch=16, device=device)
         atoms = Counter(number for molecule in drawn for number in molecule.numbers.tolist())
-        assert atoms[wanted] > 0.9 * atoms.total()
+        assert atoms[element] > 0.9 * atoms.total()
 
 
 def test_molecules_without_the_property_are_left_out_and_counted() -> None:
     oxide = Molecule(np.array([6, 8, 6]), np.eye(3, dtype=np.float32))
-    kept, values, lines = labelled([*squares(2), oxide, *squares(1), oxide], {"nitrogens": Nitrogens()})
+    kept, values, lines = label_molecules([*squares(2), oxide, *squares(1), oxide], {"nitrogens": Nitrogens()})
     assert kept.tolist() == [0, 1, 3]
     assert values.tolist() == [[0.0], [4.0], [0.0]]
     assert lines == ["molecules without nitrogens, oxygen: 2"]
@@ -180,15 +187,15 @@ def test_a_condition_must_be_a_reward() -> None:
 
 def test_a_property_that_never_varies_is_no_condition() -> None:
     with pytest.raises(ValueError, match=r"condition flat: got mean 2\.0 and std 0\.0"):
-        Condition.of("flat", np.full(9, 2.0), np.full(9, 3))
+        Condition.fit("flat", np.full(9, 2.0), np.full(9, 3))
 
 
-def test_the_network_is_told_standardised_values() -> None:
+def test_the_input_of_the_network_is_standardised() -> None:
     decoder = MoleculeDecoder(model=conditional(), reader=rdkit_bonds, condition={"ring": 2.0})
     assert decoder.draw_context(range(4), Key(0))["condition"].tolist() == [[2.0]] * 4  # (2 - 1) / 0.5
 
 
-def test_what_is_not_asked_is_drawn_as_molecules_of_that_size_have_it() -> None:
+def test_what_is_not_requested_is_drawn_from_molecules_of_that_size() -> None:
     model = conditional()
     context = MoleculeDecoder(model=model, reader=rdkit_bonds).draw_context(range(2000), Key(0))
     values, sizes = context["condition"][:, 0] * 0.5 + 1, context["mask"].sum(1)
@@ -223,16 +230,16 @@ def test_shipped_models_have_no_condition_and_describe_themselves_as_before(name
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("requested", "words"),
     [
         ({"ged": 0.5}, "condition.ged=0.5 ring"),
         ({"ring": float("nan")}, "condition.ring nan number"),
         ({"ring": True}, "condition.ring True number"),
     ],
 )
-def test_a_model_says_what_it_can_be_asked_for(asked: dict[str, float], words: str) -> None:
+def test_a_model_says_what_can_be_requested(requested: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=".*".join(words.split())):
-        MoleculeDecoder(model=conditional(), reader=rdkit_bonds, condition=asked)
+        MoleculeDecoder(model=conditional(), reader=rdkit_bonds, condition=requested)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +247,7 @@ def test_a_model_says_what_it_can_be_asked_for(asked: dict[str, float], words: s
     [{"std": 0.0}, {"mean": float("inf")}, {"quantiles": {"3": [0, 1]}}, {"quantiles": [1, 2]}, {"extra": 1}],
 )
 def test_a_description_that_makes_no_sense_is_no_model(wrong: dict[str, object], tmp_path: Path) -> None:
-    values = {**architecture(TOLD).plain(), "conditions": [{**TOLD, **wrong}]}
+    values = {**architecture(CONDITION).plain(), "conditions": [{**CONDITION, **wrong}]}
     checkpoint.save(tmp_path / "model", {"weights": conditional().denoiser.state_dict()}, {"model": values})
     with pytest.raises(CheckpointError, match="not a molecule model"):
         load(str(tmp_path / "model"))
@@ -248,7 +255,7 @@ def test_a_description_that_makes_no_sense_is_no_model(wrong: dict[str, object],
 
 def test_a_network_that_takes_no_condition_says_so() -> None:
     with pytest.raises(ValueError, match=r"tensor_field.*egnn"):
-        architecture(TOLD, kind="tensor_field").build()
+        architecture(CONDITION, kind="tensor_field").build()
 
 
 @pytest.fixture(scope="module")
@@ -267,14 +274,14 @@ def sampled(model: Path, out: Path, settings: Sequence[str]) -> str:
     return done.out
 
 
-def test_the_command_line_trains_and_asks(pretrained: Path, tmp_path: Path) -> None:
-    (told,) = json.loads((pretrained / "model.json").read_text())["conditions"]
+def test_the_command_line_trains_and_requests(pretrained: Path, tmp_path: Path) -> None:
+    (conditioned,) = json.loads((pretrained / "model.json").read_text())["conditions"]
     scored = QED(reader=rdkit_bonds)(enumerated(40, 4, 0, counts=True, workers=0))
-    assert told["mean"] == pytest.approx(
+    assert conditioned["mean"] == pytest.approx(
         scored.mean().item(), abs=0.05
     )  # this has molecules of one or two atoms as well
-    asked = sampled(pretrained, tmp_path / "asked.sdf", ["condition.qed=0.4"])
-    assert asked.startswith("qed: 0.4 (training set 0.")
+    output = sampled(pretrained, tmp_path / "requested.sdf", ["condition.qed=0.4"])
+    assert output.startswith("qed: 0.4 (training set 0.")
     assert "drawn" in sampled(pretrained, tmp_path / "drawn.sdf", [])
 
 
@@ -292,6 +299,6 @@ def test_a_wrong_condition_is_explained_and_leaves_nothing_behind(
     settings: str, words: str, pretrained: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "folder" / "new.sdf"
-    said = complaint(["sample", f"out={out}", *settings.replace("HERE", str(pretrained)).split()], 2)
-    assert not [word for word in words.split() if word not in said], said
+    message = complaint(["sample", f"out={out}", *settings.replace("HERE", str(pretrained)).split()], 2)
+    assert not [word for word in words.split() if word not in message], message
     assert not out.parent.exists()

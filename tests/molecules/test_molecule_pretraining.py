@@ -41,9 +41,9 @@ def test_pretraining_goes_on_to_what_it_would_have_been(trained: Path, tmp_path:
         settings = [item for item in QUICK_PRETRAINING if not item.startswith("training.steps")]
         assert molrl("pretrain", f"run={tmp_path / 'run'}", *settings, steps, "training.cooldown=0").code == 0
     assert Series(tmp_path / "run/checkpoint").steps()[-1] == 4
-    whole = tmp_path / "whole"
-    assert molrl("pretrain", f"run={whole}", *QUICK_PRETRAINING, "training.cooldown=0").code == 0
-    one, two = (load(str(path / "model")).denoiser.state_dict() for path in (tmp_path / "run", whole))
+    uninterrupted = tmp_path / "uninterrupted"
+    assert molrl("pretrain", f"run={uninterrupted}", *QUICK_PRETRAINING, "training.cooldown=0").code == 0
+    one, two = (load(str(path / "model")).denoiser.state_dict() for path in (tmp_path / "run", uninterrupted))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
@@ -110,6 +110,6 @@ def test_training_may_start_from_another_model(trained: Path, tmp_path: Path) ->
 
 
 def test_weights_of_another_shape_are_no_start(trained: Path, tmp_path: Path) -> None:
-    said = complaint(["pretrain", f"run={tmp_path / 'run'}", *QUICK_PRETRAINING, "init=qm9_heavy"], 1)
-    assert "misshaped" in said or "missing" in said
+    message = complaint(["pretrain", f"run={tmp_path / 'run'}", *QUICK_PRETRAINING, "init=qm9_heavy"], 1)
+    assert "misshaped" in message or "missing" in message
     assert not (tmp_path / "run").exists()

@@ -68,7 +68,7 @@ def test_pretraining_leaves_its_settings_in_its_folder(pretrained: Path) -> None
         ("training.seed=1", "training.seed: 0 -> 1"),
         ("data.seed=1", "data.seed: 0 -> 1"),
         ("init=qm9_heavy", "init: None -> 'qm9_heavy'"),
-        ("reader._target_=molrl.data.molecules.bonds.edm_table", "-> 'molrl.data.molecules.bonds.edm_table'"),
+        ("model.reader._target_=molrl.data.molecules.bonds.edm_table", "-> 'molrl.data.molecules.bonds.edm_table'"),
         ("data=file data.path=x.smi", "(data: 'enumerated' -> 'file')"),
     ],
 )

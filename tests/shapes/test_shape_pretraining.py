@@ -13,7 +13,7 @@ from molrl.data.shapes.ply import write_ply
 from molrl.data.shapes.procedural import Procedural
 from molrl.data.shapes.sets import file_set, procedural_set
 from molrl.models.shapes.model import load_shapes
-from molrl.models.shapes.pretraining import ShapeDesign, shape_design
+from molrl.models.shapes.pretraining import ShapeDesign
 from molrl.models.shapes.stable_target import StableLoss
 from molrl.pretrain import denoising_loss
 
@@ -61,8 +61,10 @@ def test_pretraining_goes_on_to_what_it_would_have_been(trained: Path, tmp_path:
     for steps in (2, 4):
         settings = [f"training.steps={steps}", "training.cooldown=1" if steps == 4 else "training.cooldown=0"]
         assert molrl("pretrain", f"run={tmp_path / 'run'}", *rest, *settings).code == 0
-    whole, parts = (load_shapes(str(path / "model")).denoiser.state_dict() for path in (trained, tmp_path / "run"))
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    uninterrupted, parts = (
+        load_shapes(str(path / "model")).denoiser.state_dict() for path in (trained, tmp_path / "run")
+    )
+    assert all(torch.equal(uninterrupted[name], parts[name]) for name in uninterrupted)
 
 
 def test_training_may_start_from_another_model(trained: Path, tmp_path: Path) -> None:
@@ -91,15 +93,15 @@ def test_training_may_start_from_another_model(trained: Path, tmp_path: Path) ->
 )
 def test_what_cannot_be_is_said_and_leaves_no_folder(changes: list[str], words: str, tmp_path: Path) -> None:
     quick = QUICK if changes != ["data=enumerated"] else [item for item in QUICK if not item.startswith("data.")]
-    said = complaint(["pretrain", f"run={tmp_path / 'run'}", *quick, *changes], 2)
-    assert not [word for word in words.split() if word not in said], said
+    message = complaint(["pretrain", f"run={tmp_path / 'run'}", *quick, *changes], 2)
+    assert not [word for word in words.split() if word not in message], message
     assert not (tmp_path / "run").exists()
 
 
 def test_without_spare_points_the_loss_is_the_usual_one() -> None:
     sizes: dict[str, Any] = {"network": {}, "points": 16, "noise_min": 0.05, "noise_max": 20.0}
-    assert shape_design(**sizes, pool=16).loss is denoising_loss
-    assert shape_design(**sizes, pool=17).loss == StableLoss(16)
+    assert ShapeDesign(**sizes, pool=16).loss is denoising_loss
+    assert ShapeDesign(**sizes, pool=17).loss == StableLoss(16)
 
 
 def test_molecules_are_not_learnt_from_shapes(tmp_path: Path) -> None:
@@ -119,21 +121,21 @@ def test_a_longer_set_begins_with_the_shorter_one() -> None:
 def test_shapes_may_come_from_files(tmp_path: Path) -> None:
     for family in FAMILIES:
         (tmp_path / "mine" / family).mkdir(parents=True)
-        shapes = Procedural(families=(family,))
+        procedural = Procedural(families=(family,))
         for index in range(4):
-            mesh = shapes.solid(index).mesh
+            mesh = procedural.solid(index).mesh
             write_ply(tmp_path / "mine" / family / f"{index}.ply", mesh.vertices, mesh.faces)
-    found = file_set(path=str(tmp_path / "mine"), held_out=3, seed=0, up="y", points=16)
-    assert {cloud.label for cloud in [*found.train, *found.held_out]} == set(FAMILIES)
-    assert (len(found.train), len(found.held_out)) == (5, 3)
+    shapes = file_set(path=str(tmp_path / "mine"), held_out=3, seed=0, up="y", points=16)
+    assert {cloud.label for cloud in [*shapes.train, *shapes.held_out]} == set(FAMILIES)
+    assert (len(shapes.train), len(shapes.held_out)) == (5, 3)
     with pytest.raises(ValueError, match="held_out: got 8 of 8"):
         file_set(path=str(tmp_path / "mine"), held_out=8, seed=0, up="y", points=16)
 
 
 def test_states_have_mean_zero_and_scale_one() -> None:
     shapes = procedural_set(families=FAMILIES, n=30, held_out=0, seed=0, tippy=0.2, asymmetric=0.2, points=64)
-    design = ShapeDesign({"kind": "set_transformer"}, points=16, pool=64, noise_min=0.02, noise_max=20.0)
-    architecture, pools = design.fit(shapes)
+    design = ShapeDesign(network={"kind": "set_transformer"}, points=16, pool=64, noise_min=0.02, noise_max=20.0)
+    architecture, pools = design.describe(shapes)
     states = pools.x0.double()
     torch.testing.assert_close(states.mean((0, 1)), torch.zeros(3, dtype=torch.float64), atol=1e-3, rtol=0)
     assert states.square().mean().item() == pytest.approx(1, abs=1e-3)

@@ -1,4 +1,4 @@
-"""Stable targets ask for the same as plain ones, with nearly all of the noise gone."""
+"""Stable targets have the optimum of plain ones, with nearly all of the noise gone."""
 
 from collections.abc import Callable
 
@@ -37,7 +37,7 @@ def test_between_two_points_it_is_a_hyperbolic_tangent() -> None:
         assert_close(posterior_mean(y, torch.stack([a, -a])[None], level(noise)), expected)
 
 
-def test_it_is_the_point_itself_without_noise_and_the_middle_with_nothing_else() -> None:
+def test_it_is_the_point_itself_without_noise_and_the_mean_with_nothing_else() -> None:
     pool = torch.randn(2, 50, 3, generator=generator(0), dtype=F64)
     assert_close(posterior_mean(pool[:, :9], pool, level(1e-3, 2)), pool[:, :9])
     far = posterior_mean(1e5 * torch.randn(2, 9, 3, generator=generator(1), dtype=F64), pool, level(1e5, 2))
