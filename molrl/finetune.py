@@ -15,7 +15,7 @@ from molrl.algos import Algorithm, Collected, Learner, Table
 from molrl.diagnostics import Gathered, pre_update_metrics
 from molrl.machine.interruption import never
 from molrl.machine.processes import Processes
-from molrl.noise import Key
+from molrl.noise import Draw, Key, Stream
 from molrl.policy import Policy
 from molrl.runs import checkpoint
 from molrl.runs.checkpoints import CHECKPOINTS, CheckpointPolicy, Series, as_checkpoint_error
@@ -33,8 +33,6 @@ from molrl.runs.snapshot import (
 from molrl.samplers import Denoiser
 from molrl.task import Metrics, Task
 from molrl.trainable_parameters import parameters_to_freeze
-
-SHUFFLE_STREAM = -10  # keyed draws with this step number order the minibatches
 
 
 class TrainingError(RuntimeError):
@@ -120,7 +118,7 @@ class Finetuning:
         world.agree(tensor for module in state.parts.values() for tensor in module.state_dict().values())
         for iteration in range(start, self.iterations):
             began = time.perf_counter()
-            key = Key(self.seed, stream=iteration + 1)
+            key = Key(self.seed, Stream.ROUND.at(iteration))
             samples = list(range(iteration * self.rollouts, (iteration + 1) * self.rollouts))
             collected = algorithm.collect(learner, samples, key)
             self.refuse_lost(collected.rollouts.rewards)
@@ -211,7 +209,7 @@ class Finetuning:
     def minibatches(self, rows: int, key: Key) -> Iterator[Tensor]:
         """Rows in a fresh order for every epoch, in equal shares of at most `minibatch`."""
         for epoch in range(self.epochs):
-            order = key.permutation(rows, SHUFFLE_STREAM - epoch)
+            order = key.permutation(rows, Draw.SHUFFLE.at(epoch))
             yield from order.tensor_split(math.ceil(rows / self.minibatch))
 
     def microbatches(self, places: Tensor) -> Iterator[Tensor]:

@@ -20,12 +20,9 @@ from molrl.algos import checks
 from molrl.algos.rgdm import in_ball
 from molrl.algos.steps import window_of
 from molrl.gaussian import Context, Gaussian
-from molrl.noise import Key
+from molrl.noise import Draw, Key
 from molrl.reward_queue import RewardQueue
 from molrl.task import Task
-
-BALL_STREAM = -1000  # keyed draws below this one are the candidates
-CHOICE_STREAM = -7  # and with these step numbers down, the choices between them
 
 
 @dataclass(frozen=True)
@@ -125,9 +122,9 @@ class RewardGuided:
         reach = kernel.broadcast(self.radius * kernel.std * (kernel.dof + 2).sqrt())
         found = []
         for j in range(half):
-            stream = BALL_STREAM - 2 * (k * half + j)
-            gaussian = key.normal(samples, stream, shape).to(centre)
-            uniform = torch.special.ndtr(key.normal(samples, stream - 1, (1,))).squeeze(1).to(centre)
+            number = 2 * (k * half + j)
+            gaussian = key.normal(samples, Draw.BALL.at(number), shape).to(centre)
+            uniform = torch.special.ndtr(key.normal(samples, Draw.BALL.at(number + 1), (1,))).squeeze(1).to(centre)
             found.append(reach * in_ball(gaussian, uniform, space, context))
         away = torch.stack(found)
         return torch.cat([centre + away, centre - away])
@@ -144,6 +141,6 @@ class RewardGuided:
 
     def choose(self, rewards: Float[Tensor, "j b"], samples: Sequence[int], key: Key, k: int) -> Int[Tensor, " b"]:
         """argmax of r / temperature plus Gumbel noise, which is a draw from the softmax; NaN is never chosen."""
-        draws = [key.generator(sample, CHOICE_STREAM - k).gumbel(size=len(rewards)) for sample in samples]
+        draws = [key.generator(sample, Draw.CHOICE.at(k)).gumbel(size=len(rewards)) for sample in samples]
         gumbel = torch.from_numpy(np.stack(draws, 1))
         return (rewards.cpu().double() / self.temperature).nan_to_num(-1e300).add(gumbel).argmax(0).to(rewards.device)

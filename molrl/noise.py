@@ -8,6 +8,7 @@ padding, nor a sample that is left out changes the noise of any other sample.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 
 import numpy as np
 import torch
@@ -16,6 +17,88 @@ from torch import Tensor
 
 WORDS = 4  # 64-bit numbers that Philox makes of one counter
 NORMAL = -1  # last word of the counters of `normal`; those of `generator` have the sample there
+REGION = 2**48  # width of the far region of a member
+ENDLESS = 2**40  # numbers of a member that has no neighbour
+
+
+class Numbering(IntEnum):
+    """Purposes of random numbers, each with a number of its own or, where it has an index, a range of numbers.
+
+    A range counts up from a positive first number and down from a negative one. An index beyond its `room` lands in a
+    far region of its own, never on the numbers of another member.
+    """
+
+    room: int
+
+    def __new__(cls, first: int, room: int = 1) -> "Numbering":
+        """Make a member of `room` numbers, beginning with `first`."""
+        member = int.__new__(cls, first)
+        member._value_ = first
+        member.room = room
+        return member
+
+    def at(self, index: int) -> int:
+        """Return the number of an index, counted from 0.
+
+        Raises:
+            ValueError: an index below zero or above 2^48, or one above zero where the member has none.
+        """
+        if not 0 <= index < (REGION if self.room > 1 else 1):
+            raise ValueError(f"{type(self).__name__}.{self.name}: no index {index}")
+        distance = index if index < self.room else index - self.room
+        first = int(self) if index < self.room else int(self) * REGION
+        return first + distance if self > 0 else first - distance
+
+
+class Draw(Numbering):
+    """What a draw under one key is for: the `step` of `Key.normal`, `Key.generator` and `Key.permutation`.
+
+    Draws that can occur under one key have different numbers. CHOICE shares the numbers of SHUFFLE, REPLAY and NOISING:
+    guided sampling uses it, and training, which has keys of its own, the others.
+
+    Members:
+        CONTEXT: the condition of a sample: its size, class or prompt, or its row of a data set.
+        PRIOR: the state that a chain starts from.
+        STEP: the noise of reverse step k, at index k.
+        TRAIN_STEPS: the reverse steps that a policy gradient learns from.
+        SCORED_STEPS: the reverse steps around which candidates are scored.
+        HELD_STEPS: the reverse steps that are held in place.
+        GRID: the offset of a sample's noise levels.
+        CHOICE: the choice between the candidates of reverse step k, at index k.
+        SHUFFLE: the order of the rows in an epoch, at index epoch.
+        REPLAY: the noise of a state that is made from a clean sample (index 0) and of the step from it (index 1).
+        NOISING: the noise of the k-th noising of a finished sample, at index k.
+        BALL: candidate j of a step: its direction at index 2j, its distance at index 2j + 1.
+    """
+
+    CONTEXT = 0
+    PRIOR = 1
+    STEP = 2, ENDLESS
+    TRAIN_STEPS = -1
+    SCORED_STEPS = -2
+    HELD_STEPS = -3
+    GRID = -5
+    CHOICE = -7, 993
+    SHUFFLE = -10, 40
+    REPLAY = -50, 50
+    NOISING = -100, 900
+    BALL = -1000, ENDLESS
+
+
+class Stream(Numbering):
+    """What a key is for: the `stream` of a `Key`.
+
+    Members:
+        SAMPLING: samples of a model, and the batches of its pretraining.
+        ROUND: a round of fine-tuning, at index iteration; index 0 of pretraining: its noise.
+        MEASUREMENT: the samples that a run is measured on before and after training.
+        DATA: real samples, at the index of the stream of the round that learns from them.
+    """
+
+    SAMPLING = 0
+    ROUND = 1, ENDLESS
+    MEASUREMENT = 2**62
+    DATA = -60, ENDLESS
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,10 @@ from molrl.advantages import SMALLEST_STD
 from molrl.algos import Collected, Facts, Learner, checks
 from molrl.diagnostics import effective_share
 from molrl.gaussian import sum_per_sample
-from molrl.noise import Key
+from molrl.noise import Draw, Key
 from molrl.policy import Policy
 from molrl.task import Rollouts, Task
 from molrl.trajectory import Noised
-
-NOISING_STREAM = -100  # keyed draws with step numbers from this one down noise the samples
-GRID_STREAM = -5  # and those of this one choose the grid points
 
 
 def denoising_error(policy: Policy, batch: Noised) -> Float[Tensor, " m"]:
@@ -37,13 +34,13 @@ def noised(
     trajectory, sampler = rollouts.trajectory, policy.sampler
     rows = (~weight.isnan()).nonzero().squeeze(1)
     kept = [samples[row] for row in rows.tolist()]
-    start = torch.tensor([key.generator(sample, GRID_STREAM).random() for sample in kept], dtype=torch.float64)
+    start = torch.tensor([key.generator(sample, Draw.GRID).random() for sample in kept], dtype=torch.float64)
     points, shape = sampler.num_steps + 1, tuple(trajectory.final.shape[1:])
     x, noise, step = [], [], []
     context = {name: value[rows] for name, value in trajectory.context.items()}
     for k in range(count):
         point = (((start + k / count) % 1.0) * points).long().to(rows.device)
-        drawn = key.normal(kept, NOISING_STREAM - k, shape).to(trajectory.final) if kept else trajectory.final[rows]
+        drawn = key.normal(kept, Draw.NOISING.at(k), shape).to(trajectory.final) if kept else trajectory.final[rows]
         eps = sampler.space.project(drawn, context)
         x.append(sampler.add_noise(trajectory.final[rows], eps, point))
         noise.append(eps)
