@@ -14,7 +14,7 @@ from torch import Tensor
 from molrl.config import compose
 from molrl.noise import Key
 from molrl.run import parts
-from molrl.task import Task, opened
+from molrl.task import Task, open_reward
 from molrl.trajectory import select
 
 CHAINS, BRANCHES, PLACES = 48, 4, 10
@@ -42,7 +42,7 @@ def main() -> None:
     task, _, _ = parts(compose("train", ["threads=1", *sys.argv[1:]]), None)
     torch.set_num_threads(1)
     samples, own = list(range(CHAINS)), torch.arange(CHAINS).repeat_interleave(BRANCHES)
-    with opened(task.reward):
+    with open_reward(task.reward):
         states = task.rollout(samples, Key(0)).trajectory.states
         steps = len(states) - 1
         print("| step | settled |\n|---|---|")

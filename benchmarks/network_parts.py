@@ -22,7 +22,7 @@ from molrl.config import compose
 from molrl.finetune import trainable
 from molrl.noise import Key
 from molrl.run import parts
-from molrl.task import Task, opened
+from molrl.task import Task, open_reward
 
 CHAINS, FOLDS, AT_A_TIME = 576, 6, 96
 DEPTH = 5  # components of a parameter's name that tell its part
@@ -96,7 +96,7 @@ def main() -> None:
     task, algorithm, _ = parts(compose("train", ["threads=1", *sys.argv[1:]]), None)
     torch.set_num_threads(1)
     window = window_of(task.policy.sampler.num_steps, getattr(algorithm, "first", 0.0), getattr(algorithm, "last", 1.0))
-    with opened(task.reward):
+    with open_reward(task.reward):
         rewards, gradients = drawn(task, window)
     target, total = rewards.numpy(), np.zeros(CHAINS, np.float32)
     print(f"steps {window.start} to {window.stop}, {CHAINS} chains\n")

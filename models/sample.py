@@ -28,7 +28,7 @@ from molrl.models.shapes.model import DOMAIN as SHAPES
 from molrl.models.shapes.model import load_shapes
 from molrl.noise import Key
 from molrl.policy import Policy
-from molrl.task import Decoder, Reward, Task, opened
+from molrl.task import Decoder, Reward, Task, open_reward
 
 GUIDANCE = 5.0  # of images (Black et al. 2023, arXiv:2305.13301)
 LARGEST = 32  # images per network call
@@ -198,7 +198,7 @@ def sample_file(
         samples = draw_samples(source.policy, source.decoder, n, seed=seed, batch=batch, device=place)
     else:
         task = Task("sample", source.policy, source.decoder, reward, place)
-        with opened(reward):
+        with open_reward(reward):
             samples, queries = draw_guided(task, guidance, n, seed=seed, batch=batch)
             mean = task.reward(samples).nanmean().item()
         print(f"mean reward {mean:.3f}, {queries} reward queries")

@@ -1,4 +1,4 @@
-"""Noise keyed by what it is for, not by when it is drawn.
+"""Random numbers that are keyed by their purpose and not by the order of drawing.
 
 Each draw is a pure function of (seed, stream, sample, step), made by a counter-based generator (Philox: Salmon et al.
 2011, "Parallel random numbers: as easy as 1, 2, 3"). So neither the number of processes, nor the micro-batch, nor the
@@ -103,26 +103,26 @@ class Stream(Numbering):
 
 @dataclass(frozen=True)
 class Key:
-    """Names a family of draws.
+    """The name of a family of draws.
 
     Attributes:
         seed: of the run.
-        stream: what the noise is for (an iteration, an evaluation ...); streams never overlap.
+        stream: what the draws are for: a number of `Stream`, or of the caller's own; streams never overlap.
     """
 
     seed: int
     stream: int = 0
 
     def child(self, stream: int) -> "Key":
-        """The key of another stream under the same seed."""
+        """Return the key of another stream under the same seed."""
         return replace(self, stream=stream)
 
     def generator(self, sample: int, step: int) -> np.random.Generator:
-        """The random numbers of one sample at one step."""
+        """Return a generator of the random numbers of one sample at one step."""
         return np.random.Generator(self.philox(0, 0, step, sample))
 
     def normal(self, samples: Sequence[int], step: int, shape: Sequence[int]) -> Float[Tensor, "b ..."]:
-        """Standard normal float32 [b, *shape] on the CPU; a longer first axis only appends numbers.
+        """Draw standard normal numbers, float32 [b, *shape] on the CPU; a longer first axis of the shape only appends.
 
         Neighbouring samples have neighbouring counters, so that one stream of Philox serves them all.
         """
@@ -137,11 +137,33 @@ class Key:
         return normal.float().view(len(samples), *shape)
 
     def permutation(self, n: int, step: int) -> Tensor:
-        """A permutation of 0..n-1."""
+        """Draw a random permutation of 0..n-1."""
         return torch.from_numpy(self.generator(0, step).permutation(n))
 
     def philox(self, *counter: int) -> np.random.Philox:
-        """The generator at a counter of four words, the first of which runs."""
+        """Return Philox at a counter of four words, the first of which runs."""
         # Arrays of uint64: numpy reads a list of small and large integers as floats, which merges neighbouring steps.
         key = np.array([self.seed % 2**64, self.stream % 2**64], dtype=np.uint64)
         return np.random.Philox(key=key, counter=np.array([word % 2**64 for word in counter], dtype=np.uint64))
+
+
+@dataclass(frozen=True)
+class ChainNoise:
+    """The noise of the chains of some samples, as `Policy.rollout` asks for it.
+
+    Attributes:
+        key: of the draws.
+        samples: indices of the b samples; the noise of each depends on its own index alone.
+        shape: of the state of one sample.
+        device: of the noise.
+    """
+
+    key: Key
+    samples: Sequence[int]
+    shape: Sequence[int]
+    device: torch.device
+
+    def __call__(self, draw: int) -> Float[Tensor, "b ..."]:
+        """Draw the noise of the prior (draw 0) or of reverse step k (draw k + 1)."""
+        step = Draw.STEP.at(draw - 1) if draw else Draw.PRIOR
+        return self.key.normal(self.samples, step, self.shape).to(self.device)

@@ -30,7 +30,7 @@ from molrl.runs.checkpoints import CHECKPOINTS, CheckpointPolicy, Series
 from molrl.runs.folder import SUMMARY, claim, dated, finished, headline, write_whole
 from molrl.runs.report import write_report
 from molrl.runs.tracking import Tracker, read_metrics
-from molrl.task import Decoder, Reward, Task, opened
+from molrl.task import Decoder, Reward, Task, open_reward
 
 FRESH = 2**62  # stream of the noise that before and after are measured on; training never draws from it
 BATCH = 256
@@ -99,7 +99,7 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
     config = {**config, "run": config["run"] or world.gather_strings(dated("_".join(names)))[0]}
     began = time.perf_counter()
     claimed = claim(config) if world.is_main else contextlib.nullcontext(Path(config["run"]))
-    with claimed as folder, opened(task.reward):
+    with claimed as folder, open_reward(task.reward):
         series = Series(folder / CHECKPOINTS, finetuning.keep.newest)
         start = last.step if world.is_main and (last := series.latest()) else 0
         reference, suffix = frozen(task.policy), showable(task).suffix

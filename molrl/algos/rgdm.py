@@ -101,7 +101,7 @@ class RGDM:
         moved = replace(steps, y=ordinary.mean + pull.by)[pull.known.nonzero().squeeze(1)]
         table, row_order = moved, moved.step
         if world.any(len(moved) > 0):
-            table = moved.extended(replace(still, y=unmoved.mean))
+            table = moved.join(replace(still, y=unmoved.mean))
             row_order = torch.cat([moved.step, still.step + task.policy.sampler.num_steps])
         length = (sum_per_sample(pull.by.square()) / ordinary.dof).sqrt() / ordinary.std
         metrics = {**pull.metrics, "pull": world.gather(length).mean().item()}

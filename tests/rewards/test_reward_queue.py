@@ -160,7 +160,7 @@ from dataclasses import replace
 from faulty_scorers import Faulty
 from molrl.noise import Key
 from molrl.rewards.workers.local import Pooled
-from molrl.task import opened
+from molrl.task import open_reward
 from toy import Numbers, number_task
 
 class Interrupted(Numbers):
@@ -174,7 +174,7 @@ if __name__ == "__main__":
     task = replace(number_task(), reward=Pooled(Faulty(), workers=2, timeout=60.0), domain=Interrupted())
     began = time.monotonic()
     try:
-        with opened(task.reward):
+        with open_reward(task.reward):
             began = time.monotonic()
             task.rollout(range(40), Key(0))
     except KeyboardInterrupt:
