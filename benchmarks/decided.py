@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from molrl.config import compose
-from molrl.noise import Key
+from molrl.noise import ChainNoise, Key
 from molrl.run import parts
 from molrl.task import Task, open_reward
 from molrl.trajectory import select
@@ -31,7 +31,7 @@ def continued(task: Task, states: Tensor, step: int, own: Tensor, samples: list[
         x, mine = states[rows], {k: v.to(task.device) for k, v in select(context, own[rows]).items()}
         for at in range(step, policy.sampler.num_steps):
             kernel = policy.sampler.transition(policy.predict_noise, x, policy.at(at, x), mine)
-            x = kernel.sample(task.noise(rows.tolist(), key, x.shape[1:], at + 1))
+            x = kernel.sample(ChainNoise(key, rows.tolist(), x.shape[1:], task.device)(at + 1))
         final = policy.sampler.predict_x0(policy.predict_noise, x, policy.at(policy.sampler.num_steps, x), mine)
         rewards.append(task.reward(task.decoder.decode(final, mine)))
     return torch.cat(rewards)

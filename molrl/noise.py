@@ -90,7 +90,7 @@ class Stream(Numbering):
 
     Members:
         SAMPLING: samples of a model, and the batches of its pretraining.
-        ROUND: a round of fine-tuning, at index iteration; index 0 of pretraining: its noise.
+        ROUND: a round of fine-tuning, at index iteration; in pretraining, noise and noise levels, at index 0.
         MEASUREMENT: the samples that a run is measured on before and after training.
         DATA: real samples, at the index of the stream of the round that learns from them.
     """

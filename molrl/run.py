@@ -17,8 +17,8 @@ from torch import nn
 
 from molrl.algos import Algorithm
 from molrl.config import ConfigError, build, check_type, settings
-from molrl.diagnostics import chain_kl, probed
-from molrl.finetune import Finetuning, frozen, trainable
+from molrl.diagnostics import chain_kl, probe_rollouts
+from molrl.finetune import FinetuneConfig, check_setup, finetune, freeze_copy
 from molrl.machine.device import choose_device
 from molrl.machine.interruption import TERMINATED, Request, Terminated, exit_code, patient
 from molrl.machine.memory import enough_memory
@@ -31,6 +31,7 @@ from molrl.runs.folder import SUMMARY, claim, dated, finished, headline, write_w
 from molrl.runs.report import write_report
 from molrl.runs.tracking import Tracker, read_metrics
 from molrl.task import Decoder, Reward, Task, open_reward
+from molrl.trainable_parameters import trainable_module
 
 FRESH = 2**62  # stream of the noise that before and after are measured on; training never draws from it
 BATCH = 256
@@ -102,7 +103,7 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
     with claimed as folder, open_reward(task.reward):
         series = Series(folder / CHECKPOINTS, finetuning.keep.newest)
         start = last.step if world.is_main and (last := series.latest()) else 0
-        reference, suffix = frozen(task.policy), showable(task).suffix
+        reference, suffix = freeze_copy(task.policy), showable(task).suffix
         what = f"task {task.name}, reward {chosen['reward']}, {chosen['algo']}"
         since = f", going on after {start} iterations" if start else ""
         print(f"{folder}: {what}, seed {finetuning.seed}, on {task.device}{since}")
@@ -117,7 +118,7 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
                 untouched = {"reward_before": before["reward_mean"]}
                 log = lambda row: tracker.log({**row, **untouched})  # noqa: E731
                 with enough_memory("microbatch (learning) or rollouts (sampling)"):
-                    finetuning.run(task, algorithm, reference, folder, log, request.is_set)
+                    finetune(finetuning, task, algorithm, reference, folder, log, request.is_set)
             propagate_interrupt(request, world)
         except KeyboardInterrupt as stop:
             done = series.steps()[-1] if series.steps() else 0
@@ -131,7 +132,7 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
         after = measure(task, task.policy, reference, folder / "samples" / f"after{suffix}", config)
         if not world.is_main:
             return 0
-        showable(task).save(trainable(task.policy), folder / "model")
+        showable(task).save(trainable_module(task.policy), folder / "model")
         best = save_best(task, finetuning.keep, series, after)
     metrics = read_metrics(folder / "metrics.jsonl")
     summary = {
@@ -191,11 +192,11 @@ def precision(config: Mapping[str, Any]) -> torch.dtype | None:
 
 def parts(
     config: Mapping[str, Any], reward: Reward | None, world: Processes = ALONE
-) -> tuple[Task, Algorithm, Finetuning]:
+) -> tuple[Task, Algorithm, FinetuneConfig]:
     """What a run is made of. All their settings are checked here, before anything is written."""
     algorithm = build(config["algo"], "algo")
     loop = {name: value for name, value in config.items() if name not in OWN}
-    finetuning = build({"_target_": "molrl.finetune.Finetuning", **loop}, "")
+    finetuning = build({"_target_": "molrl.finetune.FinetuneConfig", **loop}, "")
     with settings("optimizer"):
         finetuning.optimizer([nn.Parameter(torch.zeros(1))])
     with settings():
@@ -205,7 +206,7 @@ def parts(
     world = replace(world, lockstep=getattr(task.policy.denoiser, "sharded", False))
     task = replace(task, processes=world, policy=replace(task.policy, autocast=precision(config)))
     with settings():
-        finetuning.check(task, algorithm)
+        check_setup(finetuning, task, algorithm)
         world.share((config["evaluate"] - 1) % BATCH + 1)  # of the last batch, the smallest
     return task, algorithm, finetuning
 
@@ -228,7 +229,7 @@ def measure(task: Task, policy: Policy, reference: Policy, path: Path, config: M
         rollouts = measured.rollout(list(range(start, min(start + BATCH, count))), key)
         samples.extend(rollouts.samples)
         rewards.extend(rollouts.rewards.tolist())
-        kls.append(chain_kl(policy, reference, probed(rollouts), task.processes))
+        kls.append(chain_kl(policy, reference, probe_rollouts(rollouts), task.processes))
     if task.processes.is_main:
         path.parent.mkdir(exist_ok=True)
         showable(task).write(samples, path, {"reward": rewards})
@@ -266,8 +267,8 @@ def save_best(
     except CheckpointError as error:
         print(f"molrl: the best checkpoint is lost: {error}", file=sys.stderr)
         return None
-    trainable(task.policy).load_state_dict(state)
-    showable(task).save(trainable(task.policy), series.folder.parent / BEST)
+    trainable_module(task.policy).load_state_dict(state)
+    showable(task).save(trainable_module(task.policy), series.folder.parent / BEST)
     return {"iteration": found[0], "metric": keep.best, "value": found[1]}
 
 

@@ -25,7 +25,7 @@ from molrl.config import (
     settings,
     target,
 )
-from molrl.finetune import Finetuning
+from molrl.finetune import FinetuneConfig
 from molrl.rewards.molecules.docking.vina import NEEDED
 from molrl.run import OWN, parts
 
@@ -111,7 +111,7 @@ def test_every_task_goes_with_every_algorithm(task: str, algo: str, request: pyt
     assert built.name == task
     assert callable(built.reward)
     assert f"{type(algorithm).__module__}.{type(algorithm).__name__}" == config["algo"]["_target_"]
-    assert isinstance(finetuning, Finetuning)
+    assert isinstance(finetuning, FinetuneConfig)
     assert config["chosen"] == {"task": task, "reward": REWARDS[task], "algo": algo}
 
 
@@ -165,7 +165,7 @@ def test_a_task_brings_the_rewards_that_fit_it(tmp_path: Path, monkeypatch: pyte
 
 
 def test_there_are_as_many_settings_at_the_top_of_train_as_the_loop_and_the_run_take() -> None:
-    assert set(compose("train", [])) == {*OWN, *inspect.signature(Finetuning).parameters}
+    assert set(compose("train", [])) == {*OWN, *inspect.signature(FinetuneConfig).parameters}
 
 
 def nodes(node: Any) -> Iterator[Mapping[str, Any]]:

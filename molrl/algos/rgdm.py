@@ -16,13 +16,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from molrl.advantages import SMALLEST_STD
+from molrl.advantages import MIN_STD
 from molrl.algos import Collected, Facts, Learner, checks
 from molrl.algos.steps import random_steps, window_of
 from molrl.gaussian import Context, Gaussian, Space, sum_per_sample
 from molrl.noise import Draw, Key, Stream
 from molrl.policy import Policy
-from molrl.reward_queue import RewardQueue, checked, parts
+from molrl.reward_queue import RewardQueue, check_rewards, parts
 from molrl.task import Metrics, Rollouts, Task
 from molrl.trajectory import Transitions
 
@@ -95,7 +95,7 @@ class RGDM:
         steps, ordinary = self.steps(task.policy, clean, scored, samples, key)
         still, unmoved = self.steps(task.policy, clean, held, samples, key)
         known = rollouts.rewards[~rollouts.rewards.isnan()]
-        scale = max(known.std(correction=0).item(), SMALLEST_STD) if len(known) else 1.0
+        scale = max(known.std(correction=0).item(), MIN_STD) if len(known) else 1.0
         pulled = self.uphill if self.guidance == "gradient" else self.toward_payoff
         pull = pulled(task, steps, ordinary, scale, samples, key)
         moved = replace(steps, y=ordinary.mean + pull.by)[pull.known.nonzero().squeeze(1)]
@@ -230,7 +230,7 @@ class RGDM:
                 start = time.perf_counter()
                 found = task.reward(task.decoder.decode(clean, context))
                 seconds += time.perf_counter() - start
-                rewards[part] = checked(found, len(y))
+                rewards[part] = check_rewards(found, len(y))
                 (gradient[part],) = torch.autograd.grad(found.sum(), y)
         return rewards, gradient, seconds
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from molrl.advantages import SMALLEST_STD
+from molrl.advantages import MIN_STD
 from molrl.algos import Collected, Facts, Learner, checks
 from molrl.diagnostics import effective_share
 from molrl.gaussian import sum_per_sample
@@ -114,7 +114,7 @@ class RWR(WeightedDenoising):
         """They average to one over the samples with a reward."""
         known = ~rewards.isnan()
         spread = rewards[known].std(correction=0) if known.any() else rewards.new_tensor(0.0)
-        scaled = rewards / (self.temperature * spread) if spread > SMALLEST_STD else rewards * 0
+        scaled = rewards / (self.temperature * spread) if spread > MIN_STD else rewards * 0
         weights = torch.softmax(scaled[known], 0) * known.sum()
         return torch.full_like(rewards, torch.nan).masked_scatter(known, weights)
 
