@@ -51,7 +51,7 @@ class Numbering(IntEnum):
 
 
 class Draw(Numbering):
-    """What a draw under one key is for: the `step` of `Key.normal`, `Key.generator` and `Key.permutation`.
+    """The purpose of a draw under one key: the `step` of `Key.normal`, `Key.generator` and `Key.permutation`.
 
     Draws that can occur under one key have different numbers. CHOICE shares the numbers of SHUFFLE, REPLAY and NOISING:
     guided sampling uses it, and training, which has keys of its own, the others.
@@ -86,7 +86,7 @@ class Draw(Numbering):
 
 
 class Stream(Numbering):
-    """What a key is for: the `stream` of a `Key`.
+    """The purpose of a key: its `stream`, one for each independent family of draws.
 
     Members:
         SAMPLING: samples of a model, and the batches of its pretraining.
@@ -107,7 +107,7 @@ class Key:
 
     Attributes:
         seed: of the run.
-        stream: what the draws are for: a number of `Stream`, or of the caller's own; streams never overlap.
+        stream: purpose of the draws, a number of `Stream` or another one; streams never overlap.
     """
 
     seed: int
