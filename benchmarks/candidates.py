@@ -19,7 +19,7 @@ from molrl.algos.steps import window_of
 from molrl.composition import compose
 from molrl.noise import Key
 from molrl.run import prepare
-from molrl.task import Rollouts, Task, opened
+from molrl.task import Rollouts, Task, open_reward
 
 CHAINS, PLACES = 96, 4
 RADII = (0.25, 0.5, 1.0, 1.5)
@@ -55,7 +55,7 @@ def main() -> None:
     steps = task.policy.sampler.num_steps
     window = window_of(steps, algo.first, algo.last)
     places = [window[len(window) * i // PLACES] for i in range(PLACES)]
-    with opened(task.reward):
+    with open_reward(task.reward):
         rollouts = task.rollout(list(range(CHAINS)), Key(0))
         columns = [[shown(rollouts.rewards), *around(task, algo, rollouts, place)] for place in places]
     print(f"| radius | {' | '.join(f'step {place} of {steps}' for place in places)} |\n|{'---|' * (PLACES + 1)}")

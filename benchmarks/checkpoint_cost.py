@@ -25,7 +25,7 @@ from molrl.models.molecules.model import load
 from molrl.models.shapes.model import load_shapes
 from molrl.runs import checkpoint
 from molrl.runs.checkpoints import Series
-from molrl.runs.snapshot import RANDOM, flags, layout, random_tensors, random_values
+from molrl.runs.snapshot import RANDOM, collect_flags, describe_platform, random_tensors, random_values
 
 SAVES = 3
 WIDE, LAYERS = 1024, 16
@@ -47,7 +47,11 @@ def state(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
     names: dict[torch.Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
     moments = checkpoint.optimizer_tensors(optimizer, names)
     tensors = {"denoiser": module.state_dict(), "optimizer": moments, RANDOM: random_tensors()}
-    values = {"flags": flags({"denoiser": module}), "layout": layout(torch.device("cpu")), RANDOM: random_values()}
+    values = {
+        "flags": collect_flags({"denoiser": module}),
+        "layout": describe_platform(torch.device("cpu")),
+        RANDOM: random_values(),
+    }
     return tensors, values
 
 

@@ -25,7 +25,7 @@ import torch
 
 from molrl.building import build
 from molrl.composition import compose
-from molrl.guidance import BestOf, Drawn, Guidance, RewardGuided
+from molrl.guidance import BestOf, Guidance, GuidedSamples, RewardGuided
 from molrl.noise import Key
 from molrl.task import Task
 
@@ -87,7 +87,7 @@ def sampled(name: str, seed: int) -> dict[str, Any]:
     return {**found, **worth(rewards), "kl": None, "queries": drawn.reward_queries, "seconds": seconds}
 
 
-def affordable(guidance: Guidance, task: Task, seed: int) -> Drawn:
+def affordable(guidance: Guidance, task: Task, seed: int) -> GuidedSamples:
     """Batch after batch until the queries are spent."""
     samples: list[Any] = []
     queries, batch, key = 0, 8, Key(seed, stream=2**61)
@@ -97,7 +97,7 @@ def affordable(guidance: Guidance, task: Task, seed: int) -> Drawn:
             break
         samples += drawn.samples
         queries += drawn.reward_queries
-    return Drawn(samples, queries)
+    return GuidedSamples(samples, queries)
 
 
 def conditioned(weights: str, asked: float, seed: int) -> dict[str, Any]:

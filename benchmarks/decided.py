@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from molrl.composition import compose
-from molrl.noise import Key
+from molrl.noise import ChainNoise, Key
 from molrl.run import prepare
-from molrl.task import Task, opened
+from molrl.task import Task, open_reward
 from molrl.trajectory import select
 
 CHAINS, BRANCHES, PLACES = 48, 4, 10
@@ -31,7 +31,7 @@ def continued(task: Task, states: Tensor, step: int, own: Tensor, samples: list[
         x, mine = states[rows], {k: v.to(task.device) for k, v in select(context, own[rows]).items()}
         for at in range(step, policy.sampler.num_steps):
             kernel = policy.sampler.transition(policy.predict_noise, x, policy.at(at, x), mine)
-            x = kernel.sample(task.noise(rows.tolist(), key, x.shape[1:], at + 1))
+            x = kernel.sample(ChainNoise(key, rows.tolist(), x.shape[1:], task.device)(at + 1))
         final = policy.sampler.predict_x0(policy.predict_noise, x, policy.at(policy.sampler.num_steps, x), mine)
         rewards.append(task.reward(task.decoder.decode(final, mine)))
     return torch.cat(rewards)
@@ -42,7 +42,7 @@ def main() -> None:
     task = prepare(compose("train", ["threads=1", *sys.argv[1:]])).task
     torch.set_num_threads(1)
     samples, own = list(range(CHAINS)), torch.arange(CHAINS).repeat_interleave(BRANCHES)
-    with opened(task.reward):
+    with open_reward(task.reward):
         states = task.rollout(samples, Key(0)).trajectory.states
         steps = len(states) - 1
         print("| step | settled |\n|---|---|")

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from molrl.algos.steps import window_of
 from molrl.composition import compose
-from molrl.finetune import trainable
 from molrl.noise import Key
 from molrl.run import prepare
-from molrl.task import Task, opened
+from molrl.task import Task, open_reward
+from molrl.trainable_parameters import trainable_module
 
 CHAINS, FOLDS, AT_A_TIME = 576, 6, 96
 DEPTH = 5  # components of a parameter's name that tell its part
@@ -38,7 +38,7 @@ def part_of(name: str) -> str:
 
 def drawn(task: Task, window: range) -> tuple[Tensor, NDArray[np.float16]]:
     """Rewards [n], standardised within what each sample is asked for, and gradients of log-densities [n, p]."""
-    parameters = [p for p in trainable(task.policy).parameters() if p.requires_grad]
+    parameters = [p for p in trainable_module(task.policy).parameters() if p.requires_grad]
     gradients = np.zeros((CHAINS, sum(p.numel() for p in parameters)), np.float16)
     rewards, groups = [], list[int]()
     for first in range(0, CHAINS, AT_A_TIME):
@@ -84,7 +84,7 @@ def change(gradients: NDArray[np.float16], rewards: NDArray[np.float32]) -> NDAr
 def columns(task: Task) -> Mapping[str, Sequence[range]]:
     """Where the parameters of each part lie."""
     found, start = dict[str, list[range]](), 0
-    for name, parameter in trainable(task.policy).named_parameters():
+    for name, parameter in trainable_module(task.policy).named_parameters():
         if parameter.requires_grad:
             found.setdefault(part_of(name), []).append(range(start, start + parameter.numel()))
             start += parameter.numel()
@@ -97,7 +97,7 @@ def main() -> None:
     task, algorithm = run.task, run.algorithm
     torch.set_num_threads(1)
     window = window_of(task.policy.sampler.num_steps, getattr(algorithm, "first", 0.0), getattr(algorithm, "last", 1.0))
-    with opened(task.reward):
+    with open_reward(task.reward):
         rewards, gradients = drawn(task, window)
     target, total = rewards.numpy(), np.zeros(CHAINS, np.float32)
     print(f"steps {window.start} to {window.stop}, {CHAINS} chains\n")

@@ -18,7 +18,7 @@ from molrl.data.molecules.molecule import Molecule
 from molrl.noise import Key
 from molrl.rewards.scores import Scored
 from molrl.rewards.workers.local import Pooled
-from molrl.task import Rollouts, Task, opened
+from molrl.task import Rollouts, Task, open_reward
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def main() -> None:
     handed: Task = build(config["task"], "task", device=torch.device("cpu"), reward=reward)
     asked = replace(handed, reward=reward.__call__)  # a function, to which nothing can be handed out
     found: dict[str, list[tuple[float, Rollouts]]] = {"asked at the end": [], "handed out": []}
-    with opened(reward):
+    with open_reward(reward):
         for _ in range(options.rounds):
             for task, times in zip((asked, handed), found.values(), strict=True):
                 times.append(timed(task, options.rollouts))

@@ -1,4 +1,4 @@
-"""Karras preconditioning: a raw network with unit-scale inputs and targets at every noise level, as a noise predictor.
+"""Karras preconditioning: a noise predictor from a network with unit-scale inputs and targets at every noise level.
 
 (Karras et al. 2022, arXiv:2206.00364, Sec. 5, Table 1.)
 """
@@ -15,16 +15,16 @@ from molrl.schedule import Schedule, alpha, sigma
 
 
 class Preconditioned(nn.Module):
-    """Turn a raw network F into a noise predictor: D(y; s) = c_skip y + c_out F(c_in y, log s), eps = (y - D) / s.
+    """A noise predictor around a raw network F: D(y; s) = c_skip y + c_out F(c_in y, log s), eps = (y - D) / s.
 
-    Here y = x_t / alpha_t is the noisy sample in the data's own units and s = sigma_t / alpha_t its noise. With
-    data_std per channel, c_skip = d^2 / (s^2 + d^2), c_out = s d / sqrt(s^2 + d^2), c_in = 1 / sqrt(s^2 + d^2): the
-    network is asked for the clean sample at high noise and for the noise at low noise, so neither end of a chain
-    divides a network error by a small number. c_in must be one number for all position channels to stay equivariant.
+    Here y = x_t / alpha_t is the noisy sample in the units of the data and s = sigma_t / alpha_t its noise. With d the
+    data_std of a channel, c_skip = d^2 / (s^2 + d^2), c_out = s d / sqrt(s^2 + d^2), c_in = 1 / sqrt(s^2 + d^2): the
+    network predicts the clean sample at high noise and the noise at low noise, so that neither end of a chain divides
+    an error of the network by a small number. c_in must be equal in all position channels for equivariance.
 
     Args:
         network: F(x [b, n, c], log_noise [b], context) -> [b, n, c].
-        schedule: turns t into the noise level.
+        schedule: log SNR as a function of t.
         data_std: standard deviation of each channel of the data, c numbers.
     """
 
@@ -39,7 +39,7 @@ class Preconditioned(nn.Module):
         self.register_buffer("data_std", torch.tensor(list(data_std)), persistent=False)
 
     def forward(self, x: Float[Tensor, "b n c"], t: Float[Tensor, " b"], context: Context) -> Float[Tensor, "b n c"]:
-        """The predicted noise in x_t."""
+        """Predict the noise in x_t."""
         log_snr = self.schedule.log_snr(t).view(-1, 1, 1)
         a, noise = alpha(log_snr), sigma(log_snr)
         d, s = self.data_std.to(x.dtype), noise / a
@@ -49,7 +49,7 @@ class Preconditioned(nn.Module):
         return (s * (x / a) / norm - d * raw) / norm
 
     def raw(self, x: Float[Tensor, "b n c"], t: Float[Tensor, " b"], context: Context) -> Float[Tensor, "b n c"]:
-        """F at x_t."""
+        """Compute the network's output F at x_t."""
         log_snr = self.schedule.log_snr(t)
         a, s = alpha(log_snr).view(-1, 1, 1), (-log_snr / 2).exp().view(-1, 1, 1)
         scaled = x / a / (s.square() + self.data_std.to(x.dtype).square()).sqrt()
@@ -58,7 +58,7 @@ class Preconditioned(nn.Module):
     def target(
         self, x0: Float[Tensor, "b n c"], eps: Float[Tensor, "b n c"], t: Float[Tensor, " b"]
     ) -> Float[Tensor, "b n c"]:
-        """What F should say: (x_0 - c_skip y) / c_out = (s x_0 / d - d eps) / sqrt(s^2 + d^2), of unit variance."""
+        """Compute the unit-variance target of F, (x_0 - c_skip y) / c_out = (s x_0 / d - d eps) / sqrt(s^2 + d^2)."""
         s = (-self.schedule.log_snr(t) / 2).exp().view(-1, 1, 1)
         d = self.data_std.to(x0.dtype)
         return (s * x0 / d - d * eps) / (s.square() + d.square()).sqrt()

@@ -11,7 +11,7 @@ from molrl.guidance import Guidance
 from molrl.machine.device import choose_device
 from molrl.models.draws import draw_samples
 from molrl.noise import Key
-from molrl.task import Reward, Task, opened
+from molrl.task import Reward, Task, open_reward
 
 
 def draw_guided(task: Task, guidance: Guidance, n: int, *, seed: int, batch: int) -> tuple[list[Any], int]:
@@ -74,7 +74,7 @@ def sample_file(
         samples = draw_samples(sampling.policy, decoder, n, seed=seed, batch=batch, device=place)
     else:
         task = Task("sample", sampling.policy, decoder, reward, place)
-        with opened(reward):
+        with open_reward(reward):
             samples, queries = draw_guided(task, guidance, n, seed=seed, batch=batch)
             mean = task.reward(samples).nanmean().item()
         print(f"mean reward {mean:.3f}, {queries} reward queries")

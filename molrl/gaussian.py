@@ -1,8 +1,8 @@
-"""Gaussian transitions on the space in which a batch of samples really lives.
+"""Gaussian transitions on the subspace of a batch of samples.
 
-A padded batch has fewer degrees of freedom than it has numbers: masked entries carry no noise, and the positions of a
-molecule live in the zero-centre-of-mass subspace (Hoogeboom et al. 2022, arXiv:2203.17003, Sec. 3.1). The space is one
-object, shared by sampling, log-probability, KL and the count of degrees of freedom.
+A padded batch has fewer degrees of freedom than numbers: masked entries carry no noise, and the positions of a molecule
+lie in the zero-centre-of-mass subspace (Hoogeboom et al. 2022, arXiv:2203.17003, Sec. 3.1). The space is one object,
+shared by sampling, log-probability, KL and the count of degrees of freedom.
 """
 
 import math
@@ -14,35 +14,35 @@ from jaxtyping import Float
 from torch import Tensor
 
 Context = Mapping[str, Tensor]
-"""What a trajectory is conditioned on: masks, classes, prompt embeddings; batch-first, constant along the way."""
+"""The conditions of a batch: masks, classes, prompt embeddings; batch-first, constant along the chain."""
 
 
 def sum_per_sample(x: Float[Tensor, "b ..."]) -> Float[Tensor, " b"]:
-    """Sum over everything but the batch."""
+    """Sum over all axes but the first."""
     return x.flatten(1).sum(1)
 
 
 class Space(Protocol):
-    """The linear subspace that noise and states of one batch live in."""
+    """The linear subspace of the noise and the states of a batch."""
 
     def project(self, x: Float[Tensor, "b ..."], context: Context) -> Float[Tensor, "b ..."]:
-        """Orthogonal projection onto the subspace."""
+        """Project orthogonally onto the subspace."""
         ...
 
     def dof(self, x: Float[Tensor, "b ..."], context: Context) -> Float[Tensor, " b"]:
-        """Dimension of the subspace for each sample."""
+        """Return the dimension of the subspace for each sample."""
         ...
 
 
 class Euclidean:
-    """Every entry is a degree of freedom: images, latents, oracles."""
+    """The full space, in which every entry is a degree of freedom: images, latents, oracles."""
 
     def project(self, x: Float[Tensor, "b ..."], context: Context) -> Float[Tensor, "b ..."]:
-        """The identity."""
+        """Return x: the projection is the identity."""
         return x
 
     def dof(self, x: Float[Tensor, "b ..."], context: Context) -> Float[Tensor, " b"]:
-        """The number of entries of a sample."""
+        """Return the number of entries of a sample."""
         return x.new_full((len(x),), x.shape[1:].numel())
 
 
@@ -66,7 +66,7 @@ class MaskedPoints:
         return x - shift * mask
 
     def dof(self, x: Float[Tensor, "b n c"], context: Context) -> Float[Tensor, " b"]:
-        """centred (m - 1) + (channels - centred) m."""
+        """Return centred (m - 1) + (channels - centred) m."""
         return context["mask"].sum(1).to(x.dtype) * x.shape[-1] - self.centred
 
 
@@ -76,9 +76,9 @@ class Gaussian:
 
     Attributes:
         mean: [b, ...], inside the subspace.
-        std: [b], not learned, above zero.
+        std: [b], above zero, not learned.
         space: the subspace.
-        context: what the space needs to know of the batch (its mask).
+        context: conditions of the batch, of which the space uses the mask.
     """
 
     mean: Float[Tensor, "b ..."]
@@ -88,24 +88,24 @@ class Gaussian:
 
     @property
     def dof(self) -> Float[Tensor, " b"]:
-        """Dimension of each sample's subspace."""
+        """Return the dimension of the subspace for each sample."""
         return self.space.dof(self.mean, self.context)
 
     def sample(self, noise: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
-        """mean + std P(noise), with noise drawn from a standard normal on the full array."""
+        """Compute mean + std P(noise) from standard normal noise on the full array."""
         return self.mean + self.broadcast(self.std) * self.space.project(noise, self.context)
 
     def log_prob(self, y: Float[Tensor, "b ..."]) -> Float[Tensor, " b"]:
-        """-|P(y - mean)|^2 / (2 std^2) - dof/2 log(2 pi std^2)."""
+        """Compute -|P(y - mean)|^2 / (2 std^2) - dof/2 log(2 pi std^2)."""
         square = sum_per_sample(self.space.project(y - self.mean, self.context).square())
         return -square / (2 * self.std**2) - self.dof * (self.std.log() + math.log(2 * math.pi) / 2)
 
     def kl(self, other: "Gaussian") -> Float[Tensor, " b"]:
-        """KL(self || other) = d log(s2/s1) + (d s1^2 + |m1 - m2|^2) / (2 s2^2) - d/2."""
+        """Compute KL(self || other) = d log(s2/s1) + (d s1^2 + |m1 - m2|^2) / (2 s2^2) - d/2."""
         square = sum_per_sample(self.space.project(self.mean - other.mean, self.context).square())
         ratio = self.std / other.std
         return self.dof * (ratio.square() / 2 - 0.5 - ratio.log()) + square / (2 * other.std**2)
 
     def broadcast(self, scale: Float[Tensor, " b"]) -> Float[Tensor, "b ..."]:
-        """A per-sample number, shaped to multiply the mean."""
+        """Shape a number per sample so that it multiplies the mean."""
         return scale.view(-1, *[1] * (self.mean.dim() - 1))

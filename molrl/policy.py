@@ -15,15 +15,20 @@ from molrl.samplers import Denoiser, Sampler
 from molrl.trajectory import Trajectory, Transitions
 
 Noise = Callable[[int], Tensor]
-"""Noise of draw i: 0 for the prior, k + 1 for step k."""
+"""The standard normal noise [b, ...] of draw i: 0 for the prior, k + 1 for step k."""
+
+Choose = Callable[[Gaussian, int, Tensor], Tensor]
+"""The next state [b, ...] of a chain, from the kernel of step k, k, and the noise of that step."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """The same kernel serves the rollout and the training.
+    """A Gaussian policy with one kernel for rollout and training.
 
     Attributes:
-        autocast: what the network computes in, by torch's autocast; None: in what it is given. Whatever it is, states,
+        denoiser: predicts the noise in a state.
+        sampler: turns that prediction into the kernel of a reverse step.
+        autocast: dtype that the network computes in, by torch's autocast; None: that of its input. In any case states,
             means and log-probabilities are float32 or wider.
     """
 
@@ -34,40 +39,46 @@ class Policy:
     def predict_noise(
         self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
-        """What the network sees as the noise in x_t."""
+        """Predict the noise in x_t with the network, in the dtype of x_t."""
         if self.autocast is None:
             return self.denoiser(x, t, context)
         with torch.autocast(x.device.type, self.autocast):
             return self.denoiser(x, t, context).to(x.dtype)
 
     @torch.no_grad()
-    def rollout(self, context: Context, noise: Noise) -> Trajectory:
-        """Sample the chain."""
+    def rollout(self, context: Context, noise: Noise, choose: Choose | None = None) -> Trajectory:
+        """Run the chain from the prior to the finished samples.
+
+        Args:
+            context: conditions of the b samples.
+            noise: noise of each draw.
+            choose: selects the next state of each step, as in guided sampling; None: a sample of the kernel.
+        """
         x = self.sampler.prior(noise(0), context)
         states, log_prob = [x], []
         for k in range(self.sampler.num_steps):
             kernel = self.sampler.transition(self.predict_noise, x, self.at(k, x), context)
-            x = kernel.sample(noise(k + 1))
+            x = kernel.sample(noise(k + 1)) if choose is None else choose(kernel, k, noise(k + 1))
             states.append(x)
             log_prob.append(kernel.log_prob(x))
         final = self.sampler.predict_x0(self.predict_noise, x, self.at(self.sampler.num_steps, x), context)
         return Trajectory(torch.stack(states), torch.stack(log_prob), final, context)
 
     def transition(self, batch: Transitions) -> Gaussian:
-        """p(. | x) for every row of the table."""
+        """Return p(. | x) for every row of the table."""
         return self.sampler.transition(self.predict_noise, batch.x, batch.step, batch.context)
 
     def log_prob(self, batch: Transitions) -> Float[Tensor, " m"]:
-        """log p(y | x) for every row of the table, in nats."""
+        """Compute log p(y | x) in nats for every row of the table."""
         return self.transition(batch).log_prob(batch.y)
 
     def lookahead_x0(
         self, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], num_jumps: int, context: Context
     ) -> Float[Tensor, "b ..."]:
-        """Estimate of the finished sample from states at grid points `step`: see `DDIM.lookahead_x0`."""
+        """Estimate the finished sample from states at grid points `step`: see `DDIM.lookahead_x0`."""
         return self.sampler.lookahead_x0(self.predict_noise, x, step, num_jumps, context)
 
     @staticmethod
     def at(step: int, x: Tensor) -> Int[Tensor, " b"]:
-        """The same grid point for every sample."""
+        """Return the same grid point for every sample."""
         return torch.full((len(x),), step, dtype=torch.long, device=x.device)

@@ -16,20 +16,21 @@ from torch import Tensor, nn
 
 from molrl.gaussian import Context, Space, sum_per_sample
 from molrl.machine.interruption import never
-from molrl.noise import Key
+from molrl.noise import Key, Stream
 from molrl.runs import checkpoint
 from molrl.runs.checkpoints import CHECKPOINTS, Series, as_checkpoint_error
 from molrl.runs.snapshot import (
     RANDOM,
-    flags,
-    layout,
+    collect_flags,
+    describe_platform,
     random_tensors,
     random_values,
     restore_flags,
     restore_random,
-    warn_of_another_layout,
+    warn_of_another_platform,
 )
 from molrl.schedule import Schedule, alpha, sigma
+from molrl.trajectory import move_context
 
 
 class Preconditioner(Protocol):
@@ -38,21 +39,21 @@ class Preconditioner(Protocol):
     schedule: Schedule
 
     def raw(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
-        """The network's output at x_t."""
+        """Compute the output of the raw network at x_t."""
         ...
 
     def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """What the network should have said."""
+        """Compute the target of that output."""
         ...
 
 
 Loss = Callable[[Any, Space, Tensor, Tensor, Tensor, Context], Tensor]
-"""Of a model at clean samples, times, noise of the samples' shape, and their context."""
+"""The loss [b] of a model at clean samples, times, noise of the samples' shape, and their context."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Clean samples of nearly one size, padded to the same shape: x0 [N, ...] and the context of each row."""
+    """Clean samples of similar size, padded to the same shape: x0 [N, ...] and the context of each row."""
 
     x0: Tensor
     context: Context
@@ -61,25 +62,25 @@ class Bucket:
         return len(self.x0)
 
     def rows(self, index: Tensor) -> tuple[Tensor, Context]:
-        """Some of them."""
+        """Return some of the samples with their context."""
         return self.x0[index], {name: value[index] for name, value in self.context.items()}
 
 
 def draw_batches(buckets: Sequence[Bucket], batch: int, key: Key, start: int = 0) -> Iterator[tuple[Tensor, Context]]:
-    """Endless batches, each from one bucket; batch `i` depends on the key and on i alone.
+    """Yield endless batches, each from one bucket; batch `i` depends on the key and on i alone.
 
-    A step costs about the same whatever the bucket: states of n rows come in batches of about batch * mean(n^2) / n^2.
-    Buckets are drawn by samples times n^2, so that on average each sample is seen equally often; a loss must therefore
-    be the sum over a batch divided by the fixed `batch`, not the mean.
+    All steps cost about the same: states of n rows come in batches of about batch * mean(n^2) / n^2. Buckets are drawn
+    in proportion to samples times n^2, so that on average each sample is seen equally often; a loss must therefore be
+    the sum over a batch divided by the fixed `batch`, not the mean.
     """
     sizes = torch.tensor([len(bucket) for bucket in buckets], dtype=torch.float64)
     cost = torch.tensor([bucket.x0[0].shape[0] ** 2 for bucket in buckets], dtype=torch.float64)
     typical = float((sizes * cost).sum() / sizes.sum())
-    share = (sizes * cost / (sizes * cost).sum()).cumsum(0)
+    cumulative = (sizes * cost / (sizes * cost).sum()).cumsum(0)
     step = start
     while True:
         generator = key.generator(0, step)
-        chosen = int(torch.searchsorted(share, generator.random(), right=True).clamp(max=len(buckets) - 1))
+        chosen = int(torch.searchsorted(cumulative, generator.random(), right=True).clamp(max=len(buckets) - 1))
         count = max(1, round(batch * typical / float(cost[chosen])))
         yield buckets[chosen].rows(torch.from_numpy(generator.integers(len(buckets[chosen]), size=count)))
         step += 1
@@ -93,7 +94,7 @@ def denoising_loss(
     noise: Float[Tensor, "b ..."],
     context: Context,
 ) -> Float[Tensor, " b"]:
-    """|F(x_t) - target|^2 per degree of freedom, one number per sample."""
+    """Compute |F(x_t) - target|^2 per degree of freedom, one number per sample."""
     log_snr = model.schedule.log_snr(t).view(-1, *[1] * (x0.dim() - 1))
     eps = space.project(noise, context)
     x_t = alpha(log_snr) * x0 + sigma(log_snr) * eps
@@ -102,13 +103,14 @@ def denoising_loss(
 
 
 def stratified_times(generator: Any, batch: int) -> Float[Tensor, " b"]:
-    """One time in each of `batch` equal parts of [0, 1], shifted together: uniform, with less variance."""
+    """Draw one time in each of `batch` equal parts of [0, 1], shifted together: uniform, with less variance."""
     return torch.from_numpy((generator.random() + generator.permutation(batch) / batch) % 1.0).float()
 
 
 def learning_rate(step: int, *, peak: float, warmup: int, cooldown: int, steps: int) -> float:
-    """Linear warm-up, plateau, and a 1 - sqrt cool-down over the last `cooldown` steps (Haegele et al. 2024,
-    arXiv:2405.18392): a run can be prolonged from its plateau.
+    """Compute the learning rate of a step: linear warm-up, plateau, and a 1 - sqrt cool-down over the last steps.
+
+    A run can be prolonged from its plateau (Haegele et al. 2024, arXiv:2405.18392).
     """
     rising = min(1.0, (step + 1) / max(1, warmup))
     falling = max(0.0, (step - (steps - cooldown)) / max(1, cooldown))
@@ -117,13 +119,13 @@ def learning_rate(step: int, *, peak: float, warmup: int, cooldown: int, steps: 
 
 @dataclass
 class Average:
-    """Exponential moving average of weights; the decay ramps up as (1 + step) / (10 + step)."""
+    """An exponential moving average of weights, whose decay ramps up as (1 + step) / (10 + step)."""
 
     decay: float
     shadow: dict[str, Tensor] = field(default_factory=dict)
 
     def update(self, module: nn.Module, step: int) -> None:
-        """shadow <- decay shadow + (1 - decay) weights."""
+        """Set shadow to decay shadow + (1 - decay) weights."""
         decay = min(self.decay, (1 + step) / (10 + step))
         with torch.no_grad():
             for name, value in module.state_dict().items():
@@ -135,7 +137,7 @@ class Average:
 
 @dataclass(frozen=True, kw_only=True)
 class Pretraining:
-    """The numbers of one pretraining run.
+    """The settings of a pretraining run.
 
     Attributes:
         steps: optimiser steps in all.
@@ -148,7 +150,7 @@ class Pretraining:
         clip_norm: largest norm of the gradient.
         save_every: steps between checkpoints and reports.
         bf16: run the network in bfloat16 (state, geometry and loss stay float32).
-        compile: let torch compile the network; pays off after some thousand steps.
+        compile: compile the network with torch, which pays off after some thousand steps.
         seed: of data order, noise levels and noise.
     """
 
@@ -188,103 +190,117 @@ class Pretraining:
         should_stop: Callable[[], bool] = never,
         loss_of: Loss | None = None,
     ) -> dict[str, Tensor]:
-        """Train `model` in place, continuing from `folder` if it holds a checkpoint; return the averaged weights.
+        """Train `model` in place and return the averaged weights.
 
-        It ends early, after a step and a checkpoint, once `should_stop` says so. `loss_of` is what is minimised, one
-        number for each sample; None: the denoising loss of a `Preconditioner`.
-
-        `report(metrics, averaged weights)` is called every `save_every` steps, before the checkpoint: what it wrote of
-        steps that a run makes again is to be replaced.
+        Args:
+            model: the network; by default a `Preconditioner`.
+            space: the subspace of the states.
+            buckets: the clean samples.
+            folder: of the run, which goes on from the checkpoint in it, if there is one.
+            report: called with metrics and averaged weights every `save_every` steps, before the checkpoint. After a
+                restart some steps are reported again, and the new report replaces the old one.
+            should_stop: asked after each step; True ends the run with a checkpoint.
+            loss_of: the loss of each sample; None: the denoising loss.
         """
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay, betas=(0.9, 0.99))
-        names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-        average = Average(self.ema)
-        step, losses = self.restore(folder, model, optimizer, names, average)
+        state = PretrainingState(model, optimizer, Average(self.ema))
+        state.restore(folder)
         if self.compile:
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * len(buckets))
             model.network.compile(dynamic=False)  # type: ignore[union-attr]
         loss_of = cast(Loss, denoising_loss) if loss_of is None else loss_of
-        key, since = Key(self.seed), time.perf_counter()
-        device, stopping = next(model.parameters()).device, False
-        for x0, conditions in draw_batches(buckets, self.batch, key, step):
-            if step >= self.steps or stopping:
+        key, since, stopping = Key(self.seed, Stream.SAMPLING), time.perf_counter(), False
+        for x0, context in draw_batches(buckets, self.batch, key, state.step):
+            if state.step >= self.steps or stopping:
                 break
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(
-                    step, peak=self.lr, warmup=self.warmup, cooldown=self.cooldown, steps=self.steps
-                )
-            generator = key.child(1).generator(0, step)
-            t = stratified_times(generator, len(x0)).to(device)
-            noise = torch.from_numpy(generator.standard_normal(tuple(x0.shape), dtype="float32")).to(device)
-            context = {name: value.to(device) for name, value in conditions.items()}
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                each = loss_of(model, space, x0.to(device), t, noise, context)
-            loss = each.sum() / self.batch
-            optimizer.zero_grad()
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(model.parameters(), self.clip_norm, error_if_nonfinite=True)
-            optimizer.step()
-            step += 1
-            average.update(model, step)
-            losses.append((each.mean().item(), norm.item()))
+            self.update(state, space, x0, context, loss_of)
             stopping = should_stop()
-            if step % self.save_every == 0 or step == self.steps:
+            due = state.step % self.save_every == 0 or state.step == self.steps
+            if due:
                 seconds, since = time.perf_counter() - since, time.perf_counter()
-                mean_loss, mean_norm = torch.tensor(losses).mean(0).tolist()
-                metrics = {"step": step, "loss": mean_loss, "grad_norm": mean_norm, "seconds": seconds}
-                report(metrics, average.shadow)
-                losses = []
-                self.save(folder, step, model, optimizer, names, average, losses)
-            elif stopping:
-                self.save(folder, step, model, optimizer, names, average, losses)
-        return average.shadow
+                mean_loss, mean_norm = torch.tensor(state.losses).mean(0).tolist()
+                metrics = {"step": state.step, "loss": mean_loss, "grad_norm": mean_norm, "seconds": seconds}
+                report(metrics, state.average.shadow)
+                state.losses.clear()
+            if due or stopping:
+                state.save(folder)
+        return state.average.shadow
 
-    @staticmethod
-    def save(
-        folder: Path,
-        step: int,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        names: Mapping[Tensor, str],
-        average: Average,
-        losses: list[tuple[float, float]],
-    ) -> None:
-        """Everything that is needed to go on; `losses` and norms of the steps since the last report are part of it."""
+    def update(self, state: "PretrainingState", space: Space, x0: Tensor, context: Context, loss_of: Loss) -> None:
+        """Make one optimiser step on a batch, and update the average."""
+        device = next(state.model.parameters()).device
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(
+                state.step, peak=self.lr, warmup=self.warmup, cooldown=self.cooldown, steps=self.steps
+            )
+        generator = Key(self.seed, Stream.ROUND.at(0)).generator(0, state.step)
+        t = stratified_times(generator, len(x0)).to(device)
+        noise = torch.from_numpy(generator.standard_normal(tuple(x0.shape), dtype="float32")).to(device)
+        context = move_context(context, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            losses = loss_of(state.model, space, x0.to(device), t, noise, context)
+        state.optimizer.zero_grad()
+        (losses.sum() / self.batch).backward()
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), self.clip_norm, error_if_nonfinite=True)
+        state.optimizer.step()
+        state.step += 1
+        state.average.update(state.model, state.step)
+        state.losses.append((losses.mean().item(), norm.item()))
+
+
+@dataclass
+class PretrainingState:
+    """Everything that changes from step to step.
+
+    Attributes:
+        model: the network in training.
+        optimizer: of its parameters.
+        average: of its weights.
+        step: optimiser steps so far.
+        losses: loss and gradient norm of each step since the last report.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: Average
+    step: int = 0
+    losses: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def names(self) -> dict[Tensor, str]:
+        """Return the name of every parameter, as checkpoints spell it."""
+        return {parameter: name for name, parameter in self.model.named_parameters()}
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint to the folder of a run."""
         tensors = {
-            "model": model.state_dict(),
-            "average": average.shadow,
-            "optimizer": checkpoint.optimizer_tensors(optimizer, names),
+            "model": self.model.state_dict(),
+            "average": self.average.shadow,
+            "optimizer": checkpoint.optimizer_tensors(self.optimizer, self.names),
             RANDOM: random_tensors(),
         }
         values = {
-            "flags": flags({"model": model}),
-            "pending": losses,
-            "layout": layout(next(model.parameters()).device),
+            "flags": collect_flags({"model": self.model}),
+            "pending": self.losses,
+            "layout": describe_platform(next(self.model.parameters()).device),
             RANDOM: random_values(),
         }
-        Series(folder / CHECKPOINTS).save(step, tensors, values)
+        Series(folder / CHECKPOINTS).save(self.step, tensors, values)
 
-    @staticmethod
-    def restore(
-        folder: Path,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        names: Mapping[Tensor, str],
-        average: Average,
-    ) -> tuple[int, list[tuple[float, float]]]:
-        """Continue from the folder's checkpoint, if any: the steps it had made, and what is not reported of them."""
+    def restore(self, folder: Path) -> None:
+        """Load the last checkpoint of a folder, if there is one."""
         last = Series(folder / CHECKPOINTS).latest()
         if last is None:
-            return 0, []
-        device = next(model.parameters()).device
+            return
+        device = next(self.model.parameters()).device
         with as_checkpoint_error(folder / CHECKPOINTS):
             for part in ("model", "average"):
-                checkpoint.check_fits(model.state_dict(), last.tensors[part], type(model).__name__)
-            model.load_state_dict(last.tensors["model"])
-            average.shadow = {name: value.to(device) for name, value in last.tensors["average"].items()}
-            checkpoint.load_optimizer(optimizer, names, last.tensors["optimizer"])
-            restore_flags({"model": model}, last.values["flags"])
+                checkpoint.check_fits(self.model.state_dict(), last.tensors[part], type(self.model).__name__)
+            self.model.load_state_dict(last.tensors["model"])
+            self.average.shadow = {name: value.to(device) for name, value in last.tensors["average"].items()}
+            checkpoint.load_optimizer(self.optimizer, self.names, last.tensors["optimizer"])
+            restore_flags({"model": self.model}, last.values["flags"])
             restore_random(last.tensors[RANDOM], last.values[RANDOM])
-            warn_of_another_layout(last.values["layout"], layout(device))
-            pending = [(float(loss), float(norm)) for loss, norm in last.values["pending"]]
-        return last.step, pending
+            warn_of_another_platform(last.values["layout"], describe_platform(device))
+            self.losses = [(float(loss), float(norm)) for loss, norm in last.values["pending"]]
+        self.step = last.step

@@ -1,7 +1,7 @@
-"""Rewards that are worked on while other samples are still being drawn.
+"""A queue of samples for a reward, which may compute while other samples are still being drawn.
 
-A reward with `submit(samples)`, which returns a function that waits for the values, is handed every part of a round as
-soon as it is finished. Any other reward is asked once, about the whole, at the end. Neither way changes a value.
+A reward with `submit(samples)`, which returns a function that waits for the values, receives every part of a round as
+soon as it is finished. Any other reward is called once at the end with all samples. The values are the same.
 """
 
 import time
@@ -12,15 +12,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-PART = 32  # samples that a CPU is given at a time: more are slower, for want of cache; the sums are those of more
-SMALLEST = 2048  # numbers in a part: states of a few numbers each come in larger parts, by whole multiples
+PART_ROWS = 32  # samples that a CPU computes at a time: more do not fit its cache and are slower
+MIN_PART_NUMBERS = 2048  # numbers in a part: small states come in larger parts, by whole multiples of PART_ROWS
 
 
 class RewardQueue:
-    """Questions to a reward, and the time that they cost.
+    """A queue of samples for a reward, which measures the time that the reward takes.
 
     Attributes:
-        seconds: spent in handing out samples and in waiting for values; what workers do meanwhile is not counted.
+        reward: the reward of the samples.
+        samples: all samples so far.
+        seconds: time spent in submitting samples and in waiting for values, without what workers compute meanwhile.
     """
 
     def __init__(self, reward: Callable[[Sequence[Any]], Tensor]) -> None:
@@ -30,7 +32,7 @@ class RewardQueue:
         self._submitted: list[Callable[[], Tensor]] = []
 
     def submit(self, samples: Sequence[Any]) -> None:
-        """Ask about some more samples."""
+        """Add samples, and let a reward with workers begin with them."""
         began = time.perf_counter()
         self.samples.extend(samples)
         if (submit := getattr(self.reward, "submit", None)) is not None:
@@ -38,24 +40,29 @@ class RewardQueue:
         self.seconds += time.perf_counter() - began
 
     def results(self) -> Float[Tensor, " b"]:
-        """The rewards of all of them, in order: float32, NaN where there is none."""
+        """Wait for the rewards of all samples, in order: float32, NaN where there is none."""
         began = time.perf_counter()
-        found = torch.cat([values() for values in self._submitted]) if self._submitted else self.reward(self.samples)
+        rewards = torch.cat([wait() for wait in self._submitted]) if self._submitted else self.reward(self.samples)
         self.seconds += time.perf_counter() - began
-        return checked(found, len(self.samples))
+        return check_rewards(rewards, len(self.samples))
 
 
 def parts(count: int, numbers: int, device: torch.device) -> Iterator[slice]:
-    """Rows to be computed at a time, of so many numbers each.
+    """Split `count` rows of so many numbers each into the parts that a device computes at a time.
 
-    Some `PART` of them on a CPU; all at once on an accelerator, which few would leave idle.
+    A CPU takes parts that fit its cache; an accelerator, which few rows would leave idle, takes all at once.
     """
-    size = PART * max(1, SMALLEST // (PART * numbers)) if device.type == "cpu" else max(count, 1)
+    multiple = max(1, MIN_PART_NUMBERS // (PART_ROWS * numbers))
+    size = PART_ROWS * multiple if device.type == "cpu" else max(count, 1)
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def checked(rewards: Tensor, count: int) -> Float[Tensor, " b"]:
-    """The rewards as float32, infinities as NaN; a wrong shape stops at once."""
+def check_rewards(rewards: Tensor, count: int) -> Float[Tensor, " b"]:
+    """Return the rewards as float32 with NaN for infinities.
+
+    Raises:
+        ValueError: the rewards are not one number per sample.
+    """
     if not isinstance(rewards, Tensor) or rewards.shape != (count,):
         got = tuple(rewards.shape) if isinstance(rewards, Tensor) else type(rewards).__name__
         raise ValueError(f"reward: got {got}, expected a tensor of shape ({count},), one number per sample")

@@ -18,9 +18,9 @@ from torch import nn
 from molrl.algos import Algorithm
 from molrl.building import build
 from molrl.config import ConfigError, check_type, settings
-from molrl.diagnostics import chain_kl, probed
+from molrl.diagnostics import chain_kl, probe_rollouts
 from molrl.domains import Domain, PolicySettings, domain, refuse_other_kind
-from molrl.finetune import Finetuning, frozen, trainable
+from molrl.finetune import FinetuneConfig, check_setup, finetune, freeze_copy
 from molrl.machine.device import choose_device
 from molrl.machine.interruption import TERMINATED, Request, Terminated, exit_code, patient
 from molrl.machine.memory import enough_memory
@@ -32,7 +32,8 @@ from molrl.runs.errors import CheckpointError
 from molrl.runs.folder import SUMMARY, claim, dated, finished, headline, write_whole
 from molrl.runs.report import write_report
 from molrl.runs.tracking import Tracker, read_metrics
-from molrl.task import Reward, SampleDecoder, Task, opened
+from molrl.task import Reward, SampleDecoder, Task, open_reward
+from molrl.trainable_parameters import trainable_module
 
 EVALUATION_STREAM = 2**62  # of the noise that before and after are measured on; training never draws from it
 BATCH = 256
@@ -115,7 +116,7 @@ class Run:
     domain: Domain
     task: Task
     algorithm: Algorithm
-    finetuning: Finetuning
+    finetuning: FinetuneConfig
 
     @property
     def chosen(self) -> Mapping[str, str]:
@@ -160,10 +161,10 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
     run = prepare(config, reward, world)
     began = time.perf_counter()
     claimed = claim(run.config) if world.is_main else contextlib.nullcontext(Path(run.config["run"]))
-    with claimed as folder, opened(run.task.reward):
+    with claimed as folder, open_reward(run.task.reward):
         series = Series(folder / CHECKPOINTS, run.finetuning.keep.newest)
         start = last.step if world.is_main and (last := series.latest()) else 0
-        reference = frozen(run.task.policy)
+        reference = freeze_copy(run.task.policy)
         print(f"{folder}: {title(run, start)}")
         before = measure(run, reference, reference, folder, "before")
         if before.n == before.lost:
@@ -178,7 +179,7 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
         after = measure(run, run.task.policy, reference, folder, "after")
         if not world.is_main:
             return 0
-        run.decoder.save(trainable(run.task.policy), folder / "model")
+        run.decoder.save(trainable_module(run.task.policy), folder / "model")
         best = save_best(run, series, after)
     report(run, folder, before, after, best, time.perf_counter() - began, start)
     return 0
@@ -192,7 +193,7 @@ def prepare(config: Mapping[str, Any], reward: Reward | None = None, world: Proc
     """
     algorithm = build(config["algo"], "algo")
     loop = {name: value for name, value in config.items() if name not in OWN}
-    finetuning = build({"_target_": "molrl.finetune.Finetuning", **loop}, "")
+    finetuning = build({"_target_": "molrl.finetune.FinetuneConfig", **loop}, "")
     with settings("optimizer"):
         finetuning.optimizer([nn.Parameter(torch.zeros(1))])
     with settings():
@@ -204,7 +205,7 @@ def prepare(config: Mapping[str, Any], reward: Reward | None = None, world: Proc
     world = replace(world, lockstep=getattr(task.policy.denoiser, "sharded", False))
     task = replace(task, processes=world, policy=replace(task.policy, autocast=precision(config)))
     with settings():
-        finetuning.check(task, algorithm)
+        check_setup(finetuning, task, algorithm)
         world.share((config["evaluate"] - 1) % BATCH + 1)  # of the last batch, the smallest
     names = dict.fromkeys((task.name, callable_file(config["chosen"]["reward"])))  # once where they are the same
     config = {**config, "run": config["run"] or world.gather_strings(dated("_".join(names)))[0]}
@@ -222,7 +223,7 @@ def learn(run: Run, reference: Policy, before: Measurement, folder: Path, start:
     memory = enough_memory("microbatch (learning) or rollouts (sampling)")
     with tracking as tracker, patient("this iteration") as request, memory:
         log = lambda row: tracker.log({**row, **untouched})  # noqa: E731
-        run.finetuning.run(run.task, run.algorithm, reference, folder, log, request.is_set)
+        finetune(run.finetuning, run.task, run.algorithm, reference, folder, log, request.is_set)
     propagate_interrupt(request, world)
 
 
@@ -335,7 +336,7 @@ def measure(run: Run, policy: Policy, reference: Policy, folder: Path, when: str
         rollouts = task.rollout(list(range(start, min(start + BATCH, count))), key)
         samples.extend(rollouts.samples)
         rewards.extend(rollouts.rewards.tolist())
-        kls.append(chain_kl(policy, reference, probed(rollouts), task.processes))
+        kls.append(chain_kl(policy, reference, probe_rollouts(rollouts), task.processes))
     if run.world.is_main:
         path = folder / "samples" / f"{when}{run.decoder.suffixes[0]}"
         path.parent.mkdir(exist_ok=True)
@@ -372,8 +373,8 @@ def save_best(run: Run, series: Series, after: Measurement | None) -> dict[str, 
     except CheckpointError as error:
         print(f"molrl: the best checkpoint is lost: {error}", file=sys.stderr)
         return None
-    trainable(run.task.policy).load_state_dict(state)
-    run.decoder.save(trainable(run.task.policy), series.folder.parent / BEST)
+    trainable_module(run.task.policy).load_state_dict(state)
+    run.decoder.save(trainable_module(run.task.policy), series.folder.parent / BEST)
     return {"iteration": best[0], "metric": keep.best, "value": best[1]}
 
 

@@ -15,12 +15,12 @@ from molrl.schedule import Schedule, alpha, sigma
 
 
 class Denoiser(Protocol):
-    """Any callable that predicts the noise in x_t; an nn.Module, or a lambda in a test."""
+    """A callable that predicts the noise in x_t: a module, or a lambda in a test."""
 
     def __call__(
         self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], context: Context, /
     ) -> Float[Tensor, "b ..."]:
-        """The noise in x_t; t in [0, 1], 1 is the prior."""
+        """Predict the noise in x_t; t is in [0, 1], and 1 is the prior."""
         ...
 
 
@@ -29,59 +29,60 @@ class Sampler(Protocol):
 
     @property
     def num_steps(self) -> int:
-        """K."""
+        """Return K, the number of Gaussian steps."""
         ...
 
     @property
     def space(self) -> Space:
-        """The subspace that states live in."""
+        """Return the subspace of the states."""
         ...
 
     def prior(self, noise: Float[Tensor, "b ..."], context: Context) -> Float[Tensor, "b ..."]:
-        """The state the chain starts from."""
+        """Make the state that the chain starts from."""
         ...
 
     def transition(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Gaussian:
-        """p(x_{step+1} | x_step): each row of the batch may be at a step of its own."""
+        """Return p(x_{step+1} | x_step); each row of the batch may be at a different step."""
         ...
 
     def add_noise(
         self, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], step: Int[Tensor, " b"]
     ) -> Float[Tensor, "b ..."]:
-        """alpha_t x_0 + sigma_t noise at grid point `step`."""
+        """Compute alpha_t x_0 + sigma_t noise at grid point `step`."""
         ...
 
     def predict_noise(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
-        """The noise that the denoiser sees in states at grid point `step`."""
+        """Predict the noise in states at grid point `step`."""
         ...
 
     def predict_x0(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
-        """The clean estimate (x_t - sigma_t eps) / alpha_t at grid point `step`."""
+        """Compute the clean estimate (x_t - sigma_t eps) / alpha_t at grid point `step`."""
         ...
 
     def lookahead_x0(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], num_jumps: int, context: Context
     ) -> Float[Tensor, "b ..."]:
-        """The clean estimate after `num_jumps` deterministic steps toward the data."""
+        """Compute the clean estimate after `num_jumps` deterministic steps toward the data."""
         ...
 
 
 @dataclass(frozen=True)
 class PowerGrid:
-    """Times (1 - k / K)^power from 1 to 0: even for power 1, finer toward the data above it (Karras et al. 2022,
-    arXiv:2206.00364, Eq. 5, warp the noise level in the same spirit).
+    """The times (1 - k / K)^power from 1 to 0: even for power 1, finer toward the data for a larger one.
+
+    Karras et al. 2022, arXiv:2206.00364, Eq. 5, warp the noise level in the same way.
     """
 
     power: float = 1.0
 
     def __call__(self, num_steps: int) -> Float[Tensor, " points"]:
-        """The K + 1 times, float64."""
+        """Compute the K + 1 times, float64."""
         return torch.linspace(1, 0, num_steps + 1, dtype=torch.float64) ** self.power
 
 
@@ -90,19 +91,19 @@ class DDIM:
     """DDIM(eta) on a grid of times (Song et al. 2021, arXiv:2010.02502, Eq. 12 and 16); eta = 1 is ancestral sampling.
 
     One step t -> s has std = eta (sigma_s / sigma_t) sqrt(1 - alpha_t^2 / alpha_s^2) and
-    mean = alpha_s x_0hat + sqrt(sigma_s^2 - std^2) eps. The mean is affine in (x_t, eps); both coefficients are worked
-    out once in float64, so that nothing is divided by a small alpha at run time. The grid ends at t = 0, where sigma is
-    small but not zero: every step of the chain has a density, and the estimate of x_0 from the last state is a
-    deterministic decode outside the policy.
+    mean = alpha_s x_0hat + sqrt(sigma_s^2 - std^2) eps. The mean is affine in (x_t, eps); both coefficients are
+    computed once in float64, so that nothing is divided by a small alpha at run time. The grid ends at t = 0, where
+    sigma is small but not zero: every step of the chain has a density, and the estimate of x_0 from the last state is a
+    deterministic decoding outside the policy.
 
     Attributes:
-        schedule: how much signal and noise x_t holds.
+        schedule: log SNR of x_t as a function of t.
         num_steps: K, the number of Gaussian steps; a sample costs K + 1 network calls.
-        space: the subspace that states live in.
+        space: the subspace of the states.
         eta: 0 (deterministic: no density, no policy gradient) to 1.
         grid: num_steps -> K + 1 decreasing times in [0, 1].
-        finish: what a finished sample is: "clean", the estimate of x_0 from the last state; or "state", that state
-            itself, for models whose own chain stops at the noise level of the last grid point.
+        finish: the finished sample: "clean", the estimate of x_0 from the last state; or "state", that state itself,
+            for models whose chain stops at the noise level of the last grid point.
     """
 
     schedule: Schedule
@@ -129,40 +130,40 @@ class DDIM:
 
     @cached_property
     def times(self) -> Float[Tensor, " points"]:
-        """The K + 1 times of the grid, float64, decreasing."""
+        """Return the K + 1 times of the grid, float64, decreasing."""
         return self.grid(self.num_steps)
 
     @cached_property
     def log_snr(self) -> Float[Tensor, " points"]:
-        """log SNR at the grid's times, float64."""
+        """Return the log SNR at the times of the grid, float64."""
         return self.schedule.log_snr(self.times)
 
     @cached_property
     def std(self) -> Float[Tensor, " steps"]:
-        """Std of each step, float64; sqrt(1 - alpha_t^2/alpha_s^2) without cancellation."""
+        """Return the std of each step, float64, with sqrt(1 - alpha_t^2 / alpha_s^2) free of cancellation."""
         gamma_t, gamma_s = -self.log_snr[:-1], -self.log_snr[1:]
         drop = -torch.expm1(softplus(gamma_s) - softplus(gamma_t))  # 1 - alpha_t^2 / alpha_s^2
         return self.eta * sigma(-gamma_s) / sigma(-gamma_t) * drop.sqrt()
 
     @cached_property
     def x_coef(self) -> Float[Tensor, " steps"]:
-        """d mean / d x_t = alpha_s / alpha_t, float64."""
+        """Return d mean / d x_t = alpha_s / alpha_t, float64."""
         return alpha(self.log_snr[1:]) / alpha(self.log_snr[:-1])
 
     @cached_property
     def eps_coef(self) -> Float[Tensor, " steps"]:
-        """d mean / d eps = sqrt(sigma_s^2 - std^2) - alpha_s sigma_t / alpha_t, float64 and negative."""
+        """Return d mean / d eps = sqrt(sigma_s^2 - std^2) - alpha_s sigma_t / alpha_t, float64 and negative."""
         remaining = (sigma(self.log_snr[1:]) ** 2 - self.std**2).clamp(min=0).sqrt()
         return remaining - self.x_coef * sigma(self.log_snr[:-1])
 
     def prior(self, noise: Float[Tensor, "b ..."], context: Context) -> Float[Tensor, "b ..."]:
-        """The projected noise: N(0, I) on the space."""
+        """Project the noise: the prior is N(0, I) on the space."""
         return self.space.project(noise, context)
 
     def transition(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Gaussian:
-        """p(x_s | x_t) from grid point `step` to the next."""
+        """Return p(x_s | x_t) from grid point `step` to the next."""
         eps = self.predict_noise(denoiser, x, step, context)
         mean = per_row(self.x_coef, step, x) * x + per_row(self.eps_coef, step, x) * eps
         return Gaussian(self.space.project(mean, context), gather(self.std, step, x), self.space, context)
@@ -170,20 +171,20 @@ class DDIM:
     def add_noise(
         self, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], step: Int[Tensor, " b"]
     ) -> Float[Tensor, "b ..."]:
-        """alpha_t x_0 + sigma_t noise at grid point `step`; the noise must lie in the space."""
+        """Compute alpha_t x_0 + sigma_t noise at grid point `step`; the noise must lie in the space."""
         a, s = alpha(self.log_snr), sigma(self.log_snr)
         return per_row(a, step, x0) * x0 + per_row(s, step, x0) * noise
 
     def predict_noise(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
-        """The noise that the denoiser sees in states at grid point `step`."""
+        """Predict the noise in states at grid point `step`."""
         return denoiser(x, gather(self.times, step, x), context)
 
     def predict_x0(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
-        """(x_t - sigma_t eps) / alpha_t at grid point `step`; the state itself where that is how the chain finishes."""
+        """Compute (x_t - sigma_t eps) / alpha_t at grid point `step`; with finish="state", x_t at the last one."""
         finished = (step == self.num_steps) & (self.finish == "state")
         if finished.all():
             return x
@@ -195,8 +196,8 @@ class DDIM:
     def lookahead_x0(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], num_jumps: int, context: Context
     ) -> Float[Tensor, "b ..."]:
-        """Where a state is heading: the rest of the grid in `num_jumps` + 1 equal parts, all but the last of them
-        crossed by deterministic steps (eta = 0), then the clean estimate.
+        """Estimate the finished sample: cross the rest of the grid but for the last of `num_jumps` + 1 equal parts by
+        deterministic steps (eta = 0), and compute the clean estimate there.
         """
         a, s = alpha(self.log_snr), sigma(self.log_snr)
         for left in range(num_jumps, 0, -1):
@@ -208,10 +209,10 @@ class DDIM:
 
 
 def gather(table: Float[Tensor, " k"], step: Int[Tensor, " b"], like: Tensor) -> Float[Tensor, " b"]:
-    """Look a float64 table up, in the dtype and on the device of `like`."""
+    """Look up a float64 table in the dtype and on the device of `like`."""
     return table.to(like.device)[step].to(like.dtype)
 
 
 def per_row(table: Float[Tensor, " k"], step: Int[Tensor, " b"], like: Float[Tensor, "b ..."]) -> Tensor:
-    """`gather`, shaped to multiply `like`."""
+    """Look up a float64 table as `gather` does, shaped to multiply `like`."""
     return gather(table, step, like).view(-1, *[1] * (like.dim() - 1))

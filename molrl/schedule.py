@@ -1,4 +1,4 @@
-"""Noise schedules: how much signal and how much noise x_t = alpha_t x_0 + sigma_t eps holds at time t.
+"""Noise schedules: the coefficients of signal and noise in x_t = alpha_t x_0 + sigma_t eps at time t.
 
 All schedules are variance preserving, alpha_t^2 + sigma_t^2 = 1, and are given by their log signal-to-noise ratio
 log(alpha_t^2 / sigma_t^2) as a decreasing function of t in [0, 1]; t = 1 is the prior (Kingma et al. 2021,
@@ -19,23 +19,23 @@ class Schedule(Protocol):
     """A decreasing log signal-to-noise ratio over t in [0, 1]."""
 
     def log_snr(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """log(alpha_t^2 / sigma_t^2), in the dtype of t."""
+        """Compute log(alpha_t^2 / sigma_t^2) in the dtype of t."""
         ...
 
 
 def alpha(log_snr: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-    """alpha = sqrt(sigmoid(log SNR)), the signal's coefficient."""
+    """Compute the coefficient of the signal, alpha = sqrt(sigmoid(log SNR))."""
     return log_snr.sigmoid().sqrt()
 
 
 def sigma(log_snr: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-    """sigma = sqrt(sigmoid(-log SNR)), the noise's coefficient."""
+    """Compute the coefficient of the noise, sigma = sqrt(sigmoid(-log SNR))."""
     return (-log_snr).sigmoid().sqrt()
 
 
 @dataclass(frozen=True)
 class LogLinear:
-    """sigma_t / alpha_t geometric from noise_min (t = 0) to noise_max (t = 1): equal factors of noise in equal times.
+    """A schedule of sigma_t / alpha_t geometric in t, from noise_min at t = 0 to noise_max at t = 1.
 
     Every reverse step of an even grid then multiplies the SNR by the same number, so that each contributes the same
     weight (SNR_s / SNR_t - 1) / 2 |eps - eps_ref|^2 to the KL of a chain. noise_min and noise_max are in the units
@@ -50,7 +50,7 @@ class LogLinear:
             raise ValueError(f"noise_min, noise_max: got {self.noise_min}, {self.noise_max}; need 0 < min < max")
 
     def log_snr(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """-2 log(sigma_t / alpha_t), linear in t."""
+        """Compute -2 log(sigma_t / alpha_t), which is linear in t."""
         low, high = math.log(self.noise_min), math.log(self.noise_max)
         return -2 * (low + (high - low) * t)
 
@@ -68,7 +68,7 @@ class Polynomial:
 
     @cached_property
     def table(self) -> Float[Tensor, " steps_plus_one"]:
-        """log SNR at t = i / steps, float64."""
+        """Return the log SNR at t = i / steps, float64."""
         u = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps
         a = (1 - u**2) ** 2
         ratio = torch.cat([a[:1], a[1:] / a[:-1]]).clamp(1e-3, 1.0)
@@ -76,13 +76,13 @@ class Polynomial:
         return alpha_squared.log() - (1 - alpha_squared).log()
 
     def log_snr(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """The table entry nearest to t."""
+        """Look up the table entry nearest to t."""
         return self.table.to(t.device)[(t * self.steps).round().long()].to(t.dtype)
 
 
 @dataclass(frozen=True, eq=False)
 class Tabulated:
-    """The schedule of a model that was trained on T discrete noise levels; level i is at t = i / T.
+    """The schedule of a model that was trained on T discrete noise levels, level i at t = i / T.
 
     Attributes:
         alpha_squared: alpha_i^2 of the levels [T], float64, decreasing.
@@ -91,25 +91,26 @@ class Tabulated:
     alpha_squared: Tensor = field(repr=False)
 
     def level(self, t: Float[Tensor, "*b"]) -> Int[Tensor, "*b"]:
-        """The number of the level nearest to t."""
+        """Return the number of the level nearest to t."""
         return (t * len(self.alpha_squared)).round().long().clamp(max=len(self.alpha_squared) - 1)
 
     def log_snr(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """log(alpha_i^2 / (1 - alpha_i^2)) of the nearest level."""
-        found = self.alpha_squared.to(t.device)[self.level(t)]
-        return (found.log() - (-found).log1p()).to(t.dtype)
+        """Compute log(alpha_i^2 / (1 - alpha_i^2)) of the nearest level."""
+        alpha_squared = self.alpha_squared.to(t.device)[self.level(t)]
+        return (alpha_squared.log() - (-alpha_squared).log1p()).to(t.dtype)
 
 
 @dataclass(frozen=True)
 class Cosine:
-    """alpha_t = cos(pi t / 2) (Nichol and Dhariwal 2021, arXiv:2102.09672, Eq. 17 with s = 0), alpha_t^2 kept in
-    [signal_min, 1 - noise_min]: the grid of the exact oracles, where both ends are known.
+    """The cosine schedule alpha_t = cos(pi t / 2) (Nichol and Dhariwal 2021, arXiv:2102.09672, Eq. 17 with s = 0).
+
+    alpha_t^2 is clamped to [signal_min, 1 - noise_min]. The exact oracles use it: both of its ends are known.
     """
 
     signal_min: float = 1e-4
     noise_min: float = 1e-5
 
     def log_snr(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """log(alpha_t^2 / (1 - alpha_t^2)) with the ends clamped."""
+        """Compute log(alpha_t^2 / (1 - alpha_t^2)) with the ends clamped."""
         alpha_squared = (t * torch.pi / 2).cos().square().clamp(self.signal_min, 1 - self.noise_min)
         return alpha_squared.log() - (1 - alpha_squared).log()

@@ -1,11 +1,10 @@
-"""A task: a policy, what it is asked for, and how its finished samples are judged."""
+"""A task: a policy, the decoder of its domain, and the reward of finished samples."""
 
 import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -15,10 +14,10 @@ from torch import Tensor, nn
 
 from molrl.gaussian import Context
 from molrl.machine.processes import ALONE, Processes
-from molrl.noise import Key
-from molrl.policy import Policy
+from molrl.noise import ChainNoise, Key
+from molrl.policy import Choose, Policy
 from molrl.reward_queue import RewardQueue, parts
-from molrl.trajectory import Trajectory, joined
+from molrl.trajectory import Trajectory, join_trajectories, move_context, select
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,38 +27,38 @@ CPU = torch.device("cpu")
 
 
 class Reward(Protocol):
-    """Finished samples in, one float each, in order; NaN: this one could not be scored (it is never trained on).
+    """A function of finished samples: one float each, in order; NaN where a sample could not be scored.
 
-    One with `submit(samples) -> Callable[[], Tensor]` is worked on while other samples are drawn
-    (`molrl.reward_queue`).
+    A sample without a reward is never trained on. A reward with `submit(samples) -> Callable[[], Tensor]` is computed
+    while other samples are drawn (`molrl.reward_queue`).
     """
 
     def __call__(self, samples: Sequence[Any], /) -> Float[Tensor, " b"]:
-        """A bad sample has the reward's stated floor."""
+        """Score each sample; a bad one has the reward's stated floor."""
         ...
 
 
 class Decoder(Protocol):
-    """What the trainers need to know of molecules, shapes or images: nothing but this."""
+    """Everything that the trainers know of molecules, shapes or images."""
 
     def draw_context(self, samples: Sequence[int], key: Key) -> Context:
-        """Conditions of the samples with these indices: sizes, classes, prompts."""
+        """Draw the conditions of the samples with these indices: sizes, classes, prompts."""
         ...
 
     def state_shape(self, context: Context) -> tuple[int, ...]:
-        """Shape of one sample's state."""
+        """Return the shape of the state of one sample."""
         ...
 
     def decode(self, x0: Float[Tensor, "b ..."], context: Context) -> Sequence[Any]:
-        """Finished samples from clean states."""
+        """Make finished samples of clean states."""
         ...
 
     def measure(self, samples: Sequence[Any]) -> Mapping[str, float]:
-        """Held-out metrics: shown and logged, never optimised."""
+        """Compute held-out metrics, which are logged and never optimised."""
         ...
 
     def groups(self, context: Context) -> Sequence[int]:
-        """A number per sample; samples with equal numbers were asked for the same thing."""
+        """Return a number per sample, equal for samples with equal conditions."""
         ...
 
 
@@ -91,17 +90,17 @@ class SampleDecoder(Decoder, Protocol):
 
 @dataclass(frozen=True)
 class Rollouts:
-    """A scored rollout.
+    """A scored rollout of n samples.
 
-    Of several processes, each has the trajectory of its own b samples and, to compare them, the rewards of all n.
+    With several processes, each holds the trajectory of its own b samples and the rewards of all n.
 
     Attributes:
         trajectory: states and log-probabilities.
         samples: finished samples, all n.
         rewards: float32 [n], NaN where a sample could not be scored.
-        seconds: "rollout": of sampling and decoding; "reward": of handing out samples and waiting for their rewards,
-            without what workers did during the rollout.
-        first: where among the n this process's samples begin.
+        seconds: "rollout": of sampling and decoding; "reward": of submitting samples and waiting for their rewards,
+            without the time that workers computed during the rollout.
+        first: index among the n of this process's first sample.
     """
 
     trajectory: Trajectory
@@ -112,21 +111,21 @@ class Rollouts:
 
     @property
     def own(self) -> slice:
-        """Where among the n this process's samples are."""
+        """Return the slice of the n samples that this process holds."""
         return slice(self.first, self.first + self.trajectory.log_prob.shape[1])
 
 
 @dataclass(frozen=True)
 class Task:
-    """Policy, decoder and reward.
+    """A policy, the decoder of its domain, and a reward.
 
     Attributes:
-        name: what reports call it.
+        name: of the task in reports.
         device: of the policy and its states.
-        value_network: makes a network V(x_t, t, context) -> [b] of the state's symmetries, for the algorithms that
-            learn a value function; None: the task has none to offer.
-        data: draws clean states and their context, for the algorithms that learn from real samples as well.
-        processes: that share the rollouts.
+        value_network: makes a network V(x_t, t, context) -> [b] with the symmetries of the state, for algorithms that
+            learn a value function; None: the task has none.
+        data: draws clean states and their context, for algorithms that learn from real samples; None: there are none.
+        processes: the processes that share the rollouts.
     """
 
     name: str
@@ -141,37 +140,47 @@ class Task:
     def rollout(self, samples: Sequence[int], key: Key, group_size: int = 1) -> Rollouts:
         """Sample, decode and score; the result for a sample index does not depend on the others in the batch.
 
-        Samples i with the same i // group_size are asked for the same thing, by the same process.
+        Samples with the same index // group_size have the same condition, and are drawn by the same process.
         """
         start = time.perf_counter()
         context = self.decoder.draw_context([sample // group_size for sample in samples], key)
         shape = self.decoder.state_shape(context)
-        whole = {name: value.to(self.device) for name, value in context.items()}
+        all_contexts = move_context(context, self.device)
         share = self.processes.share(len(samples), group_size)
-        samples, context = samples[share], {name: value[share] for name, value in whole.items()}
+        samples, context = samples[share], select(all_contexts, share)
         queue, trajectories = RewardQueue(self.reward), list[Trajectory]()
         for part in parts(len(samples), math.prod(shape), self.device):
-            own = {name: value[part] for name, value in context.items()}
-            trajectories.append(self.policy.rollout(own, partial(self.noise, samples[part], key, shape)))
-            queue.submit(self.decoder.decode(trajectories[-1].final, own))
+            noise = ChainNoise(key, samples[part], shape, self.device)
+            trajectories.append(self.policy.rollout(select(context, part), noise))
+            queue.submit(self.decoder.decode(trajectories[-1].final, trajectories[-1].context))
         rewards = self.processes.gather(queue.results().to(self.device))
-        trajectory = joined(trajectories, context)
-        finished = queue.samples if len(samples) == len(rewards) else self.decoded(trajectory, whole)
+        trajectory = join_trajectories(trajectories, context)
+        finished = queue.samples if len(samples) == len(rewards) else self.decode_all(trajectory, all_contexts)
         seconds = {"rollout": time.perf_counter() - start - queue.seconds, "reward": queue.seconds}
         return Rollouts(trajectory, finished, rewards, seconds, share.start)
 
-    def decoded(self, trajectory: Trajectory, whole: Context) -> Sequence[Any]:
-        """The finished samples of all processes. States travel, samples do not: they may be anything."""
-        return self.decoder.decode(self.processes.gather(trajectory.final), whole)
+    def decode_all(self, trajectory: Trajectory, contexts: Context) -> Sequence[Any]:
+        """Decode the samples of all processes from their gathered states; samples may be of any type and stay."""
+        return self.decoder.decode(self.processes.gather(trajectory.final), contexts)
 
-    def noise(self, samples: Sequence[int], key: Key, shape: Sequence[int], draw: int) -> Tensor:
-        """Noise of the samples with these indices: draw 0 is for the prior, k + 1 for step k."""
-        return key.normal(samples, draw + 1, shape).to(self.device)
+
+def sample_chains(
+    policy: Policy,
+    decoder: Decoder,
+    samples: Sequence[int],
+    key: Key,
+    device: torch.device,
+    choose: Choose | None = None,
+) -> Trajectory:
+    """Draw the conditions of the samples with these indices and run their chains, all in one batch."""
+    context = decoder.draw_context(samples, key)
+    noise = ChainNoise(key, samples, decoder.state_shape(context), device)
+    return policy.rollout(move_context(context, device), noise, choose)
 
 
 @contextlib.contextmanager
-def opened(reward: Any) -> Iterator[None]:
-    """Start a reward that has workers, and stop them whatever happens."""
+def open_reward(reward: Any) -> Iterator[None]:
+    """Start the workers of a reward that has some, and stop them in any case."""
     if hasattr(reward, "start"):
         reward.start()
     try:

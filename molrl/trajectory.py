@@ -1,4 +1,4 @@
-"""What a rollout leaves behind: states, log-probabilities, and the flat table of reverse steps to learn from."""
+"""The records of a rollout: states, log-probabilities, and flat tables of steps to learn from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +10,14 @@ from torch import Tensor
 from molrl.gaussian import Context
 
 
-def select(context: Context, rows: Tensor) -> Context:
-    """The context of some of the samples."""
+def select(context: Context, rows: Tensor | slice) -> Context:
+    """Return the context of some of the samples."""
     return {name: value[rows] for name, value in context.items()}
+
+
+def move_context(context: Context, device: torch.device) -> Context:
+    """Return the context on another device."""
+    return {name: value.to(device) for name, value in context.items()}
 
 
 @dataclass(frozen=True)
@@ -21,10 +26,10 @@ class Transitions:
 
     Attributes:
         x: states [m, ...].
-        y: next states, or the targets an algorithm regresses the mean of the next state on.
+        y: next states, or the targets of an algorithm's regression of their mean.
         step: grid point of x.
         log_prob: log p_old(y | x) at the rollout, in nats.
-        advantage: what a policy gradient weighs the step with.
+        advantage: weight of the step in a policy gradient.
         sample: row of `contexts` that the step belongs to.
         contexts: context of every sample, stored once.
     """
@@ -41,7 +46,7 @@ class Transitions:
         return len(self.step)
 
     def __getitem__(self, rows: Tensor) -> "Transitions":
-        """Some of the steps."""
+        """Return some of the steps."""
         return replace(
             self,
             x=self.x[rows],
@@ -52,8 +57,8 @@ class Transitions:
             sample=self.sample[rows],
         )
 
-    def extended(self, other: "Transitions") -> "Transitions":
-        """These steps and then others of the same rollout."""
+    def join(self, other: "Transitions") -> "Transitions":
+        """Return these steps followed by others of the same rollout."""
         return replace(
             self,
             x=torch.cat([self.x, other.x]),
@@ -66,19 +71,19 @@ class Transitions:
 
     @property
     def context(self) -> Context:
-        """Context of each row of the table."""
+        """Return the context of each row of the table."""
         return select(self.contexts, self.sample)
 
 
 @dataclass(frozen=True)
 class Noised:
-    """A flat table of m noised clean samples, to be denoised again: what methods of the forward process learn from.
+    """A flat table of m clean samples with noise added, for methods that learn by denoising.
 
     Attributes:
         x: x_t = alpha x_0 + sigma noise [m, ...].
         noise: the noise in it.
         step: grid point of x.
-        weight: what the squared error of the row counts.
+        weight: of the squared error of the row.
         sample: row of `contexts`.
         contexts: context of every sample, stored once.
     """
@@ -94,7 +99,7 @@ class Noised:
         return len(self.step)
 
     def __getitem__(self, rows: Tensor) -> "Noised":
-        """Some of the rows."""
+        """Return some of the rows."""
         return replace(
             self,
             x=self.x[rows],
@@ -106,19 +111,19 @@ class Noised:
 
     @property
     def context(self) -> Context:
-        """Context of each row of the table."""
+        """Return the context of each row of the table."""
         return select(self.contexts, self.sample)
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One rollout of b samples over K steps.
+    """A rollout of b samples over K steps.
 
     Attributes:
         states: [K + 1, b, ...], from the prior to the end of the chain.
         log_prob: [K, b], of each step, in nats.
         final: [b, ...], the clean estimate read off the last state.
-        context: what the rollout was conditioned on.
+        context: conditions of the samples.
     """
 
     states: Float[Tensor, "points b ..."]
@@ -127,7 +132,7 @@ class Trajectory:
     context: Context
 
     def transitions(self, advantage: Float[Tensor, " b"], keep: Bool[Tensor, "steps b"] | None = None) -> Transitions:
-        """All reverse steps, or those in `keep`, each with its sample's advantage."""
+        """Return all reverse steps, or those in `keep`, each with the advantage of its sample."""
         steps, batch = self.log_prob.shape
         step = torch.arange(steps, device=advantage.device).repeat_interleave(batch)
         sample = torch.arange(batch, device=advantage.device).repeat(steps)
@@ -143,8 +148,8 @@ class Trajectory:
         return table if keep is None else table[keep.flatten().nonzero().squeeze(1)]
 
 
-def joined(trajectories: Sequence[Trajectory], context: Context) -> Trajectory:
-    """Trajectories of parts of a batch as one, with the context of the whole."""
+def join_trajectories(trajectories: Sequence[Trajectory], context: Context) -> Trajectory:
+    """Join the trajectories of the parts of a batch; `context` is that of the batch."""
     if len(trajectories) == 1:
         return trajectories[0]
     return Trajectory(

@@ -15,7 +15,7 @@ from molrl.arguments import COMMANDS
 from molrl.building import build, target
 from molrl.composition import CONF, Composition, choices, compose
 from molrl.config import ConfigError, check_arguments, check_type, settings
-from molrl.finetune import Finetuning
+from molrl.finetune import FinetuneConfig
 from molrl.rewards.molecules.docking.vina import NEEDED
 from molrl.run import OWN, prepare
 
@@ -103,7 +103,7 @@ def test_every_task_goes_with_every_algorithm(task: str, algo: str, request: pyt
     assert run.task.name == task
     assert callable(run.task.reward)
     assert f"{type(run.algorithm).__module__}.{type(run.algorithm).__name__}" == config["algo"]["_target_"]
-    assert isinstance(run.finetuning, Finetuning)
+    assert isinstance(run.finetuning, FinetuneConfig)
     policy = config["chosen"].pop("policy")
     assert policy in (*choices("policy"), config["policy"]["weights"])
     assert config["chosen"] == {"task": task, "reward": REWARDS[task], "algo": algo}
@@ -180,7 +180,7 @@ def test_the_old_name_of_a_setting_is_answered_with_the_new_one(command: str, ol
 
 
 def test_there_are_as_many_settings_at_the_top_of_train_as_the_loop_and_the_run_take() -> None:
-    assert set(compose("train", [])) == {*OWN, *inspect.signature(Finetuning).parameters}
+    assert set(compose("train", [])) == {*OWN, *inspect.signature(FinetuneConfig).parameters}
 
 
 def nodes(node: Any) -> Iterator[Mapping[str, Any]]:

@@ -6,9 +6,10 @@ import pytest
 import torch
 from toy import AffineDenoiser, chain, number_task, randn
 
-from molrl.diagnostics import PARTS, Gathered, chain_kl, effective_share, max_log_ratio_error, probe
-from molrl.finetune import frozen, trainable
+from molrl.diagnostics import CHAIN_PARTS, RowFacts, chain_kl, effective_share, max_log_ratio_error, probe
+from molrl.finetune import freeze_copy
 from molrl.policy import Policy
+from molrl.trainable_parameters import trainable_module
 from molrl.trajectory import Trajectory
 
 F64 = torch.float64
@@ -21,8 +22,8 @@ def rolled_out(batch: int = 6, num_steps: int = 10) -> tuple[Policy, Trajectory]
     return policy, policy.rollout({}, lambda i: noise[i])
 
 
-def gathered(step: list[int], **facts: list[float]) -> Gathered:
-    found = Gathered()
+def gathered(step: list[int], **facts: list[float]) -> RowFacts:
+    found = RowFacts()
     found.add(torch.tensor(step), {name: torch.tensor(values) for name, values in facts.items()})
     return found
 
@@ -31,7 +32,7 @@ def parts_of(num_steps: int) -> list[int]:
     """The part that each reverse step is counted in: its own number is its log-ratio."""
     summary = gathered(list(range(num_steps)), log_ratio=[float(k) for k in range(num_steps)]).summary(num_steps)
     parts = []
-    for number in range(1, PARTS + 1):
+    for number in range(1, CHAIN_PARTS + 1):
         if f"log_ratio_min_{number}" in summary:
             first, last = (round(summary[f"log_ratio_{end}_{number}"]) for end in ("min", "max"))
             parts += [number] * (last - first + 1)
@@ -41,7 +42,7 @@ def parts_of(num_steps: int) -> list[int]:
 @pytest.mark.parametrize("num_steps", [5, 10, 50, 1000])
 def test_parts_of_the_chain_are_equal(num_steps: int) -> None:
     """The first begins at the prior, the last ends with the last reverse step, num_steps - 1."""
-    expected = [1 + k * PARTS // num_steps for k in range(num_steps)]
+    expected = [1 + k * CHAIN_PARTS // num_steps for k in range(num_steps)]
     assert parts_of(num_steps) == expected
 
 
@@ -51,30 +52,30 @@ def test_parts_of_any_chain_go_from_the_prior_to_the_data(num_steps: int) -> Non
     assert len(parts) == num_steps
     assert parts == sorted(parts)
     assert parts[0] == 1
-    sizes = [parts.count(number) for number in range(1, PARTS + 1)]
+    sizes = [parts.count(number) for number in range(1, CHAIN_PARTS + 1)]
     assert max(sizes) - min(sizes) <= 1
 
 
 def test_the_last_grid_point_belongs_to_the_last_part() -> None:
     """States that were noised again may be at the end of the chain, too: no sixth part for them."""
     summary = gathered(list(range(11)), log_ratio=[0.0] * 10 + [7.0]).summary(10)
-    assert summary[f"log_ratio_max_{PARTS}"] == 7
-    assert f"log_ratio_max_{PARTS + 1}" not in summary
+    assert summary[f"log_ratio_max_{CHAIN_PARTS}"] == 7
+    assert f"log_ratio_max_{CHAIN_PARTS + 1}" not in summary
 
 
 def test_each_part_has_its_least_mean_and_largest_log_ratio() -> None:
     summary = gathered([0, 1, 8, 9], log_ratio=[-3.0, 1.0, 0.5, 0.25], clipped=[1.0, 0.0, 0.0, 0.0]).summary(10)
     assert [summary[f"log_ratio_{kind}_1"] for kind in ("min", "mean", "max")] == [-3, -1, 1]
-    assert [summary[f"log_ratio_{kind}_{PARTS}"] for kind in ("min", "mean", "max")] == [0.25, 0.375, 0.5]
+    assert [summary[f"log_ratio_{kind}_{CHAIN_PARTS}"] for kind in ("min", "mean", "max")] == [0.25, 0.375, 0.5]
     assert summary["clip_fraction_1"] == 0.5
-    assert summary[f"clip_fraction_{PARTS}"] == 0
+    assert summary[f"clip_fraction_{CHAIN_PARTS}"] == 0
     assert summary["clip_fraction"] == 0.25
     assert summary["mean_abs_log_ratio"] == pytest.approx((3 + 1 + 0.5 + 0.25) / 4)
     assert not any(name.endswith("_3") for name in summary)  # no row is from the middle of the chain
 
 
 def test_minibatches_count_by_their_rows() -> None:
-    one, other = Gathered(), gathered([0, 0, 0, 9], missed=[1.0, 2.0, 3.0, 6.0], clipped=[1.0, 0.0, 0.0, 0.0])
+    one, other = RowFacts(), gathered([0, 0, 0, 9], missed=[1.0, 2.0, 3.0, 6.0], clipped=[1.0, 0.0, 0.0, 0.0])
     one.add(
         torch.tensor([0, 0, 0]), {"missed": torch.tensor([1.0, 2.0, 3.0]), "clipped": torch.tensor([1.0, 0.0, 0.0])}
     )
@@ -89,7 +90,7 @@ def test_what_is_not_told_is_not_made_up() -> None:
 
 
 def test_facts_are_kept_without_their_gradients() -> None:
-    found = Gathered()
+    found = RowFacts()
     found.add(torch.tensor([0]), {"missed": torch.ones(1, requires_grad=True)})
     assert not found.facts["missed"][0].requires_grad
 
@@ -143,7 +144,7 @@ def test_the_largest_change_of_a_log_probability_tells_that_a_policy_moved() -> 
     kernel = policy.transition(table)
     z = ((table.y - kernel.mean) / kernel.std.unsqueeze(1)).squeeze(1).detach()
     with torch.no_grad():
-        trainable(policy).get_parameter("shift").add_(0.01)
+        trainable_module(policy).get_parameter("shift").add_(0.01)
     expected = (z * 0.01 - 0.01**2 / 2).abs().max().item()
     assert max_log_ratio_error(policy.transition(table), table) == pytest.approx(expected, rel=1e-6)
 
@@ -164,10 +165,10 @@ def test_a_single_row_that_differs_is_found_and_so_is_one_that_is_no_number() ->
 def test_the_kl_of_a_chain_is_that_of_its_mean_step_times_their_number() -> None:
     """Means moved by delta_k stds: sum delta_k^2 / 2, from any rows that visit each step alike."""
     policy, run = rolled_out()
-    reference = frozen(policy)
+    reference = freeze_copy(policy)
     delta = randn(10, seed=3)
     with torch.no_grad():
-        trainable(policy).get_parameter("shift").copy_(delta)
+        trainable_module(policy).get_parameter("shift").copy_(delta)
     expected = (delta**2 / 2).sum().item()
     for rows in (10, 60):
         assert chain_kl(policy, reference, probe(run, rows)) == pytest.approx(expected, rel=1e-9)
@@ -178,5 +179,5 @@ def test_diagnostics_leave_no_gradients() -> None:
     run = task.policy.rollout({}, lambda _: torch.zeros(3, 1))
     table = probe(run, 5)
     assert isinstance(max_log_ratio_error(task.policy.transition(table), table), float)
-    assert isinstance(chain_kl(task.policy, frozen(task.policy), table), float)
-    assert all(parameter.grad is None for parameter in trainable(task.policy).parameters())
+    assert isinstance(chain_kl(task.policy, freeze_copy(task.policy), table), float)
+    assert all(parameter.grad is None for parameter in trainable_module(task.policy).parameters())

@@ -31,11 +31,13 @@ from molrl.algos.rgdm import RGDM
 from molrl.algos.rwr import RWR, RWRSparse
 from molrl.algos.sft import SupervisedKLD, SupervisedKLO
 from molrl.diagnostics import chain_kl
-from molrl.finetune import Finetuning, TrainingError, frozen, trainable
+from molrl.finetune import FinetuneConfig, finetune, freeze_copy, minibatches
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.runs.checkpoints import CheckpointPolicy
 from molrl.task import Metrics, Task
+from molrl.trainable_parameters import trainable_module
+from molrl.training_state import TrainingError
 
 NAN = float("nan")
 STEPS: dict[str, Any] = {"train_steps": 4, "first": 0.0, "last": 1.0}
@@ -59,7 +61,7 @@ ALGORITHMS: dict[str, Algorithm] = {
 SUPERVISED = ("KL-D", "KL-O")
 
 
-def finetuning(**changes: Any) -> Finetuning:
+def finetuning(**changes: Any) -> FinetuneConfig:
     settings: dict[str, Any] = {
         "iterations": 3,
         "rollouts": 16,
@@ -74,18 +76,18 @@ def finetuning(**changes: Any) -> Finetuning:
         "fresh_optimizer": False,
         "keep": CheckpointPolicy(newest=3, best="reward", highest=True),
     }
-    return Finetuning(**{**settings, **changes})
+    return FinetuneConfig(**{**settings, **changes})
 
 
 def run(task: Task, algorithm: Algorithm, folder: Path | None = None, **changes: Any) -> list[Metrics]:
     seen: list[Metrics] = []
     start = number_task().policy  # the reference is where training began, not where it goes on
-    finetuning(**changes).run(task, algorithm, frozen(start), folder, seen.append)
+    finetune(finetuning(**changes), task, algorithm, freeze_copy(start), folder, seen.append)
     return seen
 
 
 def weights(task: Task) -> dict[str, Tensor]:
-    return dict(trainable(task.policy).state_dict())
+    return dict(trainable_module(task.policy).state_dict())
 
 
 def untimed(rounds: Sequence[Metrics]) -> list[Metrics]:
@@ -124,7 +126,7 @@ def test_a_run_that_broke_off_goes_on_from_its_last_checkpoint(tmp_path: Path) -
     whole, broken, resumed = number_task(), number_task(), number_task()
     expected = run(whole, ALGORITHMS["DDPO"], iterations=5)
     with pytest.raises(Broke):
-        finetuning(iterations=5).run(broken, ALGORITHMS["DDPO"], frozen(broken.policy), tmp_path, breaking)
+        finetune(finetuning(iterations=5), broken, ALGORITHMS["DDPO"], freeze_copy(broken.policy), tmp_path, breaking)
     seen = run(resumed, ALGORITHMS["DDPO"], tmp_path, iterations=5)
     assert untimed(seen) == untimed(expected[2:])
     assert_close(weights(resumed), weights(whole), rtol=0, atol=0)
@@ -139,10 +141,10 @@ def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
 
 def test_the_reference_stays_where_it_is() -> None:
     task = number_task()
-    reference = frozen(task.policy)
-    finetuning().run(task, ALGORITHMS["DDPO"], reference, None, unheard)
-    assert all((value == 0).all() for value in trainable(reference).state_dict().values())
-    assert not any(parameter.requires_grad for parameter in trainable(reference).parameters())
+    reference = freeze_copy(task.policy)
+    finetune(finetuning(), task, ALGORITHMS["DDPO"], reference, None, unheard)
+    assert all((value == 0).all() for value in trainable_module(reference).state_dict().values())
+    assert not any(parameter.requires_grad for parameter in trainable_module(reference).parameters())
     assert (weights(task)["shift"] != 0).any()
 
 
@@ -192,13 +194,13 @@ def test_a_denoiser_that_is_not_the_same_twice_stops_the_run(name: str) -> None:
     torch.manual_seed(0)
     task = Task("forgetful", Policy(Forgetful(), chain()), Numbers(), quadratic, value_network=Values)
     with pytest.raises(TrainingError, match="do not evaluate the same policy"):
-        finetuning().run(task, ALGORITHMS[name], frozen(task.policy), None, unheard)
-    assert all((parameter == 0).all() for parameter in trainable(task.policy).parameters())
+        finetune(finetuning(), task, ALGORITHMS[name], freeze_copy(task.policy), None, unheard)
+    assert all((parameter == 0).all() for parameter in trainable_module(task.policy).parameters())
 
 
 def test_a_gradient_that_is_no_number_updates_nothing() -> None:
     task = number_task()
-    parameter = trainable(task.policy).get_parameter("shift")
+    parameter = trainable_module(task.policy).get_parameter("shift")
     parameter.register_hook(lambda gradient: gradient * NAN)
     with pytest.raises(TrainingError, match="gradient norm is nan"):
         run(task, ALGORITHMS["DDPO"])
@@ -219,7 +221,7 @@ def test_each_round_has_as_many_updates_as_minibatches() -> None:
 
 
 def test_every_row_is_in_one_minibatch_of_an_epoch() -> None:
-    batches = list(finetuning(epochs=2, minibatch=4).minibatches(10, Key(0, 1)))
+    batches = list(minibatches(finetuning(epochs=2, minibatch=4), 10, Key(0, 1)))
     assert [len(rows) for rows in batches] == [4, 3, 3] * 2
     epochs = [torch.cat(batches[:3]), torch.cat(batches[3:])]
     assert all(sorted(rows.tolist()) == list(range(10)) for rows in epochs)
@@ -229,11 +231,11 @@ def test_every_row_is_in_one_minibatch_of_an_epoch() -> None:
 def test_the_kl_of_a_chain_is_the_sum_over_its_steps() -> None:
     """Every mean moved by 0.3 of its std: ten steps of 0.3^2 / 2."""
     task = number_task()
-    reference = frozen(task.policy)
+    reference = freeze_copy(task.policy)
     table = task.policy.rollout({}, lambda _: torch.randn(8, 1)).transitions(torch.zeros(8))
     assert chain_kl(task.policy, reference, table) == 0
     with torch.no_grad():
-        trainable(task.policy).get_parameter("shift").add_(0.3)
+        trainable_module(task.policy).get_parameter("shift").add_(0.3)
     assert chain_kl(task.policy, reference, table) == pytest.approx(10 * 0.3**2 / 2, rel=1e-3)
 
 
@@ -254,15 +256,17 @@ def test_parameters_that_are_not_asked_for_stay_as_they_are(name: str, patterns:
 
 def test_a_run_of_some_parameters_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     tasks = [number_task(lifted), number_task(lifted), number_task(lifted)]
-    run(tasks[0], ALGORITHMS["DDPO"], iterations=4, trained="shift")
-    run(tasks[1], ALGORITHMS["DDPO"], tmp_path, iterations=2, trained="shift")
-    run(tasks[2], ALGORITHMS["DDPO"], tmp_path, iterations=4, trained="shift")
+    run(tasks[0], ALGORITHMS["DDPO"], iterations=4, trainable_parameters="shift")
+    run(tasks[1], ALGORITHMS["DDPO"], tmp_path, iterations=2, trainable_parameters="shift")
+    run(tasks[2], ALGORITHMS["DDPO"], tmp_path, iterations=4, trainable_parameters="shift")
     assert_close(weights(tasks[2]), weights(tasks[0]), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("patterns", ["shaft", ["shift", "layers.*"], "", []])
 def test_a_name_that_no_parameter_has_is_refused(patterns: Any) -> None:
-    with pytest.raises(ValueError, match=r"trained: got \[.*no parameter that can learn is so called; some are "):
+    with pytest.raises(
+        ValueError, match=r"trainable_parameters: got \[.*no parameter that can learn is so called; some are "
+    ):
         run(number_task(quadratic), ALGORITHMS["DDPO"], trainable_parameters=patterns)
 
 

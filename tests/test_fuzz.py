@@ -33,7 +33,7 @@ from molrl.data.molecules.pdb import group_positions, read_pdb
 from molrl.data.molecules.pdbqt import read_ligand, read_receptor
 from molrl.data.molecules.records import molecule_of, records
 from molrl.data.shapes.files import read_shapes
-from molrl.finetune import frozen
+from molrl.finetune import finetune, freeze_copy
 from molrl.models.molecules.model import load, read_reference
 from molrl.models.shapes.classifier import load_classifier
 from molrl.models.shapes.model import load_shapes
@@ -112,7 +112,7 @@ def in_run(name: str) -> tuple[bytes, str, Reader]:
             (place / "manifest.json").write_text(json.dumps(manifest))
             (place / "COMPLETE").write_text(checkpoint.sha256((place / "manifest.json").read_bytes()))
         task = number_task()
-        finetuning(iterations=1).run(task, ALGORITHMS["DPOK"], frozen(task.policy), folder, unheard)
+        finetune(finetuning(iterations=1), task, ALGORITHMS["DPOK"], freeze_copy(task.policy), folder, unheard)
 
     return (Series(a_run() / CHECKPOINTS).path(1) / name).read_bytes(), Path(name).suffix, read
 

@@ -11,12 +11,13 @@ from toy import Numbers, Values, chain, quadratic
 
 from molrl.composition import compose
 from molrl.config import ConfigError
-from molrl.finetune import frozen, trainable
+from molrl.finetune import finetune, freeze_copy
 from molrl.gaussian import Context
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.run import prepare
 from molrl.task import Metrics, Task
+from molrl.trainable_parameters import trainable_module
 
 HALF = torch.bfloat16
 
@@ -56,11 +57,11 @@ def test_training_in_bfloat16_evaluates_the_policy_that_rolled_out(name: str) ->
     """The check of every round, in other batches than the rollout's; the reference computes as the policy does."""
     task, network = halved()
     before = [parameter.clone() for parameter in network.parameters()]
-    reference, seen = frozen(task.policy), list[Metrics]()
-    finetuning(microbatch=7).run(task, ALGORITHMS[name], reference, None, seen.append)
+    reference, seen = freeze_copy(task.policy), list[Metrics]()
+    finetune(finetuning(microbatch=7), task, ALGORITHMS[name], reference, None, seen.append)
     assert all(row["max_abs_log_ratio_first"] <= 1e-3 for row in seen)
     assert seen[0]["kl"] == 0 < seen[-1]["kl"]
-    assert network.seen == cast(Network, trainable(reference)).seen == {HALF}
+    assert network.seen == cast(Network, trainable_module(reference)).seen == {HALF}
     assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
     assert any((parameter != old).any() for parameter, old in zip(network.parameters(), before, strict=True))
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from molrl.noise import Key
+from molrl.noise import ChainNoise, Draw, Key, Stream
 
 KEY = Key(seed=3, stream=1)
 
@@ -60,3 +60,52 @@ def test_noise_is_single_precision_on_the_cpu() -> None:
     x = KEY.normal([0], 0, (2,))
     assert x.dtype == torch.float32
     assert x.device.type == "cpu"
+
+
+REALISTIC = range(60)  # steps, epochs, noisings and candidates of one key
+HUGE = (992, 993, 10**4, 2**20, 2**30, 2**39, 2**40 - 1, 2**40, 2**40 + 1, 2**44, 2**47)
+GUIDED = {Draw.CONTEXT, Draw.PRIOR, Draw.STEP, Draw.CHOICE, Draw.BALL}
+TRAINED = set(Draw) - {Draw.CHOICE}
+
+
+def numbers_of(member: Draw | Stream) -> list[int]:
+    """The numbers of a member at realistic and huge indices; a member without an index has one."""
+    return [member.at(index) for index in (*REALISTIC, *HUGE)] if member.room > 1 else [int(member)]
+
+
+@pytest.mark.parametrize("members", [GUIDED, TRAINED, set(Stream)], ids=["guided", "trained", "stream"])
+def test_draws_that_occur_under_one_key_never_share_a_number(members: set[Draw | Stream]) -> None:
+    numbers = [number % 2**64 for member in members for number in numbers_of(member)]  # as Philox takes them
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_every_index_of_a_member_has_a_number_of_its_own() -> None:
+    for member in (Draw.SHUFFLE, Draw.CHOICE, Draw.REPLAY, Draw.NOISING):
+        assert len({member.at(index) for index in range(2000)}) == 2000
+
+
+def test_the_numbers_of_draws_are_those_that_runs_were_made_with() -> None:
+    """Another number is other noise: no run of before could be repeated."""
+    assert (Draw.CONTEXT, Draw.PRIOR, Draw.TRAIN_STEPS, Draw.SCORED_STEPS) == (0, 1, -1, -2)
+    assert (Draw.HELD_STEPS, Draw.GRID) == (-3, -5)
+    for k in REALISTIC:
+        assert Draw.STEP.at(k) == k + 2
+        assert Draw.CHOICE.at(k) == -7 - k
+        assert Draw.NOISING.at(k) == -100 - k
+        assert (Draw.BALL.at(2 * k), Draw.BALL.at(2 * k + 1)) == (-1000 - 2 * k, -1001 - 2 * k)
+        assert (Stream.ROUND.at(k), Stream.DATA.at(k)) == (k + 1, -60 - k)
+    assert [Draw.SHUFFLE.at(epoch) for epoch in range(40)] == list(range(-10, -50, -1))
+    assert [Draw.REPLAY.at(k) for k in range(2)] == [-50, -51]
+    assert (Stream.SAMPLING, Stream.MEASUREMENT) == (0, 2**62)
+
+
+@pytest.mark.parametrize(("draw", "index"), [(Draw.SHUFFLE, -1), (Draw.SHUFFLE, 2**48), (Draw.GRID, 1)])
+def test_an_index_that_a_draw_cannot_have_is_refused(draw: Draw, index: int) -> None:
+    with pytest.raises(ValueError, match=f"Draw.{draw.name}: no index {index}"):
+        draw.at(index)
+
+
+def test_the_noise_of_a_chain_is_that_of_its_samples_under_the_key() -> None:
+    noise = ChainNoise(KEY, [4, 7], (2, 3), torch.device("cpu"))
+    assert (noise(0) == KEY.normal([4, 7], Draw.PRIOR, (2, 3))).all()
+    assert (noise(3) == KEY.normal([4, 7], Draw.STEP.at(2), (2, 3))).all()

@@ -12,11 +12,9 @@ from molrl.advantages import Estimator
 from molrl.algos import Collected, Facts, Learner, checks
 from molrl.algos.steps import random_steps, window_of
 from molrl.gaussian import Gaussian
-from molrl.noise import Key
+from molrl.noise import Draw, Key
 from molrl.task import Task
 from molrl.trajectory import Transitions
-
-STEP_STREAM = -1  # keyed draws with this step number choose the steps to train on
 
 
 def clipped_surrogate(log_ratio: Float[Tensor, " m"], advantage: Float[Tensor, " m"], clip: float) -> Float[Tensor, ""]:
@@ -82,7 +80,7 @@ class PolicyGradient:
         samples, advantage = samples[rollouts.own], advantage[rollouts.own]
         steps, known = learner.policy.sampler.num_steps, ~advantage.isnan()
         allowed = window_of(steps, self.first, self.last)
-        keep = random_steps(steps, samples, key, STEP_STREAM, allowed, self.train_steps).to(known.device) & known
+        keep = random_steps(steps, samples, key, Draw.TRAIN_STEPS, allowed, self.train_steps).to(known.device) & known
         clamped = advantage.nan_to_num(0).clamp(-self.advantage_clip, self.advantage_clip)
         table = rollouts.trajectory.transitions(clamped, keep)
         return Collected(table, table.step, rollouts, learner.policy, len(rollouts.rewards), metrics=metrics)

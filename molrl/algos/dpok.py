@@ -16,9 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from molrl.algos import Collected, Facts, Learner, checks
-from molrl.algos.ddpo import STEP_STREAM, clipped_surrogate, log_prob_scale
+from molrl.algos.ddpo import clipped_surrogate, log_prob_scale
 from molrl.algos.steps import random_steps, window_of
-from molrl.noise import Key
+from molrl.noise import Draw, Key
 from molrl.task import Rollouts, Task
 from molrl.trajectory import Transitions
 
@@ -94,7 +94,7 @@ class DPOK:
         earned = earned - everyones[:, ~rollouts.rewards.isnan()].mean(1, keepdim=True)
         known = ~rewards.isnan()
         allowed = window_of(steps, self.first, self.last)
-        keep = random_steps(steps, samples, key, STEP_STREAM, allowed, self.train_steps).to(known.device) & known
+        keep = random_steps(steps, samples, key, Draw.TRAIN_STEPS, allowed, self.train_steps).to(known.device) & known
         table = replace(rollouts.trajectory.transitions(rewards, keep), advantage=earned[keep])
         return Collected(table, table.step, rollouts, learner.policy, len(rollouts.rewards))
 

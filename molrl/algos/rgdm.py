@@ -16,20 +16,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from molrl.advantages import SMALLEST_STD
+from molrl.advantages import MIN_STD
 from molrl.algos import Collected, Facts, Learner, checks
 from molrl.algos.steps import random_steps, window_of
 from molrl.gaussian import Context, Gaussian, Space, sum_per_sample
-from molrl.noise import Key
+from molrl.noise import Draw, Key, Stream
 from molrl.policy import Policy
-from molrl.reward_queue import RewardQueue, checked, parts
+from molrl.reward_queue import RewardQueue, check_rewards, parts
 from molrl.task import Metrics, Rollouts, Task
 from molrl.trajectory import Transitions
-
-STATE_STREAM = -2  # keyed draws with this step number choose the states to score
-HELD_STREAM = -3  # and those of this one the states to hold
-NOISE_STREAM, DATA_STREAM = -50, -60  # noise of states and steps made from clean samples
-BALL_STREAM = -1000  # draws below this one are the candidates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,13 +95,13 @@ class RGDM:
         steps, ordinary = self.steps(task.policy, clean, scored, samples, key)
         still, unmoved = self.steps(task.policy, clean, held, samples, key)
         known = rollouts.rewards[~rollouts.rewards.isnan()]
-        scale = max(known.std(correction=0).item(), SMALLEST_STD) if len(known) else 1.0
+        scale = max(known.std(correction=0).item(), MIN_STD) if len(known) else 1.0
         pulled = self.uphill if self.guidance == "gradient" else self.toward_payoff
         pull = pulled(task, steps, ordinary, scale, samples, key)
         moved = replace(steps, y=ordinary.mean + pull.by)[pull.known.nonzero().squeeze(1)]
         table, row_order = moved, moved.step
         if world.any(len(moved) > 0):
-            table = moved.extended(replace(still, y=unmoved.mean))
+            table = moved.join(replace(still, y=unmoved.mean))
             row_order = torch.cat([moved.step, still.step + task.policy.sampler.num_steps])
         length = (sum_per_sample(pull.by.square()) / ordinary.dof).sqrt() / ordinary.std
         metrics = {**pull.metrics, "pull": world.gather(length).mean().item()}
@@ -125,7 +120,7 @@ class RGDM:
         """Rollouts as they are, or with real samples in the place of their own."""
         if self.source != "data" or task.data is None:
             return rollouts
-        x0, context = task.data(samples, key.child(DATA_STREAM - key.stream))
+        x0, context = task.data(samples, key.child(Stream.DATA.at(key.stream)))
         context = {name: value.to(task.device) for name, value in context.items()}
         return replace(rollouts, trajectory=replace(rollouts.trajectory, final=x0.to(task.device), context=context))
 
@@ -134,8 +129,8 @@ class RGDM:
     ) -> tuple[Bool[Tensor, "steps b"], Bool[Tensor, "steps b"]]:
         """Random steps of each sample: `states` to score, inside the window, and `held` others from the whole chain."""
         window = window_of(num_steps, self.first, self.last)
-        scored = random_steps(num_steps, samples, key, STATE_STREAM, window, self.states)
-        held = random_steps(num_steps, samples, key, HELD_STREAM, range(num_steps), self.held)
+        scored = random_steps(num_steps, samples, key, Draw.SCORED_STEPS, window, self.states)
+        held = random_steps(num_steps, samples, key, Draw.HELD_STEPS, range(num_steps), self.held)
         return scored, held & ~scored
 
     def steps(
@@ -153,7 +148,7 @@ class RGDM:
                 return table, policy.transition(table)
         sampler, shape, x0 = policy.sampler, tuple(trajectory.final.shape[1:]), trajectory.final[table.sample]
         rows = row_numbers(table, samples, sampler.num_steps)
-        noise, again = (key.normal(rows, NOISE_STREAM - k, shape).to(x0) if rows else x0 for k in range(2))
+        noise, again = (key.normal(rows, Draw.REPLAY.at(k), shape).to(x0) if rows else x0 for k in range(2))
         eps = sampler.space.project(noise, table.context)
         x = sampler.add_noise(x0, eps, table.step)
         posterior = sampler.transition(lambda *_: eps, x, table.step, table.context)
@@ -191,8 +186,8 @@ class RGDM:
         rows = row_numbers(table, samples, policy.sampler.num_steps)
         ball = []
         for j in range(self.candidates // 2):
-            gaussian = key.normal(rows, BALL_STREAM - 2 * j, shape).to(table.x)
-            uniform = torch.special.ndtr(key.normal(rows, BALL_STREAM - 2 * j - 1, (1,))).squeeze(1).to(table.x)
+            gaussian = key.normal(rows, Draw.BALL.at(2 * j), shape).to(table.x)
+            uniform = torch.special.ndtr(key.normal(rows, Draw.BALL.at(2 * j + 1), (1,))).squeeze(1).to(table.x)
             ball.append(in_ball(gaussian, uniform, space, context))
         offsets = torch.stack(ball) * radius.view(1, -1, *[1] * len(shape))
         return torch.cat([offsets, -offsets])
@@ -235,7 +230,7 @@ class RGDM:
                 start = time.perf_counter()
                 found = task.reward(task.decoder.decode(clean, context))
                 seconds += time.perf_counter() - start
-                rewards[part] = checked(found, len(y))
+                rewards[part] = check_rewards(found, len(y))
                 (gradient[part],) = torch.autograd.grad(found.sum(), y)
         return rewards, gradient, seconds
 

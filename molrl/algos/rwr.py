@@ -10,17 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from molrl.advantages import SMALLEST_STD
+from molrl.advantages import MIN_STD
 from molrl.algos import Collected, Facts, Learner, checks
 from molrl.diagnostics import effective_share
 from molrl.gaussian import sum_per_sample
-from molrl.noise import Key
+from molrl.noise import Draw, Key
 from molrl.policy import Policy
 from molrl.task import Rollouts, Task
 from molrl.trajectory import Noised
-
-NOISING_STREAM = -100  # keyed draws with step numbers from this one down noise the samples
-GRID_STREAM = -5  # and those of this one choose the grid points
 
 
 def denoising_error(policy: Policy, batch: Noised) -> Float[Tensor, " m"]:
@@ -37,13 +34,13 @@ def noised(
     trajectory, sampler = rollouts.trajectory, policy.sampler
     rows = (~weight.isnan()).nonzero().squeeze(1)
     kept = [samples[row] for row in rows.tolist()]
-    start = torch.tensor([key.generator(sample, GRID_STREAM).random() for sample in kept], dtype=torch.float64)
+    start = torch.tensor([key.generator(sample, Draw.GRID).random() for sample in kept], dtype=torch.float64)
     points, shape = sampler.num_steps + 1, tuple(trajectory.final.shape[1:])
     x, noise, step = [], [], []
     context = {name: value[rows] for name, value in trajectory.context.items()}
     for k in range(count):
         point = (((start + k / count) % 1.0) * points).long().to(rows.device)
-        drawn = key.normal(kept, NOISING_STREAM - k, shape).to(trajectory.final) if kept else trajectory.final[rows]
+        drawn = key.normal(kept, Draw.NOISING.at(k), shape).to(trajectory.final) if kept else trajectory.final[rows]
         eps = sampler.space.project(drawn, context)
         x.append(sampler.add_noise(trajectory.final[rows], eps, point))
         noise.append(eps)
@@ -117,7 +114,7 @@ class RWR(WeightedDenoising):
         """They average to one over the samples with a reward."""
         known = ~rewards.isnan()
         spread = rewards[known].std(correction=0) if known.any() else rewards.new_tensor(0.0)
-        scaled = rewards / (self.temperature * spread) if spread > SMALLEST_STD else rewards * 0
+        scaled = rewards / (self.temperature * spread) if spread > MIN_STD else rewards * 0
         weights = torch.softmax(scaled[known], 0) * known.sum()
         return torch.full_like(rewards, torch.nan).masked_scatter(known, weights)
 

@@ -1,6 +1,6 @@
 """Every algorithm on a problem whose best policy is known: does it get there?
 
-Each case trains with the very code of `molrl train` (`Finetuning.run`), averages the weights of the second half of the
+Each case trains with the very code of `molrl train` (`finetune`), averages the weights of the second half of the
 rounds, and compares the policy with the fixed point that theory gives for this algorithm (`optima`). `fraction` is
 (J - J_0) / (J* - J_0): the share of the way from the untouched policy's objective to the fixed point's.
 """
@@ -22,7 +22,7 @@ from molrl.algos.rgdm import RGDM
 from molrl.algos.rwr import RWR, RWRSparse, WeightedDenoising
 from molrl.algos.sft import SupervisedKLD, SupervisedKLO
 from molrl.diagnostics import chain_kl
-from molrl.finetune import Finetuning, frozen, trainable
+from molrl.finetune import FinetuneConfig, finetune, freeze_copy
 from molrl.noise import Key
 from molrl.oracle import optima, problems
 from molrl.oracle.chain import Chain, Parabola, linear, quadratic
@@ -31,6 +31,7 @@ from molrl.oracle.tilt import log_partition
 from molrl.policy import Policy
 from molrl.runs.checkpoints import CheckpointPolicy
 from molrl.task import Metrics, Task
+from molrl.trainable_parameters import trainable_module
 
 QUADRATIC, LINEAR = quadratic(1.0, 2.0), linear(1.0)
 UNCLIPPED = 1e9
@@ -134,7 +135,7 @@ class OnMixture:
         task = problems.points(Smooth(self.reward))
         untouched = task.rollout(range(5 * MEASURED), Key(seed, EVALUATION)).rewards
         best, _ = log_partition(untouched, self.beta)
-        reference = frozen(task.policy)
+        reference = freeze_copy(task.policy)
         train(task, self.algorithm, seed, self.loop)
         rollouts = task.rollout(range(MEASURED), Key(seed, EVALUATION + 1))
         kl = chain_kl(task.policy, reference, rollouts.trajectory.transitions(rollouts.rewards))
@@ -168,12 +169,12 @@ def train(task: Task, algorithm: Algorithm, seed: int, loop: dict[str, Any]) -> 
         "seed": seed,
         **loop,
     }
-    denoiser, seen = trainable(task.policy), list[dict[str, Tensor]]()
+    denoiser, seen = trainable_module(task.policy), list[dict[str, Tensor]]()
 
     def remember(_: Metrics) -> None:
         seen.append({name: value.detach().clone() for name, value in denoiser.state_dict().items()})
 
-    Finetuning(**settings).run(task, algorithm, frozen(task.policy), None, remember)
+    finetune(FinetuneConfig(**settings), task, algorithm, freeze_copy(task.policy), None, remember)
     tail = seen[len(seen) // 2 :] if algorithm_settles(settings) else seen[-1:]
     denoiser.load_state_dict({name: sum(state[name] for state in tail) / len(tail) for name in tail[0]})
 

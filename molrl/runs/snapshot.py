@@ -1,7 +1,7 @@
-"""What a run's state has besides weights and moments: random generators, train and eval flags, where it was computed.
+"""Snapshots of a run's state besides weights and moments: random generators, train and eval flags, the platform.
 
-Training draws nothing from the global generators (its noise is keyed, see `molrl.noise`); a reward or a denoiser of
-somebody else may.
+Training draws nothing from the global generators (its noise is keyed, see `molrl.noise`); a user's reward or denoiser
+may.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from molrl import __version__
 
-RANDOM = "random"  # name of the files
+RANDOM = "random"  # name of the files in a checkpoint
 
 
 def random_tensors() -> dict[str, Tensor]:
-    """The state of every global generator: torch's, one for each CUDA device in use, numpy's and Python's."""
+    """Return the state of every global generator: torch's, one for each CUDA device in use, numpy's and Python's."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     return {
         "torch": torch.get_rng_state(),
@@ -32,7 +32,7 @@ def random_tensors() -> dict[str, Tensor]:
 
 
 def random_values() -> dict[str, Any]:
-    """What of it is no tensor."""
+    """Return the part of that state that is no tensor."""
     state = numpy_state()
     version, _, gauss = random.getstate()
     return {
@@ -42,33 +42,33 @@ def random_values() -> dict[str, Any]:
 
 
 def numpy_state() -> dict[str, Any]:
-    """Of the generator behind numpy.random's functions."""
-    return dict(np.random.get_state(legacy=False))  # noqa: NPY002  a reward may use it, whatever we think of that
+    """Return the state of the generator behind the functions of numpy.random."""
+    return dict(np.random.get_state(legacy=False))  # noqa: NPY002  a user's reward may use it
 
 
 def restore_random(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Put back what the other two took."""
+    """Set every global generator to a state of `random_tensors` and `random_values`."""
     torch.set_rng_state(tensors["torch"])
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         if f"cuda:{index}" in tensors:
             torch.cuda.set_rng_state(tensors[f"cuda:{index}"], index)
-    own = values["numpy"]
-    key = {"key": tensors["numpy"].numpy().astype(np.uint32), "pos": own["pos"]}
-    state = {"bit_generator": "MT19937", "state": key, "has_gauss": own["has_gauss"], "gauss": own["gauss"]}
+    legacy = values["numpy"]
+    key = {"key": tensors["numpy"].numpy().astype(np.uint32), "pos": legacy["pos"]}
+    state = {"bit_generator": "MT19937", "state": key, "has_gauss": legacy["has_gauss"], "gauss": legacy["gauss"]}
     np.random.set_state(state)  # noqa: NPY002
     random.setstate((values["python"]["version"], tuple(tensors["python"].tolist()), values["python"]["gauss"]))
 
 
 @contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """First weights depend on the seed alone; outside, torch's generator is as it was."""
+def seed_torch(seed: int) -> Iterator[None]:
+    """Seed torch's CPU generator within a block, and restore it afterwards."""
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         yield
 
 
-def flags(modules: Mapping[str, nn.Module]) -> dict[str, dict[str, list[str]]]:
-    """By module: the names of its parts that are in training mode, and of its parameters that are frozen."""
+def collect_flags(modules: Mapping[str, nn.Module]) -> dict[str, dict[str, list[str]]]:
+    """List for each module the names of its parts in training mode, and of its frozen parameters."""
     return {
         name: {
             "training": [part for part, module in parent.named_modules() if module.training],
@@ -79,7 +79,7 @@ def flags(modules: Mapping[str, nn.Module]) -> dict[str, dict[str, list[str]]]:
 
 
 def restore_flags(modules: Mapping[str, nn.Module], saved: Mapping[str, Mapping[str, list[str]]]) -> None:
-    """Put them back."""
+    """Set the flags of modules and parameters as `collect_flags` listed them."""
     for name, parent in modules.items():
         training, frozen = (frozenset(saved[name][kind]) for kind in ("training", "frozen"))
         for part, module in parent.named_modules():
@@ -88,8 +88,8 @@ def restore_flags(modules: Mapping[str, nn.Module], saved: Mapping[str, Mapping[
             parameter.requires_grad_(part not in frozen)
 
 
-def layout(device: torch.device) -> dict[str, Any]:
-    """What the last digits of a number depend on: versions, processor, device and threads."""
+def describe_platform(device: torch.device) -> dict[str, Any]:
+    """Describe everything that the last digits of a number depend on: versions, processor, device and threads."""
     return {
         "molrl": __version__,
         "torch": torch.__version__,
@@ -100,8 +100,8 @@ def layout(device: torch.device) -> dict[str, Any]:
     }
 
 
-def warn_of_another_layout(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """A run that goes on elsewhere goes on, but not bit for bit."""
+def warn_of_another_platform(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Warn on stderr where a run goes on on another platform, and thus not bit for bit."""
     changed = [f"{name} {saved.get(name)} -> {value}" for name, value in now.items() if saved.get(name) != value]
     if changed:
         print(f"molrl: the last digits may differ from an uninterrupted run's: {', '.join(changed)}", file=sys.stderr)

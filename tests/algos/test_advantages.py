@@ -7,15 +7,15 @@ import torch
 from torch.testing import assert_close
 
 from molrl.advantages import (
-    CONTEXTS,
+    MAX_CONTEXTS,
     Centred,
     Estimator,
     GroupRelative,
     Standardised,
     Tracker,
     estimator,
-    per_group,
-    standardised,
+    standardise,
+    standardise_groups,
 )
 
 NAN = float("nan")
@@ -23,61 +23,63 @@ REWARDS = torch.tensor([1.0, 4.0, -2.0, 5.0], dtype=torch.float64)
 
 
 def test_standardised_rewards_have_mean_zero_and_variance_one() -> None:
-    advantage = standardised(REWARDS)
+    advantage = standardise(REWARDS)
     assert_close(advantage, (REWARDS - 2) / 7.5**0.5, rtol=1e-12, atol=0)
 
 
 def test_scale_and_offset_of_the_reward_do_not_matter() -> None:
-    assert_close(standardised(3 * REWARDS - 7), standardised(REWARDS), rtol=1e-12, atol=0)
-    assert_close(per_group(3 * REWARDS - 7, [0, 0, 1, 1]), per_group(REWARDS, [0, 0, 1, 1]), rtol=1e-12, atol=0)
+    assert_close(standardise(3 * REWARDS - 7), standardise(REWARDS), rtol=1e-12, atol=0)
+    assert_close(
+        standardise_groups(3 * REWARDS - 7, [0, 0, 1, 1]), standardise_groups(REWARDS, [0, 0, 1, 1]), rtol=1e-12, atol=0
+    )
 
 
 def test_a_reward_that_is_the_same_for_all_moves_nothing() -> None:
     flat = torch.full((5,), 0.1)
-    assert standardised(flat).tolist() == [0] * 5
-    assert per_group(flat, [0, 0, 0, 1, 1]).tolist() == [0] * 5
+    assert standardise(flat).tolist() == [0] * 5
+    assert standardise_groups(flat, [0, 0, 0, 1, 1]).tolist() == [0] * 5
 
 
 def test_a_single_sample_says_nothing() -> None:
-    assert standardised(torch.tensor([3.0])).tolist() == [0]
-    assert per_group(torch.tensor([3.0, 8.0]), [0, 1]).tolist() == [0, 0]
+    assert standardise(torch.tensor([3.0])).tolist() == [0]
+    assert standardise_groups(torch.tensor([3.0, 8.0]), [0, 1]).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("groups", [None, [0, 0, 0, 0, 0]])
 def test_unknown_rewards_stay_unknown_and_out_of_the_statistics(groups: list[int] | None) -> None:
     rewards = torch.cat([REWARDS[:2], torch.tensor([NAN], dtype=torch.float64), REWARDS[2:]])
-    advantage = standardised(rewards) if groups is None else per_group(rewards, groups)
+    advantage = standardise(rewards) if groups is None else standardise_groups(rewards, groups)
     assert advantage.isnan().tolist() == [False, False, True, False, False]
-    assert_close(advantage[[0, 1, 3, 4]], standardised(REWARDS), rtol=1e-12, atol=0)
+    assert_close(advantage[[0, 1, 3, 4]], standardise(REWARDS), rtol=1e-12, atol=0)
 
 
 def test_nothing_known_gives_nothing_known() -> None:
     unknown = torch.full((3,), NAN)
-    assert standardised(unknown).isnan().all()
-    assert per_group(unknown, [0, 0, 1]).isnan().all()
+    assert standardise(unknown).isnan().all()
+    assert standardise_groups(unknown, [0, 0, 1]).isnan().all()
 
 
 def test_a_flat_reward_with_unknown_ones_is_zero_where_known() -> None:
     rewards = torch.tensor([2.0, NAN, 2.0])
-    for advantage in (standardised(rewards), per_group(rewards, [0, 0, 0])):
+    for advantage in (standardise(rewards), standardise_groups(rewards, [0, 0, 0])):
         assert advantage.nan_to_num(9).tolist() == [0, 9, 0]
 
 
 def test_groups_are_compared_within_themselves() -> None:
     """Members of an easy group have no advantage over those of a hard one."""
-    advantage = per_group(torch.tensor([1.0, 3.0, 101.0, 103.0]), [7, 7, -1, -1])
+    advantage = standardise_groups(torch.tensor([1.0, 3.0, 101.0, 103.0]), [7, 7, -1, -1])
     assert_close(advantage, torch.tensor([-1.0, 1.0, -1.0, 1.0]), rtol=1e-6, atol=0)
 
 
 def test_all_groups_share_one_scale() -> None:
-    advantage = per_group(torch.tensor([0.0, 2.0, 0.0, 6.0]), [0, 0, 1, 1])
+    advantage = standardise_groups(torch.tensor([0.0, 2.0, 0.0, 6.0]), [0, 0, 1, 1])
     assert_close(advantage, torch.tensor([-1.0, 1.0, -3.0, 3.0]) / 5**0.5, rtol=1e-6, atol=0)
 
 
 def test_the_rewards_are_left_as_they_were() -> None:
     rewards = REWARDS.clone()
-    standardised(rewards)
-    per_group(rewards, [0, 0, 1, 1])
+    standardise(rewards)
+    standardise_groups(rewards, [0, 0, 1, 1])
     assert (rewards == REWARDS).all()
 
 
@@ -91,7 +93,7 @@ def test_centred_rewards_keep_their_units() -> None:
 def test_batch_estimators_take_no_notice_of_what_was_asked_for() -> None:
     for estimate in (Centred(), Standardised()):
         assert_close(estimate(REWARDS, [0, 1, 2, 3])[0], estimate(REWARDS, [5] * 4)[0], rtol=0, atol=0)
-    assert_close(Standardised()(REWARDS, [0] * 4)[0], standardised(REWARDS), rtol=0, atol=0)
+    assert_close(Standardised()(REWARDS, [0] * 4)[0], standardise(REWARDS), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("size", [1, 0, -2])
@@ -180,8 +182,8 @@ def test_a_flat_reward_moves_nothing_whatever_its_size(value: float, count: int)
     flat, alike = torch.full((count,), value), [0] * count
     young, old = Tracker(buffer_size=2 * count, min_count=2 * count), Tracker(buffer_size=count, min_count=2)
     found = {
-        "global": standardised(flat),
-        "group": per_group(flat, alike),
+        "global": standardise(flat),
+        "group": standardise_groups(flat, alike),
         "young": young(flat, alike)[0],
         "old": old(flat, alike)[0],
     }
@@ -231,10 +233,10 @@ def test_more_conditions_than_a_tracker_can_tell_apart_are_refused() -> None:
     tracker = Tracker(buffer_size=2, min_count=2)
     with torch.no_grad():
         tracker.used.fill_(1)
-        tracker.keys.copy_(torch.arange(CONTEXTS))
-    tracker(torch.tensor([1.0]), [CONTEXTS - 1])
-    with pytest.raises(ValueError, match=f"more than {CONTEXTS} different conditions"):
-        tracker(torch.tensor([1.0]), [CONTEXTS])
+        tracker.keys.copy_(torch.arange(MAX_CONTEXTS))
+    tracker(torch.tensor([1.0]), [MAX_CONTEXTS - 1])
+    with pytest.raises(ValueError, match=f"more than {MAX_CONTEXTS} different conditions"):
+        tracker(torch.tensor([1.0]), [MAX_CONTEXTS])
 
 
 @pytest.mark.gpu

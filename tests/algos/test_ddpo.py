@@ -19,12 +19,13 @@ from toy import (
     scored,
 )
 
-from molrl.advantages import GroupRelative, Standardised, standardised
+from molrl.advantages import GroupRelative, Standardised, standardise
 from molrl.algos.ddpo import DDPO, DDPOSF, clipped_surrogate, score_function
 from molrl.algos.steps import random_steps
-from molrl.finetune import frozen, trainable
+from molrl.finetune import freeze_copy
 from molrl.noise import Key
 from molrl.policy import Policy
+from molrl.trainable_parameters import trainable_module
 from molrl.trajectory import Transitions
 
 F64 = torch.float64
@@ -59,11 +60,11 @@ def rolled_out(batch: int, num_steps: int = 10) -> tuple[Policy, Transitions]:
     policy = Policy(AffineDenoiser(sampler, F64), sampler)
     noise = randn(num_steps + 1, batch, 1)
     run = policy.rollout({}, lambda i: noise[i])
-    return policy, run.transitions(standardised(quadratic(list(run.final))))
+    return policy, run.transitions(standardise(quadratic(list(run.final))))
 
 
 def gradients(policy: Policy, loss: Tensor) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(loss, list(trainable(policy).parameters()))
+    return torch.autograd.grad(loss, list(trainable_module(policy).parameters()))
 
 
 def test_the_first_ratio_is_one() -> None:
@@ -89,7 +90,7 @@ def test_the_mean_density_is_the_joint_one_per_number(numbers: int) -> None:
     sampler = chain(10)
     policy, reference = (Policy(AffineDenoiser(sampler, F64), sampler) for _ in range(2))
     with torch.no_grad():
-        for parameter in trainable(reference).parameters():
+        for parameter in trainable_module(reference).parameters():
             parameter.add_(0.1)
     noise = randn(11, 32, numbers)
     table = policy.rollout({}, lambda i: noise[i]).transitions(randn(32, seed=1))
@@ -182,7 +183,7 @@ def test_the_policy_gradient_of_the_chain_is_that_of_its_exact_moments() -> None
 def test_kl_to_the_reference_holds_the_policy_back() -> None:
     policy, table = rolled_out(16)
     with torch.no_grad():
-        anchor = frozen(policy)
+        anchor = freeze_copy(policy)
         policy.denoiser.shift.add_(0.3)  # type: ignore[attr-defined]
     flat = replace(table, advantage=torch.zeros_like(table.advantage), log_prob=policy.log_prob(table).detach())
     loss, _ = ddpo(kl_weight=2.0).loss(learner(policy, anchor), flat)
@@ -262,11 +263,11 @@ def train(algorithm: DDPO | DDPOSF, iterations: int, batch: int, rate: float) ->
     sampler, generator = chain(), torch.Generator().manual_seed(0)
     denoiser = AffineDenoiser(sampler, F64)
     policy = Policy(denoiser, sampler)
-    reference = frozen(policy)
+    reference = freeze_copy(policy)
     for i in range(iterations):
         noise = torch.randn(11, batch, 1, generator=generator, dtype=F64)
         run = policy.rollout({}, lambda k, noise=noise: noise[k])  # type: ignore[misc]
-        table = run.transitions(standardised(quadratic(list(run.states[-1]))))
+        table = run.transitions(standardise(quadratic(list(run.states[-1]))))
         gradient = gradients(policy, algorithm.loss(learner(policy, reference), table)[0])
         with torch.no_grad():
             for parameter, g in zip(denoiser.parameters(), gradient, strict=True):

@@ -17,7 +17,7 @@ from molrl.advantages import Centred
 from molrl.algos import Algorithm, Learner
 from molrl.algos.ddpo import DDPO
 from molrl.algos.dpok import CHUNK, DPOK, later, step_kl
-from molrl.finetune import frozen, trainable
+from molrl.finetune import freeze_copy
 from molrl.gaussian import Context, Euclidean
 from molrl.noise import Key
 from molrl.oracle import chain as exact
@@ -26,6 +26,7 @@ from molrl.policy import Policy
 from molrl.samplers import DDIM
 from molrl.schedule import LogLinear
 from molrl.task import Rollouts, Task
+from molrl.trainable_parameters import trainable_module
 from molrl.trajectory import Transitions
 
 F64 = torch.float64
@@ -53,13 +54,13 @@ def dpok(**changes: object) -> DPOK:
 
 
 def gradients(policy: Policy, loss: Tensor) -> Gradients:
-    return torch.autograd.grad(loss, list(trainable(policy).parameters()))
+    return torch.autograd.grad(loss, list(trainable_module(policy).parameters()))
 
 
 def moved(policy: Policy, size: float = 0.3) -> Policy:
     """The policy with random slopes and shifts."""
     with torch.no_grad():
-        for seed, parameter in enumerate(trainable(policy).parameters()):
+        for seed, parameter in enumerate(trainable_module(policy).parameters()):
             parameter.add_(size * randn(len(parameter), seed=seed).to(parameter))
     return policy
 
@@ -116,7 +117,7 @@ def expected_gradient(algorithm: DPOK, policy: Policy, reference: Policy) -> Gra
 def derivative(policy: Policy, value: Callable[[], float]) -> Gradients:
     """Central differences along each slope and each shift."""
     found = []
-    for parameter in trainable(policy).parameters():
+    for parameter in trainable_module(policy).parameters():
         one = torch.zeros_like(parameter)
         for k in range(len(parameter)):
             values = []
@@ -164,7 +165,7 @@ def test_without_kl_the_gradient_is_that_of_the_expected_reward(clip_mode: str, 
     policy = moved(affine())
     algorithm = dpok(clip_mode=clip_mode, critic=critic, reward_weight=WEIGHT)
     wanted = derivative(policy, lambda: WEIGHT * REWARD.expected(exact.Chain.of(policy).marginal()))
-    assert_close(minus(expected_gradient(algorithm, policy, frozen(policy))), wanted, rtol=1e-6, atol=1e-7)
+    assert_close(minus(expected_gradient(algorithm, policy, freeze_copy(policy))), wanted, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("critic", [False, True])
@@ -222,10 +223,10 @@ def test_later_is_the_sum_over_the_steps_after_each() -> None:
 def test_the_kl_of_each_step_is_exact() -> None:
     """Every mean moved by `shift` stds costs shift^2 / 2, for more steps than fit into one chunk."""
     policy = affine(10)
-    reference = frozen(policy)
+    reference = freeze_copy(policy)
     shift = randn(10)
     with torch.no_grad():
-        trainable(policy).get_parameter("shift").copy_(shift)
+        trainable_module(policy).get_parameter("shift").copy_(shift)
     noise = randn(11, 150, 1)
     run = policy.rollout({}, lambda i: noise[i])
     found = step_kl(learner(policy, reference), Rollouts(run, [], torch.zeros(150, dtype=F64), {}))
@@ -236,9 +237,9 @@ def test_the_kl_of_each_step_is_exact() -> None:
 def test_later_kls_are_taken_off_the_reward_and_the_mean_of_each_step_too() -> None:
     """Mean-shifted policy: KL shift^2 / 2 at every step and sample, the same for all, so that nothing is left of it."""
     task = on_nodes(affine(), points=3)
-    reference = frozen(task.policy)
+    reference = freeze_copy(task.policy)
     with torch.no_grad():
-        trainable(task.policy).get_parameter("shift").fill_(0.4)
+        trainable_module(task.policy).get_parameter("shift").fill_(0.4)
     student = learner(task, reference)
     full = dpok(kl_mode="return_to_go", kl_weight=BETA)
     shifted = full.collect(student, list(range(27)), KEY).table
@@ -255,7 +256,7 @@ def one_step(advantage: float, ratio: float) -> tuple[Policy, Transitions, Tenso
     table = policy.rollout({}, lambda i: noise[i]).transitions(torch.full((1,), advantage, dtype=F64))[
         torch.tensor([1])
     ]
-    (gradient,) = torch.autograd.grad(policy.log_prob(table).sum(), trainable(policy).get_parameter("shift"))
+    (gradient,) = torch.autograd.grad(policy.log_prob(table).sum(), trainable_module(policy).get_parameter("shift"))
     assert gradient[1].abs() > 0.1
     return policy, replace(table, log_prob=table.log_prob - torch.tensor(ratio, dtype=F64).log()), gradient
 
@@ -269,7 +270,7 @@ def test_the_plain_clamp_stops_on_both_sides_and_the_pessimistic_one_on_one(adva
     for mode, alive in (("dpok", inside), ("ppo", inside or not enough)):
         policy, table, score = one_step(advantage, ratio)
         loss, facts = dpok(clip_mode=mode).loss(learner(policy), table)
-        (gradient,) = torch.autograd.grad(loss, trainable(policy).get_parameter("shift"))
+        (gradient,) = torch.autograd.grad(loss, trainable_module(policy).get_parameter("shift"))
         assert_close(gradient, -advantage * ratio * score * alive, rtol=1e-9, atol=1e-12)
         assert facts["clipped"].item() == (not inside)
         assert facts["log_ratio"].item() == pytest.approx(float(np.log(ratio)), abs=1e-12)
@@ -280,7 +281,7 @@ def test_the_plain_clamp_stops_on_both_sides_and_the_pessimistic_one_on_one(adva
 def test_the_gradient_is_the_slope_of_the_loss(clip_mode: str, critic: bool) -> None:
     """Off policy, some rows clipped, KL included: automatic against finite differences."""
     policy = affine(3)
-    reference = frozen(policy)
+    reference = freeze_copy(policy)
     noise = randn(4, 40, 1)
     table = policy.rollout({}, lambda i: noise[i]).transitions(randn(40, seed=1))
     moved(policy, 0.1)
@@ -319,7 +320,7 @@ def test_the_critic_learns_what_a_state_is_worth() -> None:
     """
     reference, policy = affine(), affine()
     with torch.no_grad():
-        trainable(policy).get_parameter("shift").copy_(torch.tensor([0.3, -0.5]))
+        trainable_module(policy).get_parameter("shift").copy_(torch.tensor([0.3, -0.5]))
     task = on_nodes(policy, lambda samples: torch.cat(list(samples)), points=2, network=Line)
     algorithm = dpok(critic=True, kl_mode="return_to_go", kl_weight=BETA, reward_weight=WEIGHT)
     student = Learner(task, reference, algorithm.modules(task))
@@ -346,7 +347,7 @@ def test_the_critic_learns_what_a_state_is_worth() -> None:
 def test_the_critic_learns_from_its_error_alone_and_is_only_a_number_to_the_policy() -> None:
     task = on_nodes(affine(), points=2)
     algorithm = dpok(critic=True)
-    student = Learner(task, frozen(task.policy), algorithm.modules(task).double())
+    student = Learner(task, freeze_copy(task.policy), algorithm.modules(task).double())
     table = algorithm.collect(student, list(range(8)), KEY).table
     critic = student.modules["critic"]
     loss, facts = algorithm.loss(student, table)
@@ -380,7 +381,7 @@ def test_a_critic_without_a_network_for_values_is_refused() -> None:
 def test_samples_without_a_reward_are_not_trained_on(kl_mode: str, critic: bool) -> None:
     task = number_task(scored(torch.tensor([1.0, NAN, 2.0, float("inf")])))
     algorithm = dpok(kl_mode=kl_mode, critic=critic, kl_weight=0.1, reward_weight=2.0)
-    student = Learner(task, frozen(task.policy), algorithm.modules(task))
+    student = Learner(task, freeze_copy(task.policy), algorithm.modules(task))
     table = algorithm.collect(student, list(range(4)), KEY).table
     assert set(table.sample.tolist()) == {0, 2}
     worth = torch.tensor([-1.0, 0, 1.0])
@@ -391,7 +392,7 @@ def test_samples_without_a_reward_are_not_trained_on(kl_mode: str, critic: bool)
 def test_only_steps_of_the_window_are_trained_on_and_each_has_the_advantage_of_its_place() -> None:
     """With a state-dependent KL an advantage belongs to one (step, sample) and must travel with it."""
     task = number_task()
-    reference = frozen(task.policy)
+    reference = freeze_copy(task.policy)
     moved(task.policy)
     student = learner(task, reference)
     settings: dict[str, object] = {"kl_mode": "return_to_go", "kl_weight": 1.0}

@@ -21,11 +21,12 @@ from toy import (
 
 from molrl.algos import Collected
 from molrl.algos.rgdm import RGDM, in_ball, payoff
-from molrl.finetune import frozen, trainable
+from molrl.finetune import freeze_copy
 from molrl.gaussian import Context, MaskedPoints
 from molrl.noise import Key
 from molrl.schedule import alpha, sigma
 from molrl.task import Task
+from molrl.trainable_parameters import trainable_module
 from molrl.trajectory import Transitions
 
 KEY = Key(0, 1)
@@ -214,7 +215,7 @@ def test_the_loss_is_a_regression_of_the_mean() -> None:
     collected = rgdm().collect(learner(task), list(range(6)), KEY)
     table, denoiser = collected.table, task.policy.denoiser
     assert isinstance(denoiser, AffineDenoiser)
-    loss, _ = rgdm().loss(learner(task.policy, frozen(task.policy)), table)
+    loss, _ = rgdm().loss(learner(task.policy, freeze_copy(task.policy)), table)
     (gradient,) = torch.autograd.grad(loss, denoiser.shift)
     pull = pulls(task, collected).squeeze(1) / chain().std[table.step].float()
     expected = torch.zeros(10).index_add(0, table.step, -pull) / len(table)
@@ -224,7 +225,7 @@ def test_the_loss_is_a_regression_of_the_mean() -> None:
 def test_kl_to_the_reference_holds_the_policy_back() -> None:
     task = number_task()
     table = rgdm().collect(learner(task), list(range(4)), KEY).table
-    reference = frozen(task.policy)
+    reference = freeze_copy(task.policy)
     with torch.no_grad():
         task.policy.denoiser.shift.add_(0.5)  # type: ignore[attr-defined]
     free, held = (rgdm(kl_weight=w).loss(learner(task.policy, reference), table)[0].item() for w in (0.0, 3.0))
@@ -255,7 +256,7 @@ def test_every_question_to_the_reward_is_counted() -> None:
 
 def test_the_expected_reward_of_the_oracle_rises() -> None:
     task = number_task()
-    denoiser = trainable(task.policy)
+    denoiser = trainable_module(task.policy)
     assert isinstance(denoiser, AffineDenoiser)
     before = expected_quadratic(*denoiser.moments())
     optimizer = torch.optim.SGD(denoiser.parameters(), lr=2.0)
@@ -339,7 +340,7 @@ def test_gradient_guidance_pulls_by_the_radius_squared_along_the_gradient(
 
     Whether the 500 steps come in parts of 32 or all at once.
     """
-    monkeypatch.setattr("molrl.reward_queue.SMALLEST", smallest)
+    monkeypatch.setattr("molrl.reward_queue.MIN_PART_NUMBERS", smallest)
     slope = torch.tensor([3.0, -1.0, 2.0])[:dims]
     task = number_task(linear(slope), dims)
     algorithm = rgdm(guidance="gradient", temperature=5.0, states=10, lookahead=lookahead)

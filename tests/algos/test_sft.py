@@ -11,10 +11,11 @@ from toy import AffineDenoiser, chain, cloud_task, learner, lifted, number_task,
 from molrl.algos import Learner
 from molrl.algos.rwr import WeightedDenoising, denoising_error
 from molrl.algos.sft import SupervisedKLD, SupervisedKLO
-from molrl.finetune import frozen, trainable
+from molrl.finetune import freeze_copy
 from molrl.gaussian import Context
 from molrl.noise import Key
 from molrl.policy import Policy
+from molrl.trainable_parameters import trainable_module
 from molrl.trajectory import Noised
 
 F64 = torch.float64
@@ -29,14 +30,14 @@ METHODS = pytest.mark.parametrize(
 def moved(student: Learner, slope: float = 0.2, shift: float = 0.7) -> Learner:
     """A learner whose policy has left the reference."""
     with torch.no_grad():
-        trainable(student.policy).get_parameter("slope").add_(slope)
-        trainable(student.policy).get_parameter("shift").add_(shift)
+        trainable_module(student.policy).get_parameter("slope").add_(slope)
+        trainable_module(student.policy).get_parameter("shift").add_(shift)
     return student
 
 
 def oracle() -> Learner:
     task = number_task(lifted)
-    return learner(task, frozen(task.policy))
+    return learner(task, freeze_copy(task.policy))
 
 
 def states(count: int, dims: int = 2, weight: float = 1.0) -> Noised:
@@ -50,7 +51,7 @@ def states(count: int, dims: int = 2, weight: float = 1.0) -> Noised:
 
 def in_double(slope: float, shift: float) -> Learner:
     policy = Policy(AffineDenoiser(chain(), F64), chain())
-    return moved(learner(policy, frozen(policy)), slope, shift)
+    return moved(learner(policy, freeze_copy(policy)), slope, shift)
 
 
 def distance(table: Noised, slope: float, shift: float) -> Tensor:
@@ -135,13 +136,13 @@ def test_the_anchor_alone_leads_back_to_the_reference() -> None:
         student = in_double(0.0, shift)
         loss, _ = algorithm.loss(student, table)
         assert loss.item() == pytest.approx(1.5 * distance(table, 0.0, shift).mean().item(), rel=1e-9)
-        (gradient,) = torch.autograd.grad(loss, trainable(student.policy).get_parameter("shift"))
+        (gradient,) = torch.autograd.grad(loss, trainable_module(student.policy).get_parameter("shift"))
         assert (gradient.sign() == (1 if shift > 0 else -1)).all()
 
 
 def test_at_the_reference_the_anchor_is_still() -> None:
     student, table = in_double(0.0, 0.0), states(60)
-    parameters = list(trainable(student.policy).parameters())
+    parameters = list(trainable_module(student.policy).parameters())
     anchored, free = (
         torch.autograd.grad(SupervisedKLO(gamma=gamma, noisings=1).loss(student, table)[0], parameters)
         for gamma in (3.0, 0.0)
@@ -177,8 +178,8 @@ def test_the_reference_has_no_gradient(algorithm: WeightedDenoising) -> None:
     student = moved(oracle())
     table = algorithm.collect(student, [0, 1, 2], KEY).table
     algorithm.loss(student, table)[0].backward()
-    assert all(parameter.grad is None for parameter in trainable(student.reference).parameters())
-    assert all(parameter.grad is not None for parameter in trainable(student.policy).parameters())
+    assert all(parameter.grad is None for parameter in trainable_module(student.reference).parameters())
+    assert all(parameter.grad is not None for parameter in trainable_module(student.policy).parameters())
 
 
 @pytest.mark.parametrize("kind", [SupervisedKLD, SupervisedKLO])

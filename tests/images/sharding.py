@@ -24,10 +24,11 @@ from torch import Tensor
 from molrl.algos import Algorithm
 from molrl.cli import complain
 from molrl.data.images.image import CaptionedImage
-from molrl.finetune import frozen, trainable
+from molrl.finetune import finetune, freeze_copy
 from molrl.machine.processes import ALONE, Processes, launched
 from molrl.noise import Key
 from molrl.task import Metrics
+from molrl.trainable_parameters import trainable_module
 
 
 class Case(NamedTuple):
@@ -62,9 +63,9 @@ def outcome(case: Case, pipeline: Path, world: Processes = ALONE) -> Result:
     drawn = task.rollout(list(range(8)), Key(5))
     seen: list[Metrics] = []
     loop = {"iterations": 2, "rollouts": 8, "ratio_tolerance": 0.01, "optimizer": partial(torch.optim.SGD, lr=0.1)}
-    finetuning(**loop, **case.settings).run(task, case.algorithm, frozen(task.policy), None, seen.append)
+    finetune(finetuning(**loop, **case.settings), task, case.algorithm, freeze_copy(task.policy), None, seen.append)
     pixels = torch.stack([torch.from_numpy(image.pixels) for image in drawn.samples])
-    tensors = {"samples": pixels, "rewards": drawn.rewards, **trainable(task.policy).state_dict()}
+    tensors = {"samples": pixels, "rewards": drawn.rewards, **trainable_module(task.policy).state_dict()}
     return Result(tensors, untimed(seen))
 
 
@@ -83,7 +84,7 @@ def leave(pipeline: Path) -> None:
         task = tiny_task(pipeline, reward=reward, shard=True)
         task = replace(task, processes=replace(world, lockstep=True))
         loop = finetuning(iterations=2, rollouts=8, ratio_tolerance=0.01)
-        loop.run(task, ALGORITHMS["DDPO"], frozen(task.policy), None, lambda _: None)
+        finetune(loop, task, ALGORITHMS["DDPO"], freeze_copy(task.policy), None, lambda _: None)
 
 
 def main(what: str, pipeline: Path) -> None:

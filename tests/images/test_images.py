@@ -17,7 +17,7 @@ from molrl.advantages import Standardised
 from molrl.algos.ddpo import DDPO
 from molrl.composition import compose
 from molrl.data.images.image import CaptionedImage
-from molrl.finetune import Finetuning, frozen, trainable
+from molrl.finetune import FinetuneConfig, finetune, freeze_copy
 from molrl.models.images import pipeline as image_pipeline
 from molrl.models.images.decoder import ImageDecoder
 from molrl.models.images.guided_unet import GuidedUNet, Prompts, add_lora
@@ -28,6 +28,7 @@ from molrl.run import train
 from molrl.runs.checkpoint import CheckpointError
 from molrl.runs.checkpoints import CheckpointPolicy
 from molrl.task import Task
+from molrl.trainable_parameters import trainable_module
 from molrl.trajectory import Transitions
 
 DIFFUSERS: Any = pytest.importorskip("diffusers", reason="images need the extra image")
@@ -48,7 +49,7 @@ def moved(task: Task, size: float = 0.3) -> Task:
     """With an adapter, or weights, that do something."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for parameter in trainable(task.policy).parameters():
+        for parameter in trainable_module(task.policy).parameters():
             parameter.add_(size * torch.randn(parameter.shape, generator=generator))
     return task
 
@@ -108,8 +109,8 @@ def test_sdxl_draws_its_own_image_and_learns_an_adapter(
     log_prob = task.policy.log_prob(table)
     assert (log_prob - table.log_prob).abs().max().item() < 1e-3
     log_prob.sum().backward()
-    assert all(parameter.grad is not None for parameter in trainable(task.policy).parameters())
-    decoder_of(task).save(trainable(task.policy), tmp_path / "saved")
+    assert all(parameter.grad is not None for parameter in trainable_module(task.policy).parameters())
+    decoder_of(task).save(trainable_module(task.policy), tmp_path / "saved")
     pipeline.load_lora_weights(str(tmp_path / "saved"))
     tuned = pipelines_image(pipeline, torch.Generator().manual_seed(5), 6, guidance)
     assert (tuned - expected).abs().max() > 1e-3
@@ -182,7 +183,7 @@ def test_what_is_predicted_is_turned_into_noise(prediction: str, tmp_path: Path)
 def test_a_fresh_adapter_changes_nothing_and_the_reference_stays(tiny_pipeline: Path) -> None:
     plain = tiny_task(tiny_pipeline, tuning="full")
     adapted = tiny_task(tiny_pipeline)
-    reference = frozen(adapted.policy)
+    reference = freeze_copy(adapted.policy)
     rows = torch.arange(5)
     table = steps_of(plain)[rows]
     assert torch.equal(plain.policy.log_prob(table), adapted.policy.log_prob(table))
@@ -196,7 +197,7 @@ def test_a_fresh_adapter_changes_nothing_and_the_reference_stays(tiny_pipeline: 
 
 def test_full_fine_tuning_is_compared_with_a_copy(tiny_pipeline: Path) -> None:
     task = tiny_task(tiny_pipeline, tuning="full")
-    reference = frozen(task.policy)
+    reference = freeze_copy(task.policy)
     table = steps_of(task)[torch.arange(5)]
     before = task.policy.log_prob(table)
     moved(task, 0.01)
@@ -208,10 +209,10 @@ def test_full_fine_tuning_is_compared_with_a_copy(tiny_pipeline: Path) -> None:
 def test_the_gradient_reaches_the_whole_adapter(dtype: str, checkpointing: bool, tiny_pipeline: Path) -> None:
     """B starts at zero, so that A has no gradient at the first step, and both have one at the second; in float32."""
     task = tiny_task(tiny_pipeline, dtype=dtype, checkpointing=checkpointing)
-    module = trainable(task.policy)
+    module = trainable_module(task.policy)
     optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
     table = steps_of(task)[torch.arange(0, 30, 3)]
-    reference = frozen(task.policy)
+    reference = freeze_copy(task.policy)
     for reached in ({"A": 0.0, "B": 1.0}, {"A": 1.0, "B": 1.0}):
         optimizer.zero_grad()
         kernel = task.policy.transition(table)
@@ -231,7 +232,7 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(tiny_pipeline: Path) ->
         task = moved(tiny_task(tiny_pipeline, batch=batch))
         table = steps_of(moved(tiny_task(tiny_pipeline, batch=16)))[torch.arange(7)]
         task.policy.log_prob(table).sum().backward()
-        gradients.append([p.grad for p in trainable(task.policy).parameters()])
+        gradients.append([p.grad for p in trainable_module(task.policy).parameters()])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(other.abs().max()))
 
@@ -260,16 +261,16 @@ def tiny_task_with(pipeline: Any, prompts: Prompts) -> GuidedUNet:
 
 
 def test_checkpoints_hold_the_adapter_and_nothing_else(tiny_pipeline: Path) -> None:
-    state = trainable(tiny_task(tiny_pipeline).policy).state_dict()
+    state = trainable_module(tiny_task(tiny_pipeline).policy).state_dict()
     assert state
     assert all("lora_" in name for name in state)
-    other = trainable(tiny_task(tiny_pipeline).policy)
+    other = trainable_module(tiny_task(tiny_pipeline).policy)
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in state.items())  # always the same start
 
 
 def test_an_adapter_draws_the_same_image_in_plain_diffusers(tiny_pipeline: Path, tmp_path: Path) -> None:
     task = moved(tiny_task(tiny_pipeline))
-    task.decoder.save(trainable(task.policy), tmp_path / "model")  # type: ignore[attr-defined]
+    task.decoder.save(trainable_module(task.policy), tmp_path / "model")  # type: ignore[attr-defined]
     generator, shape = torch.Generator().manual_seed(5), task.decoder.state_shape({})
     trajectory = task.policy.rollout(
         {"prompt": torch.tensor([0])}, lambda _: torch.randn(1, *shape, generator=generator)
@@ -289,9 +290,11 @@ def test_an_adapter_draws_the_same_image_in_plain_diffusers(tiny_pipeline: Path,
 
 def test_a_whole_network_is_saved_as_a_pipeline(tiny_pipeline: Path, tmp_path: Path) -> None:
     task = moved(tiny_task(tiny_pipeline, tuning="full"), 0.01)
-    task.decoder.save(trainable(task.policy), tmp_path / "model")  # type: ignore[attr-defined]
+    task.decoder.save(trainable_module(task.policy), tmp_path / "model")  # type: ignore[attr-defined]
     back = tiny_task(tmp_path / "model", tuning="full")
-    for one, other in zip(trainable(task.policy).parameters(), trainable(back.policy).parameters(), strict=True):
+    for one, other in zip(
+        trainable_module(task.policy).parameters(), trainable_module(back.policy).parameters(), strict=True
+    ):
         assert torch.equal(one, other)
 
 
@@ -380,7 +383,7 @@ def test_images_become_what_is_rewarded(tiny_pipeline: Path) -> None:
         kl_weight=0.0,
         likelihood="per_dim",
     )
-    loop = Finetuning(
+    loop = FinetuneConfig(
         iterations=5,
         rollouts=64,
         minibatch=64,
@@ -395,7 +398,7 @@ def test_images_become_what_is_rewarded(tiny_pipeline: Path) -> None:
         keep=CheckpointPolicy(newest=1, best="reward", highest=True),
     )
     before = task.rollout(range(64), Key(9)).rewards
-    loop.run(task, algorithm, frozen(task.policy), None, lambda _: None)
+    finetune(loop, task, algorithm, freeze_copy(task.policy), None, lambda _: None)
     after = task.rollout(range(64), Key(9)).rewards
     assert ((after - before).mean() / before.std()).item() > 1 / 3
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from toy import number_task, quadratic, unheard
 
 from molrl.cli import complain
-from molrl.finetune import frozen
+from molrl.finetune import finetune, freeze_copy
 from molrl.machine.interruption import exit_code, patient
 from molrl.machine.processes import launched
 from molrl.run import propagate_interrupt
@@ -42,7 +42,7 @@ def main(how: str, folder: Path) -> int:
         try:
             with patient("this iteration") as request:
                 loop = finetuning(save_every=1, iterations=4)
-                loop.run(task, ALGORITHMS["DDPO"], frozen(task.policy), folder, unheard, request.is_set)
+                finetune(loop, task, ALGORITHMS["DDPO"], freeze_copy(task.policy), folder, unheard, request.is_set)
             propagate_interrupt(request, world)
         except KeyboardInterrupt as stop:
             return exit_code(stop)

@@ -24,11 +24,12 @@ from molrl.algos import Algorithm
 from molrl.algos.ddpo import DDPO
 from molrl.algos.rgdm import RGDM
 from molrl.cli import main
-from molrl.finetune import frozen, trainable
+from molrl.finetune import finetune, freeze_copy
 from molrl.gaussian import Context
 from molrl.machine.processes import ALONE, Processes, launched
 from molrl.noise import Key
 from molrl.task import Metrics
+from molrl.trainable_parameters import trainable_module
 
 NAN = float("nan")
 WAIT = 200.0  # seconds; all the processes of a test share few cores
@@ -94,9 +95,9 @@ def outcome(case: Case, world: Processes = ALONE) -> Result:
     drawn = task.rollout(list(range(16)), Key(5))
     seen: list[Metrics] = []
     loop = finetuning(**case.settings)
-    loop.run(task, case.algorithm, frozen(number_task().policy), None, seen.append)
+    finetune(loop, task, case.algorithm, freeze_copy(number_task().policy), None, seen.append)
     tensors = {"samples": torch.stack(list(drawn.samples)), "rewards": drawn.rewards}
-    return Result({**tensors, **trainable(task.policy).state_dict()}, untimed(seen))
+    return Result({**tensors, **trainable_module(task.policy).state_dict()}, untimed(seen))
 
 
 def write_cases(folder: Path) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from toy import learner, lifted, number_task
 
-from molrl.finetune import frozen, numbered
+from molrl.finetune import check_setup, finetune, freeze_copy, number_rows
 from molrl.gaussian import Context
 from molrl.machine.processes import ALONE, Processes, buckets
 from molrl.noise import Key
@@ -185,7 +185,7 @@ def test_shares_are_whole_groups_as_even_as_can_be(size: int, groups: int, group
 def test_the_rows_of_one_process_are_in_order_already(name: str) -> None:
     student = replace(learner(number_task(lifted)), modules=ALGORITHMS[name].modules(number_task()))
     collected = ALGORITHMS[name].collect(student, list(range(7)), Key(0, 1))
-    number, count = numbered(collected, ALONE)
+    number, count = number_rows(collected, ALONE)
     assert count == len(collected.table) > 0
     assert number.tolist() == list(range(count))
 
@@ -195,7 +195,9 @@ def test_the_rows_of_one_process_are_in_order_already(name: str) -> None:
 def test_a_minibatch_computed_in_parts_makes_the_same_update(name: str, microbatch: int) -> None:
     tasks, seen = [number_task(lifted), number_task(lifted)], [list[Metrics](), list[Metrics]()]
     for task, rows, size in zip(tasks, seen, (None, microbatch), strict=True):
-        finetuning(microbatch=size).run(task, ALGORITHMS[name], frozen(number_task().policy), None, rows.append)
+        finetune(
+            finetuning(microbatch=size), task, ALGORITHMS[name], freeze_copy(number_task().policy), None, rows.append
+        )
     assert_close(weights(tasks[1]), weights(tasks[0]), rtol=0, atol=ROUNDING)
     assert close(untimed(seen[1]), untimed(seen[0]))
 
@@ -216,7 +218,9 @@ def test_the_weights_of_a_value_network_follow_from_the_seed_alone() -> None:
     for rows in seen:
         torch.rand(len(seen[0]) + 1)
         task, state = replace(number_task(), value_network=Linear), torch.get_rng_state()
-        finetuning(iterations=1).run(task, ALGORITHMS["DPOK"], frozen(number_task().policy), None, rows.append)
+        finetune(
+            finetuning(iterations=1), task, ALGORITHMS["DPOK"], freeze_copy(number_task().policy), None, rows.append
+        )
         assert (torch.get_rng_state() == state).all()
     assert untimed(seen[0]) == untimed(seen[1])
 
@@ -239,4 +243,4 @@ def test_tensors_travel_in_buckets_of_which_none_is_empty(monkeypatch: pytest.Mo
 def test_more_processes_than_groups_are_refused_before_anything_is_drawn() -> None:
     task: Any = replace(number_task(), processes=Processes(0, 17))
     with pytest.raises(ValueError, match="16 samples are too few for 17 processes"):
-        finetuning().check(task, ALGORITHMS["DDPO"])
+        check_setup(finetuning(), task, ALGORITHMS["DDPO"])

@@ -19,7 +19,7 @@ from molrl.algos import Learner
 from molrl.building import build
 from molrl.composition import compose
 from molrl.noise import Key
-from molrl.reward_queue import PART, SMALLEST, RewardQueue, parts
+from molrl.reward_queue import MIN_PART_NUMBERS, PART_ROWS, RewardQueue, parts
 from molrl.rewards.workers.local import Pooled
 from molrl.task import Task
 
@@ -29,8 +29,8 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of `PART` for the toy as well, whose states are a few numbers."""
-    monkeypatch.setattr("molrl.reward_queue.SMALLEST", 0)
+    """Parts of `PART_ROWS` for the toy as well, whose states are a few numbers."""
+    monkeypatch.setattr("molrl.reward_queue.MIN_PART_NUMBERS", 0)
 
 
 @dataclass
@@ -68,8 +68,8 @@ class Watched(Numbers):
 def test_each_part_is_handed_out_before_the_next_is_drawn_and_waited_for_at_the_end() -> None:
     reward = Handed(quadratic)
     task = replace(number_task(), reward=reward, decoder=Watched(events=reward.events))
-    task.rollout(range(2 * PART + 3), KEY)
-    drawn = [f"{size} drawn" for size in (PART, PART, 3)]
+    task.rollout(range(2 * PART_ROWS + 3), KEY)
+    drawn = [f"{size} drawn" for size in (PART_ROWS, PART_ROWS, 3)]
     assert reward.events == [event for size in drawn for event in (size, "handed out")] + ["waited for"] * 3
 
 
@@ -98,8 +98,8 @@ def test_a_run_is_the_same_whether_its_reward_is_handed_out_or_asked(name: str) 
 @pytest.mark.usefixtures("small_parts")
 def test_a_rollout_does_not_depend_on_the_parts_it_is_drawn_in(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
-    for size in (PART, 7, 1000):
-        monkeypatch.setattr("molrl.reward_queue.PART", size)
+    for size in (PART_ROWS, 7, 1000):
+        monkeypatch.setattr("molrl.reward_queue.PART_ROWS", size)
         rollouts = number_task().rollout(range(100), KEY)
         found.append((rollouts.trajectory.states, rollouts.trajectory.log_prob, rollouts.rewards))
     for other in found[1:]:
@@ -112,9 +112,9 @@ def test_molecules_and_their_rewards_are_those_of_one_large_batch(monkeypatch: p
     assert isinstance(reward, Pooled)
     task: Task = build(config["task"], "task", device=CPU, reward=reward)
     with reward:
-        handed = task.rollout(range(2 * PART), KEY)
-    monkeypatch.setattr("molrl.reward_queue.PART", 2 * PART)
-    whole = replace(task, reward=Pooled(reward.scorer, workers=0)).rollout(range(2 * PART), KEY)
+        handed = task.rollout(range(2 * PART_ROWS), KEY)
+    monkeypatch.setattr("molrl.reward_queue.PART_ROWS", 2 * PART_ROWS)
+    whole = replace(task, reward=Pooled(reward.scorer, workers=0)).rollout(range(2 * PART_ROWS), KEY)
     assert_close(handed.trajectory.states, whole.trajectory.states, rtol=0, atol=1e-3)
     assert [len(sample) for sample in handed.samples] == [len(sample) for sample in whole.samples]
     assert_close(handed.rewards, whole.rewards, equal_nan=True)
@@ -126,7 +126,7 @@ def test_the_candidates_of_reward_guided_training_are_handed_out_in_parts() -> N
     task = replace(number_task(), reward=reward)
     ALGORITHMS["RGDM"].collect(Learner(task, task.policy), list(range(40)), KEY)
     handed, rollout = reward.events.count("handed out"), 2
-    assert handed == rollout + 2 * (40 * 4 // PART)  # candidates of four states of each sample
+    assert handed == rollout + 2 * (40 * 4 // PART_ROWS)  # candidates of four states of each sample
 
 
 def test_seconds_of_a_reward_are_those_that_it_was_waited_for() -> None:
@@ -145,12 +145,12 @@ def sizes(count: int, numbers: int) -> list[int]:
 
 def test_an_accelerator_is_given_everything_at_once() -> None:
     assert list(parts(100, 100, torch.device("cuda"))) == [slice(0, 100)]
-    assert sizes(2 * PART + 1, 100) == [PART, PART, 1]
+    assert sizes(2 * PART_ROWS + 1, 100) == [PART_ROWS, PART_ROWS, 1]
 
 
 def test_states_of_a_few_numbers_come_in_larger_parts() -> None:
-    assert sizes(5000, 1) == [SMALLEST, SMALLEST, 5000 - 2 * SMALLEST]
-    assert all(size % PART == 0 for size in sizes(3840, 7)[:-1])
+    assert sizes(5000, 1) == [MIN_PART_NUMBERS, MIN_PART_NUMBERS, 5000 - 2 * MIN_PART_NUMBERS]
+    assert all(size % PART_ROWS == 0 for size in sizes(3840, 7)[:-1])
 
 
 def test_ctrl_c_while_rewards_are_out_leaves_no_process(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ from dataclasses import replace
 from faulty_scorers import Faulty
 from molrl.noise import Key
 from molrl.rewards.workers.local import Pooled
-from molrl.task import opened
+from molrl.task import open_reward
 from toy import Numbers, number_task
 
 class Interrupted(Numbers):
@@ -171,11 +171,11 @@ class Interrupted(Numbers):
         return ["hang"] * len(x0)
 
 if __name__ == "__main__":
-    molrl.reward_queue.SMALLEST = 0
-    task = replace(number_task(), reward=Pooled(Faulty(), workers=2, timeout=60.0), domain=Interrupted())
+    molrl.reward_queue.MIN_PART_NUMBERS = 0
+    task = replace(number_task(), reward=Pooled(Faulty(), workers=2, timeout=60.0), decoder=Interrupted())
     began = time.monotonic()
     try:
-        with opened(task.reward):
+        with open_reward(task.reward):
             began = time.monotonic()
             task.rollout(range(40), Key(0))
     except KeyboardInterrupt:

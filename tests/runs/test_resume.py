@@ -13,11 +13,13 @@ from torch import Tensor
 from toy import Numbers, Values, chain, lifted, number_task, quadratic, unheard
 
 from molrl.composition import choices
-from molrl.finetune import TrainingError, frozen, trainable
+from molrl.finetune import finetune, freeze_copy
 from molrl.policy import Policy
 from molrl.runs.checkpoint import CheckpointError
 from molrl.runs.checkpoints import CHECKPOINTS, COMPLETE, CheckpointPolicy, Series
 from molrl.task import Metrics, Task
+from molrl.trainable_parameters import trainable_module
+from molrl.training_state import TrainingError
 
 ROUNDS = 4
 
@@ -34,7 +36,7 @@ def stopped(task: Task, name: str, folder: Path, rounds: int) -> list[Metrics]:
     answers = ask_after(rounds)
     settings = finetuning(iterations=ROUNDS, rollouts=8, epochs=2, save_every=ROUNDS)
     start = number_task().policy
-    settings.run(task, ALGORITHMS[name], frozen(start), folder, seen.append, lambda: next(answers))
+    finetune(settings, task, ALGORITHMS[name], freeze_copy(start), folder, seen.append, lambda: next(answers))
     return seen
 
 
@@ -93,12 +95,12 @@ def test_flags_of_modules_and_parameters_come_back(tmp_path: Path) -> None:
         return Task("forgetful", Policy(Forgetful(), chain()), Numbers(), quadratic, value_network=Values)
 
     one, two = task(), task()
-    trainable(one.policy).eval()
-    trainable(one.policy).get_parameter("denoiser.slope").requires_grad_(False)
-    trainable(one.policy).get_submodule("denoiser").train()
+    trainable_module(one.policy).eval()
+    trainable_module(one.policy).get_parameter("denoiser.slope").requires_grad_(False)
+    trainable_module(one.policy).get_submodule("denoiser").train()
     run(one, ALGORITHMS["RWR"], tmp_path, iterations=1)
     run(two, ALGORITHMS["RWR"], tmp_path, iterations=1)
-    module = trainable(two.policy)
+    module = trainable_module(two.policy)
     assert (module.training, module.get_submodule("denoiser").training) == (False, True)
     assert not module.get_parameter("denoiser.slope").requires_grad
     assert module.get_parameter("denoiser.shift").requires_grad
@@ -131,11 +133,11 @@ def test_weights_that_are_no_numbers_are_never_kept(value: float, tmp_path: Path
 
     def spoil(_: Metrics) -> None:
         with torch.no_grad():
-            trainable(task.policy).get_parameter("shift")[0] = value
+            trainable_module(task.policy).get_parameter("shift")[0] = value
 
     run(number_task(), ALGORITHMS["DDPO"], tmp_path, iterations=1)
     with pytest.raises(TrainingError, match=r"NaN or infinity and are not kept: denoiser\.shift"):
-        finetuning().run(task, ALGORITHMS["DDPO"], frozen(number_task().policy), tmp_path, spoil)
+        finetune(finetuning(), task, ALGORITHMS["DDPO"], freeze_copy(number_task().policy), tmp_path, spoil)
     assert Series(tmp_path / CHECKPOINTS).steps() == [1]
 
 
@@ -160,4 +162,4 @@ def test_a_whole_checkpoint_of_something_else_is_one_clear_error(change: str, tm
     values.pop(change, None)
     series.save(2, tensors, values)
     with pytest.raises(CheckpointError, match="holds no checkpoint of this run"):
-        finetuning().run(number_task(), ALGORITHMS["DDPO"], frozen(number_task().policy), tmp_path, unheard)
+        finetune(finetuning(), number_task(), ALGORITHMS["DDPO"], freeze_copy(number_task().policy), tmp_path, unheard)

@@ -12,7 +12,7 @@ from test_finetune import ALGORITHMS, finetuning, run, untimed, weights
 from torch.testing import assert_close
 from toy import number_task
 
-from molrl.finetune import frozen
+from molrl.finetune import finetune, freeze_copy
 from molrl.runs.checkpoints import CHECKPOINTS, Series
 from molrl.runs.tracking import Tracker, read_metrics
 
@@ -25,8 +25,13 @@ def train(folder: Path) -> None:
     task = number_task()
     start = last.step if (last := Series(folder / CHECKPOINTS).latest()) else 0
     with Tracker(folder, ROUNDS, start, quiet=True) as tracker:
-        finetuning(iterations=ROUNDS, save_every=1).run(
-            task, ALGORITHMS["DPOK"], frozen(number_task().policy), folder, tracker.log
+        finetune(
+            finetuning(iterations=ROUNDS, save_every=1),
+            task,
+            ALGORITHMS["DPOK"],
+            freeze_copy(number_task().policy),
+            folder,
+            tracker.log,
         )
 
 
