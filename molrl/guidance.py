@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from molrl.algos import checks
-from molrl.algos.rgdm import in_ball
+from molrl.algos.candidates import in_ball
 from molrl.algos.steps import window_of
 from molrl.gaussian import Context, Gaussian
 from molrl.noise import Key
@@ -55,7 +55,7 @@ class BestOf:
     of: int
 
     def __post_init__(self) -> None:
-        checks.positive(of=self.of)
+        checks.require_positive(of=self.of)
 
     def draw(self, task: Task, samples: Sequence[int], key: Key) -> Drawn:
         """Sample i is the best of those with the indices i n to i n + n - 1."""
@@ -87,9 +87,9 @@ class RewardGuided:
     lookahead: int
 
     def __post_init__(self) -> None:
-        checks.positive(candidates=self.candidates, radius=self.radius, temperature=self.temperature)
-        checks.not_negative(lookahead=self.lookahead)
-        checks.window(self.first, self.last)
+        checks.require_positive(candidates=self.candidates, radius=self.radius, temperature=self.temperature)
+        checks.require_non_negative(lookahead=self.lookahead)
+        checks.require_window(self.first, self.last)
         if self.candidates % 2:
             raise ValueError(f"candidates: got {self.candidates}, need an even number (they come in pairs)")
         if self.radius > 1:
