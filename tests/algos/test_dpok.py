@@ -11,17 +11,20 @@ import torch
 from numpy.polynomial.hermite_e import hermegauss
 from torch import Tensor, nn
 from torch.testing import assert_close
-from toy import AffineDenoiser, Numbers, Values, learner, number_task, quadratic, randn, scored
+from toy import learner, number_task, quadratic, randn, scored
 
 from molrl.advantages import Centred
 from molrl.algos import Algorithm, Learner
 from molrl.algos.ddpo import DDPO
-from molrl.algos.dpok import CHUNK, DPOK, later, step_kl
+from molrl.algos.dpok import CHUNK_ROWS, DPOK, step_kl, sum_of_later
 from molrl.finetune import frozen, trainable
 from molrl.gaussian import Context, Euclidean
 from molrl.noise import Key
-from molrl.oracle import chain as exact
-from molrl.oracle.optima import KL, controlled, objective
+from molrl.oracle.chain import Chain, Moments
+from molrl.oracle.chain import quadratic as parabola
+from molrl.oracle.control import KL, optimal_control
+from molrl.oracle.linear_gaussian import AffineDenoiser, Points, Values
+from molrl.oracle.trial import objective
 from molrl.policy import Policy
 from molrl.samplers import DDIM
 from molrl.schedule import LogLinear
@@ -31,7 +34,7 @@ from molrl.trajectory import Transitions
 F64 = torch.float64
 KEY = Key(0, 1)
 NAN = float("nan")
-REWARD = exact.quadratic(1.0, 2.0)  # what `toy.quadratic` is
+REWARD = parabola(1.0, 2.0)  # what `toy.quadratic` is
 BETA, WEIGHT = 0.7, 1.5
 Gradients = tuple[Tensor, ...]
 
@@ -94,7 +97,7 @@ class OnNodes(Task):
 def on_nodes(
     policy: Policy, reward: Callable[[Sequence[Any]], Tensor] = quadratic, points: int = 5, network: Any = Values
 ) -> OnNodes:
-    return OnNodes("nodes", policy, Numbers(), reward, value_network=network, points=points)
+    return OnNodes("nodes", policy, Points(), reward, value_network=network, points=points)
 
 
 def expected_gradient(algorithm: DPOK, policy: Policy, reference: Policy) -> Gradients:
@@ -130,10 +133,10 @@ def derivative(policy: Policy, value: Callable[[], float]) -> Gradients:
     return tuple(found)
 
 
-def own_kl(policy: Policy, reference: Policy, laws: Sequence[exact.Moments]) -> float:
+def own_kl(policy: Policy, reference: Policy, laws: Sequence[Moments]) -> float:
     """Sum of the steps' KLs at states of these laws, wherever the policy would lead."""
     total = 0.0
-    steps = zip(laws, exact.Chain.of(policy).steps, exact.Chain.of(reference).steps, strict=False)
+    steps = zip(laws, Chain.from_policy(policy).steps, Chain.from_policy(reference).steps, strict=False)
     for law, (a, b, std), (a_ref, b_ref, _) in steps:
         total += (((a - a_ref) * law.mean + b - b_ref) ** 2 + (a - a_ref) ** 2 * law.variance) / (2 * std**2)
     return total
@@ -163,7 +166,7 @@ def test_without_kl_the_gradient_is_that_of_the_expected_reward(clip_mode: str, 
     """To rounding, whatever the baseline; the loss is minimised."""
     policy = moved(affine())
     algorithm = dpok(clip_mode=clip_mode, critic=critic, reward_weight=WEIGHT)
-    wanted = derivative(policy, lambda: WEIGHT * REWARD.expected(exact.Chain.of(policy).marginal()))
+    wanted = derivative(policy, lambda: WEIGHT * REWARD.expected(Chain.from_policy(policy).marginal()))
     assert_close(minus(expected_gradient(algorithm, policy, frozen(policy))), wanted, rtol=1e-6, atol=1e-7)
 
 
@@ -174,7 +177,7 @@ def test_return_to_go_has_the_gradient_of_the_objective(critic: bool) -> None:
     algorithm = dpok(kl_mode="return_to_go", kl_weight=BETA, reward_weight=WEIGHT, critic=critic)
 
     def value() -> float:
-        return WEIGHT * objective(exact.Chain.of(policy), exact.Chain.of(reference), REWARD, BETA / WEIGHT)
+        return WEIGHT * objective(Chain.from_policy(policy), Chain.from_policy(reference), REWARD, BETA / WEIGHT)
 
     got = minus(expected_gradient(algorithm, policy, reference))
     assert_close(got, derivative(policy, value), rtol=1e-6, atol=1e-7)
@@ -183,15 +186,15 @@ def test_return_to_go_has_the_gradient_of_the_objective(critic: bool) -> None:
 def test_the_local_mode_charges_each_step_its_own_kl_alone() -> None:
     """So it lacks, in the first step, what that does to the KL of the second; in the last step it is exact."""
     reference, policy = affine(), moved(affine())
-    laws = exact.Chain.of(policy).states()
+    laws = Chain.from_policy(policy).states()
     got = minus(expected_gradient(dpok(kl_weight=BETA), policy, reference))
 
     def value() -> float:
-        reward = REWARD.expected(exact.Chain.of(policy).marginal())
+        reward = REWARD.expected(Chain.from_policy(policy).marginal())
         return reward - BETA * own_kl(policy, reference, laws)
 
     assert_close(got, derivative(policy, value), rtol=1e-6, atol=1e-7)
-    whole = derivative(policy, lambda: objective(exact.Chain.of(policy), exact.Chain.of(reference), REWARD, BETA))
+    whole = derivative(policy, lambda: objective(Chain.from_policy(policy), Chain.from_policy(reference), REWARD, BETA))
     for local, full in zip(got, whole, strict=True):
         assert local[0].item() != pytest.approx(full[0].item(), rel=1e-3)
         assert local[1].item() == pytest.approx(full[1].item(), rel=1e-6)
@@ -200,8 +203,8 @@ def test_the_local_mode_charges_each_step_its_own_kl_alone() -> None:
 @pytest.mark.parametrize("mode", ["local", "return_to_go"])
 def test_each_mode_stops_at_its_own_fixed_point(mode: KL) -> None:
     reference, policy = affine(), affine()
-    base = exact.Chain.of(reference)
-    optimum = controlled(base, REWARD, BETA, mode)
+    base = Chain.from_policy(reference)
+    optimum = optimal_control(base, REWARD, BETA, mode)
     denoiser = policy.denoiser
     assert isinstance(denoiser, AffineDenoiser)
     with torch.no_grad():
@@ -216,7 +219,7 @@ def test_each_mode_stops_at_its_own_fixed_point(mode: KL) -> None:
 
 def test_later_is_the_sum_over_the_steps_after_each() -> None:
     cost = torch.tensor([[1.0, 8.0], [2.0, 0.0], [4.0, 3.0]])
-    assert later(cost).tolist() == [[6, 3], [4, 3], [0, 0]]
+    assert sum_of_later(cost).tolist() == [[6, 3], [4, 3], [0, 0]]
 
 
 def test_the_kl_of_each_step_is_exact() -> None:
@@ -229,7 +232,7 @@ def test_the_kl_of_each_step_is_exact() -> None:
     noise = randn(11, 150, 1)
     run = policy.rollout({}, lambda i: noise[i])
     found = step_kl(learner(policy, reference), Rollouts(run, [], torch.zeros(150, dtype=F64), {}))
-    assert found.numel() > CHUNK
+    assert found.numel() > CHUNK_ROWS
     assert_close(found, (shift**2 / 2).view(-1, 1).expand(10, 150), rtol=1e-8, atol=0)
 
 
@@ -337,7 +340,7 @@ def test_the_critic_learns_what_a_state_is_worth() -> None:
         return facts["value_error"].mean()  # the rest of the loss has no gradient here
 
     optimizer.step(closure)
-    law = exact.Chain.of(policy)
+    law = Chain.from_policy(policy)
     last = WEIGHT * law.decode_slope * law.slope[1]
     assert critic.slope.tolist() == pytest.approx([last * law.slope[0], last], abs=1e-6)
     assert critic.height.tolist() == pytest.approx([0, -last * law.states()[1].mean], abs=1e-6)
@@ -351,7 +354,7 @@ def test_the_critic_learns_from_its_error_alone_and_is_only_a_number_to_the_poli
     critic = student.modules["critic"]
     loss, facts = algorithm.loss(student, table)
     got = torch.autograd.grad(loss, list(critic.parameters()), retain_graph=True)
-    value = critic(table.x, 1 - table.step / 2, {})
+    value = critic(table.x, 1 - table.step.to(table.x) / 2, {})
     error = (value - table.advantage).square()
     assert_close(got, torch.autograd.grad(error.mean(), list(critic.parameters())), rtol=1e-12, atol=0)
     assert_close(facts["value_error"], error.detach(), rtol=1e-12, atol=0)
