@@ -1,7 +1,9 @@
 """The batteries of `molrl.testing` accept what is right and name the law that something breaks."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from toy import Clouds, cloud_task, number_task
 
+import molrl.testing
 from molrl.advantages import Standardised
 from molrl.algos import Algorithm, Learner, RowMetrics
 from molrl.algos.ddpo import DDPO, DDPOSF
@@ -343,3 +346,9 @@ def test_a_broken_task_is_told_its_law() -> None:
         check_task(replace(numbers, decoder=Wordy()))
     with pytest.raises(AssertionError, match="another key draws other samples"):
         check_task(Deaf("deaf", numbers.policy, numbers.decoder, numbers.reward))
+
+
+def test_the_batteries_know_no_domain_and_no_test_runner() -> None:
+    folder = Path(molrl.testing.__file__).parent
+    source = "\n".join(path.read_text("utf-8") for path in folder.glob("*.py"))
+    assert not re.search(r"molrl\.(models|rewards|data)|^\s*(import|from) pytest", source, re.MULTILINE)
