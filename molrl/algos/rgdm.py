@@ -42,9 +42,9 @@ class RGDM:
         guidance: "candidates" (any reward) or "gradient" (a differentiable one: the limit of many candidates).
         candidates: J, an even number: they come in pairs y + v, y - v, so that a flat reward moves nothing.
         radius: rho. Candidates lie within R = rho std sqrt(dof + 2) of the step: each coordinate moves with a std of
-            rho times the step's own, whatever the number of dimensions. They have more noise than the network is told
-            of, the more the larger rho: where `payoff_reward`, their mean reward, is far from that of the samples, what
-            is scored is no longer where steps lead.
+            rho times the step's own, whatever the number of dimensions. The larger rho, the more noise they have beyond
+            what the network expects: where `payoff_reward`, their mean reward, is far from that of the samples, the
+            scored states are no longer those that steps lead to.
         temperature: tau, in standard deviations of the reward over the rollouts.
         states: steps of each sample around which candidates are scored.
         first: fraction of the chain after which steps are scored (0 is the prior, 1 the end): earlier, the clean

@@ -118,7 +118,7 @@ def expected_gradient(algorithm: DPOK, policy: Policy, reference: Policy) -> Gra
 
 def derivative(policy: Policy, value: Callable[[], float]) -> Gradients:
     """Central differences along each slope and each shift."""
-    found = []
+    slopes = []
     for parameter in trainable(policy).parameters():
         one = torch.zeros_like(parameter)
         for k in range(len(parameter)):
@@ -129,8 +129,8 @@ def derivative(policy: Policy, value: Callable[[], float]) -> Gradients:
                     values.append(value())
                     parameter[k] -= change
             one[k] = (values[0] - values[1]) / 2e-4
-        found.append(one)
-    return tuple(found)
+        slopes.append(one)
+    return tuple(slopes)
 
 
 def own_kl(policy: Policy, reference: Policy, laws: Sequence[Moments]) -> float:
@@ -194,8 +194,8 @@ def test_the_local_mode_charges_each_step_its_own_kl_alone() -> None:
         return reward - BETA * own_kl(policy, reference, laws)
 
     assert_close(got, derivative(policy, value), rtol=1e-6, atol=1e-7)
-    whole = derivative(policy, lambda: objective(Chain.from_policy(policy), Chain.from_policy(reference), REWARD, BETA))
-    for local, full in zip(got, whole, strict=True):
+    total = derivative(policy, lambda: objective(Chain.from_policy(policy), Chain.from_policy(reference), REWARD, BETA))
+    for local, full in zip(got, total, strict=True):
         assert local[0].item() != pytest.approx(full[0].item(), rel=1e-3)
         assert local[1].item() == pytest.approx(full[1].item(), rel=1e-6)
 
@@ -231,9 +231,9 @@ def test_the_kl_of_each_step_is_exact() -> None:
         trainable(policy).get_parameter("shift").copy_(shift)
     noise = randn(11, 150, 1)
     run = policy.rollout({}, lambda i: noise[i])
-    found = step_kl(learner(policy, reference), Rollouts(run, [], torch.zeros(150, dtype=F64), {}))
-    assert found.numel() > CHUNK_ROWS
-    assert_close(found, (shift**2 / 2).view(-1, 1).expand(10, 150), rtol=1e-8, atol=0)
+    kl = step_kl(learner(policy, reference), Rollouts(run, [], torch.zeros(150, dtype=F64), {}))
+    assert kl.numel() > CHUNK_ROWS
+    assert_close(kl, (shift**2 / 2).view(-1, 1).expand(10, 150), rtol=1e-8, atol=0)
 
 
 def test_later_kls_are_taken_off_the_reward_and_the_mean_of_each_step_too() -> None:
@@ -269,11 +269,11 @@ def test_the_plain_clamp_stops_on_both_sides_and_the_pessimistic_one_on_one(adva
     """d loss = -A ratio d log p, or zero: outside of the band, or there only where the move went the wanted way."""
     inside = 0.8 <= ratio <= 1.2
     enough = (ratio - 1) * advantage > 0
-    for mode, alive in (("dpok", inside), ("ppo", inside or not enough)):
+    for mode, counts in (("dpok", inside), ("ppo", inside or not enough)):
         policy, table, score = one_step(advantage, ratio)
         loss, facts = dpok(clip_mode=mode).loss(learner(policy), table)
         (gradient,) = torch.autograd.grad(loss, trainable(policy).get_parameter("shift"))
-        assert_close(gradient, -advantage * ratio * score * alive, rtol=1e-9, atol=1e-12)
+        assert_close(gradient, -advantage * ratio * score * counts, rtol=1e-9, atol=1e-12)
         assert facts["clipped"].item() == (not inside)
         assert facts["log_ratio"].item() == pytest.approx(float(np.log(ratio)), abs=1e-12)
 
@@ -398,13 +398,13 @@ def test_only_steps_of_the_window_are_trained_on_and_each_has_the_advantage_of_i
     moved(task.policy)
     student = learner(task, reference)
     settings: dict[str, object] = {"kl_mode": "return_to_go", "kl_weight": 1.0}
-    whole = dpok(**settings).collect(student, list(range(20)), KEY).table
+    every = dpok(**settings).collect(student, list(range(20)), KEY).table
     some = dpok(**settings, first=0.2, last=0.5, train_steps=2).collect(student, list(range(20)), KEY).table
     assert len(some) == 20 * 2
     assert set(some.step.tolist()) == {2, 3, 4}
     rows = some.step * 20 + some.sample
-    assert_close(some.advantage, whole.advantage[rows], rtol=0, atol=0)
-    assert_close(some.y, whole.y[rows], rtol=0, atol=0)
+    assert_close(some.advantage, every.advantage[rows], rtol=0, atol=0)
+    assert_close(some.y, every.y[rows], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_a_parabola_has_the_moments_of_its_samples() -> None:
     assert linear(3.0)(scalar(2.0)).item() == pytest.approx(6.0)
 
 
-# Linear-quadratic control of the exact chain, computed apart from this code in float64: base N(0.5, 0.49),
+# Linear-quadratic control of the exact chain, computed independently of this code in float64: base N(0.5, 0.49),
 # r = -(x - 2)^2 / 2, beta = 1: steps, eta | chain | tilt of its end, log Z | optimum, J | local fixed point, J | J_ref
 TABLE = """
 5  1    0.500 0.232  0.7828 0.1885 -1.0174  0.7828 0.2006 -1.0207  0.7663 0.2013 -1.0219  -1.2412
@@ -210,8 +210,8 @@ def test_the_local_fixed_point_is_where_its_gradient_vanishes() -> None:
     laws = fixed.states()
     for k, (law, std) in enumerate(zip(laws, fixed.std, strict=False)):
         turn, shift = fixed.slope[k] - reference.slope[k], fixed.offset[k] - reference.offset[k]
-        apart = turn * law.mean + shift
-        kl = {"slope": (apart * law.mean + turn * law.variance) / std**2, "offset": apart / std**2}
+        difference = turn * law.mean + shift
+        kl = {"slope": (difference * law.mean + turn * law.variance) / std**2, "offset": difference / std**2}
         for field, expected in kl.items():
             up, down = (REWARD.expected(changed(fixed, field, k, change).marginal()) for change in (h, -h))
             assert (up - down) / (2 * h) == pytest.approx(beta * expected, rel=1e-5, abs=1e-6)
@@ -288,8 +288,8 @@ def test_rgdm_rests_where_the_pull_is_the_anchor() -> None:
         offsets = torch.cat([ball, -ball])
         candidates = (run.states[k + 1] + offsets).flatten(0, 1)
         with torch.no_grad():
-            foreseen = policy.lookahead_x0(candidates, policy.at(k + 1, candidates), 0, {})
-        weights = torch.softmax(reward(foreseen).view(64, n, 1) / (scale * temperature), 0)
+            estimates = policy.lookahead_x0(candidates, policy.at(k + 1, candidates), 0, {})
+        weights = torch.softmax(reward(estimates).view(64, n, 1) / (scale * temperature), 0)
         pull = (weights * offsets).sum(0).squeeze(1)
         balance = kl_weight * (fixed.offset[k] - reference.offset[k])
         assert fixed.slope[k] == reference.slope[k]
@@ -473,8 +473,8 @@ def test_tilts_in_the_plane_are_those_of_a_lattice(kind: str) -> None:
     weight = log_weight.softmax(0)
     assert log_weight.logsumexp(0).item() == pytest.approx(log_z, abs=1e-6)
     assert_close(weight @ x, tilted.mean(), atol=1e-6, rtol=0)
-    apart = x - tilted.mean()
-    assert_close(torch.einsum("b,bi,bj->ij", weight, apart, apart), tilted.covariance(), atol=1e-6, rtol=0)
+    difference = x - tilted.mean()
+    assert_close(torch.einsum("b,bi,bj->ij", weight, difference, difference), tilted.covariance(), atol=1e-6, rtol=0)
 
 
 def test_the_noise_of_a_mixture_is_its_score() -> None:

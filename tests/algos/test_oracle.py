@@ -18,15 +18,15 @@ ON_MIXTURE = [case for case in cases() if isinstance(case, MixtureCase)]
 
 @pytest.mark.parametrize("case", ON_CHAIN, ids=lambda case: case.name)
 def test_an_algorithm_reaches_its_own_fixed_point(case: ChainCase) -> None:
-    found = case.run(seed=0)
-    assert found.fraction == pytest.approx(1, abs=TOLERANCE.get(case.name.partition(",")[0], 0.02))
+    outcome = case.run(seed=0)
+    assert outcome.fraction == pytest.approx(1, abs=TOLERANCE.get(case.name.partition(",")[0], 0.02))
 
 
 @pytest.mark.parametrize("case", ON_MIXTURE, ids=lambda case: case.name)
 def test_a_network_gets_most_of_what_any_control_can(case: MixtureCase) -> None:
     """The bound, beta log Z, is not reached by steps of fixed std."""
-    found = case.run(seed=0)
-    assert 0.9 <= found.fraction <= 1
+    outcome = case.run(seed=0)
+    assert 0.9 <= outcome.fraction <= 1
 
 
 def test_the_table_comes_as_json_too(tmp_path: Path) -> None:

@@ -85,18 +85,18 @@ def test_weights_of_a_flat_reward_balance_each_pair() -> None:
 
 def test_weights_are_the_pay_off_distribution() -> None:
     """w ~ exp(r / tau)."""
-    weights, alive = payoff_weights(torch.tensor([[0.0], [1.0], [3.0], [-1.0]]), 2.0)
+    weights, known = payoff_weights(torch.tensor([[0.0], [1.0], [3.0], [-1.0]]), 2.0)
     expected = torch.tensor([[0.0], [0.5], [1.5], [-0.5]]).exp()
     assert_close(weights, expected / expected.sum())
-    assert alive.all()
+    assert known.all()
 
 
 def test_a_candidate_without_a_reward_takes_its_mirror_image_with_it() -> None:
-    weights, alive = payoff_weights(torch.tensor([[NAN, NAN], [1.0, NAN], [5.0, NAN], [2.0, NAN]]), 1.0)
+    weights, known = payoff_weights(torch.tensor([[NAN, NAN], [1.0, NAN], [5.0, NAN], [2.0, NAN]]), 1.0)
     assert weights[[0, 2], 0].tolist() == [0, 0]
     assert weights[:, 0].sum().item() == pytest.approx(1)
     assert (weights[:, 1] == 0).all()
-    assert alive.tolist() == [True, False]
+    assert known.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("dims", [1, 3])
@@ -242,14 +242,14 @@ def test_states_are_chosen_inside_of_the_window(first: float, last: float, expec
 
 
 def test_every_question_to_the_reward_is_counted() -> None:
-    asked: list[int] = []
+    sizes: list[int] = []
 
     def counted(samples: Sequence[Tensor]) -> Tensor:
-        asked.append(len(samples))
+        sizes.append(len(samples))
         return length(samples)
 
     collected = rgdm(candidates=6, states=3).collect(learner(cloud_task(counted)), list(range(5)), KEY)
-    assert collected.reward_queries == sum(asked) == 5 + 5 * 3 * 6
+    assert collected.reward_queries == sum(sizes) == 5 + 5 * 3 * 6
 
 
 def test_the_expected_reward_of_the_oracle_rises() -> None:
@@ -415,14 +415,14 @@ def test_a_gradient_that_is_no_number_pulls_nobody_else() -> None:
         return torch.cat(list(samples)) + torch.where(torch.arange(len(samples)) % 2 == 0, 0.0, NAN)
 
     some.differentiable = True  # type: ignore[attr-defined]
-    whole, task = number_task(linear(torch.ones(1))), number_task(some)
+    complete, task = number_task(linear(torch.ones(1))), number_task(some)
     algorithm = rgdm(guidance="gradient", states=1, first=0.5, last=0.6, temperature=5.0)
     collected = algorithm.collect(learner(task), list(range(6)), KEY)
-    expected = algorithm.collect(learner(whole), list(range(6)), KEY)
+    expected = algorithm.collect(learner(complete), list(range(6)), KEY)
     assert collected.table.sample.tolist() == [0, 2, 4]
     assert collected.metrics["payoff_lost"] == 0.5
     units = [each.rollouts.rewards[~each.rollouts.rewards.isnan()].std(correction=0) for each in (collected, expected)]
-    got, wanted = pulls(task, collected) * units[0], pulls(whole, expected)[::2] * units[1]
+    got, wanted = pulls(task, collected) * units[0], pulls(complete, expected)[::2] * units[1]
     assert_close(got, wanted, rtol=1e-4, atol=1e-6)
 
 

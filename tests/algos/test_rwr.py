@@ -176,7 +176,7 @@ def test_as_many_noisings_as_grid_points_visit_each_alike(times: int) -> None:
 
 
 def test_a_few_grid_points_lie_evenly_along_the_chain() -> None:
-    """Four of eleven points, around a circle: neighbours are two or three apart."""
+    """Four of eleven points, around a circle: neighbours differ by two or three."""
     _, table = base_table(50, 4)
     for sample in range(50):
         step = table.step[table.sample == sample].sort().values
@@ -206,10 +206,12 @@ def test_a_sample_is_noised_alike_in_any_batch() -> None:
 
 def test_a_sample_that_is_left_out_does_not_move_the_noise_of_others() -> None:
     policy, x0 = Policy(blind, make_sampler()), randn(4, 1)
-    whole = noise_samples(policy, finished(x0), torch.ones(4, dtype=F64), [7, 8, 9, 10], KEY, 3)
+    complete = noise_samples(policy, finished(x0), torch.ones(4, dtype=F64), [7, 8, 9, 10], KEY, 3)
     gap = noise_samples(policy, finished(x0), torch.tensor([1, NAN, 1, 1], dtype=F64), [7, 8, 9, 10], KEY, 3)
-    rows = whole.sample != 1
-    assert_close((gap.x, gap.step, gap.sample), (whole.x[rows], whole.step[rows], whole.sample[rows]), rtol=0, atol=0)
+    rows = complete.sample != 1
+    assert_close(
+        (gap.x, gap.step, gap.sample), (complete.x[rows], complete.step[rows], complete.sample[rows]), rtol=0, atol=0
+    )
 
 
 def test_each_round_has_noise_of_its_own() -> None:
