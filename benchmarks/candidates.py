@@ -10,10 +10,12 @@ standard error of a mean is a tenth of the spread.
 
 import sys
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from molrl.algos.pulls import CandidatePull
 from molrl.algos.rgdm import RGDM
 from molrl.algos.steps import window_of
 from molrl.composition import compose
@@ -39,10 +41,10 @@ def around(task: Task, algo: RGDM, rollouts: Rollouts, place: int) -> list[str]:
     keep[place] = True
     table = trajectory.transitions(torch.zeros_like(rollouts.rewards), keep)
     std = task.policy.transition(table).std
-    nowhere = torch.zeros_like(table.y)[None]
-    wider = [replace(algo, radius=radius) for radius in RADII]
-    offsets = [nowhere, *(one.candidate_offsets(task.policy, table, std, samples, Key(0)) for one in wider)]
-    return [shown(algo.score(task, table, to)[0]) for to in offsets]
+    zeros, strategy = torch.zeros_like(table.y)[None], cast(CandidatePull, algo.strategy)
+    wider = [replace(strategy, radius=radius) for radius in RADII]
+    offsets = [zeros, *(each.offsets(task.policy.sampler, table, std, samples, Key(0)) for each in wider)]
+    return [shown(strategy.score(task, table, each)[0]) for each in offsets]
 
 
 def main() -> None:

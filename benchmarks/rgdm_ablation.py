@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from molrl.algos.rgdm import RGDM
-from molrl.oracle import optima, problems, suite
 from molrl.oracle.chain import Chain
-from molrl.oracle.problems import Smooth
+from molrl.oracle.control import best_reward
+from molrl.oracle.linear_gaussian import QUADRATIC, ParabolaReward, linear_gaussian_task
+from molrl.oracle.trial import path_kl, train
 
 BASE: dict[str, Any] = {"radius": 1.0, "temperature": 0.3, "candidates": 4}
 VARIED: dict[str, tuple[float, ...]] = {
@@ -42,18 +43,18 @@ def settings() -> list[dict[str, Any]]:
 
 def on_oracle(changed: dict[str, Any], seed: int) -> dict[str, float]:
     """Share of the way to the best expected reward, KL and spread after twenty rounds of 12,800 queries."""
-    task = problems.numbers(Smooth(suite.QUADRATIC))
-    reference = Chain.of(task.policy, torch.float32)
+    task = linear_gaussian_task(ParabolaReward(QUADRATIC))
+    reference = Chain.from_policy(task.policy, torch.float32)
     algorithm = RGDM(**PULLS, **changed)
     rollouts = 12_800 // (1 + 10 * int(changed["candidates"]))
     loop = {"iterations": 20, "rollouts": rollouts, "optimizer": partial(torch.optim.SGD, lr=5.0)}
-    suite.train(task, algorithm, seed, loop)
-    reached = Chain.of(task.policy, torch.float32)
-    start, value = (suite.QUADRATIC.expected(chain.marginal()) for chain in (reference, reached))
-    best = optima.best_reward(reference, suite.QUADRATIC)
+    train(task, algorithm, seed, loop)
+    reached = Chain.from_policy(task.policy, torch.float32)
+    start, value = (QUADRATIC.expected(chain.marginal()) for chain in (reference, reached))
+    best = best_reward(reference, QUADRATIC)
     return {
         "of the way to the best reward": (value - start) / (best - start),
-        "KL": optima.path_kl(reached, reference),
+        "KL": path_kl(reached, reference),
         "variance (0.318 before)": reached.marginal().variance,
     }
 

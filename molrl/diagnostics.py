@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from molrl.algos import Collected, Facts, Learner, Table
+from molrl.algos import Collected, Learner, RowMetrics, Table
 from molrl.gaussian import Gaussian
 from molrl.machine.processes import ALONE, Processes
 from molrl.policy import Policy
@@ -25,8 +25,8 @@ class RowFacts:
         self.steps: list[Tensor] = []
         self.facts: dict[str, list[Tensor]] = defaultdict(list)
 
-    def add(self, step: Tensor, facts: Facts) -> None:
-        """Add the facts of one minibatch."""
+    def add(self, step: Tensor, facts: RowMetrics) -> None:
+        """The facts of one minibatch."""
         self.steps.append(step.cpu())
         for name, values in facts.items():
             self.facts[name].append(values.detach().float().cpu())

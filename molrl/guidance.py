@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from molrl.algos import checks
-from molrl.algos.rgdm import in_ball
+from molrl.algos.candidates import ball_pairs
 from molrl.algos.steps import window_of
 from molrl.gaussian import Context, Gaussian
 from molrl.noise import Draw, Key
@@ -52,7 +52,7 @@ class BestOf:
     of: int
 
     def __post_init__(self) -> None:
-        checks.positive(of=self.of)
+        checks.require_positive(of=self.of)
 
     def draw(self, task: Task, samples: Sequence[int], key: Key) -> GuidedSamples:
         """Draw sample i as the best of the plain samples i n to i n + n - 1."""
@@ -84,9 +84,9 @@ class RewardGuided:
     lookahead: int
 
     def __post_init__(self) -> None:
-        checks.positive(candidates=self.candidates, radius=self.radius, temperature=self.temperature)
-        checks.not_negative(lookahead=self.lookahead)
-        checks.window(self.first, self.last)
+        checks.require_positive(candidates=self.candidates, radius=self.radius, temperature=self.temperature)
+        checks.require_non_negative(lookahead=self.lookahead)
+        checks.require_window(self.first, self.last)
         if self.candidates % 2:
             raise ValueError(f"candidates: got {self.candidates}, need an even number (they come in pairs)")
         if self.radius > 1:
@@ -111,16 +111,11 @@ class RewardGuided:
         self, kernel: Gaussian, step: int, noise: Float[Tensor, "b ..."], samples: Sequence[int], key: Key
     ) -> Float[Tensor, "j b ..."]:
         """Draw the candidates of a step, in pairs centre + v and centre - v."""
-        half, shape = self.candidates // 2, noise.shape[1:]
+        half = self.candidates // 2
         centre = kernel.sample(math.sqrt(1 - self.radius**2) * noise)
         reach = kernel.broadcast(self.radius * kernel.std * (kernel.dof + 2).sqrt())
-        offsets = []
-        for j in range(step * half, (step + 1) * half):
-            gaussian = key.normal(samples, Draw.BALL.at(2 * j), shape).to(centre)
-            uniform = torch.special.ndtr(key.normal(samples, Draw.BALL.at(2 * j + 1), (1,))).squeeze(1).to(centre)
-            offsets.append(reach * in_ball(gaussian, uniform, kernel.space, kernel.context))
-        away = torch.stack(offsets)
-        return torch.cat([centre + away, centre - away])
+        offsets = ball_pairs(centre, kernel.context, kernel.space, samples, key, half, first_pair=step * half)
+        return centre + reach * offsets
 
     def score(
         self, task: Task, candidates: Float[Tensor, "j b ..."], step: int, context: Context

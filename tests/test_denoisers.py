@@ -1,4 +1,4 @@
-"""Every denoiser of molecules or point clouds obeys the laws of `conformance`, in single and in double precision."""
+"""Every denoiser obeys the laws of `molrl.testing`, in single and in double precision."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,7 +7,6 @@ from functools import cache
 
 import pytest
 import torch
-from conformance import CLOUD_LAWS, LAWS, Case, awake, cloud_example, example, rotating_the_input_rotates_the_output
 from torch import nn
 
 from molrl.models.molecules.edm import EDM
@@ -17,6 +16,16 @@ from molrl.models.precondition import Preconditioned
 from molrl.models.shapes.set_transformer import SetTransformer
 from molrl.models.shapes.value import ShapeValue
 from molrl.schedule import LogLinear
+from molrl.testing import check_law
+from molrl.testing.denoisers import (
+    EUCLIDEAN_LAWS,
+    SET_LAWS,
+    Case,
+    Law,
+    perturb_parameters,
+    random_point_sets,
+    rotating_the_input_rotates_the_output,
+)
 
 FEATURES = 6
 SIZES = (4, 1, 7, 2)
@@ -57,16 +66,18 @@ def built_in(dtype: torch.dtype) -> Iterator[None]:
 def case_of(build: Callable[[], nn.Module], dtype: torch.dtype) -> Case:
     mask = torch.arange(max(SIZES) + 1) < torch.tensor(SIZES)[:, None]
     condition = torch.randn(len(SIZES), 2, generator=torch.Generator().manual_seed(5), dtype=dtype)
+    context = {"mask": mask, "condition": condition}
     with built_in(dtype):
         torch.manual_seed(0)
-        return example(awake(build()), {"mask": mask, "condition": condition}, features=FEATURES, dtype=dtype)
+        network = perturb_parameters(build())
+    return Case(network, *random_point_sets(context, channels=3 + FEATURES, dtype=dtype), context)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("build", [edm, egnn, conditional_egnn, tensor_field])
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
-def test_law(law: Callable[[Case], None], build: Callable[[], nn.Module], dtype: torch.dtype) -> None:
-    law(case_of(build, dtype))
+@pytest.mark.parametrize("law", EUCLIDEAN_LAWS, ids=lambda law: law.__name__)
+def test_law(law: Law, build: Callable[[], nn.Module], dtype: torch.dtype) -> None:
+    check_law(law, case_of(build, dtype))
 
 
 def set_transformer() -> nn.Module:
@@ -76,15 +87,17 @@ def set_transformer() -> nn.Module:
 
 @cache
 def cloud_case(dtype: torch.dtype) -> Case:
+    context = {"class": torch.tensor([0, 3, 1, 2])}
     with built_in(dtype):
         torch.manual_seed(0)
-        return cloud_example(awake(set_transformer()), {"class": torch.tensor([0, 3, 1, 2])}, points=9, dtype=dtype)
+        network = perturb_parameters(set_transformer())
+    return Case(network, *random_point_sets(context, channels=3, dtype=dtype, points=9), context)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("law", CLOUD_LAWS, ids=lambda law: law.__name__)
-def test_law_of_clouds(law: Callable[[Case], None], dtype: torch.dtype) -> None:
-    law(cloud_case(dtype))
+@pytest.mark.parametrize("law", SET_LAWS, ids=lambda law: law.__name__)
+def test_law_of_clouds(law: Law, dtype: torch.dtype) -> None:
+    check_law(law, cloud_case(dtype))
 
 
 def test_every_class_has_its_own_output() -> None:
@@ -93,7 +106,7 @@ def test_every_class_has_its_own_output() -> None:
     assert ((other.output() - case.output()).abs().flatten(1).amax(1) > 1e-6).all()
 
 
-def test_a_cloud_said_twice_is_the_same_cloud() -> None:
+def test_a_cloud_with_every_point_twice_is_the_same_cloud() -> None:
     """The network sees a distribution of points, not their number."""
     case = cloud_case(torch.float64)
     twice = case._replace(x=torch.cat([case.x, case.x], 1)).output()
@@ -102,13 +115,13 @@ def test_a_cloud_said_twice_is_the_same_cloud() -> None:
 
 def test_the_value_of_a_cloud_has_no_order() -> None:
     torch.manual_seed(0)
-    value = awake(ShapeValue(classes=4)).double()
+    value = perturb_parameters(ShapeValue(classes=4)).double()
     case = cloud_case(torch.float64)
     order = torch.randperm(9, generator=torch.Generator().manual_seed(1))
-    found = value(case.x, case.t, case.context)
-    assert found.shape == (4,)
-    assert found.std() > 1e-3
-    torch.testing.assert_close(value(case.x[:, order], case.t, case.context), found)
+    values = value(case.x, case.t, case.context)
+    assert values.shape == (4,)
+    assert values.std() > 1e-3
+    torch.testing.assert_close(value(case.x[:, order], case.t, case.context), values)
 
 
 def test_heads_divide_the_width() -> None:

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toy import AffineDenoiser, chain, number_task, randn
+from toy import number_task, randn
 
 from molrl.diagnostics import CHAIN_PARTS, RowFacts, chain_kl, effective_share, max_log_ratio_error, probe
 from molrl.finetune import freeze_copy
+from molrl.oracle.linear_gaussian import AffineDenoiser, make_sampler
 from molrl.policy import Policy
 from molrl.trainable_parameters import trainable_module
 from molrl.trajectory import Trajectory
@@ -16,7 +17,7 @@ F64 = torch.float64
 
 
 def rolled_out(batch: int = 6, num_steps: int = 10) -> tuple[Policy, Trajectory]:
-    sampler = chain(num_steps)
+    sampler = make_sampler(num_steps)
     policy = Policy(AffineDenoiser(sampler, F64), sampler)
     noise = randn(num_steps + 1, batch, 1)
     return policy, policy.rollout({}, lambda i: noise[i])

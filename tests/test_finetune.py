@@ -9,19 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
-from toy import (
-    AffineDenoiser,
-    Numbers,
-    Values,
-    always,
-    chain,
-    expected_quadratic,
-    lifted,
-    number_task,
-    quadratic,
-    scored,
-    unheard,
-)
+from toy import always, last_state, lifted, number_task, quadratic, scored, unheard
 
 from molrl.advantages import Standardised, Tracker
 from molrl.algos import Algorithm
@@ -33,6 +21,8 @@ from molrl.algos.sft import SupervisedKLD, SupervisedKLO
 from molrl.diagnostics import chain_kl
 from molrl.finetune import FinetuneConfig, finetune, freeze_copy, minibatches
 from molrl.noise import Key
+from molrl.oracle.chain import Moments
+from molrl.oracle.linear_gaussian import QUADRATIC, AffineDenoiser, Points, Values, make_sampler
 from molrl.policy import Policy
 from molrl.runs.checkpoints import CheckpointPolicy
 from molrl.task import Metrics, Task
@@ -101,7 +91,7 @@ def test_the_reward_rises(name: str) -> None:
     seen = run(task, ALGORITHMS[name], iterations=12, rollouts=40)
     denoiser = task.policy.denoiser
     assert isinstance(denoiser, AffineDenoiser)
-    gain = expected_quadratic(*denoiser.moments()) - expected_quadratic(0.5, 0.318)
+    gain = QUADRATIC.expected(last_state(task.policy)) - QUADRATIC.expected(Moments(0.5, 0.318))
     assert gain > (0.05 if name in SUPERVISED else 0.2)
     assert seen[-1]["kl"] > seen[0]["kl"] == 0
 
@@ -181,7 +171,7 @@ class Forgetful(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.denoiser = AffineDenoiser(chain())
+        self.denoiser = AffineDenoiser(make_sampler())
         self.dropout = nn.Dropout(0.1)
 
     def forward(self, x: Tensor, t: Tensor, context: dict[str, Tensor]) -> Tensor:
@@ -192,7 +182,7 @@ class Forgetful(nn.Module):
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if name not in SUPERVISED])
 def test_a_denoiser_that_is_not_the_same_twice_stops_the_run(name: str) -> None:
     torch.manual_seed(0)
-    task = Task("forgetful", Policy(Forgetful(), chain()), Numbers(), quadratic, value_network=Values)
+    task = Task("forgetful", Policy(Forgetful(), make_sampler()), Points(), quadratic, value_network=Values)
     with pytest.raises(TrainingError, match="do not evaluate the same policy"):
         finetune(finetuning(), task, ALGORITHMS[name], freeze_copy(task.policy), None, unheard)
     assert all((parameter == 0).all() for parameter in trainable_module(task.policy).parameters())
@@ -240,9 +230,9 @@ def test_the_kl_of_a_chain_is_the_sum_over_its_steps() -> None:
 
 
 def test_a_denoiser_without_parameters_cannot_be_trained() -> None:
-    policy = Policy(always(torch.zeros(16, 1)), chain())
+    policy = Policy(always(torch.zeros(16, 1)), make_sampler())
     with pytest.raises(TypeError, match="torch module"):
-        run(Task("fixed", policy, Numbers(), quadratic), ALGORITHMS["DDPO"])
+        run(Task("fixed", policy, Points(), quadratic), ALGORITHMS["DDPO"])
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

@@ -7,13 +7,14 @@ import pytest
 import torch
 from test_finetune import ALGORITHMS, finetuning
 from torch import Tensor, nn
-from toy import Numbers, Values, chain, quadratic
+from toy import quadratic
 
 from molrl.composition import compose
 from molrl.config import ConfigError
 from molrl.finetune import finetune, freeze_copy
 from molrl.gaussian import Context
 from molrl.noise import Key
+from molrl.oracle.linear_gaussian import Points, Values, make_sampler
 from molrl.policy import Policy
 from molrl.run import prepare
 from molrl.task import Metrics, Task
@@ -39,8 +40,8 @@ class Network(nn.Module):
 
 def halved() -> tuple[Task, Network]:
     network = Network()
-    policy = Policy(network, chain(), autocast=HALF)
-    return Task("numbers", policy, Numbers(), quadratic, value_network=Values), network
+    policy = Policy(network, make_sampler(), autocast=HALF)
+    return Task("numbers", policy, Points(), quadratic, value_network=Values), network
 
 
 def test_states_and_log_probabilities_are_float32_whatever_the_network_computes_in() -> None:

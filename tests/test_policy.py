@@ -5,7 +5,6 @@ from functools import cache
 
 import pytest
 import torch
-from conformance import awake
 from torch import Tensor
 from torch.testing import assert_close
 from toy import ExactDenoiser
@@ -16,6 +15,7 @@ from molrl.models.precondition import Preconditioned
 from molrl.policy import Policy
 from molrl.samplers import DDIM
 from molrl.schedule import LogLinear
+from molrl.testing.denoisers import perturb_parameters
 from molrl.trajectory import Trajectory, Transitions
 
 SIZES, WIDTH, FEATURES, STEPS = (4, 2, 5), 5, 2, 6
@@ -26,7 +26,7 @@ F64 = torch.float64
 def policy() -> Policy:
     torch.manual_seed(0)
     schedule = LogLinear(0.05, 20.0)
-    network = awake(EGNN(features=FEATURES, width=8, pair_width=8, blocks=2, radial=6))
+    network = perturb_parameters(EGNN(features=FEATURES, width=8, pair_width=8, blocks=2, radial=6))
     denoiser = Preconditioned(network, schedule, [1.5] * 3 + [0.5] * FEATURES).double()
     return Policy(denoiser, DDIM(schedule=schedule, num_steps=STEPS, space=MaskedPoints()))
 

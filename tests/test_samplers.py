@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
-from toy import AffineDenoiser, ExactDenoiser, always, chain
+from toy import ExactDenoiser, always, last_state
 
 from molrl.gaussian import Euclidean, MaskedPoints
+from molrl.oracle.linear_gaussian import AffineDenoiser, make_sampler
+from molrl.policy import Policy
 from molrl.samplers import DDIM
 from molrl.schedule import Cosine, LogLinear, Polynomial, Schedule, alpha, sigma
 
@@ -128,7 +130,8 @@ def test_the_exact_denoiser_of_a_gaussian_gives_the_moments_of_the_discrete_chai
     num_steps: int, eta: float, mean: float, variance: float
 ) -> None:
     """N(0.5, 0.49) on the cosine grid: the affine recursion of the chain, worked out separately in double precision."""
-    got = AffineDenoiser(chain(num_steps, eta), F64).moments()
+    sampler = make_sampler(num_steps, eta)
+    got = last_state(Policy(AffineDenoiser(sampler, F64), sampler))
     assert got == pytest.approx((mean, variance), abs=6e-4)
 
 

@@ -1,7 +1,7 @@
 """Algorithms that move a diffusion policy toward a reward: one paper, one file.
 
-Every algorithm is a frozen dataclass with two verbs. `collect` makes a table to learn from out of fresh rollouts;
-`loss` says how good the policy is on some rows of it.
+Every algorithm is a frozen dataclass with two methods. `collect` turns fresh rollouts into a table of rows to learn
+from; `loss` is what is minimised on some of these rows.
 """
 
 from dataclasses import dataclass, field
@@ -14,38 +14,38 @@ from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.task import Metrics, Rollouts, Task
 
-Facts = dict[str, Tensor]
-"""What a loss tells about each row of its batch: `log_ratio` in nats, `clipped`, and whatever else is worth a mean."""
+RowMetrics = dict[str, Tensor]
+"""Numbers [m] about the rows of a batch, to be averaged and logged: `log_ratio` in nats, `clipped`, and others."""
 
 
 class Table(Protocol):
-    """Rows to learn from, in any order; `step` is the grid point each belongs to, `sample` the sample."""
+    """A table of rows to learn from, in any order."""
 
     @property
     def step(self) -> Int[Tensor, " m"]:
-        """Grid points: 0 is the prior."""
+        """Return the grid point that each row belongs to: 0 is the prior."""
         ...
 
     @property
     def sample(self) -> Int[Tensor, " m"]:
-        """Which of the samples of this process."""
+        """Return the sample that each row belongs to, counted within this process."""
         ...
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Tensor, /) -> Self:
-        """Some of the rows."""
+        """Return some of the rows."""
         ...
 
 
 @dataclass(frozen=True)
 class Learner:
-    """What is trained: the task's policy, the pretrained one it is compared with, and what the algorithm owns.
+    """The state of training: the task's policy, the pretrained one, and the modules of the algorithm.
 
     Attributes:
-        task: with the policy in training.
-        reference: the policy as it was.
-        modules: value networks (optimised beside the policy), running statistics; all of it is in the checkpoints.
+        task: has the policy in training.
+        reference: the pretrained policy.
+        modules: value networks (optimised beside the policy) and running statistics; checkpoints hold all of them.
     """
 
     task: Task
@@ -54,7 +54,7 @@ class Learner:
 
     @property
     def policy(self) -> Policy:
-        """The policy in training."""
+        """Return the policy in training."""
         return self.task.policy
 
 
@@ -63,18 +63,17 @@ T = TypeVar("T", bound=Table, covariant=True)
 
 @dataclass(frozen=True)
 class Collected(Generic[T]):
-    """What one round learns from.
+    """The data that one round learns from.
 
     Attributes:
         table: rows to learn from, those of this process's samples.
-        row_order: numbers that the rows rise with, and within equal numbers with the sample: so the rows of all
-            processes
-            have the order they would have in one.
-        rollouts: where they came from; the loop reports on these.
+        row_order: sort key of each row; ties are sorted by sample. The rows of all processes, sorted by it, have the
+            order that they would have in one process.
+        rollouts: where the rows came from; the loop reports on these.
         behaviour: the policy that made the rollouts.
-        reward_queries: how often the reward was asked, by all processes.
-        seconds_reward: time spent in it beyond the scoring of the rollouts.
-        metrics: what the algorithm wants logged.
+        reward_queries: samples that the reward has scored, for all processes.
+        seconds_reward: time spent in the reward beyond the scoring of the rollouts.
+        metrics: what the algorithm logs.
     """
 
     table: T
@@ -87,20 +86,24 @@ class Collected(Generic[T]):
 
 
 class Algorithm(Protocol):
-    """The smallest interface that every method of the field fits."""
+    """The interface of a fine-tuning algorithm."""
 
     def modules(self, task: Task) -> nn.ModuleDict:
-        """What the algorithm learns or remembers besides the policy; refuses a task that it cannot serve."""
+        """Return what is learned or remembered besides the policy.
+
+        Raises:
+            ValueError: the task lacks something that the settings need.
+        """
         ...
 
     def learning_rate(self, name: str) -> float:
-        """Of one of these modules."""
+        """Return the learning rate of one of these modules."""
         ...
 
     def collect(self, learner: Learner, samples: list[int], key: Key) -> Collected[Table]:
-        """Roll out, score, and lay out what to learn from."""
+        """Roll out, score, and make the table to learn from."""
         ...
 
-    def loss(self, learner: Learner, batch: Any) -> tuple[Float[Tensor, ""], Facts]:
-        """A mean over the rows, to be minimised, and what to tell of each row."""
+    def loss(self, learner: Learner, batch: Any) -> tuple[Float[Tensor, ""], RowMetrics]:
+        """Compute the loss, a mean over the rows that is minimised, and metrics of each row."""
         ...

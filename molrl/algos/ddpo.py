@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from molrl.advantages import Estimator
-from molrl.algos import Collected, Facts, Learner, checks
+from molrl.algos import Collected, Learner, RowMetrics, checks
 from molrl.algos.steps import random_steps, window_of
 from molrl.gaussian import Gaussian
 from molrl.noise import Draw, Key
@@ -18,32 +18,32 @@ from molrl.trajectory import Transitions
 
 
 def clipped_surrogate(log_ratio: Float[Tensor, " m"], advantage: Float[Tensor, " m"], clip: float) -> Float[Tensor, ""]:
-    """PPO's pessimistic surrogate, to be minimised (Schulman et al. 2017, arXiv:1707.06347, Eq. 7)."""
+    """Compute PPO's pessimistic surrogate, to be minimised (Schulman et al. 2017, arXiv:1707.06347, Eq. 7)."""
     ratio = log_ratio.exp()
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
 
 
 def log_prob_scale(kernel: Gaussian, likelihood: Literal["joint", "per_dim"]) -> Float[Tensor, " m"]:
-    """What log-densities are divided by: one, or the degrees of freedom of each sample."""
+    """Return the divisor of log-densities and KLs: one, or the degrees of freedom of each sample."""
     return kernel.dof if likelihood == "per_dim" else torch.ones_like(kernel.std)
 
 
 def score_function(log_prob: Float[Tensor, " m"], advantage: Float[Tensor, " m"]) -> Float[Tensor, ""]:
-    """Surrogate whose gradient is REINFORCE's: -mean(A log p) (Black et al. 2023, Sec. 4.3, DDPO-SF)."""
+    """Compute -mean(A log p), whose gradient is REINFORCE's (Black et al. 2023, Sec. 4.3, DDPO-SF)."""
     return -(advantage * log_prob).mean()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyGradient:
-    """Rollouts in which each reverse step has the advantage of its finished sample.
+    """A policy gradient in which each reverse step has the advantage of its finished sample.
 
     Attributes:
-        advantage: rewards -> advantages.
-        advantage_clip: they are clamped to +- this.
+        advantage: computes advantages from rewards.
+        advantage_clip: advantages are clamped to +- this.
         train_steps: reverse steps per sample that are trained on, drawn anew for each sample.
-        first: share of the chain after which steps are trained on (0 is the prior, 1 the end).
-        last: share of the chain up to which they are: the steps that decide what a sample becomes carry the signal, the
-            others only noise.
+        first: fraction of the chain after which steps are trained on (0 is the prior, 1 the end).
+        last: fraction of the chain up to which they are: the steps that decide what a sample becomes carry the signal,
+            the others only noise.
     """
 
     advantage: Estimator
@@ -53,24 +53,24 @@ class PolicyGradient:
     last: float
 
     def __post_init__(self) -> None:
-        checks.positive(advantage_clip=self.advantage_clip, train_steps=self.train_steps)
-        checks.window(self.first, self.last)
+        checks.require_positive(advantage_clip=self.advantage_clip, train_steps=self.train_steps)
+        checks.require_window(self.first, self.last)
 
     @property
     def group_size(self) -> int:
-        """Neighbouring samples that are asked for the same thing."""
+        """Return the number of neighbouring samples that share one condition."""
         return self.advantage.group_size
 
     def modules(self, task: Task) -> nn.ModuleDict:
-        """The running statistics, where there are some."""
+        """Return the running statistics of the advantage estimator, where it has some."""
         return nn.ModuleDict({"advantage": deepcopy(self.advantage)} if isinstance(self.advantage, nn.Module) else {})
 
     def learning_rate(self, name: str) -> float:
-        """Statistics are not learned."""
+        """Return zero, for statistics are not learned."""
         return 0.0
 
     def collect(self, learner: Learner, samples: list[int], key: Key) -> Collected[Transitions]:
-        """Roll out and score; steps of samples without a reward are left out."""
+        """Roll out and score, and leave out the steps of samples without a reward."""
         rollouts = learner.task.rollout(samples, key, self.advantage.group_size)
         groups = torch.tensor(list(learner.task.decoder.groups(rollouts.trajectory.context)))
         contexts = learner.task.processes.gather(groups).tolist()
@@ -78,9 +78,11 @@ class PolicyGradient:
         advantage, metrics = estimate(rollouts.rewards, contexts)
         metrics["advantage_saturated"] = (advantage.abs() > self.advantage_clip).float().mean().item()
         samples, advantage = samples[rollouts.own], advantage[rollouts.own]
-        steps, known = learner.policy.sampler.num_steps, ~advantage.isnan()
-        allowed = window_of(steps, self.first, self.last)
-        keep = random_steps(steps, samples, key, Draw.TRAIN_STEPS, allowed, self.train_steps).to(known.device) & known
+        num_steps, known = learner.policy.sampler.num_steps, ~advantage.isnan()
+        allowed = window_of(num_steps, self.first, self.last)
+        keep = (
+            random_steps(num_steps, samples, key, Draw.TRAIN_STEPS, allowed, self.train_steps).to(known.device) & known
+        )
         clamped = advantage.nan_to_num(0).clamp(-self.advantage_clip, self.advantage_clip)
         table = rollouts.trajectory.transitions(clamped, keep)
         return Collected(table, table.step, rollouts, learner.policy, len(rollouts.rewards), metrics=metrics)
@@ -90,8 +92,8 @@ class PolicyGradient:
 class DDPOSF(PolicyGradient):
     """DDPO-SF: the score-function estimator; exact for one update per rollout (Black et al. 2023, Sec. 4.3)."""
 
-    def loss(self, learner: Learner, batch: Transitions) -> tuple[Float[Tensor, ""], Facts]:
-        """-A log p; the log-ratio is reported, not used."""
+    def loss(self, learner: Learner, batch: Transitions) -> tuple[Float[Tensor, ""], RowMetrics]:
+        """Compute -mean(A log p); the log-ratio is only reported."""
         log_prob = learner.policy.log_prob(batch)
         return score_function(log_prob, batch.advantage), {"log_ratio": log_prob.detach() - batch.log_prob}
 
@@ -101,12 +103,12 @@ class DDPO(PolicyGradient):
     """DDPO-IS: several clipped updates per rollout (Black et al. 2023, Sec. 4.3).
 
     Attributes:
-        clip: half-width of the band the joint likelihood ratio of one reverse step may move in. The log-ratio is a sum
-            over the sample's degrees of freedom, in nats; image papers clip the mean over dimensions instead.
+        clip: half-width of the interval around 1 in which the likelihood ratio of one reverse step counts. The
+            log-ratio is a sum over the sample's degrees of freedom, in nats; image papers clip the mean instead.
         kl_weight: nats of exact per-step KL to the reference that one unit of advantage is worth; 0 in the paper. Only
-            the step's own KL is differentiated ("local": facts of its fixed point in docs/algorithms.md).
-        density: whose ratio is clipped: "joint", that of all numbers of a sample together, or "mean", the geometric
-            mean over them, in which image papers have their clip of 1e-4. KLs and log-ratios then are per number, too.
+            the step's own KL is differentiated ("local": see docs/algorithms.md for its fixed point).
+        likelihood: "joint" clips the ratio of the joint likelihood of a sample, "per_dim" its geometric mean over the
+            dimensions, for which image papers give their clip of 1e-4. KLs and log-ratios are then per dimension, too.
     """
 
     clip: float
@@ -115,18 +117,18 @@ class DDPO(PolicyGradient):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.positive(clip=self.clip)
-        checks.not_negative(kl_weight=self.kl_weight)
+        checks.require_positive(clip=self.clip)
+        checks.require_non_negative(kl_weight=self.kl_weight)
 
-    def loss(self, learner: Learner, batch: Transitions) -> tuple[Float[Tensor, ""], Facts]:
-        """Clipped surrogate, plus the KL to the reference where it has a weight."""
+    def loss(self, learner: Learner, batch: Transitions) -> tuple[Float[Tensor, ""], RowMetrics]:
+        """Compute the clipped surrogate, plus the KL to the reference where it has a weight."""
         kernel = learner.policy.transition(batch)
-        numbers = log_prob_scale(kernel, self.likelihood)
-        log_ratio = (kernel.log_prob(batch.y) - batch.log_prob) / numbers
+        dims = log_prob_scale(kernel, self.likelihood)
+        log_ratio = (kernel.log_prob(batch.y) - batch.log_prob) / dims
         loss = clipped_surrogate(log_ratio, batch.advantage, self.clip)
         if self.kl_weight:
             with torch.no_grad():
                 anchor = learner.reference.transition(batch)
-            loss = loss + self.kl_weight * (kernel.kl(anchor) / numbers).mean()
+            loss = loss + self.kl_weight * (kernel.kl(anchor) / dims).mean()
         clipped = (log_ratio.detach().exp() - 1).abs() > self.clip
         return loss, {"log_ratio": log_ratio.detach(), "clipped": clipped.float()}

@@ -1,7 +1,7 @@
 """RWR: weighted denoising of the policy's own samples (Black et al. 2023, arXiv:2305.13301, Sec. 4.2).
 
 After Peters and Schaal 2007 and Lee et al. 2023 (arXiv:2302.12192): sample, weigh each sample by its reward, and fit
-the model to the weighted samples again, E[w(x_0) |eps - eps_theta(x_t)|^2].
+the model to the weighted samples, E[w(x_0) |eps - eps_theta(x_t)|^2].
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from molrl.advantages import MIN_STD
-from molrl.algos import Collected, Facts, Learner, checks
+from molrl.algos import Collected, Learner, RowMetrics, checks
 from molrl.diagnostics import effective_share
 from molrl.gaussian import sum_per_sample
 from molrl.noise import Draw, Key
@@ -21,16 +21,16 @@ from molrl.trajectory import Noised
 
 
 def denoising_error(policy: Policy, batch: Noised) -> Float[Tensor, " m"]:
-    """|eps - eps_theta(x_t)|^2 per degree of freedom (Ho et al. 2020, arXiv:2006.11239, Eq. 14)."""
+    """Compute |eps - eps_theta(x_t)|^2 per degree of freedom (Ho et al. 2020, arXiv:2006.11239, Eq. 14)."""
     space, context = policy.sampler.space, batch.context
     predicted = policy.sampler.predict_noise(policy.predict_noise, batch.x, batch.step, context)
     return sum_per_sample(space.project(predicted - batch.noise, context).square()) / space.dof(batch.x, context)
 
 
-def noised(
+def noise_samples(
     policy: Policy, rollouts: Rollouts, weight: Float[Tensor, " b"], samples: list[int], key: Key, count: int
 ) -> Noised:
-    """Each finished sample with a weight `count` times, noised to grid points that together cover the chain evenly."""
+    """Add noise `count` times to each finished sample with a weight, at grid points that cover the chain evenly."""
     trajectory, sampler = rollouts.trajectory, policy.sampler
     rows = (~weight.isnan()).nonzero().squeeze(1)
     kept = [samples[row] for row in rows.tolist()]
@@ -40,8 +40,8 @@ def noised(
     context = {name: value[rows] for name, value in trajectory.context.items()}
     for k in range(count):
         point = (((start + k / count) % 1.0) * points).long().to(rows.device)
-        drawn = key.normal(kept, Draw.NOISING.at(k), shape).to(trajectory.final) if kept else trajectory.final[rows]
-        eps = sampler.space.project(drawn, context)
+        draws = key.normal(kept, Draw.NOISING.at(k), shape).to(trajectory.final) if kept else trajectory.final[rows]
+        eps = sampler.space.project(draws, context)
         x.append(sampler.add_noise(trajectory.final[rows], eps, point))
         noise.append(eps)
         step.append(point)
@@ -51,53 +51,53 @@ def noised(
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedDenoising:
-    """Fit the denoiser to weighted samples.
+    """A fit of the denoiser to weighted samples.
 
     Attributes:
-        noisings: how often each sample is noised; the grid points of one sample cover the chain evenly.
+        noisings: noised states made of each sample; their grid points cover the chain evenly.
     """
 
     noisings: int
 
     def __post_init__(self) -> None:
-        checks.positive(noisings=self.noisings)
+        checks.require_positive(noisings=self.noisings)
 
     def modules(self, task: Task) -> nn.ModuleDict:
-        """Nothing but the policy."""
+        """Return no modules: nothing but the policy is learned."""
         return nn.ModuleDict()
 
     def learning_rate(self, name: str) -> float:
-        """Nothing but the policy."""
+        """Return zero, for there is no module."""
         return 0.0
 
     def weights(self, rewards: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Of finished samples; NaN: left out."""
+        """Return the weights of finished samples; those with NaN are left out."""
         raise NotImplementedError
 
     def behaviour(self, learner: Learner) -> Policy:
-        """Whose samples they are: the policy's own."""
+        """Return the policy that draws the samples: the one in training."""
         return learner.policy
 
     def collect(self, learner: Learner, samples: list[int], key: Key) -> Collected[Noised]:
-        """Roll out, score, weigh, and noise the samples again."""
+        """Roll out, score and weigh the samples, and add noise to them."""
         behaviour = self.behaviour(learner)
         rollouts = replace(learner.task, policy=behaviour).rollout(samples, key)
         weight = self.weights(rollouts.rewards)
         metrics = {"weight_ess": effective_share(weight.nan_to_num(0)), "weight_max": weight.nan_to_num(0).max().item()}
         own = rollouts.own
-        table = noised(behaviour, rollouts, weight[own], samples[own], key, self.noisings)
+        table = noise_samples(behaviour, rollouts, weight[own], samples[own], key, self.noisings)
         row_order = torch.arange(self.noisings).repeat_interleave(len(table) // self.noisings)
         return Collected(table, row_order, rollouts, behaviour, len(rollouts.rewards), metrics=metrics)
 
-    def loss(self, learner: Learner, batch: Noised) -> tuple[Float[Tensor, ""], Facts]:
-        """mean(w |eps - eps_theta|^2)."""
+    def loss(self, learner: Learner, batch: Noised) -> tuple[Float[Tensor, ""], RowMetrics]:
+        """Compute mean(w |eps - eps_theta|^2)."""
         error = denoising_error(learner.policy, batch)
         return (batch.weight * error).mean(), {"denoising_error": error}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RWR(WeightedDenoising):
-    """w = softmax(r / temperature), times the number of samples.
+    """Reward-weighted regression with w = softmax(r / temperature), times the number of samples.
 
     Attributes:
         temperature: in standard deviations of the round's rewards. The paper's inverse temperature 0.2 is per kilobyte
@@ -108,10 +108,10 @@ class RWR(WeightedDenoising):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.positive(temperature=self.temperature)
+        checks.require_positive(temperature=self.temperature)
 
     def weights(self, rewards: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """They average to one over the samples with a reward."""
+        """Return weights that average to one over the samples with a reward."""
         known = ~rewards.isnan()
         spread = rewards[known].std(correction=0) if known.any() else rewards.new_tensor(0.0)
         scaled = rewards / (self.temperature * spread) if spread > MIN_STD else rewards * 0
@@ -121,10 +121,10 @@ class RWR(WeightedDenoising):
 
 @dataclass(frozen=True, kw_only=True)
 class RWRSparse(WeightedDenoising):
-    """w = 1 for the best samples of the round; the others are left out.
+    """Reward-weighted regression with w = 1 for the best samples of the round; the others are left out.
 
     Attributes:
-        quantile: of the rewards above which samples are kept; 0.9 in the paper.
+        quantile: of the round's rewards, above which samples are kept; 0.9 in the paper.
     """
 
     quantile: float
@@ -135,7 +135,7 @@ class RWRSparse(WeightedDenoising):
             raise ValueError(f"quantile: got {self.quantile}, allowed 0 to below 1")
 
     def weights(self, rewards: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Ones and NaN."""
+        """Return one for each sample that is kept and NaN for the others."""
         if rewards.isnan().all():
             return rewards
         best = rewards >= rewards.nanquantile(self.quantile)

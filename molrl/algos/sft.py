@@ -1,9 +1,9 @@
 """The supervised baselines of DPOK: fit to samples of the pretrained model, weighted by their reward (Fan et al. 2023,
 arXiv:2305.16381, Sec. 4.3 and App. B).
 
-The paper draws all its samples once, before training. Here each round draws its share of them, always from the
-pretrained model; what the metrics of a round say of rewards is therefore about that model, and only the measurement
-after training is about the trained one.
+The paper draws all its samples once, before training. Here each round draws a part of them, always from the
+pretrained model. The rewards that a round reports are therefore those of that model; only the measurement after
+training is about the trained one.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from molrl.algos import Facts, Learner, checks
+from molrl.algos import Learner, RowMetrics, checks
 from molrl.algos.rwr import WeightedDenoising
 from molrl.gaussian import sum_per_sample
 from molrl.policy import Policy
@@ -21,30 +21,31 @@ from molrl.trajectory import Noised
 
 @dataclass(frozen=True, kw_only=True)
 class SupervisedKLD(WeightedDenoising):
-    """KL-D: mean(max(r + gamma, 0) |eps - eps_theta|^2); our reading of the lemma's data regularisation.
+    """KL-D, which minimises mean(max(r + gamma, 0) |eps - eps_theta|^2); our reading of the lemma.
 
     Attributes:
-        gamma: in units of the reward; the larger, the more the weights are alike and the fit an imitation.
+        gamma: in units of the reward; the larger it is, the more equal are the weights, and the nearer the fit comes to
+            plain imitation.
     """
 
     gamma: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.not_negative(gamma=self.gamma)
+        checks.require_non_negative(gamma=self.gamma)
 
     def behaviour(self, learner: Learner) -> Policy:
-        """The pretrained model's samples."""
+        """Return the policy that draws the samples: the pretrained one."""
         return learner.reference
 
     def weights(self, rewards: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """max(r + gamma, 0)."""
+        """Compute max(r + gamma, 0)."""
         return (rewards + self.gamma).clamp(min=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SupervisedKLO(WeightedDenoising):
-    """KL-O: mean(max(r, 0) |eps - eps_theta|^2 + gamma |eps_theta - eps_ref|^2) (App. B; our reading).
+    """KL-O, which minimises mean(max(r, 0) |eps - eps_theta|^2 + gamma |eps_theta - eps_ref|^2) (App. B; our reading).
 
     Attributes:
         gamma: in units of the reward; weight of staying where the pretrained model is.
@@ -54,18 +55,18 @@ class SupervisedKLO(WeightedDenoising):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.not_negative(gamma=self.gamma)
+        checks.require_non_negative(gamma=self.gamma)
 
     def behaviour(self, learner: Learner) -> Policy:
-        """The pretrained model's samples."""
+        """Return the policy that draws the samples: the pretrained one."""
         return learner.reference
 
     def weights(self, rewards: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """max(r, 0)."""
+        """Compute max(r, 0)."""
         return rewards.clamp(min=0)
 
-    def loss(self, learner: Learner, batch: Noised) -> tuple[Float[Tensor, ""], Facts]:
-        """Both errors, per degree of freedom."""
+    def loss(self, learner: Learner, batch: Noised) -> tuple[Float[Tensor, ""], RowMetrics]:
+        """Compute the sum of both errors, per degree of freedom."""
         sampler, context = learner.policy.sampler, batch.context
         predicted = sampler.predict_noise(learner.policy.predict_noise, batch.x, batch.step, context)
         with torch.no_grad():

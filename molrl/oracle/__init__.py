@@ -1,1 +1,1 @@
-"""Problems with known answers: what each algorithm converges to, exactly, where the data are Gaussian."""
+"""Problems with known answers: the exact fixed point of each algorithm where the data are Gaussian."""

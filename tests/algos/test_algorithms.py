@@ -37,7 +37,7 @@ def test_every_algorithm_fine_tunes_molecules(algo: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (["algo=ddpo", "policy.eta=0"], "eta: got 0, a deterministic chain"),
         (["algo=dpok", "policy.eta=0.0"], "eta: got 0"),
@@ -53,7 +53,7 @@ def test_every_algorithm_fine_tunes_molecules(algo: str, tmp_path: Path) -> None
         (["algo=rgdm", "algo.temperature=-0.5"], "temperature: got -0.5"),
     ],
 )
-def test_what_cannot_work_is_refused_with_the_reason(settings: list[str], said: str, tmp_path: Path) -> None:
+def test_what_cannot_work_is_refused_with_the_reason(settings: list[str], message: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert said in complaint(["train", f"run={run}", *settings], code=2)
+    assert message in complaint(["train", f"run={run}", *settings], code=2)
     assert not run.exists()

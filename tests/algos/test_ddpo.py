@@ -8,22 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
-from toy import (
-    AffineDenoiser,
-    Clouds,
-    chain,
-    expected_quadratic,
-    learner,
-    number_task,
-    quadratic,
-    scored,
-)
+from toy import Clouds, last_state, learner, number_task, quadratic, scored
 
 from molrl.advantages import GroupRelative, Standardised, standardise
 from molrl.algos.ddpo import DDPO, DDPOSF, clipped_surrogate, score_function
 from molrl.algos.steps import random_steps
 from molrl.finetune import freeze_copy
 from molrl.noise import Key
+from molrl.oracle.chain import Moments
+from molrl.oracle.linear_gaussian import QUADRATIC, AffineDenoiser, make_sampler
 from molrl.policy import Policy
 from molrl.trainable_parameters import trainable_module
 from molrl.trajectory import Transitions
@@ -56,7 +49,7 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 
 def rolled_out(batch: int, num_steps: int = 10) -> tuple[Policy, Transitions]:
     """Rollouts of the oracle in double precision, with standardised advantages."""
-    sampler = chain(num_steps)
+    sampler = make_sampler(num_steps)
     policy = Policy(AffineDenoiser(sampler, F64), sampler)
     noise = randn(num_steps + 1, batch, 1)
     run = policy.rollout({}, lambda i: noise[i])
@@ -85,9 +78,9 @@ def test_the_first_gradient_is_that_of_reinforce() -> None:
 
 
 @pytest.mark.parametrize("numbers", [1, 4])
-def test_the_mean_density_is_the_joint_one_per_number(numbers: int) -> None:
+def test_the_per_dimension_likelihood_is_the_joint_one_per_number(numbers: int) -> None:
     """Of the surrogate and of the KL: one update at the same policy has the same direction, shorter by the numbers."""
-    sampler = chain(10)
+    sampler = make_sampler(10)
     policy, reference = (Policy(AffineDenoiser(sampler, F64), sampler) for _ in range(2))
     with torch.no_grad():
         for parameter in trainable_module(reference).parameters():
@@ -95,23 +88,23 @@ def test_the_mean_density_is_the_joint_one_per_number(numbers: int) -> None:
     noise = randn(11, 32, numbers)
     table = policy.rollout({}, lambda i: noise[i]).transitions(randn(32, seed=1))
     joint, mean = (
-        gradients(policy, ddpo(density=density, kl_weight=0.7).loss(learner(policy, reference), table)[0])
-        for density in ("joint", "mean")
+        gradients(policy, ddpo(likelihood=likelihood, kl_weight=0.7).loss(learner(policy, reference), table)[0])
+        for likelihood in ("joint", "per_dim")
     )
     assert any(part.abs().max() > 0 for part in joint)
     assert_close([part / numbers for part in joint], list(mean), rtol=1e-9, atol=1e-12)
 
 
-def test_the_clip_of_the_mean_density_is_per_number() -> None:
+def test_the_clip_of_the_per_dimension_likelihood_is_per_number() -> None:
     """A row whose numbers together moved by more than the clip, and each by less, is not clipped."""
-    sampler = chain(10)
+    sampler = make_sampler(10)
     policy = Policy(AffineDenoiser(sampler, F64), sampler)
     noise = randn(11, 8, 50)
     table = policy.rollout({}, lambda i: noise[i]).transitions(torch.ones(8, dtype=F64))
     moved = replace(table, log_prob=table.log_prob - 0.5)  # now 0.5 nats likelier, 0.01 for each number
     clipped = [
-        ddpo(density=density).loss(learner(policy, policy), moved)[1]["clipped"].mean().item()
-        for density in ("joint", "mean")
+        ddpo(likelihood=likelihood).loss(learner(policy, policy), moved)[1]["clipped"].mean().item()
+        for likelihood in ("joint", "per_dim")
     ]
     assert clipped == [1.0, 0.0]
 
@@ -175,7 +168,7 @@ def test_the_policy_gradient_of_the_chain_is_that_of_its_exact_moments() -> None
             for step in (1e-4, -1e-4):
                 with torch.no_grad():
                     parameter[k] += step
-                    values.append(expected_quadratic(*denoiser.moments()))
+                    values.append(QUADRATIC.expected(last_state(policy)))
                     parameter[k] -= step
             assert -gradient[k].item() == pytest.approx((values[0] - values[1]) / 2e-4, abs=0.03)
 
@@ -258,9 +251,9 @@ def test_the_members_of_a_group_are_asked_for_the_same_thing() -> None:
     assert_close(table.advantage[table.sample.argsort()], torch.tensor([-1.0, 1.0, -1.0, 1.0]), rtol=1e-6, atol=0)
 
 
-def train(algorithm: DDPO | DDPOSF, iterations: int, batch: int, rate: float) -> tuple[float, float]:
+def train(algorithm: DDPO | DDPOSF, iterations: int, batch: int, rate: float) -> Moments:
     """On-policy gradient ascent on the oracle with a falling rate; exact mean and variance of the trained chain."""
-    sampler, generator = chain(), torch.Generator().manual_seed(0)
+    sampler, generator = make_sampler(), torch.Generator().manual_seed(0)
     denoiser = AffineDenoiser(sampler, F64)
     policy = Policy(denoiser, sampler)
     reference = freeze_copy(policy)
@@ -272,13 +265,13 @@ def train(algorithm: DDPO | DDPOSF, iterations: int, batch: int, rate: float) ->
         with torch.no_grad():
             for parameter, g in zip(denoiser.parameters(), gradient, strict=True):
                 parameter.sub_(rate * sampler.num_steps * (1 - i / iterations) * g)  # the loss is a mean over the steps
-    return denoiser.moments()
+    return last_state(policy)
 
 
 @pytest.mark.parametrize("algorithm", [ddpo(), ddpo_sf()], ids=["IS", "SF"])
 def test_the_expected_reward_of_the_oracle_rises(algorithm: DDPO | DDPOSF) -> None:
-    before = expected_quadratic(0.5, 0.318)
-    assert expected_quadratic(*train(algorithm, 15, 500, 0.25)) > before + 0.7
+    before = QUADRATIC.expected(Moments(0.5, 0.318))
+    assert QUADRATIC.expected(train(algorithm, 15, 500, 0.25)) > before + 0.7
 
 
 def test_the_kl_penalty_stops_at_its_known_fixed_point() -> None:

@@ -11,17 +11,20 @@ import torch
 from numpy.polynomial.hermite_e import hermegauss
 from torch import Tensor, nn
 from torch.testing import assert_close
-from toy import AffineDenoiser, Numbers, Values, learner, number_task, quadratic, randn, scored
+from toy import learner, number_task, quadratic, randn, scored
 
 from molrl.advantages import Centred
 from molrl.algos import Algorithm, Learner
 from molrl.algos.ddpo import DDPO
-from molrl.algos.dpok import CHUNK, DPOK, later, step_kl
+from molrl.algos.dpok import CHUNK_ROWS, DPOK, step_kl, sum_of_later
 from molrl.finetune import freeze_copy
 from molrl.gaussian import Context, Euclidean
 from molrl.noise import Key
-from molrl.oracle import chain as exact
-from molrl.oracle.optima import KL, controlled, objective
+from molrl.oracle.chain import Chain, Moments
+from molrl.oracle.chain import quadratic as parabola
+from molrl.oracle.control import KL, optimal_control
+from molrl.oracle.linear_gaussian import AffineDenoiser, Points, Values
+from molrl.oracle.trial import objective
 from molrl.policy import Policy
 from molrl.samplers import DDIM
 from molrl.schedule import LogLinear
@@ -32,7 +35,7 @@ from molrl.trajectory import Transitions
 F64 = torch.float64
 KEY = Key(0, 1)
 NAN = float("nan")
-REWARD = exact.quadratic(1.0, 2.0)  # what `toy.quadratic` is
+REWARD = parabola(1.0, 2.0)  # what `toy.quadratic` is
 BETA, WEIGHT = 0.7, 1.5
 Gradients = tuple[Tensor, ...]
 
@@ -95,7 +98,7 @@ class OnNodes(Task):
 def on_nodes(
     policy: Policy, reward: Callable[[Sequence[Any]], Tensor] = quadratic, points: int = 5, network: Any = Values
 ) -> OnNodes:
-    return OnNodes("nodes", policy, Numbers(), reward, value_network=network, points=points)
+    return OnNodes("nodes", policy, Points(), reward, value_network=network, points=points)
 
 
 def expected_gradient(algorithm: DPOK, policy: Policy, reference: Policy) -> Gradients:
@@ -116,7 +119,7 @@ def expected_gradient(algorithm: DPOK, policy: Policy, reference: Policy) -> Gra
 
 def derivative(policy: Policy, value: Callable[[], float]) -> Gradients:
     """Central differences along each slope and each shift."""
-    found = []
+    slopes = []
     for parameter in trainable_module(policy).parameters():
         one = torch.zeros_like(parameter)
         for k in range(len(parameter)):
@@ -127,14 +130,14 @@ def derivative(policy: Policy, value: Callable[[], float]) -> Gradients:
                     values.append(value())
                     parameter[k] -= change
             one[k] = (values[0] - values[1]) / 2e-4
-        found.append(one)
-    return tuple(found)
+        slopes.append(one)
+    return tuple(slopes)
 
 
-def own_kl(policy: Policy, reference: Policy, laws: Sequence[exact.Moments]) -> float:
+def own_kl(policy: Policy, reference: Policy, laws: Sequence[Moments]) -> float:
     """Sum of the steps' KLs at states of these laws, wherever the policy would lead."""
     total = 0.0
-    steps = zip(laws, exact.Chain.of(policy).steps, exact.Chain.of(reference).steps, strict=False)
+    steps = zip(laws, Chain.from_policy(policy).steps, Chain.from_policy(reference).steps, strict=False)
     for law, (a, b, std), (a_ref, b_ref, _) in steps:
         total += (((a - a_ref) * law.mean + b - b_ref) ** 2 + (a - a_ref) ** 2 * law.variance) / (2 * std**2)
     return total
@@ -164,7 +167,7 @@ def test_without_kl_the_gradient_is_that_of_the_expected_reward(clip_mode: str, 
     """To rounding, whatever the baseline; the loss is minimised."""
     policy = moved(affine())
     algorithm = dpok(clip_mode=clip_mode, critic=critic, reward_weight=WEIGHT)
-    wanted = derivative(policy, lambda: WEIGHT * REWARD.expected(exact.Chain.of(policy).marginal()))
+    wanted = derivative(policy, lambda: WEIGHT * REWARD.expected(Chain.from_policy(policy).marginal()))
     assert_close(minus(expected_gradient(algorithm, policy, freeze_copy(policy))), wanted, rtol=1e-6, atol=1e-7)
 
 
@@ -175,7 +178,7 @@ def test_return_to_go_has_the_gradient_of_the_objective(critic: bool) -> None:
     algorithm = dpok(kl_mode="return_to_go", kl_weight=BETA, reward_weight=WEIGHT, critic=critic)
 
     def value() -> float:
-        return WEIGHT * objective(exact.Chain.of(policy), exact.Chain.of(reference), REWARD, BETA / WEIGHT)
+        return WEIGHT * objective(Chain.from_policy(policy), Chain.from_policy(reference), REWARD, BETA / WEIGHT)
 
     got = minus(expected_gradient(algorithm, policy, reference))
     assert_close(got, derivative(policy, value), rtol=1e-6, atol=1e-7)
@@ -184,16 +187,16 @@ def test_return_to_go_has_the_gradient_of_the_objective(critic: bool) -> None:
 def test_the_local_mode_charges_each_step_its_own_kl_alone() -> None:
     """So it lacks, in the first step, what that does to the KL of the second; in the last step it is exact."""
     reference, policy = affine(), moved(affine())
-    laws = exact.Chain.of(policy).states()
+    laws = Chain.from_policy(policy).states()
     got = minus(expected_gradient(dpok(kl_weight=BETA), policy, reference))
 
     def value() -> float:
-        reward = REWARD.expected(exact.Chain.of(policy).marginal())
+        reward = REWARD.expected(Chain.from_policy(policy).marginal())
         return reward - BETA * own_kl(policy, reference, laws)
 
     assert_close(got, derivative(policy, value), rtol=1e-6, atol=1e-7)
-    whole = derivative(policy, lambda: objective(exact.Chain.of(policy), exact.Chain.of(reference), REWARD, BETA))
-    for local, full in zip(got, whole, strict=True):
+    total = derivative(policy, lambda: objective(Chain.from_policy(policy), Chain.from_policy(reference), REWARD, BETA))
+    for local, full in zip(got, total, strict=True):
         assert local[0].item() != pytest.approx(full[0].item(), rel=1e-3)
         assert local[1].item() == pytest.approx(full[1].item(), rel=1e-6)
 
@@ -201,8 +204,8 @@ def test_the_local_mode_charges_each_step_its_own_kl_alone() -> None:
 @pytest.mark.parametrize("mode", ["local", "return_to_go"])
 def test_each_mode_stops_at_its_own_fixed_point(mode: KL) -> None:
     reference, policy = affine(), affine()
-    base = exact.Chain.of(reference)
-    optimum = controlled(base, REWARD, BETA, mode)
+    base = Chain.from_policy(reference)
+    optimum = optimal_control(base, REWARD, BETA, mode)
     denoiser = policy.denoiser
     assert isinstance(denoiser, AffineDenoiser)
     with torch.no_grad():
@@ -217,7 +220,7 @@ def test_each_mode_stops_at_its_own_fixed_point(mode: KL) -> None:
 
 def test_later_is_the_sum_over_the_steps_after_each() -> None:
     cost = torch.tensor([[1.0, 8.0], [2.0, 0.0], [4.0, 3.0]])
-    assert later(cost).tolist() == [[6, 3], [4, 3], [0, 0]]
+    assert sum_of_later(cost).tolist() == [[6, 3], [4, 3], [0, 0]]
 
 
 def test_the_kl_of_each_step_is_exact() -> None:
@@ -229,9 +232,9 @@ def test_the_kl_of_each_step_is_exact() -> None:
         trainable_module(policy).get_parameter("shift").copy_(shift)
     noise = randn(11, 150, 1)
     run = policy.rollout({}, lambda i: noise[i])
-    found = step_kl(learner(policy, reference), Rollouts(run, [], torch.zeros(150, dtype=F64), {}))
-    assert found.numel() > CHUNK
-    assert_close(found, (shift**2 / 2).view(-1, 1).expand(10, 150), rtol=1e-8, atol=0)
+    kl = step_kl(learner(policy, reference), Rollouts(run, [], torch.zeros(150, dtype=F64), {}))
+    assert kl.numel() > CHUNK_ROWS
+    assert_close(kl, (shift**2 / 2).view(-1, 1).expand(10, 150), rtol=1e-8, atol=0)
 
 
 def test_later_kls_are_taken_off_the_reward_and_the_mean_of_each_step_too() -> None:
@@ -267,11 +270,11 @@ def test_the_plain_clamp_stops_on_both_sides_and_the_pessimistic_one_on_one(adva
     """d loss = -A ratio d log p, or zero: outside of the band, or there only where the move went the wanted way."""
     inside = 0.8 <= ratio <= 1.2
     enough = (ratio - 1) * advantage > 0
-    for mode, alive in (("dpok", inside), ("ppo", inside or not enough)):
+    for mode, counts in (("dpok", inside), ("ppo", inside or not enough)):
         policy, table, score = one_step(advantage, ratio)
         loss, facts = dpok(clip_mode=mode).loss(learner(policy), table)
         (gradient,) = torch.autograd.grad(loss, trainable_module(policy).get_parameter("shift"))
-        assert_close(gradient, -advantage * ratio * score * alive, rtol=1e-9, atol=1e-12)
+        assert_close(gradient, -advantage * ratio * score * counts, rtol=1e-9, atol=1e-12)
         assert facts["clipped"].item() == (not inside)
         assert facts["log_ratio"].item() == pytest.approx(float(np.log(ratio)), abs=1e-12)
 
@@ -338,7 +341,7 @@ def test_the_critic_learns_what_a_state_is_worth() -> None:
         return facts["value_error"].mean()  # the rest of the loss has no gradient here
 
     optimizer.step(closure)
-    law = exact.Chain.of(policy)
+    law = Chain.from_policy(policy)
     last = WEIGHT * law.decode_slope * law.slope[1]
     assert critic.slope.tolist() == pytest.approx([last * law.slope[0], last], abs=1e-6)
     assert critic.height.tolist() == pytest.approx([0, -last * law.states()[1].mean], abs=1e-6)
@@ -352,7 +355,7 @@ def test_the_critic_learns_from_its_error_alone_and_is_only_a_number_to_the_poli
     critic = student.modules["critic"]
     loss, facts = algorithm.loss(student, table)
     got = torch.autograd.grad(loss, list(critic.parameters()), retain_graph=True)
-    value = critic(table.x, 1 - table.step / 2, {})
+    value = critic(table.x, 1 - table.step.to(table.x) / 2, {})
     error = (value - table.advantage).square()
     assert_close(got, torch.autograd.grad(error.mean(), list(critic.parameters())), rtol=1e-12, atol=0)
     assert_close(facts["value_error"], error.detach(), rtol=1e-12, atol=0)
@@ -396,13 +399,13 @@ def test_only_steps_of_the_window_are_trained_on_and_each_has_the_advantage_of_i
     moved(task.policy)
     student = learner(task, reference)
     settings: dict[str, object] = {"kl_mode": "return_to_go", "kl_weight": 1.0}
-    whole = dpok(**settings).collect(student, list(range(20)), KEY).table
+    every = dpok(**settings).collect(student, list(range(20)), KEY).table
     some = dpok(**settings, first=0.2, last=0.5, train_steps=2).collect(student, list(range(20)), KEY).table
     assert len(some) == 20 * 2
     assert set(some.step.tolist()) == {2, 3, 4}
     rows = some.step * 20 + some.sample
-    assert_close(some.advantage, whole.advantage[rows], rtol=0, atol=0)
-    assert_close(some.y, whole.y[rows], rtol=0, atol=0)
+    assert_close(some.advantage, every.advantage[rows], rtol=0, atol=0)
+    assert_close(some.y, every.y[rows], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

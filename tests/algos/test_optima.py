@@ -9,30 +9,27 @@ import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
-from toy import BASE_MEAN, BASE_VARIANCE, AffineDenoiser, ExactDenoiser, chain
+from toy import ExactDenoiser
 
 from molrl.gaussian import Context
 from molrl.oracle.chain import Chain, Moments, Parabola, linear, quadratic
-from molrl.oracle.optima import (
-    KL,
+from molrl.oracle.control import KL, best_reward, optimal_control, optimal_control_standardised
+from molrl.oracle.linear_gaussian import BASE_MEAN, BASE_VARIANCE, AffineDenoiser, make_sampler
+from molrl.oracle.mixture import Mixture, log_partition, mixture_noise, tilt_linear, tilt_quadratic
+from molrl.oracle.pull import rgdm
+from molrl.oracle.refit import (
     Weight,
-    best,
-    best_reward,
-    controlled,
-    controlled_standardised,
-    exponential,
-    objective,
-    path_kl,
+    exponential_weight,
     refit,
     refit_rounds,
-    rgdm,
     sft_kl_d,
     sft_kl_o,
-    shifted,
-    standardised,
+    shifted_weight,
+    standardised_weight,
+    top_weight,
     weighted_moments,
 )
-from molrl.oracle.tilt import Mixture, log_partition, mixture_noise, tilt_linear, tilt_quadratic
+from molrl.oracle.trial import objective, path_kl
 from molrl.policy import Policy
 from molrl.schedule import Cosine, alpha, sigma
 
@@ -56,7 +53,7 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 
 def base_chain(num_steps: int = 10, eta: float = 1.0) -> Chain:
     """The chain of the exact denoiser of N(0.5, 0.49)."""
-    return Chain.exact(chain(num_steps, eta), BASE_MEAN, BASE_VARIANCE)
+    return Chain.exact(make_sampler(num_steps, eta), BASE_MEAN, BASE_VARIANCE)
 
 
 def to_the_last_state(of: Chain) -> Chain:
@@ -89,7 +86,7 @@ def same(one: Chain, other: Chain, tolerance: float = 1e-9) -> None:
 
 def policy_of(wanted: Chain) -> Policy:
     """A policy of ten steps with the base's decode whose chain is `wanted`."""
-    sampler, reference = chain(), base_chain()
+    sampler, reference = make_sampler(), base_chain()
     denoiser = AffineDenoiser(sampler, F64)
     std = torch.tensor(reference.std, dtype=F64)
     with torch.no_grad():
@@ -117,16 +114,16 @@ def changed(of: Chain, field: str, step: int, change: float) -> Chain:
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_the_chain_of_a_policy_is_that_of_its_denoiser(eta: float) -> None:
-    sampler = chain(10, eta)
-    same(Chain.of(Policy(ExactDenoiser(sampler.schedule), sampler)), base_chain(10, eta))
-    same(Chain.of_noise(sampler, *base_chain(10, eta).noise(sampler)), base_chain(10, eta))
+    sampler = make_sampler(10, eta)
+    same(Chain.from_policy(Policy(ExactDenoiser(sampler.schedule), sampler)), base_chain(10, eta))
+    same(Chain.from_noise(sampler, *base_chain(10, eta).predicted_noise(sampler)), base_chain(10, eta))
 
 
 def test_samples_have_the_moments_of_the_chain() -> None:
     n = 100_000
     wanted = moved(base_chain(), seed=3, size=0.3)
     policy = policy_of(wanted)
-    same(Chain.of(policy), wanted)
+    same(Chain.from_policy(policy), wanted)
     noise = randn(11, n, 1)
     run = policy.rollout({}, lambda i: noise[i])
     for state, law in zip([*run.states, run.final], [*wanted.states(), wanted.marginal()], strict=True):
@@ -135,10 +132,10 @@ def test_samples_have_the_moments_of_the_chain() -> None:
 
 
 def test_a_policy_that_is_not_affine_has_no_chain() -> None:
-    sampler = chain()
+    sampler = make_sampler()
     curved = ExactDenoiser(sampler.schedule, (0.5, 0.5), (-1.0, 1.0), (0.1, 0.1))
     with pytest.raises(ValueError, match="not affine"):
-        Chain.of(Policy(curved, sampler))
+        Chain.from_policy(Policy(curved, sampler))
 
 
 def test_a_parabola_has_the_moments_of_its_samples() -> None:
@@ -146,13 +143,13 @@ def test_a_parabola_has_the_moments_of_its_samples() -> None:
     sampled = reward(law.mean + math.sqrt(law.variance) * randn(1_000_000))
     assert sampled.mean().item() == pytest.approx(reward.expected(law), abs=4e-3)
     assert sampled.var().item() == pytest.approx(reward.variance(law), rel=1e-2)
-    before = reward.before(0.5, 1.0, 0.8)
+    before = reward.pull_back(0.5, 1.0, 0.8)
     assert before(scalar(0.4)).item() == pytest.approx(reward.expected(Moments(0.5 * 0.4 + 1.0, 0.64)))
     assert quadratic(3.0, 2.0)(scalar(1.0)).item() == pytest.approx(-1.5)
     assert linear(3.0)(scalar(2.0)).item() == pytest.approx(6.0)
 
 
-# Linear-quadratic control of the exact chain, computed apart from this code in float64: base N(0.5, 0.49),
+# Linear-quadratic control of the exact chain, computed independently of this code in float64: base N(0.5, 0.49),
 # r = -(x - 2)^2 / 2, beta = 1: steps, eta | chain | tilt of its end, log Z | optimum, J | local fixed point, J | J_ref
 TABLE = """
 5  1    0.500 0.232  0.7828 0.1885 -1.0174  0.7828 0.2006 -1.0207  0.7663 0.2013 -1.0219  -1.2412
@@ -174,7 +171,7 @@ def test_the_optima_are_those_of_the_table(row: str) -> None:
     values = [*reference.marginal(), tilted.mean().item(), tilted.covariance().item(), log_z]
     modes: tuple[KL, KL] = ("return_to_go", "local")
     for kl in modes:
-        optimum = controlled(reference, REWARD, 1.0, kl)
+        optimum = optimal_control(reference, REWARD, 1.0, kl)
         values += [*optimum.marginal(), objective(optimum, reference, REWARD, 1.0)]
     values.append(objective(reference, reference, REWARD, 1.0))
     assert [digits(value, text) for value, text in zip(values, printed, strict=True)] == [True] * len(printed)
@@ -183,12 +180,12 @@ def test_the_optima_are_those_of_the_table(row: str) -> None:
 @pytest.mark.parametrize(("eta", "beta", "reward"), [(1.0, 1.0, REWARD), (0.5, 0.2, REWARD), (0.3, 2.0, linear(1.5))])
 def test_no_other_chain_does_better_than_the_optimum(eta: float, beta: float, reward: Parabola) -> None:
     reference = base_chain(10, eta)
-    optimum = controlled(reference, reward, beta)
+    optimum = optimal_control(reference, reward, beta)
     top = objective(optimum, reference, reward, beta)
     for seed in range(300):
         for start in (optimum, reference):
             assert objective(moved(start, seed, 10.0 ** -(seed % 4)), reference, reward, beta) <= top
-    local = controlled(reference, reward, beta, "local")
+    local = optimal_control(reference, reward, beta, "local")
     if reward.curvature:
         assert objective(local, reference, reward, beta) < top
     else:  # where later KLs do not depend on earlier steps, both are one
@@ -200,7 +197,7 @@ def test_the_optimum_is_measured_by_the_value_of_its_tilt() -> None:
     """Fixed stds cost a linear reward nothing: J = beta log Z where x_0 does not depend on the prior's draw."""
     reference = base_chain()
     _, log_z = tilt_linear(normal(reference.marginal()), scalar(0.8 / 0.5))
-    optimum = controlled(reference, linear(0.8), 0.5)
+    optimum = optimal_control(reference, linear(0.8), 0.5)
     value = objective(optimum, reference, linear(0.8), 0.5)
     assert value == pytest.approx(0.5 * log_z, rel=1e-3)
     assert value <= 0.5 * log_z
@@ -209,12 +206,12 @@ def test_the_optimum_is_measured_by_the_value_of_its_tilt() -> None:
 def test_the_local_fixed_point_is_where_its_gradient_vanishes() -> None:
     """d E[r] / d theta_k = beta d KL_k / d theta_k, with x_k drawn from the chain but not differentiated."""
     reference, beta, h = base_chain(), 0.7, 1e-6
-    fixed = controlled(reference, REWARD, beta, "local")
+    fixed = optimal_control(reference, REWARD, beta, "local")
     laws = fixed.states()
     for k, (law, std) in enumerate(zip(laws, fixed.std, strict=False)):
         turn, shift = fixed.slope[k] - reference.slope[k], fixed.offset[k] - reference.offset[k]
-        apart = turn * law.mean + shift
-        kl = {"slope": (apart * law.mean + turn * law.variance) / std**2, "offset": apart / std**2}
+        difference = turn * law.mean + shift
+        kl = {"slope": (difference * law.mean + turn * law.variance) / std**2, "offset": difference / std**2}
         for field, expected in kl.items():
             up, down = (REWARD.expected(changed(fixed, field, k, change).marginal()) for change in (h, -h))
             assert (up - down) / (2 * h) == pytest.approx(beta * expected, rel=1e-5, abs=1e-6)
@@ -224,7 +221,7 @@ def test_the_local_fixed_point_is_where_its_gradient_vanishes() -> None:
 def test_a_policy_gradient_with_local_kl_rests_only_at_the_local_fixed_point(kl: KL, stationary: bool) -> None:
     """Score functions of sampled rollouts with standardised advantages, and exact KLs."""
     reference, weight = base_chain(), 0.8
-    policy, anchor = policy_of(controlled_standardised(reference, REWARD, weight, kl)), policy_of(reference)
+    policy, anchor = policy_of(optimal_control_standardised(reference, REWARD, weight, kl)), policy_of(reference)
     assert isinstance(policy.denoiser, AffineDenoiser)
     gradients = []
     for batch in range(16):
@@ -242,15 +239,15 @@ def test_a_policy_gradient_with_local_kl_rests_only_at_the_local_fixed_point(kl:
 
 def test_standardised_rewards_set_their_own_temperature() -> None:
     reference = base_chain()
-    fixed = controlled_standardised(reference, REWARD, 0.8)
+    fixed = optimal_control_standardised(reference, REWARD, 0.8)
     beta = 0.8 * math.sqrt(REWARD.variance(fixed.marginal()))
-    same(fixed, controlled(reference, REWARD, beta, "local"))
-    same(controlled_standardised(reference, quadratic(50.0, 2.0), 0.8), fixed, 1e-8)
+    same(fixed, optimal_control(reference, REWARD, beta, "local"))
+    same(optimal_control_standardised(reference, quadratic(50.0, 2.0), 0.8), fixed, 1e-8)
 
 
 def test_the_objective_is_that_of_sampled_paths() -> None:
     reference, n = base_chain(), 100_000
-    chosen = controlled(reference, REWARD, 0.5)
+    chosen = optimal_control(reference, REWARD, 0.5)
     policy, anchor, noise = policy_of(chosen), policy_of(reference), randn(11, n, 1)
     run = policy.rollout({}, lambda i: noise[i])
     table = run.transitions(torch.zeros(n, dtype=F64))
@@ -270,14 +267,14 @@ def test_without_a_kl_only_the_last_noise_is_lost() -> None:
     target = (2.0 - reference.decode_offset) / reference.decode_slope
     aimed = replace(reference, slope=(*reference.slope[:-1], 0.0), offset=(*reference.offset[:-1], target))
     assert objective(aimed, reference, quadratic(3.0, 2.0), 0.0) == pytest.approx(top)
-    almost = controlled(reference, quadratic(3.0, 2.0), 1e-9)
+    almost = optimal_control(reference, quadratic(3.0, 2.0), 1e-9)
     assert objective(almost, reference, quadratic(3.0, 2.0), 0.0) == pytest.approx(top, abs=1e-6)
 
 
 def test_rgdm_rests_where_the_pull_is_the_anchor() -> None:
     """Candidates around sampled steps, weighted by softmax of their rewards: E[pull] = kl_weight (mean - reference)."""
     n, radius, temperature, kl_weight, reward = 2000, 0.5, 3.0, 0.1, linear(-1.3)
-    sampler, reference = chain(), base_chain()
+    sampler, reference = make_sampler(), base_chain()
     fixed = rgdm(sampler, reference, -1.3, radius, temperature, kl_weight)
     policy, noise = policy_of(fixed), randn(11, n, 1)
     assert fixed.marginal().mean < reference.marginal().mean - 0.1
@@ -291,8 +288,8 @@ def test_rgdm_rests_where_the_pull_is_the_anchor() -> None:
         offsets = torch.cat([ball, -ball])
         candidates = (run.states[k + 1] + offsets).flatten(0, 1)
         with torch.no_grad():
-            foreseen = policy.lookahead_x0(candidates, policy.at(k + 1, candidates), 0, {})
-        weights = torch.softmax(reward(foreseen).view(64, n, 1) / (scale * temperature), 0)
+            estimates = policy.lookahead_x0(candidates, policy.at(k + 1, candidates), 0, {})
+        weights = torch.softmax(reward(estimates).view(64, n, 1) / (scale * temperature), 0)
         pull = (weights * offsets).sum(0).squeeze(1)
         balance = kl_weight * (fixed.offset[k] - reference.offset[k])
         assert fixed.slope[k] == reference.slope[k]
@@ -311,7 +308,7 @@ def test_rgdm_rests_where_the_pull_is_the_anchor() -> None:
     ],
 )
 def test_refitting_to_own_samples_loses_variance(steps: int, eta: float, printed: str) -> None:
-    chains = refit_rounds(chain(steps, eta), base_chain(steps, eta), REWARD, exponential(0.0), 9)
+    chains = refit_rounds(make_sampler(steps, eta), base_chain(steps, eta), REWARD, exponential_weight(0.0), 9)
     variances = [chains[fit].marginal().variance for fit in (0, 1, 4, 9)]
     assert all(digits(value, text) for value, text in zip(variances, printed.split(), strict=True))
 
@@ -321,7 +318,7 @@ def test_exponential_weights_are_the_tilt(reward: Parabola) -> None:
     """Five fits without a sampler in between are one with five times the reward."""
     law = Moments(BASE_MEAN, BASE_VARIANCE)
     for _ in range(5):
-        law = Moments(*weighted_moments(*law, reward, exponential(0.5))[1:])
+        law = Moments(*weighted_moments(*law, reward, exponential_weight(0.5))[1:])
     tilted, _ = (
         tilt_quadratic(normal(Moments(BASE_MEAN, BASE_VARIANCE)), scalar(2.5 * 0.6).view(1, 1), scalar(2.0))
         if reward.curvature
@@ -333,7 +330,7 @@ def test_exponential_weights_are_the_tilt(reward: Parabola) -> None:
 def test_five_rounds_of_exponential_weights_are_those_of_the_table() -> None:
     law = Moments(BASE_MEAN, BASE_VARIANCE)
     for _ in range(5):
-        law = Moments(*weighted_moments(*law, REWARD, exponential(1.0))[1:])
+        law = Moments(*weighted_moments(*law, REWARD, exponential_weight(1.0))[1:])
     assert digits(law.mean, "1.5652")
     assert digits(law.variance, "0.1420")
 
@@ -343,7 +340,7 @@ def test_the_best_share_of_a_normal_variable_is_a_truncated_one() -> None:
     share, unit = 0.1, NormalDist()
     threshold = unit.inv_cdf(1 - share)
     hazard = unit.pdf(threshold) / share
-    weight, mean, variance = weighted_moments(0.5, 0.49, linear(2.0), best(share))
+    weight, mean, variance = weighted_moments(0.5, 0.49, linear(2.0), top_weight(share))
     assert weight == pytest.approx(share, abs=1e-12)
     assert mean == pytest.approx(0.5 + 0.7 * hazard, abs=1e-6)
     assert variance == pytest.approx(0.49 * (1 + threshold * hazard - hazard**2), abs=1e-6)
@@ -352,15 +349,15 @@ def test_the_best_share_of_a_normal_variable_is_a_truncated_one() -> None:
 def test_standardised_weights_do_not_know_the_units_of_the_reward() -> None:
     """A linear reward moves the mean by std / temperature, whatever its gradient."""
     for gradient in (1e-3, 1.0, 50.0):
-        _, mean, variance = weighted_moments(0.5, 0.49, linear(gradient), standardised(2.0))
+        _, mean, variance = weighted_moments(0.5, 0.49, linear(gradient), standardised_weight(2.0))
         assert (mean, variance) == pytest.approx((0.5 + 0.7 / 2, 0.49), abs=1e-9)
-    assert weighted_moments(0.5, 0.49, linear(0.0), standardised(2.0)) == pytest.approx((1.0, 0.5, 0.49))
+    assert weighted_moments(0.5, 0.49, linear(0.0), standardised_weight(2.0)) == pytest.approx((1.0, 0.5, 0.49))
 
 
 def test_weighted_samples_have_the_moments_of_the_quadrature() -> None:
     x, reward = 0.5 + 0.7 * randn(1_000_000), quadratic(1.0, 1.0)
     mass = torch.full_like(x, 1 / len(x))
-    weights: list[Weight] = [exponential(2.0), standardised(0.5), best(0.2), shifted(0.4)]
+    weights: list[Weight] = [exponential_weight(2.0), standardised_weight(0.5), top_weight(0.2), shifted_weight(0.4)]
     for weight in weights:
         total, mean, variance = weighted_moments(0.5, 0.49, reward, weight)
         weights_of_samples = weight(reward(x), mass)
@@ -372,20 +369,20 @@ def test_weighted_samples_have_the_moments_of_the_quadrature() -> None:
 
 def test_weights_of_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="mean weight of 0"):
-        weighted_moments(0.5, 0.49, REWARD, shifted(0.0))
+        weighted_moments(0.5, 0.49, REWARD, shifted_weight(0.0))
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.3])
 def test_supervised_fits_minimise_their_losses(gamma: float) -> None:
     """Weighted least squares on a lattice of x_0 and eps, at some grid points, decode included."""
-    sampler, reference, reward = chain(), base_chain(), linear(1.5)
-    law, (slope, offset) = reference.marginal(), reference.noise(sampler)
+    sampler, reference, reward = make_sampler(), base_chain(), linear(1.5)
+    law, (slope, offset) = reference.marginal(), reference.predicted_noise(sampler)
     nodes = torch.linspace(-8, 8, 1201, dtype=F64)
     clean = law.mean + math.sqrt(law.variance) * nodes
     z = torch.linspace(-8, 8, 81, dtype=F64)
     mass = torch.outer(torch.softmax(-(nodes**2) / 2, 0), torch.softmax(-(z**2) / 2, 0)).flatten()
     weight = (mass.view(1201, 81) * reward(clean).clamp(min=0).unsqueeze(1)).flatten()
-    fitted = sft_kl_o(sampler, reference, reward, gamma).noise(sampler)
+    fitted = sft_kl_o(sampler, reference, reward, gamma).predicted_noise(sampler)
     for k in (0, 4, 8, 10):
         a, s = alpha(sampler.log_snr[k]), sigma(sampler.log_snr[k])
         x = (a * clean.unsqueeze(1) + s * z).flatten()
@@ -397,8 +394,8 @@ def test_supervised_fits_minimise_their_losses(gamma: float) -> None:
 
 
 def test_kl_o_lies_between_the_weighted_fit_and_the_reference() -> None:
-    sampler, reference, reward = chain(), base_chain(), linear(1.5)
-    same(sft_kl_o(sampler, reference, reward, 0.0), refit(sampler, reference, reward, shifted(0.0)), 1e-7)
+    sampler, reference, reward = make_sampler(), base_chain(), linear(1.5)
+    same(sft_kl_o(sampler, reference, reward, 0.0), refit(sampler, reference, reward, shifted_weight(0.0)), 1e-7)
     same(sft_kl_o(sampler, reference, reward, 1e9), reference, 1e-6)
     means = [sft_kl_o(sampler, reference, reward, gamma).marginal().mean for gamma in (0.0, 0.1, 1.0, 10.0)]
     assert means == sorted(means, reverse=True)
@@ -406,7 +403,7 @@ def test_kl_o_lies_between_the_weighted_fit_and_the_reference() -> None:
 
 def test_kl_d_tends_to_imitation_as_its_weights_become_even() -> None:
     """The reference's own samples, not the data: a few steps have lost some variance."""
-    sampler, reference = chain(), base_chain()
+    sampler, reference = make_sampler(), base_chain()
     imitation = Chain.exact(sampler, *reference.marginal())
     same(sft_kl_d(sampler, reference, REWARD, 1e9), imitation, 1e-6)
     pushed = sft_kl_d(sampler, reference, REWARD, 2.0)
@@ -476,8 +473,8 @@ def test_tilts_in_the_plane_are_those_of_a_lattice(kind: str) -> None:
     weight = log_weight.softmax(0)
     assert log_weight.logsumexp(0).item() == pytest.approx(log_z, abs=1e-6)
     assert_close(weight @ x, tilted.mean(), atol=1e-6, rtol=0)
-    apart = x - tilted.mean()
-    assert_close(torch.einsum("b,bi,bj->ij", weight, apart, apart), tilted.covariance(), atol=1e-6, rtol=0)
+    difference = x - tilted.mean()
+    assert_close(torch.einsum("b,bi,bj->ij", weight, difference, difference), tilted.covariance(), atol=1e-6, rtol=0)
 
 
 def test_the_noise_of_a_mixture_is_its_score() -> None:
@@ -504,7 +501,7 @@ def through_a_few_steps(mixture: Mixture, num_steps: int, eta: float) -> float:
 
     A chain without noise carries the nodes themselves.
     """
-    sampler = chain(num_steps, eta)
+    sampler = make_sampler(num_steps, eta)
 
     def denoiser(x: Tensor, t: Tensor, context: Context) -> Tensor:
         return mixture_noise(x, sampler.schedule.log_snr(t), *mixture)
@@ -549,14 +546,14 @@ def test_no_control_beats_the_partition_function() -> None:
     bound, error = log_partition(REWARD(law.mean + math.sqrt(law.variance) * randn(200_000)), beta)
     _, log_z = tilt_quadratic(normal(law), scalar(1 / beta).view(1, 1), scalar(2.0))
     assert abs(bound - beta * log_z) < 4 * error
-    assert objective(controlled(reference, REWARD, beta), reference, REWARD, beta) < beta * log_z
+    assert objective(optimal_control(reference, REWARD, beta), reference, REWARD, beta) < beta * log_z
 
 
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda: controlled(base_chain(), REWARD, 0.0), "beta: got 0"),
-        (lambda: controlled(base_chain(), quadratic(-1e3, 0.0), 0.1), "infinite"),
+        (lambda: optimal_control(base_chain(), REWARD, 0.0), "beta: got 0"),
+        (lambda: optimal_control(base_chain(), quadratic(-1e3, 0.0), 0.1), "infinite"),
         (lambda: best_reward(base_chain(), linear(1.0)), "curvature 0"),
         (lambda: path_kl(base_chain(), base_chain(eta=0.5)), "same numbers above 0"),
         (lambda: path_kl(base_chain(eta=0.0), base_chain(eta=0.0)), "same numbers above 0"),

@@ -6,25 +6,27 @@ from pathlib import Path
 import pytest
 from command import molrl
 
-from molrl.oracle.suite import OnChain, OnMixture, cases
+from molrl.oracle.mixture import MixtureCase
+from molrl.oracle.suite import cases
+from molrl.oracle.trial import ChainCase
 
 # Of (J - J_0) / (J* - J_0). Fits to a finite sample are as good as its mean: std / sqrt(n) over the move it is to make.
 TOLERANCE = {"ddpo_sf": 0.1, "rwr": 0.04, "rwr_sparse": 0.04, "sft_kl_d": 0.06, "sft_kl_o": 0.06}
-ON_CHAIN = [case for case in cases() if not isinstance(case, OnMixture)]
-ON_MIXTURE = [case for case in cases() if isinstance(case, OnMixture)]
+ON_CHAIN = [case for case in cases() if not isinstance(case, MixtureCase)]
+ON_MIXTURE = [case for case in cases() if isinstance(case, MixtureCase)]
 
 
 @pytest.mark.parametrize("case", ON_CHAIN, ids=lambda case: case.name)
-def test_an_algorithm_reaches_its_own_fixed_point(case: OnChain) -> None:
-    found = case.run(seed=0)
-    assert found.fraction == pytest.approx(1, abs=TOLERANCE.get(case.name.partition(",")[0], 0.02))
+def test_an_algorithm_reaches_its_own_fixed_point(case: ChainCase) -> None:
+    outcome = case.run(seed=0)
+    assert outcome.fraction == pytest.approx(1, abs=TOLERANCE.get(case.name.partition(",")[0], 0.02))
 
 
 @pytest.mark.parametrize("case", ON_MIXTURE, ids=lambda case: case.name)
-def test_a_network_gets_most_of_what_any_control_can(case: OnMixture) -> None:
+def test_a_network_gets_most_of_what_any_control_can(case: MixtureCase) -> None:
     """The bound, beta log Z, is not reached by steps of fixed std."""
-    found = case.run(seed=0)
-    assert 0.9 <= found.fraction <= 1
+    outcome = case.run(seed=0)
+    assert 0.9 <= outcome.fraction <= 1
 
 
 def test_the_table_comes_as_json_too(tmp_path: Path) -> None:

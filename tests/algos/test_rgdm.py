@@ -7,23 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
-from toy import (
-    BASE_MEAN,
-    BASE_VARIANCE,
-    AffineDenoiser,
-    chain,
-    cloud_task,
-    expected_quadratic,
-    learner,
-    number_task,
-    randn,
-)
+from toy import cloud_task, last_state, learner, number_task, randn
 
 from molrl.algos import Collected
-from molrl.algos.rgdm import RGDM, in_ball, payoff
+from molrl.algos.candidates import in_ball
+from molrl.algos.pulls import CandidatePull, payoff_weights
+from molrl.algos.rgdm import RGDM
+from molrl.algos.step_sources import Source, step_source
 from molrl.finetune import freeze_copy
 from molrl.gaussian import Context, MaskedPoints
 from molrl.noise import Key
+from molrl.oracle.linear_gaussian import BASE_MEAN, BASE_VARIANCE, QUADRATIC, AffineDenoiser, make_sampler
 from molrl.schedule import alpha, sigma
 from molrl.task import Task
 from molrl.trainable_parameters import trainable_module
@@ -48,6 +42,11 @@ def rgdm(**changes: object) -> RGDM:
         "kl_weight": 0.0,
     }
     return RGDM(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def pull_of(algorithm: RGDM) -> CandidatePull:
+    assert isinstance(algorithm.strategy, CandidatePull)
+    return algorithm.strategy
 
 
 def pulls(task: Task, collected: Collected[Transitions]) -> Tensor:
@@ -80,25 +79,25 @@ def test_held_steps_are_learned_from_without_a_pull() -> None:
 
 
 def test_weights_of_a_flat_reward_balance_each_pair() -> None:
-    weights, scored = payoff(torch.full((6, 2), 3.0), 1.0)
+    weights, scored = payoff_weights(torch.full((6, 2), 3.0), 1.0)
     assert_close(weights, torch.full((6, 2), 1 / 6))
     assert scored.all()
 
 
 def test_weights_are_the_pay_off_distribution() -> None:
     """w ~ exp(r / tau)."""
-    weights, alive = payoff(torch.tensor([[0.0], [1.0], [3.0], [-1.0]]), 2.0)
+    weights, known = payoff_weights(torch.tensor([[0.0], [1.0], [3.0], [-1.0]]), 2.0)
     expected = torch.tensor([[0.0], [0.5], [1.5], [-0.5]]).exp()
     assert_close(weights, expected / expected.sum())
-    assert alive.all()
+    assert known.all()
 
 
 def test_a_candidate_without_a_reward_takes_its_mirror_image_with_it() -> None:
-    weights, alive = payoff(torch.tensor([[NAN, NAN], [1.0, NAN], [5.0, NAN], [2.0, NAN]]), 1.0)
+    weights, known = payoff_weights(torch.tensor([[NAN, NAN], [1.0, NAN], [5.0, NAN], [2.0, NAN]]), 1.0)
     assert weights[[0, 2], 0].tolist() == [0, 0]
     assert weights[:, 0].sum().item() == pytest.approx(1)
     assert (weights[:, 1] == 0).all()
-    assert alive.tolist() == [True, False]
+    assert known.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("dims", [1, 3])
@@ -111,7 +110,7 @@ def test_a_linear_reward_pulls_by_the_radius_squared_along_its_gradient(dims: in
     assert set(collected.table.step.tolist()) == {5}
     pull = pulls(task, collected).double()
     # The score is read off the clean estimate of the next state, for N(0.5, 0.49): x0_hat = const + gain y.
-    sampler = chain()
+    sampler = make_sampler()
     a, s = alpha(sampler.log_snr)[6], sigma(sampler.log_snr)[6]
     gain = (1 - s * s / (a**2 * 0.49 + s**2)) / a
     unit = collected.rollouts.rewards.std(correction=0).double()
@@ -150,11 +149,11 @@ def test_padding_changes_nothing() -> None:
 
 
 def test_a_sample_is_pulled_alike_in_any_batch() -> None:
-    policy = cloud_task(length).policy
+    sampler = cloud_task(length).policy.sampler
     together = rgdm().collect(learner(cloud_task(length, sizes=(4,))), [3, 4, 5], KEY).table
     alone = rgdm().collect(learner(cloud_task(length, sizes=(4,))), [4], KEY).table
     offsets = [
-        rgdm().candidate_offsets(policy, rows, torch.ones(len(rows)), samples, KEY)
+        pull_of(rgdm()).offsets(sampler, rows, torch.ones(len(rows)), samples, KEY)
         for rows, samples in ((together[together.sample == 1], [3, 4, 5]), (alone, [4]))
     ]
     assert_close(offsets[0], offsets[1], rtol=0, atol=0)
@@ -163,7 +162,7 @@ def test_a_sample_is_pulled_alike_in_any_batch() -> None:
 def test_candidates_differ_and_come_in_pairs() -> None:
     task = cloud_task(length)
     table = rgdm().collect(learner(task), list(range(3)), KEY).table
-    offsets = rgdm(candidates=8).candidate_offsets(task.policy, table, torch.ones(len(table)), [0, 1, 2], KEY)
+    offsets = pull_of(rgdm(candidates=8)).offsets(task.policy.sampler, table, torch.ones(len(table)), [0, 1, 2], KEY)
     assert_close(offsets[:4], -offsets[4:], rtol=0, atol=0)
     assert len(offsets.flatten(0, 1).flatten(1).unique(dim=0)) == 8 * len(table)
 
@@ -217,7 +216,7 @@ def test_the_loss_is_a_regression_of_the_mean() -> None:
     assert isinstance(denoiser, AffineDenoiser)
     loss, _ = rgdm().loss(learner(task.policy, freeze_copy(task.policy)), table)
     (gradient,) = torch.autograd.grad(loss, denoiser.shift)
-    pull = pulls(task, collected).squeeze(1) / chain().std[table.step].float()
+    pull = pulls(task, collected).squeeze(1) / make_sampler().std[table.step].float()
     expected = torch.zeros(10).index_add(0, table.step, -pull) / len(table)
     assert_close(gradient, expected, rtol=1e-3, atol=1e-6)
 
@@ -238,27 +237,27 @@ def test_kl_to_the_reference_holds_the_policy_back() -> None:
 )
 def test_states_are_chosen_inside_of_the_window(first: float, last: float, expected: set[int]) -> None:
     algorithm = rgdm(first=first, last=last)
-    scored, _ = algorithm.choose(10, list(range(40)), KEY)
+    scored, _ = algorithm.choose_steps(10, list(range(40)), KEY)
     assert set(scored.nonzero()[:, 0].tolist()) == expected
     assert (scored.sum(0) == min(2, len(expected))).all()
 
 
 def test_every_question_to_the_reward_is_counted() -> None:
-    asked: list[int] = []
+    sizes: list[int] = []
 
     def counted(samples: Sequence[Tensor]) -> Tensor:
-        asked.append(len(samples))
+        sizes.append(len(samples))
         return length(samples)
 
     collected = rgdm(candidates=6, states=3).collect(learner(cloud_task(counted)), list(range(5)), KEY)
-    assert collected.reward_queries == sum(asked) == 5 + 5 * 3 * 6
+    assert collected.reward_queries == sum(sizes) == 5 + 5 * 3 * 6
 
 
 def test_the_expected_reward_of_the_oracle_rises() -> None:
     task = number_task()
     denoiser = trainable_module(task.policy)
     assert isinstance(denoiser, AffineDenoiser)
-    before = expected_quadratic(*denoiser.moments())
+    before = QUADRATIC.expected(last_state(task.policy))
     optimizer = torch.optim.SGD(denoiser.parameters(), lr=2.0)
     algorithm = rgdm(states=10)
     for i in range(10):
@@ -267,7 +266,7 @@ def test_the_expected_reward_of_the_oracle_rises() -> None:
         optimizer.zero_grad()
         algorithm.loss(learner(task.policy, task.policy), table)[0].backward()
         optimizer.step()
-    assert expected_quadratic(*denoiser.moments()) > before + 0.35
+    assert QUADRATIC.expected(last_state(task.policy)) > before + 0.35
 
 
 @pytest.mark.parametrize(
@@ -318,7 +317,7 @@ def exact_gain(lookahead: int, step: int) -> float:
 
     x0_hat = (y - s eps) / a with d eps / d y = s / (a^2 v + s^2), and a deterministic step keeps eps.
     """
-    log_snr = chain().log_snr
+    log_snr = make_sampler().log_snr
     a, s = alpha(log_snr), sigma(log_snr)
     noise = s / (a**2 * 0.49 + s**2)
     clean = (1 - s * noise) / a
@@ -348,7 +347,7 @@ def test_gradient_guidance_pulls_by_the_radius_squared_along_the_gradient(
     assert collected.reward_queries == 50 + 50 * 10
     table, unit = collected.table, collected.rollouts.rewards.std(correction=0)
     gain = torch.tensor([exact_gain(lookahead, k + 1) for k in range(10)])[table.step]
-    expected = ((0.5 * chain().std[table.step]) ** 2 / 5.0 * gain).float().unsqueeze(1) * slope / unit
+    expected = ((0.5 * make_sampler().std[table.step]) ** 2 / 5.0 * gain).float().unsqueeze(1) * slope / unit
     assert_close(pulls(task, collected), expected, rtol=2e-2, atol=2e-6)
 
 
@@ -417,14 +416,14 @@ def test_a_gradient_that_is_no_number_pulls_nobody_else() -> None:
         return torch.cat(list(samples)) + torch.where(torch.arange(len(samples)) % 2 == 0, 0.0, NAN)
 
     some.differentiable = True  # type: ignore[attr-defined]
-    whole, task = number_task(linear(torch.ones(1))), number_task(some)
+    complete, task = number_task(linear(torch.ones(1))), number_task(some)
     algorithm = rgdm(guidance="gradient", states=1, first=0.5, last=0.6, temperature=5.0)
     collected = algorithm.collect(learner(task), list(range(6)), KEY)
-    expected = algorithm.collect(learner(whole), list(range(6)), KEY)
+    expected = algorithm.collect(learner(complete), list(range(6)), KEY)
     assert collected.table.sample.tolist() == [0, 2, 4]
     assert collected.metrics["payoff_lost"] == 0.5
     units = [each.rollouts.rewards[~each.rollouts.rewards.isnan()].std(correction=0) for each in (collected, expected)]
-    got, wanted = pulls(task, collected) * units[0], pulls(whole, expected)[::2] * units[1]
+    got, wanted = pulls(task, collected) * units[0], pulls(complete, expected)[::2] * units[1]
     assert_close(got, wanted, rtol=1e-4, atol=1e-6)
 
 
@@ -443,7 +442,7 @@ def test_gradient_guidance_needs_a_differentiable_reward(differentiable: bool | 
 
 def posterior_mean(eta: float, x: Tensor, x0: Tensor, step: Tensor) -> Tensor:
     """a' x_0 + sqrt(1 - a'^2 - std^2) eps with the true eps = (x - a x_0) / s (Song et al. 2021, Eq. 7)."""
-    sampler = chain(eta=eta)
+    sampler = make_sampler(eta=eta)
     shape = (-1, *[1] * (x.dim() - 1))
     a, s = (values.view(shape) for values in (alpha(sampler.log_snr)[step], sigma(sampler.log_snr)[step]))
     a_next, s_next = (f(sampler.log_snr)[step + 1].view(shape) for f in (alpha, sigma))
@@ -453,7 +452,7 @@ def posterior_mean(eta: float, x: Tensor, x0: Tensor, step: Tensor) -> Tensor:
 
 def test_the_posterior_of_an_ancestral_chain_is_that_of_ddpm() -> None:
     """Ho et al. 2020 (arXiv:2006.11239), Eq. 7: a' (1 - q^2) / s^2 x_0 + q s'^2 / s^2 x with q = a / a'."""
-    a, s = alpha(chain().log_snr), sigma(chain().log_snr)
+    a, s = alpha(make_sampler().log_snr), sigma(make_sampler().log_snr)
     step, x, x0 = torch.arange(10), randn(10, 1), randn(10, 1, seed=1)
     q = a[:-1] / a[1:]
     expected = (a[1:] * (1 - q**2) / s[:-1] ** 2) * x0[:, 0] + q * s[1:] ** 2 / s[:-1] ** 2 * x[:, 0]
@@ -483,7 +482,7 @@ def test_replayed_steps_aim_at_the_posterior_of_their_own_sample(eta: float, hel
 def test_replayed_states_are_standard_noise_on_their_sample() -> None:
     task = number_task(lambda samples: torch.ones(len(samples)))
     collected = rgdm(source="replay", states=10).collect(learner(task), list(range(300)), KEY)
-    table, log_snr = collected.table, chain().log_snr
+    table, log_snr = collected.table, make_sampler().log_snr
     x0 = collected.rollouts.trajectory.final.double()[table.sample]
     a, s = alpha(log_snr)[table.step].unsqueeze(1), sigma(log_snr)[table.step].unsqueeze(1)
     eps = (table.x.double() - a * x0) / s
@@ -494,12 +493,12 @@ def test_replayed_states_are_standard_noise_on_their_sample() -> None:
 
 
 @pytest.mark.parametrize("source", ["policy", "replay"])
-def test_ordinary_steps_are_draws_of_their_own_kernel(source: str) -> None:
+def test_ordinary_steps_are_draws_of_their_own_kernel(source: Source) -> None:
     """Candidates lie around y ~ N(mean, std^2), not around its mean."""
     task = number_task()
-    algorithm, samples = rgdm(source=source), list(range(300))
+    samples = list(range(300))
     rollouts = task.rollout(samples, KEY)
-    steps, ordinary = algorithm.steps(task.policy, rollouts, torch.ones(10, 300, dtype=torch.bool), samples, KEY)
+    steps, ordinary = step_source(source, task, rollouts, samples, KEY).steps(torch.ones(10, 300, dtype=torch.bool))
     z = (steps.y - ordinary.mean) / ordinary.std.unsqueeze(1)
     z, x = z[steps.step < 9], steps.x[steps.step < 9]  # the last std is lost in single precision
     assert z.mean().abs() < 4 / len(z) ** 0.5
@@ -518,7 +517,7 @@ def test_steps_of_clean_samples_are_pulled_as_those_of_rollouts(source: str) -> 
     x0 = collected.rollouts.trajectory.final if source == "replay" else torch.ones(30, 2)
     mean = posterior_mean(1.0, table.x.double(), x0.double()[table.sample], table.step)
     gain = torch.tensor([exact_gain(0, k + 1) for k in range(10)])[table.step]
-    expected = ((0.5 * chain().std[table.step]) ** 2 / 5.0 * gain).unsqueeze(1) * slope.double() / unit.double()
+    expected = ((0.5 * make_sampler().std[table.step]) ** 2 / 5.0 * gain).unsqueeze(1) * slope.double() / unit.double()
     assert_close(table.y.double() - mean, expected, rtol=2e-2, atol=1e-5)
 
 
@@ -593,10 +592,10 @@ def test_data_anchors_the_policy_it_describes() -> None:
     algorithm = rgdm(source="data", guidance="gradient", states=10, temperature=2.0)
     collected = algorithm.collect(learner(task), list(range(800)), KEY)
     table, unit = collected.table, collected.rollouts.rewards.std(correction=0).item()
-    miss = pulls(task, collected).double().squeeze(1) / chain().std[table.step]
+    miss = pulls(task, collected).double().squeeze(1) / make_sampler().std[table.step]
     for k in range(9):  # the last std is lost in single precision
         here = miss[table.step == k]
-        pull = 0.5**2 * chain().std[k].item() / 2.0 * exact_gain(0, k + 1) / unit
+        pull = 0.5**2 * make_sampler().std[k].item() / 2.0 * exact_gain(0, k + 1) / unit
         assert here.mean().item() == pytest.approx(pull, abs=4 * here.std().item() / len(here) ** 0.5)
         slope = torch.corrcoef(torch.stack([here, table.x[table.step == k].squeeze(1).double()]))[0, 1]
         assert slope.abs() < 4 / len(here) ** 0.5

@@ -7,22 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
-from toy import (
-    BASE_MEAN,
-    BASE_VARIANCE,
-    AffineDenoiser,
-    ExactDenoiser,
-    chain,
-    cloud_task,
-    learner,
-    number_task,
-    randn,
-    scored,
-)
+from toy import ExactDenoiser, cloud_task, learner, number_task, randn, scored
 
-from molrl.algos.rwr import RWR, RWRSparse, WeightedDenoising, denoising_error, noised
+from molrl.algos.rwr import RWR, RWRSparse, WeightedDenoising, denoising_error, noise_samples
 from molrl.gaussian import Context
 from molrl.noise import Key
+from molrl.oracle.linear_gaussian import BASE_MEAN, BASE_VARIANCE, AffineDenoiser, make_sampler
 from molrl.policy import Policy
 from molrl.samplers import Denoiser
 from molrl.schedule import alpha, sigma
@@ -56,12 +46,12 @@ def normals(count: int) -> Tensor:
 def base_table(count: int, noisings: int, weight: Tensor | None = None) -> tuple[Tensor, Noised]:
     """Samples of the base and the table of their noised states."""
     x0, weight = normals(count), torch.ones(count, dtype=F64) if weight is None else weight
-    policy = Policy(ExactDenoiser(chain().schedule), chain())
-    return x0, noised(policy, finished(x0), weight, list(range(count)), KEY, noisings)
+    policy = Policy(ExactDenoiser(make_sampler().schedule), make_sampler())
+    return x0, noise_samples(policy, finished(x0), weight, list(range(count)), KEY, noisings)
 
 
 def coefficients() -> tuple[Tensor, Tensor]:
-    log_snr = chain().log_snr
+    log_snr = make_sampler().log_snr
     return alpha(log_snr), sigma(log_snr)
 
 
@@ -186,7 +176,7 @@ def test_as_many_noisings_as_grid_points_visit_each_alike(times: int) -> None:
 
 
 def test_a_few_grid_points_lie_evenly_along_the_chain() -> None:
-    """Four of eleven points, around a circle: neighbours are two or three apart."""
+    """Four of eleven points, around a circle: neighbours differ by two or three."""
     _, table = base_table(50, 4)
     for sample in range(50):
         step = table.step[table.sample == sample].sort().values
@@ -215,16 +205,18 @@ def test_a_sample_is_noised_alike_in_any_batch() -> None:
 
 
 def test_a_sample_that_is_left_out_does_not_move_the_noise_of_others() -> None:
-    policy, x0 = Policy(blind, chain()), randn(4, 1)
-    whole = noised(policy, finished(x0), torch.ones(4, dtype=F64), [7, 8, 9, 10], KEY, 3)
-    gap = noised(policy, finished(x0), torch.tensor([1, NAN, 1, 1], dtype=F64), [7, 8, 9, 10], KEY, 3)
-    rows = whole.sample != 1
-    assert_close((gap.x, gap.step, gap.sample), (whole.x[rows], whole.step[rows], whole.sample[rows]), rtol=0, atol=0)
+    policy, x0 = Policy(blind, make_sampler()), randn(4, 1)
+    complete = noise_samples(policy, finished(x0), torch.ones(4, dtype=F64), [7, 8, 9, 10], KEY, 3)
+    gap = noise_samples(policy, finished(x0), torch.tensor([1, NAN, 1, 1], dtype=F64), [7, 8, 9, 10], KEY, 3)
+    rows = complete.sample != 1
+    assert_close(
+        (gap.x, gap.step, gap.sample), (complete.x[rows], complete.step[rows], complete.sample[rows]), rtol=0, atol=0
+    )
 
 
 def test_each_round_has_noise_of_its_own() -> None:
-    policy, x0, weight = Policy(blind, chain()), randn(4, 1), torch.ones(4, dtype=F64)
-    one, two = (noised(policy, finished(x0), weight, [0, 1, 2, 3], Key(0, stream), 3) for stream in (1, 2))
+    policy, x0, weight = Policy(blind, make_sampler()), randn(4, 1), torch.ones(4, dtype=F64)
+    one, two = (noise_samples(policy, finished(x0), weight, [0, 1, 2, 3], Key(0, stream), 3) for stream in (1, 2))
     assert (one.noise != two.noise).all()
 
 
@@ -259,14 +251,14 @@ def test_the_error_ignores_padding() -> None:
 
 def test_the_gradient_is_that_of_the_weighted_squared_error() -> None:
     """By hand, for eps_th = eps_base + u_k (slope_k x + shift_k): 2 / rows sum w u_k mean((eps_th - eps) (x, 1))."""
-    sampler, dims = chain(), 3
+    sampler, dims = make_sampler(), 3
     denoiser = AffineDenoiser(sampler, F64)
     with torch.no_grad():
         denoiser.slope.copy_(0.2 * randn(10))
         denoiser.shift.copy_(0.2 * randn(10, seed=1))
     policy = Policy(denoiser, sampler)
     weight = rwr().weights(randn(30, seed=2))
-    table = noised(policy, finished(randn(30, dims, seed=3)), weight, list(range(30)), KEY, POINTS)
+    table = noise_samples(policy, finished(randn(30, dims, seed=3)), weight, list(range(30)), KEY, POINTS)
     loss, facts = rwr().loss(learner(policy), table)
     a, s = (values[table.step].unsqueeze(1) for values in coefficients())
     unit = torch.cat([sampler.std / sampler.eps_coef, torch.zeros(1, dtype=F64)])[table.step].unsqueeze(1)
@@ -291,7 +283,7 @@ def bayes_error(variance: float) -> Tensor:
 def test_an_exact_denoiser_errs_as_little_as_can_be() -> None:
     count = 3000
     _, table = base_table(count, POINTS)
-    policy = Policy(ExactDenoiser(chain().schedule), chain())
+    policy = Policy(ExactDenoiser(make_sampler().schedule), make_sampler())
     loss, facts = rwr().loss(learner(policy), table)
     for k, expected in enumerate(bayes_error(BASE_VARIANCE)):
         error = facts["denoising_error"][table.step == k].mean()
@@ -301,9 +293,9 @@ def test_an_exact_denoiser_errs_as_little_as_can_be() -> None:
 
 def test_no_denoiser_beats_the_exact_one() -> None:
     _, table = base_table(2000, POINTS)
-    schedule = chain().schedule
+    schedule = make_sampler().schedule
     best, *others = (
-        rwr().loss(learner(Policy(ExactDenoiser(schedule, means=(m,), variances=(v,)), chain())), table)[0]
+        rwr().loss(learner(Policy(ExactDenoiser(schedule, means=(m,), variances=(v,)), make_sampler())), table)[0]
         for m, v in ((0.5, 0.49), (0.7, 0.49), (0.3, 0.49), (0.5, 0.7), (0.5, 0.35))
     )
     assert all(best < other for other in others)
@@ -311,10 +303,10 @@ def test_no_denoiser_beats_the_exact_one() -> None:
 
 def residuals(table: Noised, mean: float) -> Mapping[str, Tensor]:
     """Weighted misses of the exact denoiser of N(mean, base variance), against 1 and x: mean over error of the mean."""
-    denoiser = ExactDenoiser(chain().schedule, means=(mean,))
+    denoiser = ExactDenoiser(make_sampler().schedule, means=(mean,))
     step = table.step
     with torch.no_grad():
-        miss = (table.noise - denoiser(table.x, chain().times[step], {})) * table.weight.unsqueeze(1)
+        miss = (table.noise - denoiser(table.x, make_sampler().times[step], {})) * table.weight.unsqueeze(1)
     rows = {"1": miss, "x": miss * table.x}
     return {name: row.mean() / (row.std() / len(row) ** 0.5) for name, row in rows.items()}
 

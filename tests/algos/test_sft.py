@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
-from toy import AffineDenoiser, chain, cloud_task, learner, lifted, number_task, randn, scored
+from toy import cloud_task, learner, lifted, number_task, randn, scored
 
 from molrl.algos import Learner
 from molrl.algos.rwr import WeightedDenoising, denoising_error
@@ -14,6 +14,7 @@ from molrl.algos.sft import SupervisedKLD, SupervisedKLO
 from molrl.finetune import freeze_copy
 from molrl.gaussian import Context
 from molrl.noise import Key
+from molrl.oracle.linear_gaussian import AffineDenoiser, make_sampler
 from molrl.policy import Policy
 from molrl.trainable_parameters import trainable_module
 from molrl.trajectory import Noised
@@ -42,7 +43,7 @@ def oracle() -> Learner:
 
 def states(count: int, dims: int = 2, weight: float = 1.0) -> Noised:
     """Noised states of standard normal samples at random grid points, in double precision."""
-    sampler = chain()
+    sampler = make_sampler()
     x0, noise = randn(count, dims), randn(count, dims, seed=1)
     step = torch.randint(0, 11, (count,), generator=torch.Generator().manual_seed(0))
     weights = torch.full((count,), weight, dtype=F64)
@@ -50,13 +51,13 @@ def states(count: int, dims: int = 2, weight: float = 1.0) -> Noised:
 
 
 def in_double(slope: float, shift: float) -> Learner:
-    policy = Policy(AffineDenoiser(chain(), F64), chain())
+    policy = Policy(AffineDenoiser(make_sampler(), F64), make_sampler())
     return moved(learner(policy, freeze_copy(policy)), slope, shift)
 
 
 def distance(table: Noised, slope: float, shift: float) -> Tensor:
     """Mean square over the dimensions of what `AffineDenoiser` adds to the base's noise."""
-    sampler = chain()
+    sampler = make_sampler()
     unit = torch.cat([sampler.std / sampler.eps_coef, torch.zeros(1, dtype=F64)])[table.step]
     return (unit.unsqueeze(1) * (slope * table.x + shift)).square().mean(1)
 

@@ -17,7 +17,7 @@ from command import QUICK_RUN
 from safetensors.torch import save_file
 from test_finetune import ALGORITHMS, CANDIDATES, STEPS, finetuning, untimed
 from torch import Tensor
-from toy import Numbers, lifted, number_task
+from toy import lifted, number_task
 
 from molrl.advantages import GroupRelative
 from molrl.algos import Algorithm
@@ -28,6 +28,7 @@ from molrl.finetune import finetune, freeze_copy
 from molrl.gaussian import Context
 from molrl.machine.processes import ALONE, Processes, launched
 from molrl.noise import Key
+from molrl.oracle.linear_gaussian import Points
 from molrl.task import Metrics
 from molrl.trainable_parameters import trainable_module
 
@@ -45,7 +46,7 @@ class Case(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Numbered(Numbers):
+class Numbered(Points):
     """A sample is a number and, behind it, which sample it is; every third is asked for the same."""
 
     def decode(self, x0: Tensor, context: Context) -> Sequence[Any]:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from command import QUICK_PRETRAINING, complaint, molrl
-from conformance import awake
 from torch import Tensor, nn
 
 from molrl.building import build
@@ -34,6 +33,7 @@ from molrl.rewards.molecules.qed import QED
 from molrl.rewards.scores import PerSample, Scored
 from molrl.runs import checkpoint
 from molrl.runs.checkpoint import CheckpointError
+from molrl.testing.denoisers import perturb_parameters
 
 SMALL = {"kind": "egnn", "width": 16, "pair_width": 8, "blocks": 2, "radial": 4}
 CODEC = {"elements": [6, 7], "type_scale": 0.25, "charge_scale": None, "hydrogen_scale": None}
@@ -71,7 +71,7 @@ def conditional() -> Pretrained:
 def saved(folder: Path, *conditions: dict[str, object]) -> nn.Module:
     """A model with weights of its own, in a folder."""
     model = architecture(*conditions).build()
-    save(folder, architecture(*conditions), awake(model.denoiser).state_dict(), None)
+    save(folder, architecture(*conditions), perturb_parameters(model.denoiser).state_dict(), None)
     return model.denoiser
 
 

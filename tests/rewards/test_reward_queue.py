@@ -13,12 +13,13 @@ import torch
 from test_finetune import ALGORITHMS, run, untimed, weights
 from torch import Tensor
 from torch.testing import assert_close
-from toy import Numbers, lifted, number_task, quadratic
+from toy import lifted, number_task, quadratic
 
 from molrl.algos import Learner
 from molrl.building import build
 from molrl.composition import compose
 from molrl.noise import Key
+from molrl.oracle.linear_gaussian import Points
 from molrl.reward_queue import MIN_PART_NUMBERS, PART_ROWS, RewardQueue, parts
 from molrl.rewards.workers.local import Pooled
 from molrl.task import Task
@@ -54,8 +55,8 @@ class Handed:
 
 
 @dataclass(frozen=True)
-class Watched(Numbers):
-    """Numbers whose domain writes down when samples are finished."""
+class Watched(Points):
+    """Points whose domain writes down when samples are finished."""
 
     events: list[str] = field(default_factory=list)
 
@@ -161,10 +162,11 @@ from dataclasses import replace
 from faulty_scorers import Faulty
 from molrl.noise import Key
 from molrl.rewards.workers.local import Pooled
-from molrl.task import open_reward
-from toy import Numbers, number_task
+from molrl.task import opened
+from toy import number_task
+from molrl.oracle.linear_gaussian import Points
 
-class Interrupted(Numbers):
+class Interrupted(Points):
     def decode(self, x0, context):
         if len(x0) < 32:
             os.kill(os.getpid(), signal.SIGINT)

@@ -10,10 +10,11 @@ import pytest
 import torch
 from test_finetune import ALGORITHMS, Forgetful, finetuning, run, untimed
 from torch import Tensor
-from toy import Numbers, Values, chain, lifted, number_task, quadratic, unheard
+from toy import lifted, number_task, quadratic, unheard
 
 from molrl.composition import choices
 from molrl.finetune import finetune, freeze_copy
+from molrl.oracle.linear_gaussian import Points, Values, make_sampler
 from molrl.policy import Policy
 from molrl.runs.checkpoint import CheckpointError
 from molrl.runs.checkpoints import CHECKPOINTS, COMPLETE, CheckpointPolicy, Series
@@ -92,7 +93,7 @@ def test_a_reward_that_draws_from_the_global_generators_draws_on(tmp_path: Path)
 
 def test_flags_of_modules_and_parameters_come_back(tmp_path: Path) -> None:
     def task() -> Task:
-        return Task("forgetful", Policy(Forgetful(), chain()), Numbers(), quadratic, value_network=Values)
+        return Task("forgetful", Policy(Forgetful(), make_sampler()), Points(), quadratic, value_network=Values)
 
     one, two = task(), task()
     trainable_module(one.policy).eval()

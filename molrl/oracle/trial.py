@@ -1,0 +1,168 @@
+"""Trials of an algorithm on a problem with a known answer, and what they find.
+
+Each case trains with the very code of `molrl train` (`finetune`), averages the weights of the second half of the
+rounds, and compares the policy with the fixed point that theory gives for this algorithm.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from molrl.algos import Algorithm
+from molrl.finetune import FinetuneConfig, finetune, freeze_copy
+from molrl.oracle.chain import Chain, Parabola
+from molrl.oracle.linear_gaussian import ParabolaReward, linear_gaussian_task
+from molrl.runs.checkpoints import CheckpointPolicy
+from molrl.samplers import DDIM
+from molrl.task import Metrics, Task
+from molrl.trainable_parameters import trainable_module
+
+FixedPoint = Callable[[DDIM, Chain], Chain | float]
+"""(sampler, chain before training) -> the chain that training ends at, or its objective where only that is known."""
+
+UNCLIPPED = 1e9
+ALL_STEPS: dict[str, Any] = {"train_steps": 1000, "first": 0.0, "last": 1.0}
+SAME_STD = 1e-5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of one case, a line of the table.
+
+    Attributes:
+        algorithm: its name in conf/algo, and what was varied.
+        problem: in words.
+        fixed_point: mean and variance of the samples there; "bound" where only an upper bound of J is known.
+        reached: mean and variance of the trained policy's samples.
+        start: objective J of the untrained policy.
+        best: objective at the fixed point.
+        value: objective of the trained policy.
+        seconds: that the case took.
+        fraction: (value - start) / (best - start).
+    """
+
+    algorithm: str
+    problem: str
+    fixed_point: str
+    reached: str
+    start: float
+    best: float
+    value: float
+    seconds: float
+    fraction: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fraction", (self.value - self.start) / (self.best - self.start))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainCase:
+    """An algorithm on the linear-Gaussian chain, where everything is known in closed form.
+
+    Attributes:
+        name: of the algorithm in conf/algo, and what is varied.
+        algorithm: that is tried.
+        reward: of one number.
+        fixed_point: where training is to end.
+        lift: added to the reward, for weights that must not be negative.
+        beta: of the objective that is reported, E[r] - beta KL.
+        in_stds: units of what is trained (`AffineDenoiser`); False for methods on the forward process.
+        loop: settings of the fine-tuning that differ from the default.
+    """
+
+    name: str
+    algorithm: Algorithm
+    reward: Parabola
+    fixed_point: FixedPoint
+    lift: float = 0.0
+    beta: float = 0.0
+    in_stds: bool = True
+    loop: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, seed: int) -> Outcome:
+        """Train, and compare the policy with the fixed point."""
+        began = time.perf_counter()
+        task = linear_gaussian_task(ParabolaReward(self.reward, self.lift), in_stds=self.in_stds)
+        reference = Chain.from_policy(task.policy, torch.float32)
+        train(task, self.algorithm, seed, self.loop)
+        reached = Chain.from_policy(task.policy, torch.float32)
+        target = self.fixed_point(cast(DDIM, task.policy.sampler), reference)
+        start, value = (objective(chain, reference, self.reward, self.beta) for chain in (reference, reached))
+        shape = "quadratic" if self.reward.curvature else "linear"
+        return Outcome(
+            algorithm=self.name,
+            problem=f"chain, {shape}" + (f", beta {self.beta:g}" if self.beta else ""),
+            fixed_point=format_moments(target) if isinstance(target, Chain) else "top",
+            reached=format_moments(reached),
+            start=start,
+            best=objective(target, reference, self.reward, self.beta) if isinstance(target, Chain) else target,
+            value=value,
+            seconds=time.perf_counter() - began,
+        )
+
+
+def objective(chain: Chain, reference: Chain, reward: Parabola, beta: float) -> float:
+    """Compute J = E[r(sample)] - beta sum_k E KL(step k || reference's step k), with states from the chain itself.
+
+    Fan et al. 2023, arXiv:2305.16381, Lemma 4.2; beta = 0 leaves the expected reward.
+    """
+    expected = reward.expected(chain.marginal())
+    return expected - beta * path_kl(chain, reference) if beta else expected
+
+
+def path_kl(chain: Chain, reference: Chain) -> float:
+    """Compute sum_k E[(mean_k(x) - reference mean_k(x))^2] / (2 std_k^2), in nats, x from the chain itself.
+
+    Raises:
+        ValueError: the stds differ, or one is zero.
+    """
+    if len(chain.std) != len(reference.std) or not all(
+        s > 0 and abs(s - r) <= SAME_STD * r for s, r in zip(chain.std, reference.std, strict=True)
+    ):
+        raise ValueError(f"std: got {chain.std} and {reference.std}; need the same numbers above 0")
+    total = 0.0
+    for moments, (a, b, std), (a_ref, b_ref, _) in zip(chain.states()[:-1], chain.steps, reference.steps, strict=True):
+        square = ((a - a_ref) * moments.mean + b - b_ref) ** 2 + (a - a_ref) ** 2 * moments.variance
+        total += square / (2 * std**2)
+    return total
+
+
+def train(task: Task, algorithm: Algorithm, seed: int, loop: dict[str, Any]) -> None:
+    """Fine-tune, and leave the average of the weights over the second half of the rounds.
+
+    A few rounds of complete fits (`epochs` above 1) do not circle around one point: there the last weights count.
+    """
+    settings: dict[str, Any] = {
+        "iterations": 60,
+        "rollouts": 2048,
+        "minibatch": 10**6,
+        "epochs": 1,
+        "optimizer": partial(torch.optim.SGD, lr=0.25 * task.policy.sampler.num_steps),
+        "clip_norm": UNCLIPPED,
+        "ratio_tolerance": 1e-3,
+        "lost_limit": 0.0,
+        "save_every": 1,
+        "fresh_optimizer": False,
+        "keep": CheckpointPolicy(newest=1, best="reward", highest=True),
+        "seed": seed,
+        **loop,
+    }
+    denoiser, history = trainable_module(task.policy), list[dict[str, Tensor]]()
+
+    def remember(_: Metrics) -> None:
+        history.append({name: value.detach().clone() for name, value in denoiser.state_dict().items()})
+
+    finetune(FinetuneConfig(**settings), task, algorithm, freeze_copy(task.policy), None, remember)
+    tail = history[len(history) // 2 :] if settings["epochs"] == 1 else history[-1:]
+    denoiser.load_state_dict({name: sum(state[name] for state in tail) / len(tail) for name in tail[0]})
+
+
+def format_moments(chain: Chain) -> str:
+    """Return "mean / variance" of the samples."""
+    mean, variance = chain.marginal()
+    return f"{mean:.3f} / {variance:.3f}"
