@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 from rdkit import Chem
-from rdkit.Chem import AllChem
+from rdkit.Chem.rdDistGeom import EmbedMolecule
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "composition.py"
 
@@ -23,7 +23,7 @@ def composition() -> ModuleType:
 
 def record(smiles: str, reward: str, reason: str = "") -> str:
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    AllChem.EmbedMolecule(mol, randomSeed=7)
+    EmbedMolecule(mol, randomSeed=7)
     note = f">  <unreadable>\n{reason}\n\n" if reason else ""
     return f"{Chem.MolToMolBlock(Chem.RemoveHs(mol), kekulize=False)}>  <reward>\n{reward}\n\n{note}$$$$\n"
 
