@@ -81,6 +81,7 @@ def measure_composition(samples: Sequence[Sample], reference: Set[str]) -> dict[
         "heavy atoms, all samples": average([sample.heavy_atoms for sample in samples]),
         "with nitrogen": average([any(atom.GetAtomicNum() == NITROGEN for atom in mol.GetAtoms()) for mol in mols]),
         "rings per molecule": average([mol.GetRingInfo().NumRings() for mol in mols]),
+        "without a ring": average([mol.GetRingInfo().NumRings() == 0 for mol in mols]),
         "aromatic": average([is_aromatic(mol) for mol in mols]),
         "unique": Value(len(distinct) / len(texts), math.nan) if texts else Value(math.nan, math.nan),
         "novel": average([text not in reference for text in sorted(distinct)]),
@@ -96,14 +97,15 @@ def average(values: Sequence[float]) -> Value:
 
 
 def table(runs: Sequence[Mapping[str, Mapping[str, Value]]]) -> str:
-    """Return the Markdown table of one run, or of the means of several."""
-    lines = ["| | before | after |", "|---|---|---|"]
+    """Return the Markdown table of one run, or of the means of several, with the change from before to after."""
+    lines = ["| | before | after | change |", "|---|---|---|---|"]
     for name in runs[0][FILES[0]]:
         cells = []
         for file in FILES:
             values = [run[file][name] for run in runs]
             cells.append(str(values[0] if len(values) == 1 else average([value.mean for value in values])))
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        change = average([run["after"][name].mean - run["before"][name].mean for run in runs])
+        lines.append(f"| {name} | {' | '.join(cells)} | {change.mean:+.3f}{str(change)[len(f'{change.mean:.3f}') :]} |")
     return "\n".join(lines)
 
 

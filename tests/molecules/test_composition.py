@@ -46,6 +46,7 @@ def test_every_measure_of_a_known_file(composition: ModuleType, tmp_path: Path) 
             "heavy atoms, all samples": 21 / 4,
             "with nitrogen": 1 / 3,
             "rings per molecule": 1.0,
+            "without a ring": 0.0,
             "aromatic": 1 / 3,
             "unique": 2 / 3,
             "novel": 1 / 2,
@@ -53,6 +54,10 @@ def test_every_measure_of_a_known_file(composition: ModuleType, tmp_path: Path) 
     )
 
 
-def test_the_mean_of_two_runs_has_the_standard_error_over_the_runs(composition: ModuleType) -> None:
-    runs = [{when: {"valid": composition.Value(mean, 0.1)} for when in ("before", "after")} for mean in (0.4, 0.6)]
-    assert composition.table(runs).splitlines()[-1] == "| valid | 0.500 ± 0.100 | 0.500 ± 0.100 |"
+def test_means_and_changes_of_two_runs_have_the_standard_error_over_the_runs(composition: ModuleType) -> None:
+    pairs = ((0.4, 0.5), (0.6, 0.9))
+    runs = [
+        {when: {"valid": composition.Value(mean, 0.1)} for when, mean in zip(composition.FILES, pair, strict=True)}
+        for pair in pairs
+    ]
+    assert composition.table(runs).splitlines()[-1] == "| valid | 0.500 ± 0.100 | 0.700 ± 0.200 | +0.200 ± 0.100 |"
