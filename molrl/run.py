@@ -300,7 +300,7 @@ def summary_line(found: Mapping[str, Any]) -> str:
         "molecule_stability",
         "one_nna",
         "diversity",
-        "standing",
+        "stable_fraction",
     )
     rest = ", ".join(f"{name.replace('_', ' ')} {found[name]:.3f}" for name in names if found.get(name) is not None)
     return f"reward {found['reward_mean']:.4f} +- {found['reward_sem']:.4f}, {rest} (n = {found['n']})"

@@ -39,7 +39,7 @@ from molrl.runs.tracking import append_row
 
 FREE = ("evaluate", "training.steps", "training.cooldown", "training.save_every")  # may change when training goes on
 SMALLEST = 3  # atoms; below that there is no shape to learn
-CONDITION = "network.condition."  # where a denoiser keeps the layers that read its condition
+CONDITION = "network.condition_embedding."  # where a denoiser keeps the layers that read its condition
 
 
 @dataclass(frozen=True)
