@@ -236,7 +236,7 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "models/molecules/model.py: load": ("model model.json", "model weights.safetensors"),
     "models/description.py: describe": ("model description",),
     "models/migration.py: migrate": "by load, in test_migration.py",
-    "models/migration.py: read_json": ("adapter to migrate",),
+    "models/migration.py: read_json": "damaged ones in test_migration.py",
     "models/molecules/model.py: read_reference": ("model reference",),
     "models/shapes/model.py: load_shapes": ("shape model", "shape weights"),
     "molrl/runs/checkpoint.py: load read_manifest read_bounded": ("model manifest.json", "checkpoint manifest.json"),

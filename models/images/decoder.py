@@ -17,8 +17,8 @@ from molrl.data.images.prompts import prompt_list
 from molrl.gaussian import Context
 from molrl.models.images import sharding
 from molrl.models.images.guided_unet import AdaptedUNet, GuidedUNet, add_lora
-from molrl.models.images.memory import told_memory
-from molrl.models.images.pipeline import DTYPES, Source, embedded, load_pipeline, save_trained
+from molrl.models.images.memory import describe_memory
+from molrl.models.images.pipeline import DTYPE_BY_NAME, Source, embed_prompts, load_pipeline, save_trained
 from molrl.models.images.scheduler_chain import diffusers_chain
 from molrl.models.images.value import ImageValue
 from molrl.noise import Key
@@ -142,7 +142,7 @@ def image_policy(
     if shared:
         sharding.shard(pipeline.unet, device)
     chain = diffusers_chain(pipeline.scheduler.config, num_steps, eta)
-    prompts = embedded(pipeline, texts, device)
+    prompts = embed_prompts(pipeline, texts, device)
     pipeline.vae.to(device)
     denoiser = (AdaptedUNet if adapted else GuidedUNet)(
         pipeline.unet.to(device),
@@ -189,7 +189,7 @@ def image_task(
         shard: each of several processes keeps a part of the frozen weights (FSDP2), for a UNet that fits no device.
     """
     texts = prompt_list(prompts)
-    kept = torch.float32 if tuning == "full" else DTYPES[dtype]
+    kept = torch.float32 if tuning == "full" else DTYPE_BY_NAME[dtype]
     pipeline, source = load_pipeline(weights, revision, kept)
     unet = pipeline.unet
     if tuning == "lora":
@@ -205,14 +205,14 @@ def image_task(
         eta=eta,
         guidance_scale=guidance_scale,
         batch=batch,
-        dtype=DTYPES[dtype],
+        dtype=DTYPE_BY_NAME[dtype],
         device=device,
         adapted=tuning == "lora",
         shared=shard,
     )
     decoder = ImageDecoder(pipeline=pipeline, source=source, texts=texts, batch=batch)
-    size = DTYPES[dtype].itemsize
-    print(told_memory(unet, decoder.state_shape({}), batch=batch, guided=guidance_scale != 1, size=size))
+    size = DTYPE_BY_NAME[dtype].itemsize
+    print(describe_memory(unet, decoder.state_shape({}), batch=batch, guided=guidance_scale != 1, size=size))
     if note:
         print(f"scheduler: {note}")
     return Task(

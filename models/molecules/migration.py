@@ -43,6 +43,7 @@ def upgrade(
 ) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """Return a molecule model of format 1 in format 2; a description of format 1 without a domain is of molecules."""
     network = description.get("network")
-    if "domain" in description or not isinstance(network, Mapping) or network.get("kind") not in NAMES:
+    table = NAMES.get(str(network.get("kind"))) if isinstance(network, Mapping) else None
+    if "domain" in description or table is None:
         return None
-    return with_header("molecules", description), rename_parameters(weights, NAMES[network["kind"]])
+    return with_header("molecules", description), rename_parameters(weights, table)
