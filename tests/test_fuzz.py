@@ -235,7 +235,7 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "models/shapes/classifier.py: load_classifier": ("classifier",),
     "models/molecules/model.py: load": ("model model.json", "model weights.safetensors"),
     "models/description.py: describe": ("model description",),
-    "models/migration.py: migrate": "by load, in test_migration.py",
+    "models/migration.py: migrate rewrite": "by load, in test_migration.py",
     "models/migration.py: read_json": "damaged ones in test_migration.py",
     "models/molecules/model.py: read_reference": ("model reference",),
     "models/shapes/model.py: load_shapes": ("shape model", "shape weights"),

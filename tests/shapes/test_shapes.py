@@ -94,7 +94,9 @@ def test_models_of_one_domain_are_refused_by_the_other(folder: Path) -> None:
 def test_a_folder_that_describes_no_shape_model_is_named(
     change: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ShapeArchitecture, "plain", lambda self: {"domain": "shapes", **vars(self), **change})
+    monkeypatch.setattr(
+        ShapeArchitecture, "plain", lambda self: {"format": 2, "domain": "shapes", **vars(self), **change}
+    )
     save_shapes(folder, ARCHITECTURE, ARCHITECTURE.build().denoiser.state_dict(), clouds(2))
     with pytest.raises(CheckpointError, match="not a shape model"):
         load_shapes(str(folder))
