@@ -26,7 +26,7 @@ from molrl.policy import Policy
 from molrl.schedule import alpha, sigma
 
 SHAPES, AT_ONCE, PLACES = 128, 32, 10
-COLUMNS = {"diversity": ".3f", "one_nna": ".2f", "standing": ".2f", "symmetric": ".2f", "kind": ".2f"}
+COLUMNS = {"diversity": ".3f", "one_nna": ".2f", "stable_fraction": ".2f", "symmetric_fraction": ".2f", "kind": ".2f"}
 
 
 @torch.no_grad()

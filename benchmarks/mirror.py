@@ -13,7 +13,7 @@ from molrl.data.shapes.cloud import PointCloud
 from molrl.data.shapes.files import read_shapes
 from molrl.data.shapes.neighbours import tree
 from molrl.data.shapes.procedural import FAMILIES, Procedural
-from molrl.models.shapes.checks import LOPSIDED
+from molrl.models.shapes.checks import MAX_ASYMMETRY
 from molrl.rewards.shapes.body import UnsoundError, body_of
 from molrl.rewards.shapes.symmetry import MIRROR, X, chance, mirror_plane
 
@@ -27,7 +27,7 @@ def passes(shape: PointCloud) -> list[bool]:
     except UnsoundError:
         return [False, False]
     images = (points * MIRROR + 2 * place * X for place in (0.0, mirror_plane(points)))
-    return [float((tree(points).query(image)[0] ** 2).mean()) - chance(points) < LOPSIDED for image in images]
+    return [float((tree(points).query(image)[0] ** 2).mean()) - chance(points) < MAX_ASYMMETRY for image in images]
 
 
 def row(name: str, shapes: Sequence[PointCloud]) -> str:

@@ -25,11 +25,11 @@ from molrl.task import Task, open_reward
 from molrl.trainable_parameters import trainable_module
 
 CHAINS, FOLDS, AT_A_TIME = 576, 6, 96
-DEPTH = 5  # components of a parameter's name that tell its part
+DEPTH = 4  # components of a parameter's name that tell its part
 
 
 def part_of(name: str) -> str:
-    """A pattern of names: "net.layers.0.think.1.weight" -> "net.layers.*.think.1.*", the same part of all layers."""
+    """A pattern of names: "network.layers.0.point_mlp.2.weight" -> "network.layers.*.point_mlp.*", for all layers."""
     *path, own = name.split(".")
     layers = [place for place, component in enumerate(path) if component.isdigit()][:1]
     kept = ["*" if place in layers else component for place, component in enumerate(path)][:DEPTH]

@@ -22,7 +22,7 @@ import numpy as np
 from molrl.data.shapes.cloud import PointCloud
 from molrl.data.shapes.drawing import draw_point_clouds
 from molrl.data.shapes.procedural import FAMILIES, Procedural
-from molrl.models.shapes.checks import LOPSIDED, checks
+from molrl.models.shapes.checks import MAX_ASYMMETRY, checks
 from molrl.models.shapes.quality import quality
 from molrl.rewards.shapes.class_probability import ClassProbability
 from molrl.rewards.shapes.drop_simulation import DropTest
@@ -42,10 +42,10 @@ COLUMNS = {
     "diversity": "diversity",
     "one_nna_reached": "1-NNA of those that do",
     "diversity_reached": "diversity of those that do",
-    "standing": "margin > 0",
+    "stable_fraction": "margin > 0",
     "upright": "drop test",
-    "symmetric": "symmetric",
-    "recognised": "recognised",
+    "symmetric_fraction": "symmetric",
+    "class_accuracy": "recognised",
 }
 CLASS_COLUMNS = {name: COLUMNS[name] for name in ("reached", "one_nna", "diversity")}
 Test = Callable[[PointCloud], bool]
@@ -58,7 +58,7 @@ def tests() -> Mapping[str, Test]:
     judge = ClassProbability(wanted=kinds, weights="shape_kind_judge")
     return {
         "stability": lambda cloud: margin.score_one(cloud).value > 0,
-        "symmetry": lambda cloud: symmetry.score_one(cloud).value ** 2 < LOPSIDED,
+        "symmetry": lambda cloud: symmetry.score_one(cloud).value ** 2 < MAX_ASYMMETRY,
         "class_logit": lambda cloud: float(np.exp(judge.score_one(cloud).value)) > 0.5,
     }
 

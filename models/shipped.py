@@ -1,11 +1,9 @@
-"""Find a model by name: one that ships in the package, a folder, or the folder of the run that made it.
+"""One rule of where a model is: shipped in the package under its name, in a folder, or in `model/` of a run's folder.
 
 A shipped model lies in `weights/DOMAIN/NAME`. A folder holds a model if it has one of `MARKERS`.
 """
 
-import json
 from pathlib import Path
-from typing import Any
 
 from molrl.runs.errors import CheckpointError
 
@@ -20,7 +18,7 @@ def shipped_names(domain: str = "*", marker: str = "*.json") -> list[str]:
 
 
 def holds_model(folder: Path) -> bool:
-    """Tell whether a folder has a model in it."""
+    """Return whether a folder has a model in it."""
     return any((folder / name).is_file() for name in MARKERS)
 
 
@@ -42,11 +40,3 @@ def locate(name: str) -> Path:
             f"{name}: no such model; shipped are {shipped_names()}, or name a folder with a model in it"
         )
     return folder
-
-
-def describe(folder: Path) -> Any:
-    """Return model.json as it stands, or None where it cannot be read: whoever loads the model says what is wrong."""
-    try:
-        return json.loads((folder / "model.json").read_text())
-    except (OSError, ValueError):
-        return None

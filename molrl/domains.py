@@ -15,6 +15,7 @@ from molrl.plugins import DOMAINS, load_registered, registered
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from molrl.policy import Policy
     from molrl.task import Reward, Task
@@ -94,8 +95,10 @@ class Domain(Protocol):
         """Print the metrics of a file of samples and return the exit code."""
         ...
 
-    def migrate(self, folder: Path) -> None:
-        """Rewrite the model in a folder of an older format."""
+    def upgrade(
+        self, description: Mapping[str, Any], weights: Mapping[str, "Tensor"]
+    ) -> "tuple[dict[str, Any], dict[str, Tensor]] | None":
+        """Return description and weights of a model in today's format, for those of an older one; None: not of ours."""
         ...
 
 
@@ -138,16 +141,17 @@ def domain_of_model(source: str) -> str:
     Raises:
         CheckpointError: there is no such model, or its domain is not known.
     """
-    from molrl.models.shipped import describe, find_model
+    from molrl.models.description import domain_of
+    from molrl.models.shipped import find_model
     from molrl.runs.errors import CheckpointError
 
     folder = find_model(source)
-    described = None if folder is None else describe(folder)
-    if isinstance(described, Mapping) and isinstance(named := described.get("domain"), str):
-        if named not in names():
-            raise CheckpointError(f"{folder}: a model of the domain {named!r}; known are {', '.join(names())}")
-        return named
-    return next(name for name in names() if domain(name).recognises(source))
+    named = "" if folder is None else domain_of(folder)
+    named = named or next((name for name in names() if domain(name).recognises(source)), "")
+    if named not in names():
+        about = f"a model of the domain {named!r}" if named else "no model of a known domain"
+        raise CheckpointError(f"{folder or source}: {about}; known are {', '.join(names())}")
+    return named
 
 
 def custom_task(

@@ -11,6 +11,7 @@ from molrl.models.shipped import find_model
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from molrl.models.images.policy import ImagePolicy
     from molrl.task import Reward, Task
@@ -81,9 +82,13 @@ class ImageDomain:
         """Raise ConfigError: files of images are not read yet."""
         raise ConfigError(f"{file}: files of images cannot be measured yet; molrl train measures those it draws")
 
-    def migrate(self, folder: Path) -> None:
-        """Rewrite the model in a folder of an older format."""
-        raise NotImplementedError
+    def upgrade(
+        self, description: Mapping[str, Any], weights: Mapping[str, "Tensor"]
+    ) -> "tuple[dict[str, Any], dict[str, Tensor]] | None":
+        """Return description and weights of format 2 for those of format 1; None for a model of another domain."""
+        from molrl.models.images.migration import upgrade
+
+        return upgrade(description, weights)
 
 
 IMAGES = ImageDomain()

@@ -9,7 +9,7 @@ import torch
 
 from molrl.models.images import sharding
 from molrl.models.images.guided_unet import AdaptedUNet, GuidedUNet, add_lora
-from molrl.models.images.pipeline import DTYPES, Source, embedded, load_pipeline
+from molrl.models.images.pipeline import DTYPE_BY_NAME, Source, embed_prompts, load_pipeline
 from molrl.models.images.scheduler_chain import diffusers_chain
 from molrl.policy import Policy
 
@@ -55,7 +55,7 @@ class ImagePolicy:
             CheckpointError: it is missing, damaged, cannot be fetched, or is of a class that is not supported.
             ImportError: the extra is not installed.
         """
-        kept = torch.float32 if self.tuning == "full" else DTYPES[self.dtype]
+        kept = torch.float32 if self.tuning == "full" else DTYPE_BY_NAME[self.dtype]
         return load_pipeline(self.weights.removeprefix(HUB), self.revision, kept)
 
     def trainable(self) -> Any:
@@ -84,7 +84,7 @@ class ImagePolicy:
             eta=self.eta,
             guidance_scale=self.guidance_scale,
             batch=self.batch,
-            dtype=DTYPES[self.dtype],
+            dtype=DTYPE_BY_NAME[self.dtype],
             device=device,
             adapted=trained and self.tuning == "lora",
             shared=trained and self.shard,
@@ -121,7 +121,7 @@ def image_policy(
     if shared:
         sharding.shard(pipeline.unet, device)
     chain = diffusers_chain(pipeline.scheduler.config, num_steps, eta)
-    prompts = embedded(pipeline, texts, device)
+    prompts = embed_prompts(pipeline, texts, device)
     pipeline.vae.to(device)
     denoiser = (AdaptedUNet if adapted else GuidedUNet)(
         pipeline.unet.to(device),

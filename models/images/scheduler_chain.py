@@ -18,29 +18,29 @@ from molrl.models.images.diffusers_library import diffusers
 from molrl.samplers import DDIM
 from molrl.schedule import Tabulated
 
-PREDICTIONS = ("epsilon", "sample", "v_prediction")
+PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
 
 
 @dataclass(frozen=True, eq=False)
 class GivenTimes:
-    """A grid that is what it is."""
+    """A grid of given times, whatever the number of steps."""
 
     times: Tensor
 
     def __call__(self, num_steps: int) -> Float[Tensor, " points"]:
-        """The K + 1 times, float64."""
+        """Return the K + 1 times, float64."""
         return self.times
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A scheduler's chain.
+    """The chain of a scheduler, as a sampler of ours.
 
     Attributes:
-        sampler: its stochastic steps.
-        schedule: its noise levels.
-        prediction: what its model predicts, one of PREDICTIONS.
-        note: what is worth saying once; "" for nothing.
+        sampler: the stochastic steps.
+        schedule: the noise levels.
+        prediction: what the model predicts, one of PREDICTION_TYPES.
+        note: a remark on the chain to print once; "" for none.
     """
 
     sampler: DDIM
@@ -50,10 +50,10 @@ class Chain:
 
 
 def diffusers_chain(config: Mapping[str, Any], num_steps: int, eta: float) -> Chain:
-    """The chain of `num_steps` network calls that a diffusers pipeline with this scheduler configuration makes.
+    """Return the chain of `num_steps` network calls that a diffusers pipeline with this scheduler configuration makes.
 
     Args:
-        config: of the checkpoint's scheduler, of whatever class; read as that of a DDIMScheduler.
+        config: configuration of the checkpoint's scheduler, of any class; read as that of a DDIMScheduler.
         num_steps: network calls for each sample, as the pipeline counts them.
         eta: 1 for ancestral sampling.
 
@@ -65,8 +65,8 @@ def diffusers_chain(config: Mapping[str, Any], num_steps: int, eta: float) -> Ch
             raise ValueError(f"scheduler: {name} is on, and clipped steps have no density; set {name} to false in it")
     scheduler: Any = diffusers().DDIMScheduler.from_config(dict(config), clip_sample=False, thresholding=False)
     prediction = str(scheduler.config.prediction_type)
-    if prediction not in PREDICTIONS:
-        raise ValueError(f"scheduler: prediction_type {prediction!r}, allowed {', '.join(PREDICTIONS)}")
+    if prediction not in PREDICTION_TYPES:
+        raise ValueError(f"scheduler: prediction_type {prediction!r}, allowed {', '.join(PREDICTION_TYPES)}")
     scheduler.set_timesteps(num_steps)
     levels = scheduler.alphas_cumprod.double()
     points: Tensor = scheduler.timesteps.long().cpu()

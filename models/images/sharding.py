@@ -1,7 +1,7 @@
-"""A frozen network in parts, one on each of the processes of a run, for networks that do not fit one device.
+"""Sharding of a frozen network over the processes of a run, for networks that do not fit one device.
 
-By torch's FSDP2 (Zhao et al. 2023, arXiv:2304.11277): each block is put together where it is needed, and taken apart
-again. Every process must therefore make the same calls; `Processes.lockstep` has the trainer see to that.
+By torch's FSDP2 (Zhao et al. 2023, arXiv:2304.11277): each block is gathered where it is needed, and freed again. Every
+process must therefore make the same calls, which the trainer ensures by `Processes.lockstep`.
 """
 
 from typing import Any
@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-BLOCKS = ("ResnetBlock2D", "BasicTransformerBlock")  # of diffusers' UNets: nearly all of their weights
+SHARDED_BLOCKS = ("ResnetBlock2D", "BasicTransformerBlock")  # of diffusers' UNets: nearly all of their weights
 
 
 def shard(network: nn.Module, device: torch.device) -> None:
-    """Leave on each process a part of every frozen weight, on the device; what is trained stays whole on all.
+    """Keep on each process a part of every frozen weight, on the device, and all trained weights on every process.
 
     Raises:
-        ValueError: there is one process alone, or nothing is frozen.
+        ValueError: there is only one process, or nothing is frozen.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -27,20 +27,20 @@ def shard(network: nn.Module, device: torch.device) -> None:
     if len(trained) == sum(1 for _ in network.parameters()):
         raise ValueError("shard: got true, but all weights are trained; it shares out those that tuning=lora freezes")
     mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
-    blocks = [module for module in network.modules() if type(module).__name__ in BLOCKS]
+    blocks = [module for module in network.modules() if type(module).__name__ in SHARDED_BLOCKS]
     for module in (*blocks, network):
         fully_shard(module, mesh=mesh, ignored_params=trained)
 
 
-def sharded(network: Any) -> bool:
-    """Whether `shard` was called with it."""
+def is_sharded(network: Any) -> bool:
+    """Return whether `shard` was called with a network."""
     from torch.distributed.fsdp import FSDPModule
 
     return isinstance(network, FSDPModule)
 
 
-def most(count: int) -> int:
-    """The largest number that any of the processes says."""
+def max_over_processes(count: int) -> int:
+    """Return the largest of the numbers that the processes call this with."""
     largest: Tensor = torch.tensor(count)
     distributed.all_reduce(largest, distributed.ReduceOp.MAX)
     return int(largest)

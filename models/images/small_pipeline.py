@@ -8,7 +8,7 @@ from string import ascii_lowercase
 from typing import Any
 
 from molrl.models.images.diffusers_library import diffusers
-from molrl.models.images.scheduler_chain import PREDICTIONS
+from molrl.models.images.scheduler_chain import PREDICTION_TYPES
 
 START_TOKEN, END_TOKEN, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 
@@ -43,8 +43,8 @@ class PipelineDesign:
         for name in ("vae", "unet"):
             if not getattr(self, name) or any(width < 8 or width % 8 for width in getattr(self, name)):
                 raise ValueError(f"{name}: got {list(getattr(self, name))}, need widths that are multiples of 8")
-        if self.prediction not in PREDICTIONS:
-            raise ValueError(f"prediction: got {self.prediction!r}, allowed {', '.join(PREDICTIONS)}")
+        if self.prediction not in PREDICTION_TYPES:
+            raise ValueError(f"prediction: got {self.prediction!r}, allowed {', '.join(PREDICTION_TYPES)}")
         if self.text < 8 or self.text % 8 or self.tokens < 3 or self.latent < 1:
             raise ValueError(
                 f"text, tokens, latent: got {self.text}, {self.tokens}, {self.latent}; need a multiple of 8, 3, 1"

@@ -4,8 +4,8 @@ import torch
 
 from molrl.data.images.prompts import prompt_list
 from molrl.models.images.decoder import ImageDecoder
-from molrl.models.images.memory import told_memory
-from molrl.models.images.pipeline import DTYPES
+from molrl.models.images.memory import describe_memory
+from molrl.models.images.pipeline import DTYPE_BY_NAME
 from molrl.models.images.policy import ImagePolicy
 from molrl.models.images.value import ImageValue
 from molrl.task import Reward, Task
@@ -26,8 +26,8 @@ def image_task(*, name: str, policy: ImagePolicy, prompts: str, reward: Reward, 
     pipeline, source = policy.loaded
     built, note = policy.build(texts, device, trained=True)
     decoder = ImageDecoder(pipeline=pipeline, source=source, texts=texts, batch=policy.batch)
-    size, guided = DTYPES[policy.dtype].itemsize, policy.guidance_scale != 1
-    print(told_memory(unet, decoder.state_shape({}), batch=policy.batch, guided=guided, size=size))
+    size, guided = DTYPE_BY_NAME[policy.dtype].itemsize, policy.guidance_scale != 1
+    print(describe_memory(unet, decoder.state_shape({}), batch=policy.batch, guided=guided, size=size))
     if note:
         print(f"scheduler: {note}")
     return Task(

@@ -1,4 +1,4 @@
-"""Molecules as diffusion states and back: centred positions beside scaled atom features."""
+"""Conversion of molecules to diffusion states and back: centred positions beside scaled atom features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from molrl.gaussian import Context
 
 @dataclass(frozen=True, kw_only=True)
 class MoleculeCodec:
-    """State of an atom: position in angstrom, one-hot element, and whole-number channels, each on its own scale.
+    """The state of an atom: position in angstrom, one-hot element, and integer channels, each on its own scale.
 
     EDM's all-atom state (Hoogeboom et al. 2022, arXiv:2203.17003, Sec. 3.2) has the atomic number as such a channel
     (`charge_scale`); the heavy-atom state has the number of implicit hydrogens (`hydrogen_scale`), from which a
-    reader can tell an aromatic ring from a saturated one.
+    bond reader can tell an aromatic ring from a saturated one.
 
     Attributes:
         elements: atomic numbers of the one-hot channels, in order.
@@ -34,13 +34,13 @@ class MoleculeCodec:
 
     @property
     def features(self) -> int:
-        """Channels after the position."""
+        """Return the number of channels after the position."""
         return len(self.elements) + (self.charge_scale is not None) + (self.hydrogen_scale is not None)
 
     def encode(
         self, molecules: Sequence[Molecule], width: int | None = None
     ) -> tuple[Float[Tensor, "b n c"], Bool[Tensor, "b n"]]:
-        """States [b, width, 3 + features] and mask; padded to the largest molecule unless a width is given."""
+        """Return states [b, width, 3 + features] and mask, padded to the largest molecule unless a width is given."""
         width = max(map(len, molecules)) if width is None else width
         x = np.zeros((len(molecules), width, 3 + self.features), dtype=np.float32)
         mask = np.zeros((len(molecules), width), dtype=bool)
@@ -50,10 +50,10 @@ class MoleculeCodec:
         return torch.from_numpy(x), torch.from_numpy(mask)
 
     def state(self, molecule: Molecule) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
-        """One molecule as [n, 3 + features]."""
+        """Return the state of one molecule, [n, 3 + features]."""
         onehot = molecule.numbers[:, None] == np.array(self.elements)
         if not onehot.any(1).all():
-            unknown = sorted({int(z) for z, known in zip(molecule.numbers, onehot.any(1), strict=True) if not known})
+            unknown = sorted(set(molecule.numbers[~onehot.any(1)].tolist()))
             raise ValueError(f"molecule {molecule.name!r}: atomic numbers {unknown}; this model knows {self.elements}")
         columns = [molecule.positions - molecule.positions.mean(0), onehot * self.type_scale]
         if self.charge_scale is not None:
@@ -67,15 +67,15 @@ class MoleculeCodec:
         return np.concatenate(columns, 1).astype(np.float32)
 
     def decode(self, x: Float[Tensor, "b n c"], context: Context) -> list[Molecule]:
-        """Element by the largest one-hot channel, hydrogens rounded; a charge channel is not read (as in EDM)."""
+        """Return molecules: elements by the largest one-hot channel, hydrogens rounded, charges unread (as in EDM)."""
         states, mask = x.detach().cpu().numpy().astype(np.float32), context["mask"].cpu().numpy()
-        kinds = np.array(self.elements)[states[..., 3 : 3 + len(self.elements)].argmax(-1)]
+        elements = np.array(self.elements)[states[..., 3 : 3 + len(self.elements)].argmax(-1)]
         counts = None
         if self.hydrogen_scale is not None:
             counts = np.rint(np.nan_to_num(states[..., -1]) / self.hydrogen_scale).clip(0, 4).astype(np.int64)
         return [
             Molecule(
-                numbers=kinds[row][real],
+                numbers=elements[row][real],
                 positions=states[row][real, :3],
                 hydrogens=None if counts is None else counts[row][real],
             )

@@ -92,7 +92,7 @@ class MoleculeDecoder:
         """What `weights=` accepts: a model folder, or weights.safetensors under EDM's names for EDM's network."""
         if self.model.architecture is None:
             folder.mkdir(parents=True, exist_ok=True)
-            save_file(checkpoint.detached(denoiser.state_dict()), folder / "weights.safetensors")
+            save_file(checkpoint.detach_tensors(denoiser.state_dict()), folder / "weights.safetensors")
         else:
             save(folder, self.model.architecture, denoiser.state_dict(), self.model.reference)
 

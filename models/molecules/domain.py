@@ -9,6 +9,7 @@ from molrl.domains import Sampling
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from molrl.data.molecules.bonds import BondReader
     from molrl.models.molecules.policy import MoleculePolicy
@@ -99,9 +100,13 @@ class MoleculeDomain:
         check_arguments(evaluate_molecules, own, "", partial=False)
         return evaluate_molecules(**own)
 
-    def migrate(self, folder: Path) -> None:
-        """Rewrite the model in a folder of an older format."""
-        raise NotImplementedError
+    def upgrade(
+        self, description: Mapping[str, Any], weights: Mapping[str, "Tensor"]
+    ) -> "tuple[dict[str, Any], dict[str, Tensor]] | None":
+        """Return description and weights of format 2 for those of format 1; None for a model of another domain."""
+        from molrl.models.molecules.migration import upgrade
+
+        return upgrade(description, weights)
 
 
 MOLECULES = MoleculeDomain()

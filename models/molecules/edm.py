@@ -14,16 +14,16 @@ from molrl.schedule import Polynomial
 
 STEPS = 1000
 PRECISION = 1e-5
-RANGE = 15.0  # angstrom, largest move along one pair in one block; the same in every block, as the published code runs
-MAX_NAMES = 6  # keys of each kind spelt out in an error
+COORDS_RANGE = 15.0  # angstrom, largest displacement along one pair in one block; the same in every block, as published
+MAX_NAMES = 6  # keys of each kind that an error lists
 
 
 class EDM(nn.Module):
     """Predict the noise in positions and features with EDM's EGNN (Hoogeboom et al. 2022, Eqs. 11 to 13).
 
-    The parameters are those of the published code, name by name, so its weights load as they are; the sums run over
+    The parameters are those of the published code, name by name, so its weights load unchanged; the sums run over
     dense [b, n, n] pairs, and the first layer of every pair network is computed once per atom instead of once per pair.
-    Defaults of the paper for QM9: width 256, 9 blocks, 6 features.
+    The paper's network for QM9 has width 256, 9 blocks and 6 features.
 
     Args:
         width: channels of atoms and messages.
@@ -35,7 +35,7 @@ class EDM(nn.Module):
 
     def __init__(self, *, width: int, blocks: int, features: int) -> None:
         super().__init__()
-        self.register_buffer("buffer", torch.zeros(1))  # unused; the published file has it
+        self.register_buffer("buffer", torch.zeros(1))  # unused, but in the published file
         self.gamma = GammaTable()
         self.dynamics = nn.ModuleDict({"egnn": EGNN(width=width, blocks=blocks, columns=features + 1)})
 
@@ -48,9 +48,9 @@ class EDM(nn.Module):
         time = t.to(x.dtype)[:, None, None].expand(-1, x.shape[1], 1)
         moved, out = self.dynamics["egnn"](positions, torch.cat([features, time], dim=-1), mask)
         real = mask[..., None].to(x.dtype)
-        shift = (moved - positions) * real
-        shift = shift - shift.sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp(min=1)
-        return torch.cat([shift, out[..., :-1]], dim=-1) * real  # the last column stands for the time
+        displacement = (moved - positions) * real
+        displacement = displacement - displacement.sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp(min=1)
+        return torch.cat([displacement, out[..., :-1]], dim=-1) * real  # the last column stands for the time
 
     @classmethod
     def from_state_dict(cls, weights: Mapping[str, Tensor]) -> "EDM":
@@ -64,7 +64,7 @@ class EDM(nn.Module):
             got = "no such key" if embedding is None else f"shape {tuple(embedding.shape)}"
             raise ValueError(f"not EDM weights: dynamics.egnn.embedding.weight: {got}, expected (width, features + 1)")
         width, columns = embedding.shape
-        depth = len({found[1] for key in weights if (found := re.match(r"dynamics\.egnn\.e_block_(\d+)\.", key))}) or 1
+        depth = len({block[1] for key in weights if (block := re.match(r"dynamics\.egnn\.e_block_(\d+)\.", key))}) or 1
         model = cls(width=width, blocks=depth, features=columns - 1)
         expected = model.state_dict()
         misshaped = [
@@ -72,15 +72,15 @@ class EDM(nn.Module):
             for key in sorted(expected.keys() & weights.keys())
             if weights[key].shape != expected[key].shape
         ]
-        faults = {
+        mismatches = {
             "missing": sorted(expected.keys() - weights.keys()),
             "unexpected": sorted(weights.keys() - expected.keys()),
             "misshaped": misshaped,
         }
-        if any(faults.values()):
-            said = "; ".join(f"{kind}: {_listed(names)}" for kind, names in faults.items() if names)
+        if any(mismatches.values()):
+            details = "; ".join(f"{kind}: {_join_names(names)}" for kind, names in mismatches.items() if names)
             raise ValueError(
-                f"weights do not fit EDM with width {width}, {depth} blocks, {columns - 1} features: {said}"
+                f"weights do not fit EDM with width {width}, {depth} blocks, {columns - 1} features: {details}"
             )
         model = model.to(embedding.dtype)
         model.load_state_dict(dict(weights), strict=True)
@@ -108,7 +108,7 @@ class EDM(nn.Module):
 
 
 class GammaTable(nn.Module):
-    """The noise schedule as the published file carries it: log(sigma^2 / alpha^2) at t = i / 1000, not trained."""
+    """The noise schedule as the published file stores it: log(sigma^2 / alpha^2) at t = i / 1000, not trained."""
 
     gamma: Tensor
 
@@ -118,7 +118,7 @@ class GammaTable(nn.Module):
 
 
 class EGNN(nn.Module):
-    """Embedding, blocks and read-out over `columns` features per atom, the time being the last."""
+    """The equivariant graph network over `columns` features per atom, of which the last is the time."""
 
     def __init__(self, *, width: int, blocks: int, columns: int) -> None:
         super().__init__()
@@ -132,8 +132,8 @@ class EGNN(nn.Module):
         self, x: Float[Tensor, "b n 3"], features: Float[Tensor, "b n columns"], mask: Bool[Tensor, "b n"]
     ) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n columns"]]:
         """Return moved positions and updated features; padded rows are meaningless."""
-        itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-        pairs = (mask[:, :, None] & mask[:, None, :] & ~itself).to(x.dtype)  # [b, i, j], i receives
+        diagonal = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+        pairs = (mask[:, :, None] & mask[:, None, :] & ~diagonal).to(x.dtype)  # [b, i, j], i receives
         start = _differences(x).square().sum(-1)
         h = self.embedding(features)
         for k in range(self.blocks):
@@ -142,12 +142,12 @@ class EGNN(nn.Module):
 
 
 class Block(nn.Module):
-    """One message passing step, then one move of the positions that uses its new features."""
+    """One message passing step, then one update of the positions that uses the new features."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.gcl_0 = Messages(width)
-        self.gcl_equiv = Move(width)
+        self.gcl_0 = MessagePassing(width)
+        self.gcl_equiv = CoordinateUpdate(width)
 
     def forward(
         self,
@@ -156,7 +156,7 @@ class Block(nn.Module):
         start: Float[Tensor, "b n n"],
         pairs: Float[Tensor, "b n n"],
     ) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n width"]]:
-        """Update positions and features; `start` has the squared distances of the network's input."""
+        """Return new positions and features; `start` has the squared distances of the network's input."""
         difference = _differences(x)
         squared = difference.square().sum(-1)
         distances = torch.stack([squared, start], dim=-1)
@@ -166,8 +166,8 @@ class Block(nn.Module):
         return x + self.gcl_equiv(h, distances, unit, pairs), h
 
 
-class Messages(nn.Module):
-    """h_i + MLP_n[h_i, sum_j gate(m_ij) m_ij] with m_ij = MLP_e[h_i, h_j, d_ij^2, d0_ij^2]."""
+class MessagePassing(nn.Module):
+    """The update h_i + MLP_n[h_i, sum_j gate(m_ij) m_ij] with m_ij = MLP_e[h_i, h_j, d_ij^2, d0_ij^2]."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -186,8 +186,8 @@ class Messages(nn.Module):
         return h + update
 
 
-class Move(nn.Module):
-    """sum_j e_ij * 15 tanh(MLP_x[h_i, h_j, d_ij^2, d0_ij^2]): how far the neighbours move each atom."""
+class CoordinateUpdate(nn.Module):
+    """The displacement sum_j e_ij * 15 tanh(MLP_x[h_i, h_j, d_ij^2, d0_ij^2]) of each atom."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -205,9 +205,9 @@ class Move(nn.Module):
         pairs: Float[Tensor, "b n n"],
     ) -> Float[Tensor, "b n 3"]:
         """Return the displacement of every atom, angstrom."""
-        length = _pair_network(self.coord_mlp, h, distances).squeeze(-1).tanh() * (RANGE * pairs)
-        moved: Tensor = length[:, :, None, :] @ unit
-        return moved.squeeze(2)
+        length = _pair_network(self.coord_mlp, h, distances).squeeze(-1).tanh() * (COORDS_RANGE * pairs)
+        displacement: Tensor = length[:, :, None, :] @ unit
+        return displacement.squeeze(2)
 
 
 def _differences(x: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n n 3"]:
@@ -217,7 +217,7 @@ def _differences(x: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n n 3"]:
 def _pair_network(
     network: nn.Sequential, h: Float[Tensor, "b n width"], distances: Float[Tensor, "b n n 2"]
 ) -> Float[Tensor, "b n n out"]:
-    """`network` of [h_i, h_j, d_ij^2, d0_ij^2], the products of its first layer with h taken per atom: n, not n^2."""
+    """Return `network` of [h_i, h_j, d_ij^2, d0_ij^2]; its first layer's products with h are computed once per atom."""
     first = network[0]
     assert isinstance(first, nn.Linear)
     width = h.shape[-1]
@@ -229,10 +229,10 @@ def _pair_network(
     pair = F.linear(distances, geometry)
     pair = pair + F.linear(h, receiver, first.bias)[:, :, None]
     pair = pair + F.linear(h, sender)[:, None, :]
-    rest: Tensor = network[1:](pair)
-    return rest
+    output: Tensor = network[1:](pair)
+    return output
 
 
-def _listed(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     more = len(names) - MAX_NAMES
     return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")

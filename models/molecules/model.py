@@ -1,4 +1,4 @@
-"""Models in a folder: weights.safetensors, model.json with plain numbers, and a manifest; nothing in it names code."""
+"""Molecule models in a folder: weights.safetensors, model.json with plain numbers, and a manifest; none names code."""
 
 import gzip
 import zlib
@@ -10,19 +10,20 @@ from typing import Any
 from torch import Tensor, nn
 
 from molrl.data.molecules.sizes import Sizes
+from molrl.models.description import domain_of, read_fields, with_header
 from molrl.models.molecules.codec import MoleculeCodec
 from molrl.models.molecules.condition import Condition
 from molrl.models.molecules.edm import EDM
 from molrl.models.molecules.egnn import EGNN
 from molrl.models.molecules.tensor_field import TensorField
 from molrl.models.precondition import Preconditioned
-from molrl.models.shipped import MAX_WIDTH, describe, locate
+from molrl.models.shipped import MAX_WIDTH, locate
 from molrl.runs import checkpoint
 from molrl.runs.checkpoint import CheckpointError
 from molrl.schedule import LogLinear, Polynomial, Schedule
 
 MOLECULES = "molecules"
-REFERENCE_BYTES = 2**28
+MAX_REFERENCE_BYTES = 2**28
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {"egnn": EGNN, "tensor_field": TensorField}
 CONDITIONAL = {"egnn"}
 EDM_QM9 = MoleculeCodec(elements=(1, 6, 7, 8, 9), type_scale=0.25, charge_scale=0.1)
@@ -34,7 +35,7 @@ EDM_SIZES = Sizes((*range(3, 28), 29), tuple(map(int, EDM_COUNTS.split())))  # o
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """What model.json says: enough to build the network, and to read and draw molecules.
+    """The fields of model.json: enough to build the network, and to read and draw molecules.
 
     Attributes:
         network: "kind", one of NETWORKS, and the sizes it takes.
@@ -54,23 +55,26 @@ class Architecture:
     conditions: Sequence[Mapping[str, Any]] = ()
 
     def plain(self) -> dict[str, Any]:
-        """For model.json; an unconditional model says nothing of conditions."""
-        return {name: value for name, value in asdict(self).items() if name != "conditions" or value}
+        """Return the description for model.json; that of an unconditional model has no conditions."""
+        return with_header(
+            MOLECULES, {name: value for name, value in asdict(self).items() if name != "conditions" or value}
+        )
 
     def build(self) -> "Pretrained":
-        """A model with fresh weights."""
+        """Return a model with freshly initialised weights."""
         kind, arguments = self.network["kind"], {name: size for name, size in self.network.items() if name != "kind"}
         if kind not in NETWORKS or any(not 0 < size <= MAX_WIDTH for size in arguments.values()):
             raise ValueError(f"network: got {dict(self.network)}, allowed {list(NETWORKS)} with sizes 1 to {MAX_WIDTH}")
-        conditions, sizes = self.told(), Sizes(tuple(self.sizes["atoms"]), tuple(self.sizes["counts"]))
-        told = {"conditions": len(conditions)} if kind in CONDITIONAL else {}
+        conditions, sizes = self.checked_conditions(), Sizes(tuple(self.sizes["atoms"]), tuple(self.sizes["counts"]))
         codec = MoleculeCodec(**{**self.codec, "elements": tuple(self.codec["elements"])})
         schedule = LogLinear(self.noise_min, self.noise_max)
-        denoiser = Preconditioned(NETWORKS[kind](features=codec.features, **told, **arguments), schedule, self.data_std)
+        if kind in CONDITIONAL:
+            arguments["conditions"] = len(conditions)
+        denoiser = Preconditioned(NETWORKS[kind](features=codec.features, **arguments), schedule, self.data_std)
         return Pretrained(denoiser, schedule, codec, sizes, None, self, conditions)
 
-    def told(self) -> tuple[Condition, ...]:
-        """The conditions, checked against the network and the sizes."""
+    def checked_conditions(self) -> tuple[Condition, ...]:
+        """Return the conditions; raises ValueError where the network or the sizes do not fit them."""
         kind, conditions = self.network["kind"], tuple(Condition(**fields) for fields in self.conditions)
         if conditions and kind not in CONDITIONAL:
             raise ValueError(f"conditions: a network of kind {kind!r} takes none, {', '.join(CONDITIONAL)} does")
@@ -82,7 +86,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A denoiser with all that is needed to draw molecules from it."""
+    """A denoiser with everything that is needed to draw molecules from it."""
 
     denoiser: nn.Module
     schedule: Schedule
@@ -93,35 +97,28 @@ class Pretrained:
     conditions: tuple[Condition, ...] = ()
 
 
-def domain_of(described: Any) -> str:
-    """What the model of a model.json draws: "molecules", unless it names another "domain"."""
-    return str(described.get("domain", MOLECULES)) if isinstance(described, Mapping) else MOLECULES
-
-
 def domain_at(weights: str) -> str:
-    """The same for what `weights=` names."""
-    return MOLECULES if weights.endswith(".safetensors") else domain_of(describe(locate(weights)))
+    """Return the domain of the model that a name or a path stands for; EDM's published weights are of molecules.
 
-
-def refuse_other_domain(folder: Path, described: Any, wanted: str) -> None:
-    """Raise CheckpointError where the model in a folder draws something else."""
-    if (found := domain_of(described)) != wanted:
-        raise CheckpointError(f"{folder}: a model of {found}, here one of {wanted} is needed")
+    Raises:
+        CheckpointError: there is no such model, or it is of another format.
+    """
+    return MOLECULES if weights.endswith(".safetensors") else domain_of(locate(weights)) or MOLECULES
 
 
 def load(weights: str) -> Pretrained:
-    """Read a model, in evaluation mode: a folder of ours, or EDM's published QM9 weights as a .safetensors file.
+    """Read a model in evaluation mode: by its name or folder, or EDM's published QM9 weights as a .safetensors file.
 
     Raises:
-        CheckpointError: missing, altered, of another domain, or not fitting its own description.
+        CheckpointError: missing, altered, of another format or domain, or not fitting its own description.
     """
     if weights.endswith(".safetensors"):
         return load_edm(Path(weights))
     folder = locate(weights)
     tensors, values = checkpoint.load(folder)
-    refuse_other_domain(folder, values.get("model"), MOLECULES)
+    fields = read_fields(folder, values.get("model"), MOLECULES)
     try:
-        model = Architecture(**values["model"]).build()
+        model = Architecture(**fields).build()
         state = tensors["weights"]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}: not a molecule model ({error})") from error
@@ -132,9 +129,9 @@ def load(weights: str) -> Pretrained:
 
 
 def load_edm(path: Path) -> Pretrained:
-    """EDM's network with its schedule, scaling and size histogram (Hoogeboom et al. 2022, arXiv:2203.17003)."""
+    """Read EDM's network, with its schedule, scaling and size histogram (Hoogeboom et al. 2022, arXiv:2203.17003)."""
     if not path.is_file():
-        raise CheckpointError(f"weights={path}: no such file")
+        raise CheckpointError(f"{path}: no such file")
     network = EDM.from_safetensors(path).eval()
     features = network.state_dict()["dynamics.egnn.embedding.weight"].shape[1] - 1
     if features != EDM_QM9.features:
@@ -145,7 +142,7 @@ def load_edm(path: Path) -> Pretrained:
 def save(
     folder: Path, architecture: Architecture, state: Mapping[str, Tensor], reference: frozenset[str] | None
 ) -> None:
-    """Write a model that `load` reads."""
+    """Write a model's folder for `load`, with the SMILES of its training set."""
     checkpoint.save(folder, {"weights": state}, {"model": architecture.plain()})
     if reference is not None:
         text = "\n".join(sorted(reference)) + "\n"
@@ -153,15 +150,15 @@ def save(
 
 
 def read_reference(folder: Path) -> frozenset[str] | None:
-    """SMILES of the training set, where the model came with them."""
+    """Return the SMILES of the training set, or None where the model came without them."""
     path = folder / "reference.smi.gz"
     if not path.is_file():
         return None
     try:
         with gzip.open(path) as file:
-            data = file.read(REFERENCE_BYTES + 1)
+            data = file.read(MAX_REFERENCE_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise CheckpointError(f"{path}: damaged ({error})") from error
-    if len(data) > REFERENCE_BYTES:
-        raise CheckpointError(f"{path}: unpacks to more than {REFERENCE_BYTES} bytes")
+    if len(data) > MAX_REFERENCE_BYTES:
+        raise CheckpointError(f"{path}: unpacks to more than {MAX_REFERENCE_BYTES} bytes")
     return frozenset(data.decode().split())

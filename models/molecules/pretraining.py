@@ -33,7 +33,7 @@ from molrl.runs.checkpoint import check_fits
 MIN_ATOMS = 3  # with fewer there is no shape to learn
 MAX_ATOMIC_NUMBER = 118
 MAX_SKIPPED_LINES = 20  # printed
-CONDITION_LAYERS = "network.condition."  # prefix of the parameters that read the condition
+CONDITION_LAYERS = "network.condition_embedding."  # prefix of the parameters that read the condition
 
 
 @dataclass(frozen=True)

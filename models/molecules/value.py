@@ -1,4 +1,4 @@
-"""A value function of molecular states: the same for every rotation, translation, order of the atoms and padding."""
+"""A value function of molecular states, invariant to rotation, translation, the order of the atoms and padding."""
 
 import torch
 from jaxtyping import Float
@@ -9,7 +9,7 @@ from molrl.models.molecules.egnn import EGNN
 
 
 class MoleculeValue(nn.Module):
-    """V(x_t, t, context): the atoms' invariant outputs of a small EGNN, averaged, and read out.
+    """The value V(x_t, t, context): a small EGNN, the mean of its invariant outputs over the atoms, and a readout.
 
     Args:
         features: feature channels per atom, after the three position channels.
@@ -21,7 +21,7 @@ class MoleculeValue(nn.Module):
         self.readout = nn.Sequential(nn.Linear(features + 1, 32), nn.SiLU(), nn.Linear(32, 1))
 
     def forward(self, x: Float[Tensor, "b n c"], t: Float[Tensor, " b"], context: Context) -> Float[Tensor, " b"]:
-        """t: share of the chain that is still to go, 1 at the prior."""
+        """Return the values; t: the share of the chain that is still ahead, 1 at the prior."""
         atoms = self.network(x, 6 * t - 3, context)[..., 3:]
         mean = atoms.sum(1) / context["mask"].sum(1, keepdim=True)
         values: Tensor = self.readout(torch.cat([mean, t.unsqueeze(1)], 1))

@@ -1,19 +1,19 @@
 """A small classifier of point clouds (PointNet: Qi et al. 2017, arXiv:1612.00593, without its alignment networks).
 
-Classifiers of clean shapes call pure noise a chair with certainty, and a policy finds that. So this one is trained with
-noise on its input, and has a class more than the data: what is no shape at all.
+A classifier of clean shapes calls pure noise a chair with certainty, and a policy finds that out. So this one is
+trained with noise on its input, and has one class more than the data: what is no shape at all.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from molrl.models.description import check_format, read_fields, with_header
 from molrl.models.shipped import MAX_WIDTH, locate
 from molrl.runs import checkpoint
 from molrl.runs.checkpoint import CheckpointError
@@ -23,12 +23,12 @@ DOMAIN = "shape classifier"
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierDesign:
-    """What model.json says.
+    """The fields of a classifier's model.json.
 
     Attributes:
-        classes: their names, in the order of the outputs; one output more is for what is no shape.
-        widths: of the layers that look at single points.
-        hidden: width of the layer that looks at all.
+        classes: names of the classes, in the order of the outputs; one more output is for what is no shape.
+        widths: widths of the layers of the MLP that all points share.
+        hidden: width of the hidden layer after the maximum over the points.
     """
 
     classes: Sequence[str]
@@ -41,7 +41,7 @@ class ClassifierDesign:
             raise ValueError(f"widths {self.widths}, hidden {self.hidden}, {len(self.classes)} classes")
 
     def build(self) -> "PointClassifier":
-        """With fresh weights."""
+        """Return a classifier with freshly initialised weights."""
         return PointClassifier(self)
 
 
@@ -52,30 +52,31 @@ class PointClassifier(nn.Module):
         super().__init__()
         self.design = design
         widths = [3, *design.widths]
-        layers = [layer for wide, wider in pairwise(widths) for layer in (nn.Linear(wide, wider), nn.SiLU())]
-        self.each = nn.Sequential(*layers[:-1])
-        self.all = nn.Sequential(
+        layers = [layer for before, after in pairwise(widths) for layer in (nn.Linear(before, after), nn.SiLU())]
+        self.point_mlp = nn.Sequential(*layers[:-1])
+        self.head = nn.Sequential(
             nn.Linear(widths[-1], design.hidden), nn.SiLU(), nn.Linear(design.hidden, len(design.classes) + 1)
         )
 
     def forward(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b k"]:
-        """log p(class | cloud) for each class and, last, for none of them."""
-        scores: Tensor = self.all(self.each(points).amax(1))
-        return scores.log_softmax(-1)
+        """Return log p(class | points) for each class and, last, for none of them."""
+        logits: Tensor = self.head(self.point_mlp(points).amax(1))
+        return logits.log_softmax(-1)
 
 
 def load_classifier(weights: str) -> PointClassifier:
-    """Read a classifier, in evaluation mode and without gradients of its own: a shipped one by name, or a folder.
+    """Read a classifier in evaluation mode, by its name or folder; its parameters have no gradients.
 
     Raises:
-        CheckpointError: missing, altered, or not a classifier.
+        CheckpointError: missing, altered, of another format, or not a classifier.
     """
     folder = locate(weights)
     tensors, values = checkpoint.load(folder)
+    check_format(folder, values.get("model"))
+    if (domain := values["model"].get("domain")) != DOMAIN:
+        raise CheckpointError(f"{folder}: not a shape classifier, but a model of {domain}")
     try:
-        fields: dict[str, Any] = dict(values["model"])
-        if fields.pop("domain") != DOMAIN:
-            raise ValueError("made for something else")
+        fields = read_fields(folder, values["model"], DOMAIN)
         network, state = ClassifierDesign(**fields).build(), tensors["weights"]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}: not a shape classifier ({error})") from error
@@ -85,11 +86,12 @@ def load_classifier(weights: str) -> PointClassifier:
 
 
 def save_classifier(folder: Path, network: PointClassifier) -> None:
-    """Write a classifier that `load_classifier` reads."""
-    checkpoint.save(folder, {"weights": network.state_dict()}, {"model": {"domain": DOMAIN, **asdict(network.design)}})
+    """Write a classifier's folder for `load_classifier`."""
+    description = with_header(DOMAIN, asdict(network.design))
+    checkpoint.save(folder, {"weights": network.state_dict()}, {"model": description})
 
 
-def batched(clouds: Sequence[Float[Tensor, "_ 3"]]) -> Float[Tensor, "b n 3"]:
-    """Clouds of different sizes as one tensor; of the smaller ones a point is repeated, which changes nothing."""
-    most = max(len(cloud) for cloud in clouds)
-    return torch.stack([torch.cat([cloud, cloud[:1].expand(most - len(cloud), 3)]) for cloud in clouds])
+def stack_clouds(clouds: Sequence[Float[Tensor, "_ 3"]]) -> Float[Tensor, "b n 3"]:
+    """Return clouds as one tensor; smaller ones repeat a point, which does not change their maximum over the points."""
+    size = max(len(cloud) for cloud in clouds)
+    return torch.stack([torch.cat([cloud, cloud[:1].expand(size - len(cloud), 3)]) for cloud in clouds])

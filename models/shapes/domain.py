@@ -9,6 +9,7 @@ from molrl.domains import Sampling
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from molrl.data.shapes.records import ShapeReader
     from molrl.models.shapes.policy import ShapePolicy
@@ -89,9 +90,13 @@ class ShapeDomain:
         check_arguments(evaluate_shapes, own, "", partial=False)
         return evaluate_shapes(**own)
 
-    def migrate(self, folder: Path) -> None:
-        """Rewrite the model in a folder of an older format."""
-        raise NotImplementedError
+    def upgrade(
+        self, description: Mapping[str, Any], weights: Mapping[str, "Tensor"]
+    ) -> "tuple[dict[str, Any], dict[str, Tensor]] | None":
+        """Return description and weights of format 2 for those of format 1; None for a model of another domain."""
+        from molrl.models.shapes.migration import upgrade
+
+        return upgrade(description, weights)
 
 
 SHAPES = ShapeDomain()

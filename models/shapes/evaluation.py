@@ -20,8 +20,8 @@ from molrl.data.shapes.files import SHAPE_SUFFIXES, ShapeReport
 from molrl.data.shapes.metrics import Kind, References, SetScores
 from molrl.data.shapes.records import ShapeReader
 from molrl.models.shapes.model import load_shapes
-from molrl.models.shapes.quality import paired
-from molrl.models.shapes.recognition import recognised
+from molrl.models.shapes.quality import pair_with_reference
+from molrl.models.shapes.recognition import count_recognised
 from molrl.models.shipped import locate
 from molrl.rewards.scores import category
 from molrl.rewards.shapes.body import FEWEST
@@ -92,7 +92,7 @@ def evaluate_shapes(
     real = references(reference or HELD_OUT, reader)
     exams, lost = examined(samples, metrics)
     figures: dict[str, Any] = {"n": records, "shapes": len(samples), **single(exams, records)}
-    known, right = recognised(samples, metrics.judge)
+    known, right = count_recognised(samples, metrics.judge)
     figures |= {"recognised": right / known if known else None, "recognised_of": known}
     compared = comparable(samples, real, metrics)
     figures |= compared.figures
@@ -213,7 +213,7 @@ def comparable(samples: Sequence[PointCloud], real: Sequence[PointCloud], metric
     count = 0
     for seed in range(metrics.seeds):
         generator = np.random.default_rng(seed)
-        pair = paired(shuffled(samples, generator), shuffled(real, generator), metrics.most)
+        pair = pair_with_reference(shuffled(samples, generator), shuffled(real, generator), metrics.most)
         kept, against = ([thinned(cloud, points, generator) for cloud in clouds] for clouds in pair)
         count = len(kept)
         if count < 2:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from molrl.data.shapes.cloud import MOST_POINTS, PointCloud, TracedPointCloud, in_unit_box
-from molrl.models.molecules.model import refuse_other_domain
+from molrl.models.description import read_fields, with_header
 from molrl.models.precondition import Preconditioned
 from molrl.models.shapes.set_transformer import SetTransformer
 from molrl.models.shipped import MAX_WIDTH, locate
@@ -21,20 +21,20 @@ from molrl.schedule import LogLinear
 
 DOMAIN = "shapes"
 NETWORKS: Mapping[str, Any] = {"set_transformer": SetTransformer}
-NOWHERE = np.zeros((1, 3), dtype=np.float32)
+NO_SHAPE = np.zeros((1, 3), dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeArchitecture:
-    """What model.json says of a shape model: enough to build the network, and to read and draw shapes.
+    """The fields of a shape model's model.json: enough to build the network, and to read and draw shapes.
 
     Attributes:
         network: "kind", one of NETWORKS, and the sizes it takes.
         classes: names of the classes, in the order of the network's.
-        points: number of points the model was trained with.
-        mean, std: of all points of the training set, in the unit box: a state is (point - mean) / std, with one std for
-            the three axes (`global_unit`). Shapes are not centred one by one, so a state of n points has 3 n degrees of
-            freedom.
+        points: number of points of a training sample.
+        mean, std: statistics of all points of the training set, in the unit box: a state is (point - mean) / std, with
+            one std for the three axes (`global_unit`). Shapes are not centred one by one, so a state of n points has
+            3 n degrees of freedom.
         data_std: root mean square of each coordinate of a state.
         noise_min, noise_max: ends of the log-linear schedule, in units of a state.
     """
@@ -53,11 +53,11 @@ class ShapeArchitecture:
             raise ValueError(f"classes {self.classes}, points {self.points}, std {self.std}, mean {self.mean}")
 
     def plain(self) -> dict[str, Any]:
-        """For model.json."""
-        return {"domain": DOMAIN, **asdict(self)}
+        """Return the description for model.json."""
+        return with_header(DOMAIN, asdict(self))
 
     def build(self) -> "ShapeModel":
-        """A model with fresh weights."""
+        """Return a model with freshly initialised weights."""
         kind, arguments = self.network["kind"], {name: size for name, size in self.network.items() if name != "kind"}
         if kind not in NETWORKS or any(not 0 < size <= MAX_WIDTH for size in arguments.values()):
             raise ValueError(f"network: got {dict(self.network)}, allowed {list(NETWORKS)} with sizes 1 to {MAX_WIDTH}")
@@ -66,47 +66,52 @@ class ShapeArchitecture:
         return ShapeModel(Preconditioned(network, schedule, self.data_std), schedule, self)
 
     def encode(self, clouds: Sequence[PointCloud]) -> tuple[Float[Tensor, "b n 3"], Int[Tensor, " b"]]:
-        """States and classes of shapes in the unit box, all with the same number of points."""
+        """Return states and classes of shapes in the unit box, all with the same number of points."""
         points = torch.from_numpy(np.stack([cloud.points for cloud in clouds]))
-        known = {name: number for number, name in enumerate(self.classes)}
-        if unknown := sorted({cloud.label for cloud in clouds} - known.keys()):
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        if unknown := sorted({cloud.label for cloud in clouds} - numbers.keys()):
             raise ValueError(f"classes {unknown}: this model knows {', '.join(self.classes)}")
-        return (points - torch.tensor(self.mean)) / self.std, torch.tensor([known[cloud.label] for cloud in clouds])
+        return (points - torch.tensor(self.mean)) / self.std, torch.tensor([numbers[cloud.label] for cloud in clouds])
 
     def decode(self, x: Float[Tensor, "b n 3"], classes: Int[Tensor, " b"]) -> list[PointCloud]:
-        """Shapes in the unit box, points in the order of the state.
+        """Return shapes in the unit box, with their points in the order of the state.
 
         A state that is not finite becomes a single point, which no reward takes for a shape.
         """
-        places = self.points_of(x.detach().cpu()).numpy().astype(np.float32)
-        return [PointCloud(placed(points), label) for points, label in zip(places, self.labels(classes), strict=True)]
+        arrays = self.to_points(x.detach().cpu()).numpy().astype(np.float32)
+        return [
+            PointCloud(place_in_unit_box(points), label)
+            for points, label in zip(arrays, self.labels(classes), strict=True)
+        ]
 
     def trace(self, x: Float[Tensor, "b n 3"], classes: Int[Tensor, " b"]) -> list[TracedPointCloud]:
-        """The same with the gradient of their states, not moved into the unit box."""
-        return [TracedPointCloud(*pair) for pair in zip(self.points_of(x), self.labels(classes), strict=True)]
+        """Return the same shapes with the gradient of their states, not moved into the unit box."""
+        return [TracedPointCloud(*pair) for pair in zip(self.to_points(x), self.labels(classes), strict=True)]
 
-    def points_of(self, x: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
-        """Where the points of states are."""
+    def to_points(self, x: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
+        """Return the positions of the points of states."""
         return x * self.std + x.new_tensor(self.mean)
 
     def labels(self, classes: Int[Tensor, " b"]) -> list[str]:
-        """The names of numbered classes."""
+        """Return the names of classes given by number."""
         return [self.classes[int(number)] for number in classes.tolist()]
 
 
-def placed(points: "np.ndarray[tuple[int, int], np.dtype[np.float32]]") -> "np.ndarray[Any, np.dtype[np.float32]]":
-    """The points in the unit box; a single one where they are not finite or all in one place."""
+def place_in_unit_box(
+    points: "np.ndarray[tuple[int, int], np.dtype[np.float32]]",
+) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    """Return the points in the unit box, or a single point where they are not finite or all coincide."""
     if not np.isfinite(points).all() or not np.ptp(points, 0).any():
-        return NOWHERE
+        return NO_SHAPE
     return in_unit_box(points)
 
 
 @dataclass(frozen=True)
 class ShapeModel:
-    """A denoiser with all that is needed to draw shapes from it.
+    """A denoiser with everything that is needed to draw shapes from it.
 
     Attributes:
-        reference: held-out shapes of the training set's kind, for the metrics.
+        reference: held-out shapes of the same distribution as the training set, for the metrics.
     """
 
     denoiser: nn.Module
@@ -116,20 +121,20 @@ class ShapeModel:
 
 
 def load_shapes(weights: str) -> ShapeModel:
-    """Read a shape model, in evaluation mode: a shipped one by name, or a folder.
+    """Read a shape model in evaluation mode, by its name or folder.
 
     Raises:
-        CheckpointError: missing, altered, of another domain, or not fitting its own description.
+        CheckpointError: missing, altered, of another format or domain, or not fitting its own description.
     """
     folder = locate(weights)
     tensors, values = checkpoint.load(folder)
-    refuse_other_domain(folder, values.get("model"), DOMAIN)
+    fields = read_fields(folder, values.get("model"), DOMAIN)
     try:
-        architecture = ShapeArchitecture(**{key: value for key, value in values["model"].items() if key != "domain"})
+        architecture = ShapeArchitecture(**fields)
         model = architecture.build()
-        state, held = tensors["weights"], tensors["reference"]
-        points = [cloud.numpy().astype(np.float32) for cloud in held["points"]]
-        labels = [architecture.classes[int(number)] for number in held["class"].tolist()]
+        state, held_out = tensors["weights"], tensors["reference"]
+        points = [cloud.numpy().astype(np.float32) for cloud in held_out["points"]]
+        labels = [architecture.classes[int(number)] for number in held_out["class"].tolist()]
         reference = tuple(PointCloud(*pair) for pair in zip(points, labels, strict=True))
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}: not a shape model ({error})") from error
@@ -142,8 +147,8 @@ def load_shapes(weights: str) -> ShapeModel:
 def save_shapes(
     folder: Path, architecture: ShapeArchitecture, state: Mapping[str, Tensor], reference: Sequence[PointCloud]
 ) -> None:
-    """Write a model that `load_shapes` reads; the reference is kept in half precision."""
+    """Write a model's folder for `load_shapes`; the reference is stored in half precision."""
     numbers = [architecture.classes.index(cloud.label) for cloud in reference]
     points = torch.from_numpy(np.stack([cloud.points for cloud in reference])).half()
-    held = {"points": points, "class": torch.tensor(numbers)}
-    checkpoint.save(folder, {"weights": state, "reference": held}, {"model": architecture.plain()})
+    held_out = {"points": points, "class": torch.tensor(numbers)}
+    checkpoint.save(folder, {"weights": state, "reference": held_out}, {"model": architecture.plain()})

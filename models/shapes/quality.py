@@ -1,4 +1,4 @@
-"""How well shapes match a reference set, whatever their classes and sizes: cheap enough for every report."""
+"""Distances of shapes to a reference set, whatever their classes and sizes, cheap enough for every report."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,20 +7,21 @@ import numpy as np
 from molrl.data.shapes.cloud import PointCloud
 from molrl.data.shapes.metrics import chamfers, set_scores
 
-POINTS = 128  # of each shape that are compared
-MOST = 256  # shapes that are compared
+COMPARED_POINTS = 128  # of each shape
+MAX_SHAPES = 256  # that are compared
 NAMES = ("one_nna", "coverage", "mmd", "nearest", "diversity")
 
 
 def quality(samples: Sequence[PointCloud], reference: Sequence[PointCloud]) -> dict[str, float]:
-    """The first samples against as many reference shapes, each of the class of its sample, compared at `POINTS` points.
+    """Return metrics of the first samples against as many reference shapes, each of the class of its sample.
 
-    The scores of `molrl.data.shapes.metrics`, but `diversity`, which is the mean distance of two samples of one class.
+    They are the scores of `molrl.data.shapes.metrics` at `COMPARED_POINTS` points of each shape, and `diversity`, the
+    mean distance of two samples of one class.
     """
-    kept, matched = paired(samples, reference)
+    kept, matched = pair_with_reference(samples, reference)
     if len(kept) < 2:
         return dict.fromkeys(NAMES, float("nan"))
-    s, r = (np.stack([thinned(cloud) for cloud in clouds]) for clouds in (kept, matched))
+    s, r = (np.stack([choose_points(cloud) for cloud in clouds]) for clouds in (kept, matched))
     ss, sr, rr = chamfers(s, s), chamfers(s, r), chamfers(r, r)
     labels = np.array([cloud.label for cloud in kept])
     pairs = (labels[:, None] == labels) & ~np.eye(len(labels), dtype=bool)
@@ -29,20 +30,22 @@ def quality(samples: Sequence[PointCloud], reference: Sequence[PointCloud]) -> d
     return dict(zip(NAMES, (scores.nna, scores.coverage, scores.mmd, scores.nearest, diversity), strict=True))
 
 
-def paired(
-    samples: Sequence[PointCloud], reference: Sequence[PointCloud], most: int = MOST
+def pair_with_reference(
+    samples: Sequence[PointCloud], reference: Sequence[PointCloud], max_shapes: int = MAX_SHAPES
 ) -> tuple[list[PointCloud], list[PointCloud]]:
-    """At most `most` samples that are shapes, and for each one a reference shape of its class, none twice."""
-    left: Mapping[str, list[PointCloud]] = {cloud.label: [] for cloud in reference}
+    """Return samples that are shapes, and for each one a reference shape of its class, none of them twice."""
+    unused: Mapping[str, list[PointCloud]] = {cloud.label: [] for cloud in reference}
     for cloud in reversed(reference):
-        left[cloud.label].append(cloud)
+        unused[cloud.label].append(cloud)
     pairs = [
-        (sample, left[sample.label].pop()) for sample in samples[:most] if len(sample) > 1 and left.get(sample.label)
+        (sample, unused[sample.label].pop())
+        for sample in samples[:max_shapes]
+        if len(sample) > 1 and unused.get(sample.label)
     ]
     return [sample for sample, _ in pairs], [cloud for _, cloud in pairs]
 
 
-def thinned(cloud: PointCloud) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
-    """`POINTS` of the points, always the same ones; repeated where there are fewer."""
+def choose_points(cloud: PointCloud) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
+    """Return `COMPARED_POINTS` of the points, always the same ones; some are repeated where there are fewer."""
     generator = np.random.default_rng(len(cloud))
-    return cloud.points[generator.choice(len(cloud), POINTS, replace=len(cloud) < POINTS)]
+    return cloud.points[generator.choice(len(cloud), COMPARED_POINTS, replace=len(cloud) < COMPARED_POINTS)]

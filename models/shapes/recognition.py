@@ -1,4 +1,4 @@
-"""What a classifier takes shapes for."""
+"""Accuracy of the classes of shapes, by a classifier that they were not trained with."""
 
 from collections.abc import Sequence
 
@@ -6,31 +6,31 @@ import torch
 from torch import Tensor
 
 from molrl.data.shapes.cloud import PointCloud
-from molrl.models.shapes.classifier import batched, load_classifier
+from molrl.models.shapes.classifier import load_classifier, stack_clouds
 from molrl.rewards.shapes.body import UnsoundError, traceable
 
 BATCH = 64
 
 
-def recognised(samples: Sequence[PointCloud], judge: str) -> tuple[int, int]:
-    """How many samples have a class that the classifier knows, and how many of them it takes for that one.
+def count_recognised(samples: Sequence[PointCloud], judge: str) -> tuple[int, int]:
+    """Return how many samples have a class that the classifier knows, and how many of them it takes for that class.
 
-    What is no sound shape is taken for none.
+    A sample that is no sound shape is taken for none.
 
     Args:
         judge: a classifier, shipped or a folder.
     """
     network = load_classifier(judge)
     classes = list(network.design.classes)
-    known = [sample for sample in samples if sample.label in classes]
+    labelled = [sample for sample in samples if sample.label in classes]
     bodies: list[Tensor] = []
-    wanted: list[int] = []
-    for sample in known:
+    labels: list[int] = []
+    for sample in labelled:
         try:
             bodies.append(traceable(torch.from_numpy(sample.points))[0].float())
         except UnsoundError:
             continue
-        wanted.append(classes.index(sample.label))
-    parts = (bodies[start : start + BATCH] for start in range(0, len(bodies), BATCH))
-    found = [number for part in parts for number in network(batched(part)).argmax(-1).tolist()]
-    return len(known), sum(number == label for number, label in zip(found, wanted, strict=True))
+        labels.append(classes.index(sample.label))
+    batches = (bodies[start : start + BATCH] for start in range(0, len(bodies), BATCH))
+    predicted = [number for batch in batches for number in network(stack_clouds(batch)).argmax(-1).tolist()]
+    return len(labelled), sum(number == label for number, label in zip(predicted, labels, strict=True))

@@ -1,4 +1,4 @@
-"""A value function of states of point clouds: the same for every order of the points."""
+"""A value function of states of point clouds, invariant to the order of the points."""
 
 import torch
 from jaxtyping import Float
@@ -9,10 +9,10 @@ from molrl.models.shapes.set_transformer import SetTransformer
 
 
 class ShapeValue(nn.Module):
-    """V(x_t, t, context): the points' outputs of a small set transformer, averaged, and read out.
+    """The value V(x_t, t, context): a small set transformer, the mean of its outputs over the points, and a readout.
 
     Args:
-        classes: that the model knows.
+        classes: number of classes of the model.
     """
 
     def __init__(self, classes: int) -> None:
@@ -21,7 +21,7 @@ class ShapeValue(nn.Module):
         self.readout = nn.Sequential(nn.Linear(33, 32), nn.SiLU(), nn.Linear(32, 1))
 
     def forward(self, x: Float[Tensor, "b n 3"], t: Float[Tensor, " b"], context: Context) -> Float[Tensor, " b"]:
-        """t: share of the chain that is still to go, 1 at the prior."""
+        """Return the values; t: the share of the chain that is still ahead, 1 at the prior."""
         mean = self.network(x, 6 * t - 3, context).mean(1)
         values: Tensor = self.readout(torch.cat([mean, t.unsqueeze(1)], 1))
         return values.squeeze(1)

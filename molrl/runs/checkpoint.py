@@ -1,7 +1,7 @@
-"""Files that survive: tensors as safetensors, everything else as JSON, each named with its SHA-256 in a manifest.
+"""Files that survive a crash: tensors as safetensors, the rest as JSON, each with its SHA-256 in a manifest.
 
 A model or a checkpoint is a folder. It is written under a temporary name, flushed to the disk and renamed, so that a
-reader finds a whole one or none; the manifest is written last and checked first. `molrl.runs.checkpoints` keeps a
+reader finds a complete one or none; the manifest is written last and checked first. `molrl.runs.checkpoints` keeps a
 series.
 """
 
@@ -32,31 +32,38 @@ MAX_TENSORS = 100_000  # of a file
 
 
 def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]) -> None:
-    """Write `tensors[name]` to name.safetensors and `values[name]` to name.json; the folder replaces any old one.
+    """Write `tensors[name]` to name.safetensors and `values[name]` to name.json; the folder replaces any old one."""
+    replace_folder(folder, contents(tensors, values))
 
-    One process may write a folder at a time. What one that was killed has left beside it is removed.
+
+def replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder with these files in the place of any old one; a reader finds the old one, the new one or none.
+
+    One process may write a folder at a time. What a process that was killed has left beside it is removed.
     """
     staging = folder.with_name(f".{folder.name}.staging-{os.getpid()}")
     shutil.rmtree(staging, ignore_errors=True)
-    write(staging, contents(tensors, values))
+    write(staging, files)
     if folder.exists():
         folder.rename(folder.with_name(f".{folder.name}.retired-{os.getpid()}"))
     staging.rename(folder)
     sync_folder(folder.parent)
-    for left in (path for kind in ("staging", "retired") for path in folder.parent.glob(f".{folder.name}.{kind}-*")):
-        shutil.rmtree(left, ignore_errors=True)
+    for leftover in (
+        path for kind in ("staging", "retired") for path in folder.parent.glob(f".{folder.name}.{kind}-*")
+    ):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def contents(tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]) -> dict[str, bytes]:
-    """File name -> bytes, the manifest last."""
-    files = {f"{name}.safetensors": save_tensors(detached(group)) for name, group in tensors.items()}
+    """Return the bytes of every file by its name, the manifest last."""
+    files = {f"{name}.safetensors": save_tensors(detach_tensors(group)) for name, group in tensors.items()}
     files |= {f"{name}.json": (json.dumps(value, indent=1) + "\n").encode() for name, value in values.items()}
     manifest = {"format": FORMAT, "files": {name: sha256(data) for name, data in files.items()}}
     return {**files, MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode()}
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """A new folder with these files, all of it on the disk."""
+    """Make a new folder with these files and wait until the disk has it all."""
     folder.mkdir(parents=True)
     for name, data in files.items():
         write_synced(folder / name, data)
@@ -90,7 +97,7 @@ def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
 
 
 def read_tensors(data: bytes) -> dict[str, Tensor]:
-    """Tensors by name. The format's own limit is a header of 100 MB, which is room for a million of them."""
+    """Return tensors by name; the format's own limit, a header of 100 MB, has room for a million of them."""
     tensors: dict[str, Tensor] = load_tensors(data)
     if len(tensors) > MAX_TENSORS:
         raise ValueError(f"{len(tensors)} tensors, more than the {MAX_TENSORS} allowed")
@@ -98,7 +105,7 @@ def read_tensors(data: bytes) -> dict[str, Tensor]:
 
 
 def read_manifest(folder: Path) -> dict[str, str]:
-    """File name -> SHA-256."""
+    """Return the SHA-256 of every file that the manifest names."""
     try:
         manifest = json.loads(read_bounded(folder, MANIFEST, MAX_MANIFEST))
         files = dict[str, str](manifest["files"])
@@ -117,17 +124,17 @@ def read_manifest(folder: Path) -> dict[str, str]:
     return files
 
 
-def read_bounded(folder: Path, name: str, most: int | None = None) -> bytes:
-    """The bytes of one file of a checkpoint, at most so many."""
-    path, most = folder / name, MAX_BYTES if most is None else most
+def read_bounded(folder: Path, name: str, max_bytes: int | None = None) -> bytes:
+    """Return the bytes of one file of a checkpoint; raises CheckpointError where it is missing or too large."""
+    path, max_bytes = folder / name, MAX_BYTES if max_bytes is None else max_bytes
     if not path.is_file():
         raise CheckpointError(f"{folder}: no checkpoint here, {name} is missing")
-    if path.stat().st_size > most:
-        raise CheckpointError(f"{path}: {path.stat().st_size} bytes, more than the {most} allowed")
+    if path.stat().st_size > max_bytes:
+        raise CheckpointError(f"{path}: {path.stat().st_size} bytes, more than the {max_bytes} allowed")
     return path.read_bytes()
 
 
-def check_fits(expected: Mapping[str, Tensor], got: Mapping[str, Tensor], what: str) -> None:
+def check_fits(expected: Mapping[str, Tensor], got: Mapping[str, Tensor], owner: str) -> None:
     """Raise one CheckpointError that names every missing, unexpected and misshaped tensor."""
     missing, unexpected = sorted(expected.keys() - got.keys()), sorted(got.keys() - expected.keys())
     wrong = [
@@ -137,25 +144,25 @@ def check_fits(expected: Mapping[str, Tensor], got: Mapping[str, Tensor], what: 
     ]
     if missing or unexpected or wrong:
         raise CheckpointError(
-            f"weights do not fit {what}: missing {missing}, unexpected {unexpected}, misshaped {wrong}"
+            f"weights do not fit {owner}: missing {missing}, unexpected {unexpected}, misshaped {wrong}"
         )
     broken = [name for name in expected if got[name].is_floating_point() and not got[name].isfinite().all()]
     if broken:
-        raise CheckpointError(f"weights for {what} hold NaN or infinity: {broken}")
+        raise CheckpointError(f"weights for {owner} hold NaN or infinity: {broken}")
 
 
-def detached(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous copies on the CPU that share no memory."""
+def detach_tensors(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return contiguous copies on the CPU that share no memory."""
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in group.items()}
 
 
 def sha256(data: bytes) -> str:
-    """Hexadecimal digest."""
+    """Return the hexadecimal SHA-256 digest of bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write and wait until the disk has it."""
+    """Write a file and wait until the disk has it."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -163,7 +170,7 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename durable."""
+    """Wait until the disk has what was renamed in a folder."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -172,7 +179,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
-    """The moments of an optimizer keyed by parameter name, not by position."""
+    """Return the moments of an optimizer by parameter name instead of by position."""
     return {
         f"{names[parameter]}/{key}": torch.as_tensor(value)
         for parameter, state in optimizer.state.items()
@@ -181,7 +188,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, s
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str], saved: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` took."""
+    """Put the tensors of `optimizer_tensors` back into an optimizer; raises CheckpointError for an unknown name."""
     by_name = {name: parameter for parameter, name in names.items()}
     for entry, value in saved.items():
         name, _, key = entry.rpartition("/")

@@ -90,7 +90,7 @@ class ClassProbability(PerSample[PointCloud]):
         """The values, and the reasons of those that have the floor or none."""
         import torch
 
-        from molrl.models.shapes.classifier import batched
+        from molrl.models.shapes.classifier import stack_clouds
 
         bodies: list[Tensor] = []
         numbers, sound = list[int](), list[int]()
@@ -109,7 +109,7 @@ class ClassProbability(PerSample[PointCloud]):
         for start in range(0, len(sound), BATCH):
             part = slice(start, start + BATCH)
             network = self.classifier.to(bodies[start].device)
-            found = network(batched(bodies[part]).float()).clamp(min=self.floor)
+            found = network(stack_clouds(bodies[part]).float()).clamp(min=self.floor)
             for row, number, line in zip(sound[part], numbers[part], found, strict=True):
                 values[row] = line[number]
         return torch.stack([value.float() for value in values]) if values else torch.zeros(0), reasons

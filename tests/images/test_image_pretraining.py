@@ -12,7 +12,7 @@ from molrl.data.images.drawings import WORDS, all_captions
 from molrl.data.images.sets import drawing_set
 from molrl.gaussian import Euclidean
 from molrl.models.images.guided_unet import GuidedUNet
-from molrl.models.images.pipeline import embedded, load_pipeline
+from molrl.models.images.pipeline import embed_prompts, load_pipeline
 from molrl.models.images.pretraining import TextDenoiser, as_tensor, caption_ids, reconstruction_loss
 from molrl.models.images.scheduler_chain import diffusers_chain
 from molrl.models.images.small_pipeline import PipelineDesign, small_pipeline, word_tokenizer
@@ -127,14 +127,14 @@ def test_what_is_learned_is_what_is_read_as_noise(prediction: str) -> None:
     x = signal.sqrt() * x0 + (1 - signal).sqrt() * eps
     denoiser = GuidedUNet(
         pipeline.unet,
-        embedded(pipeline, PROMPTS, torch.device("cpu")),
+        embed_prompts(pipeline, PROMPTS, torch.device("cpu")),
         chain.schedule,
         prediction=prediction,
         guidance_scale=1.0,
         batch=4,
         dtype=torch.float32,
     )
-    torch.testing.assert_close(denoiser.noise(model.target(x0, eps, t), x, level), eps, atol=1e-4, rtol=0)
+    torch.testing.assert_close(denoiser.to_noise(model.target(x0, eps, t), x, level), eps, atol=1e-4, rtol=0)
 
 
 def test_training_and_sampling_ask_the_network_the_same() -> None:
@@ -145,7 +145,7 @@ def test_training_and_sampling_ask_the_network_the_same() -> None:
     ids = pipeline.tokenizer(caption, padding="max_length", max_length=12, return_tensors="pt").input_ids
     denoiser = GuidedUNet(
         pipeline.unet,
-        embedded(pipeline, [caption], torch.device("cpu")),
+        embed_prompts(pipeline, [caption], torch.device("cpu")),
         chain.schedule,
         prediction="epsilon",
         guidance_scale=1.0,

@@ -21,7 +21,7 @@ from molrl.finetune import FinetuneConfig, finetune, freeze_copy
 from molrl.models.images import pipeline as image_pipeline
 from molrl.models.images.decoder import ImageDecoder
 from molrl.models.images.guided_unet import GuidedUNet, Prompts, add_lora
-from molrl.models.images.pipeline import embedded, is_image_model, load_pipeline
+from molrl.models.images.pipeline import embed_prompts, is_image_model, load_pipeline
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.run import train
@@ -171,7 +171,7 @@ def test_what_is_predicted_is_turned_into_noise(prediction: str, tmp_path: Path)
     scheduler = DIFFUSERS.DDIMScheduler.from_config(pipeline.scheduler.config)
     scheduler.set_timesteps(6)
     x, context = torch.randn(1, 4, 8, 8), {"prompt": torch.tensor([1])}
-    told = embedded(pipeline, PROMPTS, CPU).embeddings[1:2]
+    told = embed_prompts(pipeline, PROMPTS, CPU).embeddings[1:2]
     for step, level in enumerate(scheduler.timesteps):
         with torch.no_grad():
             output = pipeline.unet(x, level, encoder_hidden_states=told).sample
@@ -245,7 +245,7 @@ def test_nothing_is_left_to_chance_in_the_network() -> None:
             module.p = 0.5
     add_lora(pipeline.unet, 2)
     assert not any(module.training for module in pipeline.unet.modules())
-    prompts = embedded(pipeline, PROMPTS, CPU)
+    prompts = embed_prompts(pipeline, PROMPTS, CPU)
     task = tiny_task_with(pipeline, prompts)
     x, t, context = torch.randn(2, 4, 8, 8), torch.full((2,), 0.5), {"prompt": torch.tensor([0, 1])}
     assert torch.equal(task(x, t, context), task(x, t, context))
@@ -447,10 +447,10 @@ def test_a_wrong_hub_id_is_one_error(tiny_pipeline: Path, monkeypatch: pytest.Mo
 def test_a_broken_folder_is_one_error(broken: str, tmp_path: Path, tiny_pipeline: Path) -> None:
     folder = write_pipeline(tmp_path / "p")
     (folder / broken).write_bytes(b"{")
-    with pytest.raises(CheckpointError, match="not a whole pipeline in diffusers' format"):
+    with pytest.raises(CheckpointError, match="not a complete pipeline in diffusers' format"):
         load_pipeline(str(folder), None, torch.float32)
     (folder / broken).unlink()
-    with pytest.raises(CheckpointError, match=r"not a whole pipeline in diffusers' format|no such pipeline"):
+    with pytest.raises(CheckpointError, match=r"not a complete pipeline in diffusers' format|no such pipeline"):
         load_pipeline(str(folder), None, torch.float32)
 
 
@@ -466,24 +466,24 @@ def test_weights_that_would_be_unpickled_are_refused(tmp_path: Path, tiny_pipeli
     folder = write_pipeline(tmp_path / "p")
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
-    with pytest.raises(CheckpointError, match="not a whole pipeline"):
+    with pytest.raises(CheckpointError, match="not a complete pipeline"):
         load_pipeline(str(folder), None, torch.float32)
 
 
 def test_an_adapter_without_a_base_is_named(tmp_path: Path, tiny_pipeline: Path) -> None:
-    (tmp_path / "adapter.json").write_text('{"base": "gone"}')
+    (tmp_path / "adapter.json").write_text('{"format": 2, "domain": "images", "base": "gone"}')
     with pytest.raises(CheckpointError, match="does not say whose adapter it is"):
         load_pipeline(str(tmp_path), None, torch.float32)
-    (tmp_path / "adapter.json").write_text('{"base": "gone", "revision": null}')
-    with pytest.raises(CheckpointError, match="weights=gone: no such pipeline"):
+    (tmp_path / "adapter.json").write_text('{"format": 2, "domain": "images", "base": "gone", "revision": null}')
+    with pytest.raises(CheckpointError, match="gone: no such pipeline"):
         load_pipeline(str(tmp_path), None, torch.float32)
 
 
 def test_a_prompt_that_is_too_long_is_named(tiny_pipeline: Path) -> None:
     pipeline, _ = load_pipeline(str(tiny_pipeline), None, torch.float32)
-    embedded(pipeline, ["a red circle on a blue background"], CPU)
+    embed_prompts(pipeline, ["a red circle on a blue background"], CPU)
     with pytest.raises(ValueError, match=r"prompt 'an armadillo here': 16 tokens .* reads 12"):
-        embedded(pipeline, ["a red circle", "an armadillo here"], CPU)
+        embed_prompts(pipeline, ["a red circle", "an armadillo here"], CPU)
 
 
 def test_a_missing_extra_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

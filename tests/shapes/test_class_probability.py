@@ -12,8 +12,8 @@ from solids import Points, box, cloud, sphere, table
 from torch.testing import assert_close
 
 from molrl.data.shapes.cloud import PointCloud, TracedPointCloud, in_unit_box
-from molrl.models.shapes.classifier import ClassifierDesign, batched, load_classifier, save_classifier
-from molrl.models.shapes.classifier_training import boxed, nothing, report, train_classifier
+from molrl.models.shapes.classifier import ClassifierDesign, load_classifier, save_classifier, stack_clouds
+from molrl.models.shapes.classifier_training import no_shape, report, to_unit_boxes, train_classifier
 from molrl.rewards.shapes.class_probability import ClassProbability
 from molrl.runs.checkpoint import CheckpointError
 
@@ -30,7 +30,7 @@ def labelled(label: str, seed: int, count: int = 256) -> PointCloud:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A classifier of balls and tables, trained for a moment."""
     clouds = [labelled(label, seed) for seed in range(20) for label in SHAPES]
-    network = train_classifier(clouds, layout="score_one", steps=100, seed=0, most=128)
+    network = train_classifier(clouds, layout="wide", steps=100, seed=0, max_points=128)
     folder = tmp_path_factory.mktemp("classifier") / "weights"
     save_classifier(folder, network)
     return str(folder)
@@ -48,7 +48,7 @@ def test_a_moment_of_training_tells_balls_tables_and_noise_apart(weights: str) -
 @pytest.mark.parametrize("name", ["shape_classifier", "shape_judge"])
 def test_pure_noise_is_no_shape(name: str) -> None:
     """A classifier of clean shapes alone calls it a chair, with a probability of 0.99."""
-    blobs = torch.from_numpy(boxed(np.random.default_rng(0).standard_normal((50, 300, 3)))).float()
+    blobs = torch.from_numpy(to_unit_boxes(np.random.default_rng(0).standard_normal((50, 300, 3)))).float()
     for count in (128, 300):
         assert load_classifier(name)(blobs[:, :count]).exp()[:, -1].mean() > 0.8
 
@@ -66,7 +66,7 @@ def test_probabilities_sum_to_one_whatever_the_order_and_repetitions(weights: st
     found = network(points[None])
     assert found.exp().sum().item() == pytest.approx(1)
     assert_close(network(points[torch.randperm(len(points))][None]), found)
-    assert_close(network(batched([points, torch.cat([points, points])])), found.expand(2, -1))
+    assert_close(network(stack_clouds([points, torch.cat([points, points])])), found.expand(2, -1))
 
 
 def test_each_sample_is_asked_for_its_own_class_or_for_the_one_that_is_named(weights: str) -> None:
@@ -135,7 +135,7 @@ def test_traced_clouds_have_the_same_values_and_a_gradient_that_leads_uphill(wei
 
 def test_what_is_no_shape_is_drawn_in_all_its_kinds() -> None:
     rng = np.random.default_rng(0)
-    drawn = np.stack([nothing(box(1, 1, 1, 200), rng) for _ in range(40)])
+    drawn = np.stack([no_shape(box(1, 1, 1, 200), rng) for _ in range(40)])
     assert drawn.shape == (40, 200, 3)
     assert np.isfinite(drawn).all()
 

@@ -13,7 +13,7 @@ from solids import box, cloud, sphere, table
 from molrl.data.shapes.cloud import in_unit_box
 from molrl.data.shapes.metrics import chamfer, chamfers
 from molrl.domains import domain_of_file
-from molrl.models.shapes.recognition import recognised
+from molrl.models.shapes.recognition import count_recognised
 from molrl.rewards.shapes.exam import Exam
 
 pytest.importorskip("scipy")
@@ -130,7 +130,9 @@ def test_the_held_out_shapes_of_the_shipped_model_are_the_references_by_default(
 
 def test_the_second_classifier_takes_nothing_unsound_for_a_shape() -> None:
     line = cloud(np.outer(np.linspace(0, 1, 300), [1, 1, 1]), "table")
-    assert recognised([cloud(table(), "table"), cloud(table(), "airplane"), line, cloud(table())], "shape_judge") == (
+    assert count_recognised(
+        [cloud(table(), "table"), cloud(table(), "airplane"), line, cloud(table())], "shape_judge"
+    ) == (
         3,
         1,
     )

@@ -15,7 +15,7 @@ from molrl.algos.rgdm import RGDM
 from molrl.data.shapes.cloud import TracedPointCloud
 from molrl.data.shapes.procedural import Procedural
 from molrl.gaussian import Context
-from molrl.models.shapes.checks import LOPSIDED
+from molrl.models.shapes.checks import MAX_ASYMMETRY
 from molrl.noise import Key
 from molrl.rewards.scores import category
 from molrl.rewards.shapes.body import FEWEST, MOST, DifferentiableReward, PointCloudReward, body_of
@@ -129,7 +129,7 @@ def test_lopsided_shapes_are_told_from_sound_ones(family: str) -> None:
     """By the check of the task at 256 points; the truth is known from how the shapes were made."""
     sets = [Procedural(families=(family,), split="test", tippy=0.0, asymmetric=share) for share in (0.0, 1.0)]
     found = [[MirrorSymmetry().score_one(shapes.cloud(row, 256)).value ** 2 for row in range(40)] for shapes in sets]
-    sound, lopsided = (np.mean([far < LOPSIDED for far in every]) for every in found)
+    sound, lopsided = (np.mean([far < MAX_ASYMMETRY for far in every]) for every in found)
     assert sound > 0.8
     assert lopsided < 0.1
 

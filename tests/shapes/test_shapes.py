@@ -24,7 +24,7 @@ from molrl.models.shapes.checks import checks
 from molrl.models.shapes.decoder import GLANCE, RealShapes, ShapeDecoder
 from molrl.models.shapes.model import ShapeArchitecture, load_shapes, save_shapes
 from molrl.models.shapes.policy import shape_policy
-from molrl.models.shapes.quality import paired, quality
+from molrl.models.shapes.quality import pair_with_reference, quality
 from molrl.noise import Key
 from molrl.run import prepare, train
 from molrl.runs.checkpoint import CheckpointError
@@ -95,7 +95,9 @@ def test_models_of_one_domain_are_refused_by_the_other(folder: Path) -> None:
 def test_a_folder_that_describes_no_shape_model_is_named(
     change: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ShapeArchitecture, "plain", lambda self: {"domain": "shapes", **vars(self), **change})
+    monkeypatch.setattr(
+        ShapeArchitecture, "plain", lambda self: {"format": 2, "domain": "shapes", **vars(self), **change}
+    )
     save_shapes(folder, ARCHITECTURE, ARCHITECTURE.build().denoiser.state_dict(), clouds(2))
     with pytest.raises(CheckpointError, match="not a shape model"):
         load_shapes(str(folder))
@@ -188,7 +190,7 @@ def test_each_sample_is_compared_with_a_reference_of_its_class() -> None:
     """Three balls and two balls: one ball has nothing to be compared with; a single point is no shape."""
     broken = PointCloud(np.zeros((1, 3), np.float32), "ball")
     reference = clouds(4)
-    kept, matched = paired([broken, *clouds(6, seed=2)[::2]], reference)
+    kept, matched = pair_with_reference([broken, *clouds(6, seed=2)[::2]], reference)
     assert [cloud.label for cloud in kept] == ["ball", "ball"]
     assert [id(cloud) for cloud in matched] == [id(reference[0]), id(reference[2])]
 
@@ -207,22 +209,22 @@ def test_a_round_looks_at_some_samples_and_a_report_at_all(folder: Path) -> None
     decoder = domain_of(folder)
     samples = [*clouds(GLANCE, points=128), *(replace(cloud, label="ball") for cloud in clouds(GLANCE, points=128))]
     assert decoder.measure(samples).keys() == decoder.assess(samples).keys()
-    assert decoder.measure(samples)["standing"] == checks(samples[:GLANCE])["standing"]
-    assert decoder.assess(samples)["standing"] == checks(samples)["standing"]
+    assert decoder.measure(samples)["stable_fraction"] == checks(samples[:GLANCE])["stable_fraction"]
+    assert decoder.assess(samples)["stable_fraction"] == checks(samples)["stable_fraction"]
 
 
 def test_what_stands_is_symmetric_and_is_what_it_is_called() -> None:
     shapes = Procedural(families=("chair", "lamp"), split="test", tippy=0.0, asymmetric=0.0)
     tippy = Procedural(families=("chair", "lamp"), split="test", tippy=1.0, asymmetric=0.0)
     sound, falling = (checks([source.cloud(index, 512) for index in range(20)]) for source in (shapes, tippy))
-    assert sound["standing"] >= 0.9
-    assert falling["standing"] <= 0.1
-    assert sound["symmetric"] >= 0.8
+    assert sound["stable_fraction"] >= 0.9
+    assert falling["stable_fraction"] <= 0.1
+    assert sound["symmetric_fraction"] >= 0.8
     assert sound["asymmetry"] < 1e-3 < falling["asymmetry"]
-    assert sound["recognised"] >= 0.95
+    assert sound["class_accuracy"] >= 0.95
     renamed = [replace(shapes.cloud(0, 512), label="lamp"), shapes.cloud(1, 512)]
-    assert checks(renamed)["recognised"] == 0.5
-    assert np.isnan(checks(clouds(3, points=128))["recognised"])
+    assert checks(renamed)["class_accuracy"] == 0.5
+    assert np.isnan(checks(clouds(3, points=128))["class_accuracy"])
     assert all(np.isnan(value) for value in checks([]).values())
 
 
