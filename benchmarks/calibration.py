@@ -66,7 +66,7 @@ def main() -> None:
     architecture = model.architecture
     policy = shape_policy(model, num_steps=steps, grid_power=1.0, eta=1.0, device=torch.device("cpu"))
     source = Procedural(families=(family,), split="validation", tippy=tippy, asymmetric=asymmetric)
-    shapes = [source.cloud(number, architecture.points) for number in range(2 * SHAPES)]
+    shapes = [source.point_cloud(number, architecture.points) for number in range(2 * SHAPES)]
     shapes, held_out = shapes[:SHAPES], shapes[SHAPES:]
     x0, classes = architecture.encode(shapes)
     print(f"| from step | noise, std of the data | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 2)}")

@@ -28,8 +28,8 @@ def row(task: str, family: str, tippy: float, asymmetric: float) -> str:
     """One line of the table: share that does, 1-NNA and diversity, before -> after."""
     source = Procedural(families=(family,), split="train", tippy=tippy, asymmetric=asymmetric)
     other = replace(source, split="test")
-    held_out = [other.cloud(number, POINTS) for number in range(SHAPES)]
-    shapes = [source.cloud(number, POINTS) for number in range(SHAPES + SPARE)]
+    held_out = [other.point_cloud(number, POINTS) for number in range(SHAPES)]
+    shapes = [source.point_cloud(number, POINTS) for number in range(SHAPES + SPARE)]
     test = tests()[task]
     does = np.array([test(shape) for shape in shapes])
     share = does[:SHAPES].mean()

@@ -44,7 +44,7 @@ def main() -> None:
     for family in () if sys.argv[1:] else FAMILIES:
         for kind, share in (("sound", 0.0), ("lopsided", 1.0)):
             source = Procedural(families=(family,), split="test", tippy=0.0, asymmetric=share)
-            print(row(f"{kind} {family}", [source.cloud(number, POINTS) for number in range(SHAPES)]), flush=True)
+            print(row(f"{kind} {family}", [source.point_cloud(number, POINTS) for number in range(SHAPES)]), flush=True)
 
 
 if __name__ == "__main__":

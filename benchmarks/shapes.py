@@ -69,7 +69,7 @@ def held_out(samples: Sequence[PointCloud], test: Test = lambda _: True) -> list
     numbers = {family: count() for family in FAMILIES}
     found = []
     for sample in samples:
-        clouds = (sources[sample.label].cloud(number, len(sample)) for number in numbers[sample.label])
+        clouds = (sources[sample.label].point_cloud(number, len(sample)) for number in numbers[sample.label])
         found.append(next(cloud for cloud in clouds if test(cloud)))
     return found
 

@@ -35,7 +35,7 @@ def main() -> None:
     denoiser, parameters = cast(Preconditioned, model.denoiser), list(model.denoiser.parameters())
     source = Procedural(split="validation", tippy=tippy, asymmetric=asymmetric)
     points, lowest, highest = model.architecture.points, model.schedule.noise_min, model.schedule.noise_max
-    x0, classes = model.architecture.encode([source.cloud(index, POOL) for index in range(BATCHES * BATCH)])
+    x0, classes = model.architecture.encode([source.point_cloud(index, POOL) for index in range(BATCHES * BATCH)])
     pools = Pools(x0, {"class": classes}, points)
 
     def gradient(loss: Tensor) -> Tensor:

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from molrl.config import ConfigError, check_arguments, settings
+from molrl.data.files import ReadReport
 from molrl.data.molecules.bonds import BondReader
-from molrl.data.molecules.enumerated import enumerated
-from molrl.data.molecules.files import ReadReport, keep_elements, read
+from molrl.data.molecules.entries import keep_elements
+from molrl.data.molecules.enumerated import enumerate_molecules
+from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Molecule, Molecules
 from molrl.data.molecules.qm9 import load_pyg_qm9, load_qm9
 from molrl.data.molecules.quality import smiles_set
@@ -122,7 +124,7 @@ def design(
 
 def enumerated_set(*, n: int, max_heavy: int, seed: int, hydrogens: str) -> tuple[Molecules, list[str]]:
     """Small molecules enumerated with RDKit; nothing is skipped."""
-    return enumerated(n, max_heavy, seed, counts=hydrogens == "counts", workers=2), []
+    return enumerate_molecules(n, max_heavy, seed, counts=hydrogens == "counts", workers=2), []
 
 
 def qm9_file(*, path: str, hydrogens: str) -> tuple[Molecules, list[str]]:

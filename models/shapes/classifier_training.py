@@ -133,8 +133,8 @@ def main() -> None:
     else:
         shapes = Procedural(kinds=asked.kinds, tippy=FAULTY, asymmetric=0.0 if asked.kinds else FAULTY)
         train, test = (replace(shapes, split=split) for split in ("train", "test"))
-        clouds = [train.cloud(index, 1024) for index in range(asked.shapes)]
-        held = [test.cloud(index, 1024) for index in range(asked.shapes // 5)]
+        clouds = [train.point_cloud(index, 1024) for index in range(asked.shapes)]
+        held = [test.point_cloud(index, 1024) for index in range(asked.shapes // 5)]
     network = train_classifier(clouds, layout=asked.layout, steps=asked.steps, seed=asked.seed)
     print(report(network, held, 512))
     save_classifier(asked.out, network)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from molrl.data.shapes.cloud import MOST_POINTS, PointCloud, TracedPointCloud, in_unit_box
+from molrl.data.shapes.cloud import MAX_POINTS, PointCloud, TracedPointCloud, place_in_unit_box
 from molrl.models.molecules.model import refuse_other_domain
 from molrl.models.precondition import Preconditioned
 from molrl.models.shapes.set_transformer import SetTransformer
@@ -49,7 +49,7 @@ class ShapeArchitecture:
     noise_max: float
 
     def __post_init__(self) -> None:
-        if not self.classes or not 0 < self.points <= MOST_POINTS or not self.std > 0 or len(self.mean) != 3:
+        if not self.classes or not 0 < self.points <= MAX_POINTS or not self.std > 0 or len(self.mean) != 3:
             raise ValueError(f"classes {self.classes}, points {self.points}, std {self.std}, mean {self.mean}")
 
     def plain(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def placed(points: "np.ndarray[tuple[int, int], np.dtype[np.float32]]") -> "np.n
     """The points in the unit box; a single one where they are not finite or all in one place."""
     if not np.isfinite(points).all() or not np.ptp(points, 0).any():
         return NOWHERE
-    return in_unit_box(points)
+    return place_in_unit_box(points)
 
 
 @dataclass(frozen=True)

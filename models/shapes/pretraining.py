@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from molrl.config import settings
-from molrl.data.shapes.cloud import MOST_POINTS
+from molrl.data.shapes.cloud import MAX_POINTS
 from molrl.data.shapes.sets import ShapeSet
 from molrl.gaussian import Euclidean
 from molrl.machine.device import choose_device
@@ -70,8 +70,8 @@ def shape_design(
     """A design from plain numbers."""
     if points < 2:
         raise ValueError(f"points: got {points}, need at least 2")
-    if not points <= pool <= MOST_POINTS:
-        raise ValueError(f"pool: got {pool}, allowed {points} (points) to {MOST_POINTS}")
+    if not points <= pool <= MAX_POINTS:
+        raise ValueError(f"pool: got {pool}, allowed {points} (points) to {MAX_POINTS}")
     return ShapeDesign(network, points, pool, noise_min, noise_max)
 
 

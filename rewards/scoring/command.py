@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple, Protocol
 from molrl import __version__
 from molrl.config import ConfigError
 from molrl.data.molecules.bonds import BondReader
-from molrl.data.shapes.records import AS_THEY_ARE, ShapeReader
+from molrl.data.shapes.records import DEFAULT_READER, ShapeReader
 from molrl.rewards.molecules.files import MoleculeFiles
 from molrl.rewards.scores import Scored, Scorer, Scores, Values, domains, scores
 from molrl.rewards.scoring.journal import Journal, description, exclusive
@@ -76,7 +76,7 @@ def score_file(
     reader: BondReader,
     embed: bool = False,
     smiles_column: str | None = None,
-    shapes: ShapeReader = AS_THEY_ARE,
+    shapes: ShapeReader = DEFAULT_READER,
     overwrite: bool = False,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Summary:

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from rdkit import Chem
 
-from molrl.data.molecules.bonds import THRESHOLDS, BondReader, connected, edm_table, rdkit_bonds, stable_atoms
+from molrl.data.molecules.bonds import THRESHOLDS, BondReader, edm_table, is_connected, rdkit_bonds, stable_atoms
 from molrl.data.molecules.molecule import Molecule, count_hydrogens
 from molrl.data.molecules.smiles import read_smiles
 
@@ -192,7 +192,7 @@ def test_given_bonds_are_taken_over_and_perceived_otherwise(reader: BondReader) 
     assert smiles(reader, far) == "C[N+](=O)[O-]"
     mol, _ = edm_table(replace(far, graph=None))
     assert mol is not None
-    assert not connected(mol)
+    assert not is_connected(mol)
 
 
 @READERS
@@ -208,6 +208,6 @@ def test_heavy_atoms_keep_their_order_and_positions(reader: BondReader) -> None:
 
 
 def test_only_one_fragment_is_connected() -> None:
-    assert connected(Chem.MolFromSmiles("CCO"))
-    assert not connected(Chem.MolFromSmiles("CC.O"))
-    assert not connected(Chem.MolFromSmiles(""))
+    assert is_connected(Chem.MolFromSmiles("CCO"))
+    assert not is_connected(Chem.MolFromSmiles("CC.O"))
+    assert not is_connected(Chem.MolFromSmiles(""))

@@ -9,7 +9,7 @@ from PIL import Image
 from rdkit import Chem
 
 from molrl.data.molecules.bonds import edm_table, rdkit_bonds
-from molrl.data.molecules.drawing import CARD, draw_grid, drawing, fitted, typeface
+from molrl.data.molecules.drawing import CARD, draw_grid, draw_molecule, fit_text, typeface
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.smiles import read_smiles
 
@@ -46,7 +46,7 @@ def colours(pixels: NDArray[np.uint8]) -> set[tuple[int, ...]]:
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 7])
 @pytest.mark.parametrize("title", [None, "Before"])
-def test_a_image_has_as_many_cells_as_molecules(known: list[Molecule], columns: int, title: str | None) -> None:
+def test_an_image_has_as_many_cells_as_molecules(known: list[Molecule], columns: int, title: str | None) -> None:
     page = draw_grid(known, ["QED 0.5"] * len(known), rdkit_bonds, columns, title)
     assert len(cells(page)) == len(known)
 
@@ -89,13 +89,13 @@ def test_rings_without_a_kekule_form_are_drawn() -> None:
     mol = Chem.MolFromSmiles("c1cccc1", sanitize=False)
     mol.UpdatePropertyCache(strict=False)
     Chem.FastFindRings(mol)
-    assert np.asarray(drawing(mol)).min() == 0
+    assert np.asarray(draw_molecule(mol)).min() == 0
 
 
 def test_a_long_caption_stays_in_its_cell(known: list[Molecule]) -> None:
     font = typeface(26)
-    assert fitted("QED 0.5", font, 360) == "QED 0.5"
-    assert font.getlength(fitted("W" * 200, font, 360)) <= 360
+    assert fit_text("QED 0.5", font, 360) == "QED 0.5"
+    assert font.getlength(fit_text("W" * 200, font, 360)) <= 360
     assert len(cells(draw_grid(known[:2], ["W" * 200, "W" * 200], rdkit_bonds, 2, "W" * 200))) == 2
 
 

@@ -89,10 +89,10 @@ def test_defects_come_in_the_shares_asked_for() -> None:
 
 
 def test_the_same_shape_comes_again() -> None:
-    first, again = Procedural().cloud(7, 64), Procedural().cloud(7, 64)
+    first, again = Procedural().point_cloud(7, 64), Procedural().point_cloud(7, 64)
     np.testing.assert_array_equal(first.points, again.points)
     assert first.name == again.name
-    assert not np.array_equal(first.points, Procedural(seed=1).cloud(7, 64).points)
+    assert not np.array_equal(first.points, Procedural(seed=1).point_cloud(7, 64).points)
 
 
 def test_a_family_has_the_same_shapes_whatever_is_beside_it() -> None:
@@ -103,28 +103,28 @@ def test_a_family_has_the_same_shapes_whatever_is_beside_it() -> None:
 def test_no_two_splits_share_a_shape() -> None:
     numbers = [set(SPLITS[split]) for split in SPLITS]
     assert sum(map(len, numbers)) == len(set.union(*numbers))
-    names = {Procedural(split=split).cloud(0, 8).name for split in SPLITS}
+    names = {Procedural(split=split).point_cloud(0, 8).name for split in SPLITS}
     assert len(names) == len(SPLITS)
 
 
 def test_the_families_take_turns() -> None:
     shapes = Procedural(families=("table", "car"))
-    assert [shapes.cloud(index, 8).label for index in range(4)] == ["table", "car", "table", "car"]
+    assert [shapes.point_cloud(index, 8).label for index in range(4)] == ["table", "car", "table", "car"]
 
 
 def test_kinds_are_labels_of_their_own() -> None:
     families, kinds = Procedural(), Procedural(kinds=True)
-    named = {kinds.cloud(index, 8).label for index in range(60)}
+    named = {kinds.point_cloud(index, 8).label for index in range(60)}
     assert named == {*FAMILIES, "armchair", "pedestal_table", "swept_airplane"}
     for index in range(20):
-        solid, cloud = families.solid(index), kinds.cloud(index, 8)
-        np.testing.assert_array_equal(cloud.points, families.cloud(index, 8).points)
+        solid, cloud = families.solid(index), kinds.point_cloud(index, 8)
+        np.testing.assert_array_equal(cloud.points, families.point_cloud(index, 8).points)
         assert (cloud.label == "armchair") == (solid.family == "chair" and solid.parameters["arms"] == 1)
 
 
 def test_a_cloud_fills_the_unit_box_with_y_up() -> None:
     """A lamp is taller than it is wide, and its shade is above its pole."""
-    cloud = Procedural(families=("lamp",), tippy=0.0, asymmetric=0.0).cloud(0, 2000).points
+    cloud = Procedural(families=("lamp",), tippy=0.0, asymmetric=0.0).point_cloud(0, 2000).points
     assert np.ptp(cloud[:, 1]) == pytest.approx(2, abs=1e-5)
     reach = np.linalg.norm(cloud[:, [0, 2]], axis=1)
     assert reach[cloud[:, 1] > 0.6].max() > 2 * reach[np.abs(cloud[:, 1]) < 0.2].max()
