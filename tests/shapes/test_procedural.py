@@ -172,7 +172,7 @@ def test_points_are_spread_evenly_over_the_surface() -> None:
         ({"families": ()}, "allowed are"),
         ({"families": ("car", "car")}, "once"),
         ({"split": "dev"}, "validation"),
-        ({"tippy": 0.7, "asymmetric": 0.4}, "shares"),
+        ({"tippy": 0.7, "asymmetric": 0.4}, "fractions"),
         ({"seed": -1}, "seed"),
     ],
 )
