@@ -246,7 +246,6 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "rewards/molecules/docking/site.py: read_box": ("box",),
     "data/molecules/drawing.py: draw_molecule": "an image that was just drawn",
     "data/shapes/drawing.py: draw_views": "an image that was just drawn",
-    "data/molecules/enumerated.py: enumerate_molecules": "by load_arrays",
     "data/images/prompts.py: published_lists": "our own YAML",
     "models/molecules/evaluation.py: domain_of_file": "names in an archive; test_shape_evaluation.py",
     "models/molecules/decoder.py: molecule_task": "by load",

@@ -1,4 +1,4 @@
-"""Drawings that can be read again, prompt lists, and what is measured of images."""
+"""Laws of drawings that can be read back, of prompt lists and of the metrics of images."""
 
 import math
 from itertools import groupby
@@ -122,7 +122,7 @@ def test_an_image_has_three_colours_of_eight_bits() -> None:
 
 
 def test_files_weigh_what_was_measured_of_them() -> None:
-    """kB of flat images and of noise at 512, 64 and 32 pixels."""
+    """Sizes are kB of flat images and of noise at 512, 64 and 32 pixels."""
     rng = np.random.default_rng(0)
     for edge, kilobytes, noise in ((512, 4.7, 308), (64, 0.69, 5.4), (32, 0.64, 1.8)):
         assert jpeg_bytes(flat(128, edge)) / 1000 == pytest.approx(kilobytes, rel=0.02)

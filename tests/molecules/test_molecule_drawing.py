@@ -25,14 +25,14 @@ def broken(molecule: Molecule) -> Molecule:
 
 
 def spans(inked: NDArray[np.bool_]) -> list[slice]:
-    """The runs of True that are as long as a cell, not as short as a title."""
+    """Return the runs of True that are as long as a cell, not as short as a title."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], inked, [False]])))
     runs = zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
     return [slice(start, stop) for start, stop in runs if stop - start > 100]
 
 
 def cells(page: Image.Image) -> list[NDArray[np.uint8]]:
-    """The pixels of each cell, row by row."""
+    """Return the pixels of each cell, row by row."""
     pixels = np.asarray(page)
     inked = (pixels != 255).any(-1)
     rows = spans(inked.any(1))
@@ -59,7 +59,7 @@ def test_a_cell_does_not_depend_on_the_others(known: list[Molecule]) -> None:
 
 
 def test_the_image_shows_the_graph_that_the_reader_found(known: list[Molecule]) -> None:
-    """Moving the atoms leaves the image as it is while the bonds stay the same."""
+    """Moving the atoms does not change the image as long as the bonds stay the same."""
     moved = replace(known[1], positions=known[1].positions[:, [2, 0, 1]] + np.float32(3))
     assert rdkit_bonds(moved).mol is not None
     first, second = (draw_grid([molecule], [""], rdkit_bonds, 1, None) for molecule in (known[1], moved))

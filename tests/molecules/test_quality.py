@@ -25,8 +25,8 @@ def broken(molecule: Molecule) -> Molecule:
     return replace(molecule, positions=np.full_like(molecule.positions, np.nan))
 
 
-def apart(first: Molecule, second: Molecule) -> Molecule:
-    """Two molecules 50 angstrom from each other in one."""
+def join(first: Molecule, second: Molecule) -> Molecule:
+    """Return two molecules, 50 angstrom from each other, as one."""
     assert first.hydrogens is not None
     assert second.hydrogens is not None
     return Molecule(
@@ -37,7 +37,7 @@ def apart(first: Molecule, second: Molecule) -> Molecule:
 
 
 def test_fractions_count_what_they_say(known: list[Molecule]) -> None:
-    samples = [*known, known[0], broken(known[1]), apart(known[0], known[3])]
+    samples = [*known, known[0], broken(known[1]), join(known[0], known[3])]
     quality = measure(samples, rdkit_bonds, reference=frozenset({"CCO"}))
     assert quality.n == 8
     assert quality.validity == pytest.approx(7 / 8)
@@ -76,7 +76,7 @@ def test_nothing_gives_no_fractions_and_no_error() -> None:
 
 
 def test_the_largest_fragment_gives_the_smiles(known: list[Molecule]) -> None:
-    assert fragment_smiles(rdkit_bonds(apart(known[0], known[4]))) == "c1ccncc1"
+    assert fragment_smiles(rdkit_bonds(join(known[0], known[4]))) == "c1ccncc1"
     assert fragment_smiles(rdkit_bonds(broken(known[0]))) == ""
 
 

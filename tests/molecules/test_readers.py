@@ -1,4 +1,4 @@
-"""Laws of the file readers: a bad record costs itself only, and every loss is counted with its place and reason."""
+"""Laws of the file readers: a bad record costs only itself, and every loss is reported with its place and reason."""
 
 import gzip
 import pickle
@@ -79,7 +79,7 @@ def test_a_property_that_is_not_utf8_costs_nothing(tmp_path: Path) -> None:
     assert names(stream_sdf(write(tmp_path / "x.sdf", content)))[::8] == ["water", "m\ufffd"]
 
 
-def test_hydrogens_are_atoms_or_counts_as_wanted() -> None:
+def test_hydrogens_are_atoms_or_counts_as_requested() -> None:
     as_file, _ = read_sdf(DATA / "broken.sdf")
     counted, _ = read_sdf(DATA / "broken.sdf", "counts")
     with_atoms, report = read_sdf(DATA / "broken.sdf", "atoms")
@@ -383,7 +383,7 @@ def test_hydrogen_alone_has_no_heavy_atoms() -> None:
 
 @pytest.fixture
 def qm9(tmp_path: Path) -> Path:
-    """Water, molecular hydrogen, methane with one hydrogen astray, formaldehyde."""
+    """Write an archive of water, molecular hydrogen, methane with a stray hydrogen, and formaldehyde."""
     sizes = [3, 2, 5, 4]
     numbers = [8, 1, 1, 1, 1, 6, 1, 1, 1, 1, 1, 6, 8, 1]
     positions = [[0, 0, 117], [0, 757, -469], [0, -757, -469], [0, 0, 0], [0, 0, 740]]

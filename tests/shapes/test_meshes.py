@@ -1,4 +1,4 @@
-"""Laws of the shape readers: what is written comes back, and whatever a file holds costs itself only."""
+"""Laws of the shape readers: what is written comes back, and a bad file costs only itself."""
 
 import gzip
 import io
@@ -70,7 +70,7 @@ def stl(*, binary: bool) -> bytes:
 
 
 def glb(points: np.ndarray[Any, Any] = CORNERS, change: Callable[[dict[str, Any]], object] = lambda _: None) -> bytes:
-    """A file with the tetrahedron, its scene changed."""
+    """Return a file with the tetrahedron, its scene changed."""
     points = np.asarray(points, "<f4")
     path = io.BytesIO()
 
@@ -121,7 +121,7 @@ GOOD = {
 
 
 def surface(mesh: Mesh) -> set[frozenset[tuple[float, ...]]]:
-    """The triangles, by their corners."""
+    """Return the set of triangles by their corners."""
     return {frozenset(tuple(mesh.vertices[corner].tolist()) for corner in face) for face in mesh.faces}
 
 
