@@ -92,8 +92,8 @@ CASES = [
             "test_faults::test_a_reward_that_is_no_tensor_stops_at_once",
             "test_finetune::test_rewards_of_another_shape_stop_the_run",
             "test_finetune::test_too_many_missing_rewards_stop_the_run",
-            "test_rewards::test_a_fault_costs_its_own_value_and_has_a_reason",
-            "test_rewards::test_integers_become_float32",
+            "test_molecule_rewards::test_a_fault_costs_its_own_value_and_has_a_reason",
+            "test_molecule_rewards::test_integers_become_float32",
         ),
     ),
     Case(
@@ -256,7 +256,8 @@ CASES = [
 def outcomes(names: list[str], folder: Path) -> dict[str, Counter[str]]:
     """Run tests, each once, and count the cases of each that passed, failed and were skipped."""
     report = folder / "report.xml"
-    ids = [str(ROOT / "tests" / f"{name.partition('::')[0]}.py") + "::" + name.partition("::")[2] for name in names]
+    files = {path.stem: path for path in (ROOT / "tests").rglob("test_*.py")}
+    ids = [f"{files[file]}::{function}" for file, _, function in (name.partition("::") for name in names)]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "--timeout=3600", f"--junitxml={report}", *ids]
     subprocess.run(command, cwd=ROOT, check=False)
     counts: dict[str, Counter[str]] = {name: Counter() for name in names}

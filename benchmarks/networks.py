@@ -25,7 +25,7 @@ from molrl.samplers import DDIM
 from molrl.schedule import LogLinear, Polynomial, Schedule
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "molecules"))
 from edge_list import edge_list_edm  # noqa: E402
 
 FEATURES = 6  # H, C, N, O, F one-hot and the charge
@@ -132,7 +132,7 @@ def _contenders(device: torch.device) -> tuple[Contender, Contender, Contender]:
 
 def _default_settings() -> dict[str, int]:
     """Return the sizes of the default network of all-atom models."""
-    network = OmegaConf.load(ROOT / "conf" / "model" / "all_atoms.yaml").network
+    network = OmegaConf.load(ROOT / "conf" / "model" / "all_atoms.yaml").model.network
     return {str(name): int(size) for name, size in network.items() if name != "kind"}
 
 
