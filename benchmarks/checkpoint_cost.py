@@ -1,9 +1,9 @@
-"""What a checkpoint costs: seconds and bytes, by part and by size.
+"""The cost of a checkpoint in seconds and bytes, by part and by size.
 
     python benchmarks/checkpoint_cost.py              the shipped models and a network of 17 million parameters
     python benchmarks/checkpoint_cost.py --out=costs.json
 
-A training checkpoint holds the weights and AdamW's two moments, so three times the weights. The medians of some saves.
+A training checkpoint holds the weights and AdamW's two moments, so three times the weights. Times are medians of SAVES.
 """
 
 import argparse
@@ -28,18 +28,18 @@ from molrl.runs.checkpoints import Series
 from molrl.runs.snapshot import RANDOM, collect_flags, describe_platform, random_tensors, random_values
 
 SAVES = 3
-WIDE, LAYERS = 1024, 16
+WIDTH, LAYERS = 1024, 16
 
 
 def networks() -> Iterator[tuple[str, nn.Module]]:
-    """By name."""
+    """Yield the networks whose checkpoints are measured, by name."""
     yield "qm9_heavy", load("qm9_heavy").denoiser
     yield "shapes", load_shapes("shapes").denoiser
-    yield "17 million parameters", nn.Sequential(*(nn.Linear(WIDE, WIDE) for _ in range(LAYERS)))
+    yield "17 million parameters", nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)))
 
 
-def state(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a run would save after one step of AdamW."""
+def run_state(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the tensors and values that a run saves after one step of AdamW."""
     optimizer = torch.optim.AdamW(module.parameters())
     for parameter in module.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -56,15 +56,15 @@ def state(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def clock(work: Any) -> float:
-    """Seconds."""
+    """Return the seconds that a call takes."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
-def costs(name: str, module: nn.Module, folder: Path) -> dict[str, Any]:
-    """One row: bytes, seconds of a whole save, of its hashes, of its writing and syncing, and of reading it back."""
-    tensors, values = state(module)
+def measure(name: str, module: nn.Module, folder: Path) -> dict[str, Any]:
+    """Return one row: bytes, and the seconds of a save, its hashes, its writing and syncing, and reading it back."""
+    tensors, values = run_state(module)
     series, step = Series(folder / name), iter(range(1, 1000))
     saves = [clock(lambda: series.save(next(step), tensors, values)) for _ in range(SAVES)]
     files = checkpoint.contents(tensors, values)
@@ -82,20 +82,20 @@ def costs(name: str, module: nn.Module, folder: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description="What a checkpoint costs.")
-    parser.add_argument("--folder", type=Path, help="on the disk in question; by default a temporary one")
+    """Measure all networks and print the table."""
+    parser = argparse.ArgumentParser(description="The cost of a checkpoint.")
+    parser.add_argument("--folder", type=Path, help="on the disk to measure; by default a temporary one")
     parser.add_argument("--out", type=Path, help="write the rows as JSON")
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
-        rows = [costs(name, module, Path(folder)) for name, module in networks()]
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        rows = [measure(name, module, Path(folder)) for name, module in networks()]
     table = Table("network", "parameters", "MB", "save, s", "of it hashes", "writing, syncing", "read, s")
     for row in rows:
         seconds = [f"{row[part]:.3f}" for part in ("save", "hash", "write_and_sync", "read")]
         table.add_row(row["network"], f"{row['parameters']:,}", f"{row['bytes'] / 1e6:.1f}", *seconds)
     Console(width=120).print(table)
-    if asked.out:
-        asked.out.write_text(json.dumps(rows, indent=1) + "\n")
+    if options.out:
+        options.out.write_text(json.dumps(rows, indent=1) + "\n")
     return 0
 
 

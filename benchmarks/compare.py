@@ -1,9 +1,9 @@
-"""All algorithms on one task at the same number of reward queries, next to what needs no training.
+"""All algorithms on one task at the same number of reward queries, beside methods without fine-tuning.
 
 `python benchmarks/compare.py [folder] [conditional=DIR] [setting=value ...]` fine-tunes the shipped model to QED with
-every algorithm and three seeds, each run in a folder of its own below the given one (default runs/compare); runs that
-are there already are not repeated, and one that was interrupted goes on. Then it measures best-of-n and reward-guided
-sampling of the untouched model, and a model conditioned on QED (`conditional=DIR`, from `molrl pretrain
+every algorithm and three seeds, each run in a folder of its own below the given one (default runs/compare); complete
+runs are not repeated, and interrupted ones are resumed. Then it measures best-of-n and reward-guided sampling of the
+pretrained model, and a model conditioned on QED (`conditional=DIR`, from `molrl pretrain
 model=heavy_qed`). It prints a table in Markdown and leaves comparison.json and comparison.png in the folder.
 """
 
@@ -30,10 +30,10 @@ from molrl.noise import Key
 from molrl.task import Task
 
 SEEDS = (0, 1, 2)
-QUERIES = 2304
-EVALUATE = 256
-COMMON = ("task=qed", f"evaluate={EVALUATE}")
-RUNS: dict[str, tuple[str, ...]] = {  # what each algorithm does with its queries; tuned as docs/comparison.md says
+MAX_QUERIES = 2304
+NUM_EVALUATED = 256
+COMMON = ("task=qed", f"evaluate={NUM_EVALUATED}")
+RUNS: dict[str, tuple[str, ...]] = {  # how each algorithm spends its queries; tuned as described in docs/comparison.md
     "ddpo": ("iterations=12", "rollouts=192", "minibatch=672"),
     "ddpo_sf": ("iterations=18", "rollouts=128", "minibatch=1792"),
     "dpok": ("iterations=12", "rollouts=192", "minibatch=672", "optimizer.lr=5e-4"),
@@ -49,7 +49,7 @@ SAMPLERS: dict[str, Guidance] = {
     "guided, 2 candidates": RewardGuided(candidates=2, radius=1.0, temperature=0.02, first=0.4, last=0.64, lookahead=3),
     "guided, 8 candidates": RewardGuided(candidates=8, radius=1.0, temperature=0.02, first=0.4, last=0.64, lookahead=3),
 }
-ASKED = (0.55, 0.65)  # QED that a conditional model is asked for
+CONDITIONS = (0.55, 0.65)  # QED that a conditional model is conditioned on
 COLUMNS = {
     "reward_mean": "mean QED",
     "validity": "valid",
@@ -62,100 +62,99 @@ COLUMNS = {
 }
 
 
-def fine_tuned(folder: Path, algorithm: str, seed: int, settings: Sequence[str]) -> dict[str, Any]:
-    """One run of `molrl train`, and what it ended at."""
+def fine_tune(folder: Path, algorithm: str, seed: int, settings: Sequence[str]) -> dict[str, Any]:
+    """Run `molrl train`, unless the run is complete, and return its final metrics."""
     run = folder / f"{algorithm}_{seed}"
     command = [sys.executable, "-m", "molrl.cli", "train", f"algo={algorithm}", f"seed={seed}", f"run={run}"]
     subprocess.run([*command, *COMMON, *RUNS[algorithm], *settings], check=True, stdout=subprocess.DEVNULL)
-    found = json.loads((run / "summary.json").read_text())
-    after = found["after"]
-    return {**after, "queries": found["reward_queries"], "seconds": found["wall_seconds"]}
+    summary = json.loads((run / "summary.json").read_text())
+    return {**summary["after"], "queries": summary["reward_queries"], "seconds": summary["wall_seconds"]}
 
 
-def sampled(name: str, seed: int) -> dict[str, Any]:
-    """As many samples as the queries buy, at most as many as the others are measured on."""
+def sample(name: str, seed: int) -> dict[str, Any]:
+    """Measure guided samples, as many as the queries allow and at most NUM_EVALUATED."""
     config = compose("train", [*COMMON])
     reward = build(config["reward"], "reward")
     task: Task = build(config["task"], "task", device=torch.device("cpu"), reward=reward)
     reward.start()
     with contextlib.closing(reward):
         began = time.perf_counter()
-        drawn = affordable(SAMPLERS[name], task, seed)
+        drawn = draw_within_budget(SAMPLERS[name], task, seed)
         seconds = time.perf_counter() - began
         rewards = task.reward(drawn.samples)
-    found = task.decoder.measure(drawn.samples)
-    return {**found, **worth(rewards), "kl": None, "queries": drawn.reward_queries, "seconds": seconds}
+    metrics = task.decoder.measure(drawn.samples)
+    return {**metrics, **reward_metrics(rewards), "kl": None, "queries": drawn.reward_queries, "seconds": seconds}
 
 
-def affordable(guidance: Guidance, task: Task, seed: int) -> GuidedSamples:
-    """Batch after batch until the queries are spent."""
+def draw_within_budget(guidance: Guidance, task: Task, seed: int) -> GuidedSamples:
+    """Draw batches until the queries are spent."""
     samples: list[Any] = []
     queries, batch, key = 0, 8, Key(seed, stream=2**61)
-    while len(samples) < EVALUATE:
+    while len(samples) < NUM_EVALUATED:
         drawn = guidance.draw(task, range(len(samples), len(samples) + batch), key)
-        if samples and queries + drawn.reward_queries > QUERIES:
+        if samples and queries + drawn.reward_queries > MAX_QUERIES:
             break
         samples += drawn.samples
         queries += drawn.reward_queries
     return GuidedSamples(samples, queries)
 
 
-def conditioned(weights: str, asked: float, seed: int) -> dict[str, Any]:
-    """Samples of a conditional model; it has seen the rewards of its whole training set, and asks for none."""
-    config = compose("train", [*COMMON, f"policy={weights}"])
+def sample_conditional(weights: str, qed: float, seed: int) -> dict[str, Any]:
+    """Measure samples of a conditional model, which needs no queries: it was trained with the rewards of its data."""
+    config = compose("train", [*COMMON, f"task.weights={weights}"])
     reward = build(config["reward"], "reward")
     task: Task = build(config["task"], "task", device=torch.device("cpu"), reward=reward)
-    task = replace(task, decoder=replace(task.decoder, condition={"qed": asked}))  # type: ignore[type-var]
+    task = replace(task, decoder=replace(task.decoder, condition={"qed": qed}))  # type: ignore[type-var]
     reward.start()
     with contextlib.closing(reward):
-        rollouts = task.rollout(range(EVALUATE), Key(seed, stream=2**61))
+        rollouts = task.rollout(range(NUM_EVALUATED), Key(seed, stream=2**61))
     seconds = rollouts.seconds["rollout"] + rollouts.seconds["reward"]
-    found = {**task.decoder.measure(rollouts.samples), **worth(rollouts.rewards)}
-    return {**found, "kl": None, "queries": 0, "seconds": seconds}
+    metrics = {**task.decoder.measure(rollouts.samples), **reward_metrics(rollouts.rewards)}
+    return {**metrics, "kl": None, "queries": 0, "seconds": seconds}
 
 
-def worth(rewards: torch.Tensor) -> dict[str, float]:
-    """Mean over all samples."""
+def reward_metrics(rewards: torch.Tensor) -> dict[str, float]:
+    """Return the mean reward and the number of samples."""
     return {"reward_mean": rewards.nanmean().item(), "n": float(len(rewards))}
 
 
-def spelled(values: Sequence[float | None], name: str) -> str:
-    """Mean over the seeds and its standard error."""
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    if not known:
+def format_mean(values: Sequence[float | None], name: str) -> str:
+    """Format the mean over the seeds and its standard error."""
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    if not finite:
         return "-"
-    error = stdev(known) / math.sqrt(len(known)) if len(known) > 1 else 0.0
+    error = stdev(finite) / math.sqrt(len(finite)) if len(finite) > 1 else 0.0
     if name in ("queries", "seconds"):
-        return f"{mean(known):,.0f}"
+        return f"{mean(finite):,.0f}"
     digits = 1 if name == "kl" else 2 if name == "sa" else 3
-    return f"{mean(known):.{digits}f} ± {error:.{digits}f}"
+    return f"{mean(finite):.{digits}f} ± {error:.{digits}f}"
 
 
-def untouched(folder: Path) -> list[dict[str, Any]]:
-    """The pretrained model, as every run measured it first."""
+def pretrained_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Return the metrics of the pretrained model, as every run measured it first."""
     summaries = [json.loads((folder / f"ddpo_{seed}" / "summary.json").read_text()) for seed in SEEDS]
-    return [{**found["before"], "queries": 0, "seconds": 0.0} for found in summaries]
+    return [{**summary["before"], "queries": 0, "seconds": 0.0} for summary in summaries]
 
 
 def markdown(results: dict[str, list[dict[str, Any]]]) -> str:
-    """One line per way of getting samples, the best first."""
+    """Return the table in Markdown, one row per method, the best first."""
     head = f"| | samples | {' | '.join(COLUMNS.values())} |"
     lines = [head, "|" + "---|" * (head.count("|") - 1)]
-    for name, found in sorted(results.items(), key=lambda item: -mean(row["reward_mean"] for row in item[1])):
-        cells = [spelled([row.get(column) for row in found], column) for column in COLUMNS]
-        lines.append(f"| {name} | {mean(row['n'] for row in found):.0f} | {' | '.join(cells)} |")
+    for name, rows in sorted(results.items(), key=lambda item: -mean(row["reward_mean"] for row in item[1])):
+        cells = [format_mean([row.get(column) for row in rows], column) for column in COLUMNS]
+        lines.append(f"| {name} | {mean(row['n'] for row in rows):.0f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """A line per way of getting samples, the best on top; a point per seed and a bar at their mean."""
+    """Plot a line per method, the best on top, with a point per seed and a bar at their mean."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     panels: dict[str, Callable[[dict[str, Any]], float]] = {
-        "mean QED, 0 for what is invalid": lambda row: row["reward_mean"],
+        "mean QED, 0 for invalid samples": lambda row: row["reward_mean"],
         "valid and unique": lambda row: row["validity"] * row["uniqueness"],
         "novel": lambda row: row["novelty"],
     }
@@ -170,25 +169,27 @@ def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
         axes.set_title(title, fontsize=10)
         axes.grid(alpha=0.3)
     all_axes[0].set_yticks(range(len(names)), names)
-    figure.suptitle(f"{QUERIES:,} reward queries: fine-tuned (blue), or spent on sampling and conditioning (orange)")
+    figure.suptitle(
+        f"{MAX_QUERIES:,} reward queries: fine-tuned (blue), or spent on sampling and conditioning (orange)"
+    )
     figure.savefig(path, dpi=130)
 
 
 def main() -> None:
-    """Run what is missing, measure, and print."""
+    """Run what is missing, measure all methods and print the table."""
     arguments = sys.argv[1:]
     weights = next((item.partition("=")[2] for item in arguments if item.startswith("conditional=")), None)
     arguments = [item for item in arguments if not item.startswith("conditional=")]
     folder = Path(arguments.pop(0)) if arguments and "=" not in arguments[0] else Path("runs/compare")
     results: dict[str, list[dict[str, Any]]] = {
-        algorithm: [fine_tuned(folder, algorithm, seed, arguments) for seed in SEEDS] for algorithm in RUNS
+        algorithm: [fine_tune(folder, algorithm, seed, arguments) for seed in SEEDS] for algorithm in RUNS
     }
-    results["pretrained"] = untouched(folder)
+    results["pretrained"] = pretrained_metrics(folder)
     for name in SAMPLERS:
-        results[name] = [sampled(name, seed) for seed in SEEDS]
+        results[name] = [sample(name, seed) for seed in SEEDS]
     if weights is not None:
-        for asked in ASKED:
-            results[f"conditioned on {asked}"] = [conditioned(weights, asked, seed) for seed in SEEDS]
+        for qed in CONDITIONS:
+            results[f"conditioned on {qed}"] = [sample_conditional(weights, qed, seed) for seed in SEEDS]
     (folder / "comparison.json").write_text(json.dumps(results, indent=1) + "\n")
     draw(results, folder / "comparison.png")
     print(markdown(results))

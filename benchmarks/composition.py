@@ -17,7 +17,7 @@ from typing import NamedTuple
 from rdkit import Chem, rdBase
 
 from molrl.data.molecules.bonds import Reading
-from molrl.data.molecules.quality import is_aromatic, smiles
+from molrl.data.molecules.quality import fragment_smiles, is_aromatic
 from molrl.data.molecules.sdf import blocks
 from molrl.models.molecules.model import load
 
@@ -72,7 +72,7 @@ def measure_composition(samples: Sequence[Sample], reference: Set[str]) -> dict[
         reference: canonical SMILES of the training set.
     """
     mols = [sample.mol for sample in samples if sample.mol is not None]
-    texts = [smiles(Reading(mol, "")) for mol in mols]
+    texts = [fragment_smiles(Reading(mol, "")) for mol in mols]
     distinct = set(texts)
     return {
         "mean reward, all samples": average([sample.reward for sample in samples]),

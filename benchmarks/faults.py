@@ -1,10 +1,10 @@
-"""The table of faults: what is broken on purpose, what must come of it, and whether it does.
+"""The table of faults: each injected fault, its required outcome, and whether the outcome is met.
 
-    python benchmarks/faults.py                  all twenty, some minutes
+    python benchmarks/faults.py                  all twenty, in some minutes
     python benchmarks/faults.py 1 2 3            these
     python benchmarks/faults.py --soak           also the 200 kills
 
-Every case is a list of tests; this runs them and prints what became of them.
+Every case is a list of tests, which are run and summarised.
 """
 
 import argparse
@@ -27,7 +27,7 @@ SOAK = "test_soak::test_two_hundred_kills_lose_nothing"
 
 @dataclass(frozen=True)
 class Case:
-    """A fault, what must come of it, and the tests (file::function) that see to it."""
+    """A fault, its required outcome, and the tests (file::function) of it."""
 
     number: int
     fault: str
@@ -92,8 +92,8 @@ CASES = [
             "test_faults::test_a_reward_that_is_no_tensor_stops_at_once",
             "test_finetune::test_rewards_of_another_shape_stop_the_run",
             "test_finetune::test_too_many_missing_rewards_stop_the_run",
-            "test_rewards::test_a_fault_costs_its_own_value_and_has_a_reason",
-            "test_rewards::test_integers_become_float32",
+            "test_molecule_rewards::test_a_fault_costs_its_own_value_and_has_a_reason",
+            "test_molecule_rewards::test_integers_become_float32",
         ),
     ),
     Case(
@@ -254,37 +254,38 @@ CASES = [
 
 
 def outcomes(names: list[str], folder: Path) -> dict[str, Counter[str]]:
-    """Run tests, each once; how many cases of each passed, failed and were skipped."""
+    """Run tests, each once, and count the cases of each that passed, failed and were skipped."""
     report = folder / "report.xml"
-    ids = [str(ROOT / "tests" / f"{name.partition('::')[0]}.py") + "::" + name.partition("::")[2] for name in names]
+    files = {path.stem: path for path in (ROOT / "tests").rglob("test_*.py")}
+    ids = [f"{files[file]}::{function}" for file, _, function in (name.partition("::") for name in names)]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "--timeout=3600", f"--junitxml={report}", *ids]
     subprocess.run(command, cwd=ROOT, check=False)
-    found: dict[str, Counter[str]] = {name: Counter() for name in names}
+    counts: dict[str, Counter[str]] = {name: Counter() for name in names}
     for case in ElementTree.parse(report).iter("testcase"):
         name = f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name', '').partition('[')[0]}"
         states = {child.tag for child in case}
         failed = bool(states & {"failure", "error"})
-        found[name]["failed" if failed else "skipped" if "skipped" in states else "passed"] += 1
-    return found
+        counts[name]["failed" if failed else "skipped" if "skipped" in states else "passed"] += 1
+    return counts
 
 
 def main() -> int:
-    """Print the table; 1 if something failed."""
+    """Run the tests and print the table; return 1 if a case failed."""
     parser = argparse.ArgumentParser(description="The table of faults.")
     parser.add_argument("cases", nargs="*", type=int, help="numbers; all by default")
     parser.add_argument("--soak", action="store_true", help="also kill a run two hundred times")
     parser.add_argument("--out", type=Path, help="write the table as JSON")
-    asked = parser.parse_args()
-    cases = [case for case in CASES if case.number in (asked.cases or range(1, 21))]
-    names = list(dict.fromkeys(name for case in cases for name in case.tests)) + [SOAK] * asked.soak
+    options = parser.parse_args()
+    cases = [case for case in CASES if case.number in (options.cases or range(1, 21))]
+    names = list(dict.fromkeys(name for case in cases for name in case.tests)) + [SOAK] * options.soak
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        found = outcomes(names, Path(folder))
-    table = Table("", "fault", "what must come of it", "tests", "result")
+        counts = outcomes(names, Path(folder))
+    table = Table("", "fault", "required outcome", "tests", "result")
     rows, failed = [], False
     for case in cases:
-        total = sum((found[name] for name in (*case.tests, *[SOAK] * (asked.soak and case.number == 1))), Counter())
-        missing = [name for name in case.tests if not found[name]]
+        total = sum((counts[name] for name in (*case.tests, *[SOAK] * (options.soak and case.number == 1))), Counter())
+        missing = [name for name in case.tests if not counts[name]]
         result = "FAILED" if total["failed"] or missing else "as promised" if total["passed"] else "skipped"
         failed = failed or result == "FAILED"
         result += f", {total['skipped']} skipped" if total["skipped"] else ""
@@ -292,8 +293,8 @@ def main() -> int:
         table.add_row(str(case.number), case.fault, case.outcome, str(total["passed"] + total["failed"]), result)
     Console(width=150).print(table)
     print(f"{time.perf_counter() - began:.0f} s")
-    if asked.out:
-        asked.out.write_text(json.dumps(rows, indent=1) + "\n")
+    if options.out:
+        options.out.write_text(json.dumps(rows, indent=1) + "\n")
     return int(failed)
 
 

@@ -1,10 +1,10 @@
-"""Fine-tune the pipeline of drawings toward small files, large files and what the caption says, and look at the rest.
+"""Fine-tune the pipeline of drawings toward small files, large files and its captions, with all other metrics.
 
 `python benchmarks/images.py [folder] [task=alignment] [algo=ddpo] [setting=value ...]` runs `molrl train` for each
-task and algorithm with three seeds, each in a run folder of its own (default runs/images/TASK_ALGO_SEED; complete
+task and algorithm with three seeds, each in its own run folder (default runs/images/TASK_ALGO_SEED; complete
 ones are not repeated), compares the samples before and after, which have the same prompts and noise, and prints tables
 in Markdown. A gain has its standard error over the pairs of one seed and, in the rows of means, over the three seeds;
-t is the one over the other. `dpok_free` is DPOK without its KL, `dpok_held` with a weight of 1. TASK.png in the
+t is their ratio. `dpok_free` is DPOK without its KL, `dpok_held` with a weight of 1. TASK.png in the
 folder shows the first samples of the first run.
 """
 
@@ -37,19 +37,19 @@ COLUMNS = {
     "diversity": "diversity",
 }
 WHEN = ("before", "after")
-SHOWN = 8  # samples in a row of the image
+PREVIEW_COUNT = 8  # samples in a row of the image
 
 
 class Run(NamedTuple):
-    """What became of one run: its summary, and the gain of each sample."""
+    """The results of one run: its summary, the gain of each sample, and the time."""
 
     summary: dict[str, dict[str, float]]
     gains: list[float]
     minutes: float
 
 
-def trained(folder: Path, task: str, algo: str, seed: int, settings: Sequence[str]) -> Run:
-    """One run, worked out once."""
+def train(folder: Path, task: str, algo: str, seed: int, settings: Sequence[str]) -> Run:
+    """Run `molrl train`, unless the run is complete, and return its results."""
     run = folder / f"{task}_{algo}_{seed}"
     chosen = VARIANTS.get(algo, [f"algo={algo}"])
     command = ["train", f"task={task}", *chosen, f"seed={seed}", f"run={run}", *settings]
@@ -60,13 +60,13 @@ def trained(folder: Path, task: str, algo: str, seed: int, settings: Sequence[st
 
 
 def index(run: Path, when: str) -> list[dict[str, str]]:
-    """The lines of a file of samples."""
+    """Read the index of an archive of samples."""
     with zipfile.ZipFile(run / "samples" / f"{when}.zip") as archive:
         return list(csv.DictReader(io.StringIO(archive.read("index.tsv").decode("utf-8")), delimiter="\t"))
 
 
 def row(name: str, runs: Sequence[Run]) -> str:
-    """Of one run, or the means of several."""
+    """Return the table row of one run, or of the means of several."""
     cells = [" → ".join(f"{mean(run.summary[when][key] for run in runs):.3f}" for when in WHEN) for key in COLUMNS]
     values = [mean(run.gains) for run in runs] if len(runs) > 1 else runs[0].gains
     gain, error = mean(values), stdev(values) / len(values) ** 0.5
@@ -74,22 +74,22 @@ def row(name: str, runs: Sequence[Run]) -> str:
     return f"| {' | '.join([name, cells[0], f'{gain:+.4f} ± {error:.4f}', f'{gain / error:.1f}', *cells[1:], cost])} |"
 
 
-def image(run: Path, task: str, folder: Path) -> None:
-    """The first samples of a run, before in the upper row and after in the lower one."""
-    shown: list[CaptionedImage] = []
+def save_preview(run: Path, task: str, folder: Path) -> None:
+    """Save the first samples of a run, those before in the upper row and those after in the lower one."""
+    images: list[CaptionedImage] = []
     captions: list[str] = []
     for when in WHEN:
-        lines = index(run, when)[:SHOWN]
+        lines = index(run, when)[:PREVIEW_COUNT]
         with zipfile.ZipFile(run / "samples" / f"{when}.zip") as archive:
             for line in lines:
                 with Image.open(io.BytesIO(archive.read(line["file"]))) as image:
-                    shown.append(CaptionedImage(np.asarray(image.convert("RGB")), line["prompt"]))
+                    images.append(CaptionedImage(np.asarray(image.convert("RGB")), line["prompt"]))
                 captions.append(f"{line['prompt']}\n{when}: {float(line['reward']):.3f}")
-    draw_images(shown, captions, columns=SHOWN).save(folder / f"{task}.png")
+    draw_images(images, captions, columns=PREVIEW_COUNT).save(folder / f"{task}.png")
 
 
 def main() -> None:
-    """Run, compare, print, draw."""
+    """Run what is missing, and print and draw the comparison."""
     arguments = sys.argv[1:]
     folder = Path(arguments.pop(0)) if arguments and "=" not in arguments[0] else Path("runs/images")
     given = dict(item.split("=", 1) for item in arguments)
@@ -103,10 +103,10 @@ def main() -> None:
         for algo in algorithms:
             runs = []
             for seed in SEEDS:
-                runs.append(trained(folder, task, algo, seed, settings))
+                runs.append(train(folder, task, algo, seed, settings))
                 print(row(f"{algo}, seed {seed}", runs[-1:]), flush=True)
             print(row(f"**{algo}**", runs), flush=True)
-        image(folder / f"{task}_{algorithms[0]}_{SEEDS[0]}", task, folder)
+        save_preview(folder / f"{task}_{algorithms[0]}_{SEEDS[0]}", task, folder)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Where should the mirror stand? Shares of shapes that pass for symmetric, by both answers.
+"""The place of the mirror plane: fractions of shapes that count as symmetric for two choices.
 
 `python benchmarks/mirror.py` takes SHAPES procedural shapes of the test split of each family, sound and lopsided ones;
-`python benchmarks/mirror.py FILE` those of a file, such as a run's samples/before.npz. "middle" mirrors them in the
-middle of their box, "best" in the plane that `shape_symmetry` finds. A shape passes if the mean squared distance to its
-image is less than 5e-4 beyond chance, as in the check of `task=symmetry`.
+`python benchmarks/mirror.py FILE` those of a file, such as a run's samples/before.npz. "middle" uses the plane
+through the middle of their box, "best" the one that `shape_symmetry` finds. A shape passes if the mean squared distance
+to its image exceeds chance by less than 5e-4, as in the check of `task=symmetry`.
 """
 
 import sys
@@ -20,8 +20,8 @@ from molrl.rewards.shapes.symmetry import MIRROR, X, chance, mirror_plane
 SHAPES, POINTS = 200, 256
 
 
-def passes(shape: PointCloud) -> list[bool]:
-    """With the mirror in the middle of the box and in the best plane."""
+def is_symmetric(shape: PointCloud) -> list[bool]:
+    """Tell whether a shape passes with the plane in the middle of the box, and with the best plane."""
     try:
         points = body_of(shape.points).points
     except UnsoundError:
@@ -31,20 +31,20 @@ def passes(shape: PointCloud) -> list[bool]:
 
 
 def row(name: str, shapes: Sequence[PointCloud]) -> str:
-    """The shares that pass."""
-    middle, best = zip(*map(passes, shapes), strict=True)
+    """Return the table row of the fractions that pass."""
+    middle, best = zip(*map(is_symmetric, shapes), strict=True)
     return f"| {name} | {sum(middle) / len(shapes):.3f} | {sum(best) / len(shapes):.3f} |"
 
 
 def main() -> None:
-    """Mirror, count, print."""
+    """Mirror the shapes and print the table."""
     print("| | middle | best |\n|---|---|---|")
     for file in sys.argv[1:]:
         print(row(file, read_shapes(file, POINTS)[0]))
     for family in () if sys.argv[1:] else FAMILIES:
-        for kind, share in (("sound", 0.0), ("lopsided", 1.0)):
-            source = Procedural(families=(family,), split="test", tippy=0.0, asymmetric=share)
-            print(row(f"{kind} {family}", [source.cloud(number, POINTS) for number in range(SHAPES)]), flush=True)
+        for kind, fraction in (("sound", 0.0), ("lopsided", 1.0)):
+            source = Procedural(families=(family,), split="test", tippy=0.0, asymmetric=fraction)
+            print(row(f"{kind} {family}", [source.point_cloud(number, POINTS) for number in range(SHAPES)]), flush=True)
 
 
 if __name__ == "__main__":

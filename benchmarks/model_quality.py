@@ -1,7 +1,8 @@
-"""The figures on the model cards: `python benchmarks/model_quality.py qm9_heavy` draws and measures 2,000 molecules.
+"""The metrics on the model cards: `python benchmarks/model_quality.py qm9_heavy` draws and measures 2,000 molecules.
 
-Two readers of the same geometries: EDM's distance table (comparable with what is published), and RDKit's bond
-perception from valences (strict; what rewards use). Also times 64 molecules. `--n`, `--seed`, `--steps` change it.
+The same geometries are read twice: by EDM's distance table (comparable with published results), and by RDKit's bond
+perception from valences (strict; used by rewards). The time of 64 molecules is measured too. `--n`, `--seed` and
+`--steps` are options.
 """
 
 import argparse
@@ -32,7 +33,7 @@ COLUMNS = (
 
 
 def draw(model: Pretrained, n: int, seed: int, steps: int) -> tuple[list[Molecule], float]:
-    """Molecules as `molrl sample` draws them, and the seconds it took."""
+    """Draw molecules as `molrl sample` does, and return them with the seconds it took."""
     settings = compose("sample", [])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     policy = molecule_policy(

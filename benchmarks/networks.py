@@ -1,6 +1,6 @@
 """Time the default network against EDM's, dense and as an edge list: `python benchmarks/networks.py`.
 
-Whole samples are drawn as the trainers draw them, by `Policy.rollout`, with each network's own number of steps.
+Complete samples are drawn as in training, by `Policy.rollout`, with the number of steps of each network.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from molrl.samplers import DDIM
 from molrl.schedule import LogLinear, Polynomial, Schedule
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "molecules"))
 from edge_list import edge_list_edm  # noqa: E402
 
 FEATURES = 6  # H, C, N, O, F one-hot and the charge
@@ -47,7 +47,7 @@ class EdgeListEDM(nn.Module):
         self.dense = dense
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
-        """Predict the noise in x."""
+        """Predict the noise in a batch x [b, n, 3 + features]."""
         return edge_list_edm(dict(self.dense.named_parameters()), x, t, context["mask"])
 
 
@@ -61,26 +61,26 @@ class Contender(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Molecules of similar size."""
+    """A batch of molecules of similar size, at their times."""
 
     x: Tensor  # [b, n, 3 + FEATURES]
     t: Tensor  # [b]
     context: Context
 
     def rows(self, count: int) -> "Batch":
-        """The first molecules, without the padding that they do not need."""
+        """Return the first molecules, without unnecessary padding."""
         atoms = int(self.context["mask"][:count].sum(1).max())
         return Batch(self.x[:count, :atoms], self.t[:count], {"mask": self.context["mask"][:count, :atoms]})
 
 
 def main() -> None:
-    """Measure, interleaved, and print one table."""
+    """Time all networks in turn and print one table."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     contenders = _contenders(torch.device(arguments.device))
     batches = list(_batches(arguments.molecules, arguments.batch, torch.device(arguments.device)))
-    _agree(contenders[1].denoiser, contenders[2].denoiser, batches[0])
+    _check_equal(contenders[1].denoiser, contenders[2].denoiser, batches[0])
     jobs: dict[str, Callable[[Contender], None]] = {
         "forward": lambda contender: _forward(contender, batches),
         "training step": lambda contender: _train(contender, batches),
@@ -93,7 +93,7 @@ def main() -> None:
                 if repeat > 0:  # the first round warms up
                     seconds.setdefault((job, contender.name), []).append(taken / arguments.molecules)
     drawn = batches[len(batches) // 2].rows(arguments.samples)  # the batches go from small to large
-    for _ in range(arguments.chains):  # minutes each, so not one of them is for warming up
+    for _ in range(arguments.chains):  # minutes each, so without a warm-up
         for contender in contenders:
             taken = _seconds(partial(_sample, contender, drawn), arguments.device)
             seconds.setdefault((ONE_SAMPLE, contender.name), []).append(taken / len(drawn.x))
@@ -112,7 +112,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--molecules", type=int, default=16)
     parser.add_argument("--batch", type=int, default=8, help="molecules per batch")
     parser.add_argument("--samples", type=int, default=2, help="whole samples in one batch")
-    parser.add_argument("--chains", type=int, default=1, help="such batches; a busy machine needs several to be fair")
+    parser.add_argument("--chains", type=int, default=1, help="such batches; a busy machine needs several")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -131,8 +131,8 @@ def _contenders(device: torch.device) -> tuple[Contender, Contender, Contender]:
 
 
 def _default_settings() -> dict[str, int]:
-    """Sizes of the network that all-atom models have by default."""
-    network = OmegaConf.load(ROOT / "conf" / "model" / "all_atoms.yaml").network
+    """Return the sizes of the default network of all-atom models."""
+    network = OmegaConf.load(ROOT / "conf" / "model" / "all_atoms.yaml").model.network
     return {str(name): int(size) for name, size in network.items() if name != "kind"}
 
 
@@ -148,8 +148,8 @@ def _batches(molecules: int, size: int, device: torch.device) -> Iterator[Batch]
         yield Batch(MaskedPoints().project(x, context), torch.full((len(group),), 0.5, device=device), context)
 
 
-def _agree(dense: nn.Module, edge_list: nn.Module, batch: Batch) -> None:
-    """Equal parameters, equal answers: the two differ in speed alone."""
+def _check_equal(dense: nn.Module, edge_list: nn.Module, batch: Batch) -> None:
+    """Check that both networks of equal parameters give equal outputs, so that only their speed differs."""
     with torch.no_grad():
         torch.testing.assert_close(dense(*batch), edge_list(*batch), rtol=1e-3, atol=1e-4)
 
@@ -182,7 +182,7 @@ def _seconds(run: Callable[[], None], device: str) -> float:
 
 
 def _table(contenders: tuple[Contender, ...], seconds: dict[tuple[str, str], float]) -> None:
-    """Milliseconds per molecule, and how many times the default network's."""
+    """Print milliseconds per molecule, and their ratio to the default network."""
     rows = {job: [seconds[job, contender.name] for contender in contenders] for job, _ in seconds}
     steps = ", ".join(str(contender.steps) for contender in contenders)
     rows[f"{ONE_SAMPLE} ({steps} steps)"] = rows.pop(ONE_SAMPLE)

@@ -1,9 +1,9 @@
-"""What it saves that rewards are worked on while samples are drawn: `python benchmarks/overlap.py`.
+"""The time saved by computing rewards while samples are drawn: `python benchmarks/overlap.py`.
 
-Rollouts of the task `qed`, with a reward that takes some milliseconds for each molecule without using the processor, as
-one on another machine does, or with a configured one (`--reward docking`, or any other, with `--set`). Each way is
-timed in turn, `--rounds` times: handed out in parts, and asked once everything is drawn. The best round counts. Both
-must give the same rewards. The saving can be no more than the smaller of the two, rollout and reward.
+Rollouts of the task `qed`, with a reward that takes some milliseconds per molecule without using the processor, like
+one on another machine, or with a configured one (`--reward docking`, or any other, with `--set`). Two ways are timed in
+turn, `--rounds` times: rewards submitted in parts, and computed once everything is drawn. The best round counts. Both
+must give the same rewards. The saving is at most the smaller of the times of rollout and reward.
 """
 
 import argparse
@@ -23,10 +23,10 @@ from molrl.task import Rollouts, Task, open_reward
 
 @dataclass(frozen=True)
 class Slow:
-    """The number of heavy atoms, after a while.
+    """The number of heavy atoms, after a delay.
 
     Attributes:
-        seconds: how long.
+        seconds: the delay.
     """
 
     seconds: float
@@ -36,15 +36,15 @@ class Slow:
         return Scored(float((sample.numbers > 1).sum()))
 
 
-def timed(task: Task, count: int) -> tuple[float, Rollouts]:
-    """Seconds of a rollout with its rewards."""
+def time_rollout(task: Task, count: int) -> tuple[float, Rollouts]:
+    """Return the seconds of a rollout with its rewards, and the rollout."""
     start = time.perf_counter()
     rollouts = task.rollout(range(count), Key(0))
     return time.perf_counter() - start, rollouts
 
 
 def main() -> None:
-    """Time both ways in turn, and print what they take."""
+    """Time both ways in turn and print the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollouts", type=int, default=192)
     parser.add_argument("--milliseconds", type=float, default=50.0, help="of the slow reward for each molecule")
@@ -57,14 +57,14 @@ def main() -> None:
     config = compose("train", [*([f"reward={options.reward}"] if options.reward else []), *options.set])
     slow = Pooled(Slow(options.milliseconds / 1e3), workers=2, timeout=60.0)
     reward = build(config["reward"], "reward") if options.reward else slow
-    handed: Task = build(config["task"], "task", device=torch.device("cpu"), reward=reward)
-    asked = replace(handed, reward=reward.__call__)  # a function, to which nothing can be handed out
-    found: dict[str, list[tuple[float, Rollouts]]] = {"asked at the end": [], "handed out": []}
+    overlapped: Task = build(config["task"], "task", device=torch.device("cpu"), reward=reward)
+    sequential = replace(overlapped, reward=reward.__call__)  # a function, to which nothing can be submitted
+    results: dict[str, list[tuple[float, Rollouts]]] = {"sequential": [], "overlapped": []}
     with open_reward(reward):
         for _ in range(options.rounds):
-            for task, times in zip((asked, handed), found.values(), strict=True):
-                times.append(timed(task, options.rollouts))
-    best = {way: min(times, key=lambda one: one[0]) for way, times in found.items()}
+            for task, times in zip((sequential, overlapped), results.values(), strict=True):
+                times.append(time_rollout(task, options.rollouts))
+    best = {way: min(times, key=lambda one: one[0]) for way, times in results.items()}
     for way, (seconds, rollouts) in best.items():
         spent = ", ".join(f"{name} {value:.2f} s" for name, value in rollouts.seconds.items())
         print(f"{way:<17}{seconds:6.2f} s ({spent})")

@@ -1,7 +1,7 @@
-"""The README's table: `molrl train task=qed` for both algorithms and three seeds, each a run folder of its own.
+"""The README's table: `molrl train task=qed` for both algorithms and three seeds, each in its own run folder.
 
 `python benchmarks/qed_table.py [folder] [setting=value ...]` runs what is missing in the folder (default runs/table)
-and prints the table in Markdown; a run that was interrupted goes on where it was.
+and prints the table in Markdown; interrupted runs are resumed.
 """
 
 import json
@@ -20,7 +20,7 @@ HEAD = "| algo | seed | mean QED before | after | gain | valid before | after | 
 
 
 def summary(folder: Path, algorithm: str, seed: int, settings: list[str]) -> dict[str, Any]:
-    """Run, unless the run is complete, and read its summary."""
+    """Run `molrl train`, unless the run is complete, and read its summary."""
     run = folder / f"{algorithm}_{seed}"
     command = [
         sys.executable,
@@ -33,13 +33,13 @@ def summary(folder: Path, algorithm: str, seed: int, settings: list[str]) -> dic
         f"run={run}",
     ]
     subprocess.run([*command, *settings], check=True)
-    found: dict[str, Any] = json.loads((run / "summary.json").read_text())
-    return found
+    results: dict[str, Any] = json.loads((run / "summary.json").read_text())
+    return results
 
 
-def row(algorithm: str, seed: int, found: dict[str, Any]) -> str:
-    """One line of the table."""
-    before, after = found["before"], found["after"]
+def row(algorithm: str, seed: int, results: dict[str, Any]) -> str:
+    """Return one row of the table."""
+    before, after = results["before"], results["after"]
     cells = [
         algorithm,
         str(seed),
@@ -50,14 +50,14 @@ def row(algorithm: str, seed: int, found: dict[str, Any]) -> str:
         f"{after['validity']:.3f}",
         f"{after['uniqueness']:.3f}",
         f"{after['novelty']:.3f}",
-        f"{found['reward_queries']:,}",
-        f"{found['wall_seconds'] / 60:.1f}",
+        f"{results['reward_queries']:,}",
+        f"{results['wall_seconds'] / 60:.1f}",
     ]
     return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
-    """Run and print."""
+    """Run what is missing and print the table."""
     arguments = sys.argv[1:]
     folder = Path(arguments.pop(0)) if arguments and "=" not in arguments[0] else Path("runs/table")
     rows = [

@@ -1,4 +1,4 @@
-"""RGDM's radius, temperature and number of candidates, each varied by itself, at the same number of reward queries.
+"""RGDM's radius, temperature and number of candidates, each varied alone, at the same number of reward queries.
 
 `python benchmarks/rgdm_ablation.py oracle` trains on the linear-Gaussian chain with a quadratic reward, where the best
 expected reward is known; `python benchmarks/rgdm_ablation.py qed [folder] [setting=value ...]` fine-tunes the shipped
@@ -30,19 +30,19 @@ PULLS: dict[str, Any] = {  # on the oracle
     **{"source": "policy", "guidance": "candidates", "states": 10, "first": 0.0, "last": 1.0},
     **{"lookahead": 0, "held": 0, "kl_weight": 0.05},
 }
-QUERIES = 4608  # of a run on QED
+NUM_QUERIES = 4608  # of a run on QED
 STATES, HELD, ROUNDS = 3, 3, 16
 SEEDS = (0, 1, 2)
 
 
 def settings() -> list[dict[str, Any]]:
-    """The base once, and every single change of it."""
+    """Return the base settings, and every change of one of them."""
     changes = [{name: value} for name, values in VARIED.items() for value in values if value != BASE[name]]
     return [dict(BASE), *({**BASE, **change} for change in changes)]
 
 
 def on_oracle(changed: dict[str, Any], seed: int) -> dict[str, float]:
-    """Share of the way to the best expected reward, KL and spread after twenty rounds of 12,800 queries."""
+    """Train on the oracle for twenty rounds of 12,800 queries; return the progress to the optimum, KL and variance."""
     task = linear_gaussian_task(ParabolaReward(QUADRATIC))
     reference = Chain.from_policy(task.policy, torch.float32)
     algorithm = RGDM(**PULLS, **changed)
@@ -59,28 +59,28 @@ def on_oracle(changed: dict[str, Any], seed: int) -> dict[str, float]:
     }
 
 
-def on_qed(changed: dict[str, Any], seed: int, folder: Path, more: list[str]) -> dict[str, float]:
-    """What a run of `molrl train` came to."""
+def on_qed(changed: dict[str, Any], seed: int, folder: Path, extra: list[str]) -> dict[str, float]:
+    """Run `molrl train`, unless the run is complete, and return its results."""
     name = "_".join(f"{key}{value}" for key, value in changed.items())
     run = folder / f"{name}_{seed}"
-    rollouts = QUERIES // ROUNDS // (1 + STATES * int(changed["candidates"]))
+    rollouts = NUM_QUERIES // ROUNDS // (1 + STATES * int(changed["candidates"]))
     chosen = [f"algo.{key}={value}" for key, value in changed.items()]
     fixed = [f"algo.states={STATES}", f"algo.held={HELD}", f"iterations={ROUNDS}", f"rollouts={rollouts}"]
     command = [sys.executable, "-m", "molrl.cli", "train", "task=qed", "algo=rgdm", f"seed={seed}", f"run={run}"]
-    subprocess.run([*command, "minibatch=96", "evaluate=256", *fixed, *chosen, *more], check=True)
-    found = json.loads((run / "summary.json").read_text())
-    before, after = found["before"], found["after"]
+    subprocess.run([*command, "minibatch=96", "evaluate=256", *fixed, *chosen, *extra], check=True)
+    summary = json.loads((run / "summary.json").read_text())
+    before, after = summary["before"], summary["after"]
     return {
         "gain in mean QED": after["reward_mean"] - before["reward_mean"],
         "valid": after["validity"],
         "unique": after["uniqueness"],
         "KL": after["kl"],
-        "queries": found["reward_queries"],
+        "queries": summary["reward_queries"],
     }
 
 
 def main() -> None:
-    """One line per setting, means over the seeds."""
+    """Print one row per setting, with means over the seeds."""
     where, arguments = sys.argv[1] if len(sys.argv) > 1 else "oracle", sys.argv[2:]
     if where not in ("oracle", "qed"):
         sys.exit(f"got {where!r}, allowed are oracle and qed")

@@ -1,15 +1,15 @@
-"""Whether `molrl score` keeps its word at full size: `python benchmarks/score_many.py` scores 100,000 molecules.
+"""The guarantees of `molrl score` at full size: `python benchmarks/score_many.py` scores 100,000 molecules.
 
 1. Speed: one worker on one core and two workers on two cores in turn, `--rounds` times. Efficiency is the rate on two
-   cores over twice that on one: by wall time, of the best rounds, which others on the machine disturb, and by CPU
-   seconds (of all processes, their start included), which show what is lost to handing out and taking in.
+   cores over twice that on one: by wall time of the best rounds, which other processes disturb, and by CPU seconds (of
+   all processes, their start included), which show the overhead of communication.
 2. Faults: one record in a hundred is broken, one molecule hangs in bond perception, one crashes its worker, and one has
-   a property that is no UTF-8. Each bad one must be named and every good one have the value of an undisturbed run.
+   a property that is not UTF-8. Each bad one must be named, and every good one have the value of an undisturbed run.
 3. Kill: the run is killed with SIGKILL in the middle and started again. The output must be the same byte for byte, and
-   no row that was there may be scored again.
+   no complete row may be scored again.
 
-The exit code is 1 if the second or the third fails. Molecules are made up, or the first of a file with a SMILES at the
-beginning of each line.
+The exit code is 1 if the second or the third fails. Molecules are generated, or the first of a file with a SMILES at
+the beginning of each line.
 """
 
 import argparse
@@ -42,13 +42,13 @@ from molrl.rewards.scoring.command import score_file
 HEADS = ("C", "N", "O", "F", "Cl", "CC", "C=C", "N#C", "OC", "CN", "C1CC1", "CS", "CC(=O)", "NC(=O)", "OCC")
 RINGS = ("c1ccccc1", "c1ccncc1", "C1CCCCC1", "C1CCNCC1", "c1ccsc1", "c1cnc2ccccc2c1", "C1CCOCC1")
 LINKS = ("", "C", "CC", "O", "NC(=O)", "C(=O)N", "CO", "S(=O)(=O)N")
-BROKEN = 100  # one record in so many
-FAULTS = {"hang": "timeout: while reading it", "crash": "crash: SIGSEGV, while reading it"}  # and the reasons due
+BROKEN_EVERY = 100  # records, one of which is broken
+FAULTS = {"hang": "timeout: while reading it", "crash": "crash: SIGSEGV, while reading it"}  # and the reasons expected
 
 
 @dataclass(frozen=True)
 class Perception:
-    """RDKit's bond perception; a molecule with the name of a fault commits it.
+    """RDKit's bond perception; a molecule with the name of a fault causes it.
 
     Attributes:
         log: file that gets the name of every molecule; "" for none.
@@ -75,7 +75,7 @@ class Job:
     timeout: float
 
     def __call__(self, path: Path, out: Path, workers: int, log: str = "") -> None:
-        """What `molrl score` does."""
+        """Score a file as `molrl score` does."""
         settings = [f"reward={self.reward}", f"reward.workers={workers}", f"reward.timeout={self.timeout}"]
         config = compose("score", [f"file={path}", *settings])
         rewards = {self.reward: build(config["reward"], "reward")}
@@ -84,7 +84,7 @@ class Job:
 
 
 class Cost(NamedTuple):
-    """What a run took: seconds of wall time and of CPU time, and MiB of the largest process and the largest worker."""
+    """The cost of a run: seconds of wall and CPU time, and MiB of the largest process and the largest worker."""
 
     wall: float
     cpu: float
@@ -92,8 +92,8 @@ class Cost(NamedTuple):
     worker: float
 
 
-def made_up() -> Iterator[str]:
-    """SMILES of small drug-like molecules, with longer tails as often as it takes."""
+def generate_smiles() -> Iterator[str]:
+    """Yield SMILES of small drug-like molecules, with ever longer tails."""
     for tail in range(1, 40):
         for head, link, ring, other in product(HEADS, LINKS, RINGS, RINGS):
             yield (
@@ -103,36 +103,36 @@ def made_up() -> Iterator[str]:
             )
 
 
-def listed(path: str) -> Iterator[str]:
-    """The SMILES in a file."""
+def read_smiles(path: str) -> Iterator[str]:
+    """Yield the SMILES in a file."""
     with gzip.open(path, "rt") if path.endswith(".gz") else Path(path).open() as file:
         yield from (line.split()[0] for line in file)
 
 
 def write(path: Path, smiles: Sequence[str], *, faulty: bool) -> None:
-    """A file of molecules, some of them broken; those that hang and crash only on request."""
+    """Write a file of molecules, some of them broken, and with faults on request."""
     names = {len(smiles) // 3: "crash", 2 * len(smiles) // 3: "hang"} if faulty else {}
     with path.open("wb") as file:
         for row, text in enumerate(smiles):
-            name, broken = names.get(row, f"m{row}"), row % BROKEN == BROKEN // 2
+            name, broken = names.get(row, f"m{row}"), row % BROKEN_EVERY == BROKEN_EVERY // 2
             odd = b" \xff\xfe" if row == len(smiles) // 2 + 1 else b""
             if path.suffix == ".smi":
                 file.write(f"{'C1CC' if broken else text} {name}".encode() + odd + b"\n")
                 continue
-            block = f"{name}\ngarbage\n" if broken else drawn(text, name)
+            block = f"{name}\ngarbage\n" if broken else depict(text, name)
             file.write(f"{block}>  <number>\n{row}".encode() + odd + b"\n\n$$$$\n")
 
 
-def drawn(smiles: str, name: str) -> str:
-    """A drawing as the text of an SDF record."""
+def depict(smiles: str, name: str) -> str:
+    """Return a 2D depiction as the text of an SDF record."""
     mol = Chem.MolFromSmiles(smiles)
     rdDepictor.Compute2DCoords(mol)
     mol.SetProp("_Name", name)
     return str(Chem.MolToMolBlock(mol))
 
 
-def timed(job: Job, path: Path, out: Path, workers: int, cores: int) -> Cost:
-    """Score on so many cores, in a process of its own."""
+def time_job(job: Job, path: Path, out: Path, workers: int, cores: int) -> Cost:
+    """Score on so many cores, and return the cost; call it in a process of its own."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     start, before = time.perf_counter(), cpu_seconds()
     job(path, out, workers)
@@ -142,20 +142,20 @@ def timed(job: Job, path: Path, out: Path, workers: int, cores: int) -> Cost:
 
 
 def cpu_seconds() -> float:
-    """Of this process and its children that have ended."""
+    """Return the CPU time of this process and of its children that have ended."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
-def speed(job: Job, path: Path, out: Path, records: int, rounds: int) -> None:
-    """Print rates, efficiency and memory."""
+def measure_speed(job: Job, path: Path, out: Path, records: int, rounds: int) -> None:
+    """Measure and print rates, efficiency and memory."""
     costs: dict[int, list[Cost]] = {1: [], 2: []}
     for _ in range(rounds):
-        for workers, found in costs.items():
+        for workers, runs in costs.items():
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                found.append(pool.submit(timed, job, path, out, workers, workers).result())
-    wall = {workers: min(cost.wall for cost in found) for workers, found in costs.items()}
-    cpu = {workers: min(cost.cpu for cost in found) for workers, found in costs.items()}
+                runs.append(pool.submit(time_job, job, path, out, workers, workers).result())
+    wall = {workers: min(cost.wall for cost in runs) for workers, runs in costs.items()}
+    cpu = {workers: min(cost.cpu for cost in runs) for workers, runs in costs.items()}
     for workers in costs:
         seconds = f"{1e3 * wall[workers] / records:.3f} ms wall, {1e3 * cpu[workers] / records:.3f} ms CPU per record"
         print(f"speed  {workers} worker(s) on {workers} core(s): {records / wall[workers]:.0f} records/s, {seconds}")
@@ -165,49 +165,49 @@ def speed(job: Job, path: Path, out: Path, records: int, rounds: int) -> None:
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    """The rows of a table."""
+    """Read the rows of a table."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def faults(out: Path, undisturbed: Path) -> bool:
-    """Whether every bad record is named as what it is, and every good one has the value it should have."""
-    found, due = rows_of(out), rows_of(undisturbed)
+def check_faults(out: Path, undisturbed: Path) -> bool:
+    """Check that every bad record is named by its fault, and every good one has its undisturbed value."""
+    rows, expected_rows = rows_of(out), rows_of(undisturbed)
     wrong = lost = bad = 0
-    for row, (got, expected) in enumerate(zip(found, due, strict=True)):
-        if reason := FAULTS.get(got["name"]) or ("unreadable" if row % BROKEN == BROKEN // 2 else ""):
+    for row, (got, expected) in enumerate(zip(rows, expected_rows, strict=True)):
+        if reason := FAULTS.get(got["name"]) or ("unreadable" if row % BROKEN_EVERY == BROKEN_EVERY // 2 else ""):
             bad += 1
             wrong += not got["reason"].startswith(reason)
         else:
             lost += bool(got["reason"]) or got != expected
-    print(f"faults {bad} bad records, {wrong} of them not named; {len(found) - bad} good ones, {lost} of them lost")
-    return bad == len(found) // BROKEN + len(FAULTS) and not wrong and not lost
+    print(f"faults {bad} bad records, {wrong} of them not named; {len(rows) - bad} good ones, {lost} of them lost")
+    return bad == len(rows) // BROKEN_EVERY + len(FAULTS) and not wrong and not lost
 
 
-def killed(job: Job, path: Path, out: Path, whole: Path, workers: int) -> bool:
-    """Whether a run that is killed when half of the output is there, and started again, gives the same."""
+def check_kill(job: Job, path: Path, out: Path, complete: Path, workers: int) -> bool:
+    """Check that a run that is killed halfway and started again gives the same output."""
     spawn = multiprocessing.get_context("spawn")
     process = spawn.Process(target=job, args=(path, out, workers))
     process.start()
     part, log = Path(f"{out}.part"), out.with_name("log")
-    while process.is_alive() and (not part.exists() or part.stat().st_size < whole.stat().st_size / 2):
+    while process.is_alive() and (not part.exists() or part.stat().st_size < complete.stat().st_size / 2):
         time.sleep(0.05)
     process.kill()
     process.join()
     in_time = process.exitcode == -signal.SIGKILL and not out.exists()
     rows = part.read_bytes().count(b"\n") - 1
-    kept = {row["name"] for row in rows_of(whole)[:rows]}
+    kept = {row["name"] for row in rows_of(complete)[:rows]}
     again = spawn.Process(target=job, args=(path, out, workers, str(log)))
     again.start()
     again.join()
     twice = sum(name in kept for name in log.read_text("utf-8").splitlines())
-    same = out.read_bytes() == whole.read_bytes()
+    same = out.read_bytes() == complete.read_bytes()
     print(f"kill   after {rows} rows: {twice} of them scored again, the same bytes: {same}")
     return in_time and same and not twice
 
 
 def main() -> int:
-    """Make the files, and put it to the test."""
+    """Write the files and run the three checks; return 1 if the second or the third fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--format", choices=["smi", "sdf"], default="sdf")
@@ -219,15 +219,15 @@ def main() -> int:
     job = Job(options.reward, options.timeout)
     with tempfile.TemporaryDirectory() as folder:
         plain, faulty = (Path(folder, f"{name}.{options.format}") for name in ("plain", "faulty"))
-        smiles = list(islice(listed(options.smiles) if options.smiles else made_up(), options.records))
+        smiles = list(islice(read_smiles(options.smiles) if options.smiles else generate_smiles(), options.records))
         write(plain, smiles, faulty=False)
         write(faulty, smiles, faulty=True)
         print(f"{len(smiles)} records of {options.format}, {plain.stat().st_size / 2**20:.1f} MiB")
-        undisturbed, whole, again = (Path(folder, f"{name}.csv") for name in ("undisturbed", "whole", "again"))
-        speed(job, plain, undisturbed, len(smiles), options.rounds)
-        job(faulty, whole, 2)
-        named = faults(whole, undisturbed)
-        return 0 if killed(job, faulty, again, whole, 2) and named else 1
+        undisturbed, complete, again = (Path(folder, f"{name}.csv") for name in ("undisturbed", "complete", "again"))
+        measure_speed(job, plain, undisturbed, len(smiles), options.rounds)
+        job(faulty, complete, 2)
+        named = check_faults(complete, undisturbed)
+        return 0 if check_kill(job, faulty, again, complete, 2) and named else 1
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How much of the loss of point clouds, and of its gradient's noise, is where single points happen to lie?
+"""The loss of point clouds, and the variance of its gradient, with and without stable targets.
 
 `python benchmarks/stable_targets.py [weights=shapes] [tippy=0.3] [asymmetric=0.3]` takes procedural shapes of the
-validation split at some noise levels, and compares the usual loss of a model with that against stable targets
-(molrl/models/stable_target.py), and the variance of the gradients of BATCHES batches of BATCH clouds. The
-expected gradient is the same, so where the variance is a tenth, a batch is worth ten.
+validation split at some noise levels, and compares the usual loss of a model with that of stable targets
+(`molrl.models.shapes.stable_target`), and the variance of the gradients of BATCHES batches of BATCH point clouds. The
+expected gradient is the same, so that a tenth of the variance is worth ten times the batch.
 """
 
 import sys
@@ -25,7 +25,7 @@ NOISES = (10.0, 3.0, 1.5, 0.7, 0.35, 0.15, 0.08)
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure both losses and print the table."""
     given = dict(item.split("=", 1) for item in sys.argv[1:])
     weights = given.pop("weights", "shapes")
     tippy, asymmetric = (float(given.pop(name, 0.3)) for name in ("tippy", "asymmetric"))
@@ -35,7 +35,7 @@ def main() -> None:
     denoiser, parameters = cast(Preconditioned, model.denoiser), list(model.denoiser.parameters())
     source = Procedural(split="validation", tippy=tippy, asymmetric=asymmetric)
     points, lowest, highest = model.architecture.points, model.schedule.noise_min, model.schedule.noise_max
-    x0, classes = model.architecture.encode([source.cloud(index, POOL) for index in range(BATCHES * BATCH)])
+    x0, classes = model.architecture.encode([source.point_cloud(index, POOL) for index in range(BATCHES * BATCH)])
     pools = Pools(x0, {"class": classes}, points)
 
     def gradient(loss: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ DATA = Path(__file__).parents[1] / "tests/data/docking"
 
 
 def fastest(function: Callable[[], object], repeats: int) -> float:
-    """Seconds of the fastest of some calls, after one that does not count."""
+    """Return the seconds of the fastest of some calls, after a warm-up."""
     function()
     seconds = []
     for _ in range(repeats):
@@ -32,17 +32,18 @@ def fastest(function: Callable[[], object], repeats: int) -> float:
 
 
 def first(n: int, kinds: Kinds) -> Kinds:
-    """The kinds of the first n atoms."""
+    """Return the kinds of the first n atoms."""
     return Kinds(kinds.radius[:n], kinds.hydrophobic[:n], kinds.donor[:n], kinds.acceptor[:n])
 
 
-def downhill(pocket: Pocket, poses: torch.Tensor, ligands: Ligands) -> None:
-    """Scores and their gradient."""
+def differentiate(pocket: Pocket, poses: torch.Tensor, ligands: Ligands) -> None:
+    """Compute the scores of poses and their gradient."""
     free = poses.clone().requires_grad_(True)
     torch.autograd.grad(pocket.energy(free, ligands).sum(), free)
 
 
 def main() -> None:
+    """Time scores, gradients and searches, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--receptor", type=Path, default=DATA / "1iep_pocket.pdbqt")
     parser.add_argument("--centre", type=float, nargs=3, default=(15.190, 53.903, 16.917))
@@ -55,19 +56,19 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     pocket = Pocket(read_receptor(arguments.receptor), Box(arguments.centre, arguments.size), device=arguments.device)
     structure = read_ligand(DATA / "1iep_ligand.pdbqt")
-    whole = structure_ligand(structure)
+    full = structure_ligand(structure)
     shape = torch.tensor(structure.positions[heavy(structure)] - np.mean(structure.positions, axis=0))
     generator = torch.Generator().manual_seed(0)
     print(f"{len(pocket)} receptor atoms near the box, {arguments.poses} poses, {arguments.threads} threads")
     print("atoms   scores/s   with gradient/s   searches/s (64 starts, 45 steps)")
     for n in (9, 15, 24, 37):
-        ligand = Ligand(first(n, whole.kinds), whole.rotors)
+        ligand = Ligand(first(n, full.kinds), full.rotors)
         ligands = Ligands([ligand], device=arguments.device)
         middles = torch.randn(arguments.poses, 1, 3, generator=generator)
         poses = (shape[:n].float() + middles + torch.tensor(arguments.centre)).to(arguments.device)
         with torch.no_grad():
             score = fastest(lambda p=poses, li=ligands: pocket.score(p, li), arguments.repeats)  # type: ignore[misc]
-        gradient = fastest(lambda p=poses, li=ligands: downhill(pocket, p, li), arguments.repeats)  # type: ignore[misc]
+        gradient = fastest(lambda p=poses, li=ligands: differentiate(pocket, p, li), arguments.repeats)  # type: ignore[misc]
         start = time.perf_counter()
         place(pocket, ligand, poses[0], starts=64, steps=45, seed=0)
         search = time.perf_counter() - start

@@ -1,1 +1,1 @@
-"""Finished samples and where they come from: molecules, their readers and bond perception."""
+"""Finished samples of each domain (molecules, shapes, images) and their sources: files, readers and data sets."""

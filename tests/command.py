@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from molrl.cli import main
 from molrl.data.molecules.bonds import BondReader
-from molrl.data.shapes.records import AS_THEY_ARE, ShapeReader
+from molrl.data.shapes.records import DEFAULT_READER, ShapeReader
 from molrl.rewards.molecules.files import MoleculeFiles
 from molrl.rewards.scoring.command import score_file
 from molrl.rewards.scoring.summary import Summary
@@ -64,7 +64,7 @@ def score_molecules(
 
 
 def score_shapes(
-    path: str | Path, rewards: Mapping[str, Any], out: str | Path, *, shapes: ShapeReader = AS_THEY_ARE, **more: Any
+    path: str | Path, rewards: Mapping[str, Any], out: str | Path, *, shapes: ShapeReader = DEFAULT_READER, **more: Any
 ) -> Summary:
     """Score a file or folder of shapes."""
     return score_file(path, rewards, out, ShapeFiles(shapes), **more)

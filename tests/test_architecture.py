@@ -1,7 +1,7 @@
 """The shape of the code base: who may import whom, and what package code never does."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 
 import pytest
@@ -63,6 +63,41 @@ def offenders(paths: list[Path], forbidden: set[str]) -> list[str]:
     ]
 
 
+def import_graph(paths: Iterable[Path]) -> dict[str, set[str]]:
+    """Return the modules that each module imports anywhere in it, functions included, restricted to these files."""
+    names = {module_name(path): path for path in paths}
+    return {
+        name: {
+            module for found in imports_of(path) if (module := longest_module(found, names.keys())) and module != name
+        }
+        for name, path in names.items()
+    }
+
+
+def longest_module(name: str, modules: Set[str]) -> str:
+    """Return the longest of the modules that a dotted name lies in, or "" if there is none."""
+    parts = name.split(".")
+    prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((prefix for prefix in prefixes if prefix in modules), "")
+
+
+def import_circles(modules: Mapping[str, Set[str]]) -> list[list[str]]:
+    """Return the groups of modules that import each other, directly or not, each sorted by name."""
+
+    def reachable(name: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [name]
+        while waiting:
+            fresh = modules.get(waiting.pop(), set()) - seen
+            seen |= fresh
+            waiting += fresh
+        return seen
+
+    reached = {name: reachable(name) for name in modules}
+    circles = {tuple(sorted(other for other in reached[name] if name in reached[other])) for name in modules}
+    return sorted(list(circle) for circle in circles if circle)
+
+
 def targets(node: object) -> Iterator[str]:
     """Every `_target_` in a configuration, however deep."""
     if isinstance(node, dict):
@@ -87,6 +122,37 @@ def targets(node: object) -> Iterator[str]:
 )
 def test_every_spelling_of_an_import_is_seen(source: str, expected: set[str]) -> None:
     assert imported(source, "molrl") == expected
+
+
+@pytest.mark.parametrize(
+    ("modules", "circles"),
+    [
+        ({"a": {"b"}, "b": {"c"}, "c": set()}, []),
+        ({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}, [["b", "c"]]),
+        ({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"e"}, "e": {"d"}}, [["a", "b", "c"], ["d", "e"]]),
+    ],
+)
+def test_every_circle_of_imports_is_found(modules: Mapping[str, Set[str]], circles: list[list[str]]) -> None:
+    assert import_circles(modules) == circles
+
+
+def test_a_name_belongs_to_the_innermost_module() -> None:
+    modules = {"molrl.data", "molrl.data.files"}
+    assert longest_module("molrl.data.files.Skipped", modules) == "molrl.data.files"
+    assert longest_module("molrl.data.cache", modules) == "molrl.data"
+    assert longest_module("rdkit.Chem", modules) == ""
+
+
+def test_data_has_no_circle_of_imports() -> None:
+    graph = import_graph(ROOT.glob("data/**/*.py"))
+    assert graph["molrl.data.molecules.files"] >= {"molrl.data.molecules.sdf", "molrl.data.molecules.qm9"}
+    assert import_circles(graph) == []
+
+
+@pytest.mark.parametrize("domain", ["molecules", "shapes", "images"])
+def test_a_domain_of_data_knows_no_other(domain: str) -> None:
+    others = {f"molrl.data.{other}" for other in ("molecules", "shapes", "images") if other != domain}
+    assert not offenders(sorted(ROOT.glob(f"data/{domain}/**/*.py")), others)
 
 
 def test_the_code_is_where_these_tests_look() -> None:

@@ -25,7 +25,8 @@ from toy import number_task, unheard
 
 from molrl.composition import compose
 from molrl.config import ConfigError
-from molrl.data.files import Skipped, load_arrays
+from molrl.data.cache import load_arrays
+from molrl.data.files import Skipped
 from molrl.data.images.prompts import prompt_list
 from molrl.data.molecules.files import stream
 from molrl.data.molecules.molecule import Molecule
@@ -220,17 +221,17 @@ READERS: dict[str, tuple[bytes, str, Reader]] = {
 }
 
 COVERED: dict[str, tuple[str, ...] | str] = {
-    "data/files.py: open_file unchecked text_lines": ("sdf", "xyz", "compressed"),
-    "data/files.py: load_arrays": ("cache",),
+    "data/files.py: open_file open_unchecked text_lines": ("sdf", "xyz", "compressed"),
+    "data/cache.py: load_arrays": ("cache",),
     "data/shapes/glb.py: chunks": ("shape .glb",),
-    "data/shapes/files.py: content": ("shape .off", "compressed shape"),
+    "data/shapes/files.py: read_content": ("shape .off", "compressed shape"),
     "data/molecules/pdbqt.py: records": ("pdb", "pdbqt receptor", "pdbqt ligand"),
     "data/shapes/point_files.py: parse_npz": ("shape .npz",),
     "data/images/prompts.py: prompt_list": ("prompts",),
     "data/molecules/qm9.py: read_arrays": ("qm9 npz",),
     "data/molecules/records.py: records": ("sdf records", "xyz records", "smiles records", "csv"),
     "data/molecules/sdf.py: stream_sdf blocks": ("sdf", "mol"),
-    "data/molecules/smiles.py: listed": ("smiles", "csv"),
+    "data/molecules/smiles.py: smiles_lines": ("smiles", "csv"),
     "data/molecules/xyz.py: stream_xyz frames": ("xyz",),
     "models/molecules/edm.py: from_safetensors": ("published weights",),
     "models/shapes/classifier.py: load_classifier": ("classifier",),
@@ -248,10 +249,9 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "rewards/images/clip.py: read_head": ("aesthetic head",),
     "rewards/scoring/journal.py: read": ("state of a job",),
     "rewards/molecules/docking/site.py: read_box": ("box",),
-    "data/molecules/drawing.py: drawing": "an image that was just drawn",
-    "data/shapes/drawing.py: drawn": "an image that was just drawn",
-    "data/molecules/enumerated.py: enumerated": "by load_arrays",
-    "data/images/prompts.py: published": "our own YAML",
+    "data/molecules/drawing.py: draw_molecule": "an image that was just drawn",
+    "data/shapes/drawing.py: draw_views": "an image that was just drawn",
+    "data/images/prompts.py: published_lists": "our own YAML",
     "models/molecules/evaluation.py: domain_of_file": "names in an archive; test_shape_evaluation.py",
     "models/molecules/decoder.py: molecule_task": "by load",
     "models/images/pipeline.py: load_adapted": "damaged ones in test_images.py",
@@ -274,7 +274,7 @@ COVERED: dict[str, tuple[str, ...] | str] = {
 }
 WRITERS = (
     *(
-        "data/files.py: save_arrays",
+        "data/cache.py: save_arrays",
         "data/molecules/sdf.py: write_sdf",
         "models/shapes/decoder.py: write",
         "molrl/runs/folder.py: lock",
@@ -295,7 +295,7 @@ OPENING = {
     *("open", "read_text", "read_bytes", "safe_load", "loads", "load", "load_file", "safe_open", "ZipFile"),
     *(
         "open_file",
-        "unchecked",
+        "open_unchecked",
         "text_lines",
         "read_table",
         "ParquetFile",

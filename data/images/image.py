@@ -1,4 +1,4 @@
-"""Images as finished samples."""
+"""Images as finished samples, with their prompts."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class CaptionedImage:
-    """An RGB image and what was asked for.
+    """An RGB image and its prompt.
 
     Attributes:
         pixels: uint8 [height, width, 3].
-        prompt: "" where there is none.
-        flaw: "" for a good image; otherwise why it is none, and rewards give it their floor.
+        prompt: "" if there is none.
+        flaw: why the image is not usable, so that rewards give it their floor; "" for a good image.
+
+    Raises ValueError for pixels of another shape or type.
     """
 
     pixels: NDArray[np.uint8]
@@ -27,12 +29,12 @@ class CaptionedImage:
 
     @property
     def unit(self) -> NDArray[np.float32]:
-        """Pixels in [0, 1]."""
+        """Return the pixels as float32 in [0, 1]."""
         return self.pixels.astype(np.float32) / np.float32(255)
 
 
-def quantised(unit: NDArray[np.float32], prompt: str) -> CaptionedImage:
-    """An image of values in [0, 1], rounded to 8 bits; one that is not finite is black and says so."""
+def quantise(unit: NDArray[np.float32], prompt: str) -> CaptionedImage:
+    """Round values in [0, 1], [height, width, 3], to an image of 8 bits; values that are not finite give a flaw."""
     if not np.isfinite(unit).all():
         return CaptionedImage(np.zeros(unit.shape, np.uint8), prompt, "not finite")
     return CaptionedImage((unit * 255).round().clip(0, 255).astype(np.uint8), prompt)

@@ -1,4 +1,4 @@
-"""What is asked for: prompt lists by name, of the literature and of the drawings, or from a text file."""
+"""Prompt lists by name, from the literature and of the drawings, or from a text file."""
 
 from functools import cache
 from pathlib import Path
@@ -8,49 +8,51 @@ import yaml
 
 from molrl.data.images.drawings import captions, with_article
 
-LISTS = Path(__file__).with_name("prompts.yaml")
-MOST = 100_000  # prompts of a file
-LONGEST = 2000  # letters of one
-MOST_BYTES = 2**26  # of a file
+LISTS_FILE = Path(__file__).with_name("prompts.yaml")
+MAX_PROMPTS = 100_000  # of a file
+MAX_LENGTH = 2000  # letters of a prompt
+MAX_BYTES = 2**26  # of a file
 
 
 def prompt_list(name: str) -> tuple[str, ...]:
-    """Prompts in their order, each once.
+    """Return the prompts of a list in order, each once.
 
     Args:
         name: a list of prompts.yaml; "drawings" or "drawings_held_out", captions that the small pipeline was or was not
-            trained with; or a text file with one prompt in each line.
+            trained with; or a text file with one prompt per line.
 
     Raises:
-        ValueError: there is no such list or file, or the file has no prompts, or too many or too long ones.
+        ValueError: there is no such list or file, or the file has no prompts, too many or too long ones.
     """
-    if name in (own := {"drawings": False, "drawings_held_out": True}):
-        return tuple(captions(held_out=own[name]))
-    if name in (known := published()):
-        return tuple(spelled_out(known[name]))
+    if name in (drawings := {"drawings": False, "drawings_held_out": True}):
+        return tuple(captions(held_out=drawings[name]))
+    if name in (published := published_lists()):
+        return tuple(expand(published[name]))
     path = Path(name)
     if not path.is_file():
         raise ValueError(
-            f"prompts: got {name!r}, no such file; known lists are {', '.join([*own, *known])}, "
+            f"prompts: got {name!r}, no such file; known lists are {', '.join([*drawings, *published])}, "
             "or name a text file with one prompt in each line"
         )
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"prompts: {name} has {path.stat().st_size} bytes, at most {MOST_BYTES} are read")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"prompts: {name} has {path.stat().st_size} bytes, at most {MAX_BYTES} are read")
     lines = [line.strip() for line in path.read_text("utf-8", errors="replace").splitlines()]
-    found = tuple(dict.fromkeys(filter(None, lines)))
-    if not 0 < len(found) <= MOST or max(map(len, found)) > LONGEST:
-        raise ValueError(f"prompts: {name} has {len(found)} prompts; need 1 to {MOST} of at most {LONGEST} letters")
-    return found
+    prompts = tuple(dict.fromkeys(filter(None, lines)))
+    if not 0 < len(prompts) <= MAX_PROMPTS or max(map(len, prompts)) > MAX_LENGTH:
+        raise ValueError(
+            f"prompts: {name} has {len(prompts)} prompts; need 1 to {MAX_PROMPTS} of at most {MAX_LENGTH} letters"
+        )
+    return prompts
 
 
 @cache
-def published() -> dict[str, Any]:
-    """The lists of prompts.yaml."""
-    return dict(yaml.safe_load(LISTS.read_text("utf-8")))
+def published_lists() -> dict[str, Any]:
+    """Return the lists of prompts.yaml by name."""
+    return dict(yaml.safe_load(LISTS_FILE.read_text("utf-8")))
 
 
-def spelled_out(entry: Any) -> list[str]:
-    """A list as it is, or each word in each template."""
+def expand(entry: Any) -> list[str]:
+    """Return a list as it is, or put each word into each template."""
     if isinstance(entry, list):
         return entry
     return [line.replace("{a}", with_article(word)) for word in entry["each"] for line in entry["template"]]

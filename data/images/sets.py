@@ -1,4 +1,4 @@
-"""Training sets of images with captions, and where they come from."""
+"""Training sets of images with captions, and their sources."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,20 @@ from molrl.data.images.image import CaptionedImage
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images to learn from, each with its caption as the prompt, and the prompts that reports are about."""
+    """A training set: images with their captions as prompts, and the prompts that reports use."""
 
     train: Sequence[CaptionedImage]
     texts: Sequence[str]
 
 
 def drawing_set(*, n: int, seed: int, edge: int) -> ImageSet:
-    """The first n drawings with captions that are trained with; reports are about all of these captions."""
+    """Return the first n drawings with training captions; reports use all of these captions.
+
+    Args:
+        n: the number of drawings.
+        seed: of the drawings.
+        edge: of an image, in pixels.
+    """
     if n < 1:
         raise ValueError(f"n: got {n}, need at least 1")
     drawings = Drawings(seed=seed, edge=edge)

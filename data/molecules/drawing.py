@@ -1,4 +1,4 @@
-"""Images of molecules: the graphs that a bond reader finds, drawn in a grid."""
+"""Images of molecules: the structural formulas that a bond reader finds, in a grid."""
 
 import io
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ OPTIONS = {
     "bondLineWidth": 3,
     "minFontSize": 20,
     "padding": 0.06,
-    "prepareMolsBeforeDrawing": False,  # done before, where a failure can be met
+    "prepareMolsBeforeDrawing": False,  # done before, where a failure can be handled
 }
 BORDER, TEXT, FAINT, CARD = "#dfe3e8", "#24292f", "#8c959f", "#f6f8fa"
 FONTS: Final = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -33,9 +33,11 @@ FONTS: Final = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 def draw_grid(
     molecules: Sequence[Molecule], captions: Sequence[str], reader: BondReader, columns: int, title: str | None
 ) -> Image.Image:
-    """Draw each molecule in a cell above its caption, row by row; one that cannot be read is a box with the reason.
+    """Draw each molecule in a cell above its caption, row by row; an unreadable one is a box with the reason.
 
-    Captions may have several lines; what is too long for its cell ends in an ellipsis.
+    Captions may have several lines; a line that is too long for its cell ends in an ellipsis.
+
+    Raises ValueError for another number of captions than of molecules, for none at all, and for columns below 1.
     """
     if not molecules or len(molecules) != len(captions):
         raise ValueError(f"captions: got {len(captions)} for {len(molecules)} molecules, expected one for each of some")
@@ -50,7 +52,7 @@ def draw_grid(
     draw = ImageDraw.Draw(page)
     if title:
         font = typeface(TITLE, bold=True)
-        draw.text((EDGE, EDGE), fitted(title, font, page.width - 2 * EDGE), TEXT, font)
+        draw.text((EDGE, EDGE), fit_text(title, font, page.width - 2 * EDGE), TEXT, font)
     for index, (molecule, caption) in enumerate(zip(molecules, captions, strict=True)):
         row, column = divmod(index, columns)
         left, upper = EDGE + column * (cell[0] + GAP), top + row * (cell[1] + GAP)
@@ -58,15 +60,17 @@ def draw_grid(
         box = (left, upper, left + cell[0] - 1, upper + cell[1] - 1)
         draw.rounded_rectangle(box, 14, "white" if mol else CARD, BORDER, 2)
         if mol is not None:
-            page.paste(drawing(mol), (left + PADDING, upper + PADDING))
+            page.paste(draw_molecule(mol), (left + PADDING, upper + PADDING))
         else:
-            write(draw, (left + cell[0] // 2, upper + PADDING + HEIGHT // 2 - CAPTION), f"unreadable\n{reason}", FAINT)
-        write(draw, (left + cell[0] // 2, upper + PADDING + HEIGHT), caption, TEXT)
+            draw_lines(
+                draw, (left + cell[0] // 2, upper + PADDING + HEIGHT // 2 - CAPTION), f"unreadable\n{reason}", FAINT
+            )
+        draw_lines(draw, (left + cell[0] // 2, upper + PADDING + HEIGHT), caption, TEXT)
     return page
 
 
-def drawing(mol: Chem.Mol) -> Image.Image:
-    """The structural formula, WIDTH by HEIGHT pixels on white."""
+def draw_molecule(mol: Chem.Mol) -> Image.Image:
+    """Draw the structural formula, WIDTH by HEIGHT pixels on white."""
     with rdBase.BlockLogs():
         flat = Chem.Mol(mol)
         flat.RemoveAllConformers()
@@ -84,16 +88,16 @@ def drawing(mol: Chem.Mol) -> Image.Image:
     return Image.open(io.BytesIO(canvas.GetDrawingText())).convert("RGB")
 
 
-def write(draw: ImageDraw.ImageDraw, centre_top: tuple[int, int], text: str, colour: str) -> None:
-    """Centred lines of caption text, each no wider than a drawing."""
+def draw_lines(draw: ImageDraw.ImageDraw, centre_top: tuple[int, int], text: str, colour: str) -> None:
+    """Draw centred lines of text, each no wider than a structural formula."""
     font = typeface(CAPTION)
     for number, line in enumerate(text.splitlines()):
         place = (centre_top[0], centre_top[1] + round(number * CAPTION * LINE_SPACING))
-        draw.text(place, fitted(line, font, WIDTH), colour, font, anchor="ma")
+        draw.text(place, fit_text(line, font, WIDTH), colour, font, anchor="ma")
 
 
-def fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, or as much of its beginning as fits with an ellipsis."""
+def fit_text(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """Return the text, or as much of its beginning as fits into a width in pixels with an ellipsis."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}…") > width:
@@ -102,5 +106,5 @@ def fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 
 def typeface(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib: the same image on every machine."""
+    """Load DejaVu Sans, which comes with matplotlib, so that images are the same on every machine."""
     return ImageFont.truetype(str(FONTS / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")), size)

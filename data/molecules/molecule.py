@@ -1,4 +1,4 @@
-"""A finished molecule: atoms at positions, with or without hydrogens and bonds; and many of them in flat arrays."""
+"""Molecules as finished samples: atoms at positions, with or without hydrogens and bonds; many in flat arrays."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,21 +11,23 @@ if TYPE_CHECKING:
     from rdkit import Chem
 
 Hydrogens: TypeAlias = Literal["atoms", "counts", "file"]
-"""How hydrogens are wanted: as atoms, as counts on the heavy atoms, or (readers only) as the file has them."""
+"""How hydrogens are represented: as atoms, as counts on the heavy atoms, or (readers only) as in the file."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Molecule:
-    """Atoms at positions; everything else about a molecule is read off them.
+    """Atoms at positions, from which everything else about a molecule is derived.
 
     Attributes:
         numbers: atomic numbers, int64 [n].
         positions: angstrom, float32 [n, 3].
         hydrogens: implicit hydrogens on each atom, int64 [n], for molecules whose hydrogens have no positions;
-            None where all hydrogens are atoms (or nothing is known of them).
-        name: what a report calls it.
-        graph: sanitised RDKit molecule with the same atoms in the same order, when a file gave the bonds; None means:
-            perceive them.
+            None where all hydrogens are atoms (or unknown).
+        name: its name in reports.
+        graph: sanitised RDKit molecule with the same atoms in the same order, if a file gave the bonds; None where
+            bonds are to be perceived.
+
+    Raises ValueError for arrays of other shapes.
     """
 
     numbers: NDArray[np.int64]
@@ -47,15 +49,18 @@ class Molecule:
         return len(self.numbers)
 
 
-def reach(numbers: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Farthest a hydrogen may be from an atom that it belongs to, angstrom: 1.3 in the first two rows, 1.8 below."""
+def max_hydrogen_distance(numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the largest distance of a hydrogen from the atom that it belongs to, in angstrom.
+
+    1.3 for elements of the first two periods, 1.8 for those below.
+    """
     return np.where(numbers <= 10, 1.3, 1.8).astype(np.float32)
 
 
 def count_hydrogens(molecule: Molecule) -> Molecule:
-    """The heavy atoms of a molecule with each hydrogen counted on its nearest heavy atom; the bonds are dropped.
+    """Return the heavy atoms of a molecule, each hydrogen counted on its nearest heavy atom; the bonds are dropped.
 
-    Raises ValueError when there is no heavy atom or a hydrogen is within reach of none.
+    Raises ValueError if there is no heavy atom, or a hydrogen is too far from all of them.
     """
     heavy = molecule.numbers > 1
     numbers, positions = molecule.numbers[heavy], molecule.positions[heavy]
@@ -67,7 +72,7 @@ def count_hydrogens(molecule: Molecule) -> Molecule:
     if not heavy.all():
         distance = np.linalg.norm(molecule.positions[~heavy][:, None] - positions[None], axis=-1)  # [hydrogen, heavy]
         nearest = distance.argmin(1)
-        if not (distance.min(1) <= reach(numbers)[nearest]).all():
+        if not (distance.min(1) <= max_hydrogen_distance(numbers)[nearest]).all():
             raise ValueError("hydrogen without a heavy atom")
         counts += np.bincount(nearest, minlength=len(numbers))
     return replace(molecule, numbers=numbers, positions=positions, hydrogens=counts, graph=None)
@@ -75,7 +80,7 @@ def count_hydrogens(molecule: Molecule) -> Molecule:
 
 @dataclass(frozen=True, eq=False)
 class Molecules(Sequence[Molecule]):
-    """Many molecules one after another in flat arrays; a sequence of `Molecule` without graphs, made on access.
+    """Many molecules in flat arrays: a sequence of `Molecule` without graphs, made on access.
 
     Attributes:
         sizes: atoms of each molecule, int64 [m].
@@ -133,7 +138,7 @@ class Molecules(Sequence[Molecule]):
         return Molecule(self.numbers[span], self.positions[span], hydrogens, self.names[row])
 
     def take(self, rows: NDArray[np.int64]) -> "Molecules":
-        """The molecules of these rows, in this order."""
+        """Return the molecules of these rows, in this order."""
         sizes = self.sizes[rows]
         starts = self._stops[rows] - sizes  # type: ignore[attr-defined]
         within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)

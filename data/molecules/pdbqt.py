@@ -1,4 +1,4 @@
-"""PDBQT files: atoms with AutoDock types and charges, of a rigid receptor or of one ligand with its rotatable bonds."""
+"""PDBQT files: atoms with AutoDock types and charges, of a rigid receptor or of a ligand with its rotatable bonds."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molrl.data.files import BrokenStreamError, text_lines
-from molrl.data.molecules.files import MAX_COORDINATE
+from molrl.data.molecules.entries import MAX_COORDINATE
 
 MAX_BYTES = 64 << 20
 MAX_RECEPTOR_ATOMS = 200_000
@@ -22,7 +22,7 @@ ELEMENTS = {
 }
 """Element of each AutoDock type that is read. NA is a nitrogen that accepts hydrogen bonds, Na is sodium."""
 
-# What may stand between the atoms of a receptor and say nothing about them
+# Records between the atoms of a receptor that are ignored
 REMARKS = frozenset(
     (
         *"REMARK WARNING USER HEADER TITLE COMPND SOURCE KEYWDS EXPDTA AUTHOR REVDAT JRNL DBREF SEQRES SEQADV".split(),
@@ -31,13 +31,13 @@ REMARKS = frozenset(
     )
 )
 LIGAND_REMARKS = frozenset("ENDROOT TORSDOF REMARK WARNING USER TER END".split())
-ATOMS = ("ATOM", "HETATM")
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)")
+ATOM_RECORDS = ("ATOM", "HETATM")
+DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Structure:
-    """What a PDBQT file holds, in the order of the file.
+    """The atoms of a PDBQT file, in the order of the file.
 
     Attributes:
         types: AutoDock type of each atom, a key of `ELEMENTS`.
@@ -57,7 +57,7 @@ class Structure:
 
 @dataclass
 class Atoms:
-    """Atoms as they are read, with the serial numbers by which branches call them."""
+    """The atoms read so far, with the serial numbers by which branches refer to them."""
 
     limit: int
     types: list[str] = field(default_factory=list)
@@ -66,20 +66,20 @@ class Atoms:
     serials: list[str] = field(default_factory=list)
 
     def add(self, line: str) -> None:
-        """Read an ATOM or HETATM line: serial 7-11, x, y, z 31-54, charge 71-76, type from 78 (columns from 1)."""
+        """Add the atom of a line: serial 7-11, x, y, z 31-54, charge 71-76, type from 78 (columns from 1)."""
         if len(self.types) == self.limit:
             raise ValueError(f"more than {self.limit} atoms")
-        x, y, z = (coordinate(line[start : start + 8], axis) for start, axis in ((30, "x"), (38, "y"), (46, "z")))
+        x, y, z = (parse_coordinate(line[start : start + 8], axis) for start, axis in ((30, "x"), (38, "y"), (46, "z")))
         kind = line[77:].strip()
         if kind not in ELEMENTS:
             raise ValueError(f"AutoDock type in column 78: got {kind!r}, known are {', '.join(ELEMENTS)}")
         self.types.append(kind)
         self.positions.append((x, y, z))
-        self.charges.append(number(line[69:76], "charge") if line[69:76].strip() else 0.0)
+        self.charges.append(parse_number(line[69:76], "charge") if line[69:76].strip() else 0.0)
         self.serials.append(line[6:11].strip())
 
     def structure(self, rotatable: list[tuple[int, int]]) -> Structure:
-        """What was read, as arrays."""
+        """Return the atoms as arrays, with these rotatable bonds."""
         if not self.types:
             raise ValueError("no atoms")
         return Structure(
@@ -92,70 +92,70 @@ class Atoms:
 
 @dataclass
 class Branches:
-    """The tree of a ligand as it is read: its root, and the bonds that branches turn about."""
+    """The torsion tree of a ligand read so far: its root, and the bonds that branches turn about."""
 
-    rooted: bool = False
-    unended: list[tuple[str, str]] = field(default_factory=list)
-    ended: list[tuple[str, str]] = field(default_factory=list)
+    has_root: bool = False
+    open: list[tuple[str, str]] = field(default_factory=list)
+    closed: list[tuple[str, str]] = field(default_factory=list)
 
-    def take(self, record: str, line: str) -> None:
-        """Read a line that is no atom."""
+    def add(self, record: str, line: str) -> None:
+        """Add a line that is not an atom."""
         if record == "BRANCH":
-            self.unended.append(ends(line))
+            self.open.append(parse_branch(line))
         elif record == "ENDBRANCH":
-            if not self.unended or self.unended[-1] != ends(line):
+            if not self.open or self.open[-1] != parse_branch(line):
                 raise ValueError("ENDBRANCH does not end the branch opened last")
-            self.ended.append(self.unended.pop())
-        elif record == "ROOT" and not self.rooted:
-            self.rooted = True
+            self.closed.append(self.open.pop())
+        elif record == "ROOT" and not self.has_root:
+            self.has_root = True
         elif record not in LIGAND_REMARKS:
             raise ValueError(f"got the record {record!r}, expected one ligand: one ROOT and its branches")
 
     def bonds(self, serials: list[str]) -> list[tuple[int, int]]:
-        """Where the atoms at the ends of the rotatable bonds stand."""
-        if self.unended:
-            raise ValueError(f"BRANCH {' '.join(self.unended[-1])} is not ended")
-        if not self.rooted:
+        """Return the indices of the atoms at the ends of the rotatable bonds."""
+        if self.open:
+            raise ValueError(f"BRANCH {' '.join(self.open[-1])} is not ended")
+        if not self.has_root:
             raise ValueError("no ROOT record")
-        return [bond(branch, serials) for branch in self.ended]
+        return [branch_indices(branch, serials) for branch in self.closed]
 
 
 def read_receptor(path: str | Path) -> Structure:
-    """Read a rigid receptor.
+    """Read a rigid receptor from a PDBQT file.
 
     Raises:
-        ValueError: the file is missing, binary, too large or no rigid receptor; names the line.
+        ValueError: the file is missing, binary, too large or no rigid receptor; the message names the line.
     """
     atoms = Atoms(MAX_RECEPTOR_ATOMS)
     for row, record, line in records(path):
-        with naming(f"{path}, line {row}"):
-            if record in ATOMS:
+        with prefix_errors(f"{path}, line {row}"):
+            if record in ATOM_RECORDS:
                 atoms.add(line)
             elif record not in REMARKS:
                 raise ValueError(f"got the record {record!r}, which no rigid receptor has")
-    with naming(str(path)):
+    with prefix_errors(str(path)):
         return atoms.structure([])
 
 
 def read_ligand(path: str | Path) -> Structure:
-    """Read one ligand: a ROOT and the branches that turn about their bonds.
+    """Read one ligand from a PDBQT file: a ROOT and the branches that turn about their bonds.
 
     Raises:
-        ValueError: the file is missing, binary, too large or not one ligand; names the line.
+        ValueError: the file is missing, binary, too large or not one ligand; the message names the line.
     """
     atoms, branches = Atoms(MAX_LIGAND_ATOMS), Branches()
     for row, record, line in records(path):
-        with naming(f"{path}, line {row}"):
-            if record in ATOMS:
+        with prefix_errors(f"{path}, line {row}"):
+            if record in ATOM_RECORDS:
                 atoms.add(line)
             else:
-                branches.take(record, line)
-    with naming(str(path)):
+                branches.add(record, line)
+    with prefix_errors(str(path)):
         return atoms.structure(branches.bonds(atoms.serials))
 
 
 def receptor_text(structure: Structure) -> str:
-    """A rigid receptor as a PDBQT file has it."""
+    """Return a rigid receptor as the text of a PDBQT file."""
     return "".join(
         f"ATOM  {row % 100_000:5} {ELEMENTS[kind]:>2}   UNK A   1    {x:8.3f}{y:8.3f}{z:8.3f}{1:6.2f}{0:6.2f}"
         f"    {charge:6.3f} {kind:<2}\n"
@@ -166,49 +166,49 @@ def receptor_text(structure: Structure) -> str:
 
 
 def records(path: str | Path) -> Iterator[tuple[int, str, str]]:
-    """The number, the record name and the whole of each line that is not blank."""
+    """Yield the number, the record name and the text of each line that is not blank."""
     try:
         for row, line in enumerate(text_lines(path, MAX_BYTES), 1):
             if line.strip():
-                yield row, line[:6].strip() if line.startswith(ATOMS) else line.split()[0], line
+                yield row, line[:6].strip() if line.startswith(ATOM_RECORDS) else line.split()[0], line
     except BrokenStreamError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
 @contextmanager
-def naming(where: str) -> Iterator[None]:
-    """Put the place that an error is about before its message."""
+def prefix_errors(where: str) -> Iterator[None]:
+    """Put the place of a ValueError before its message."""
     try:
         yield
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
 
-def number(text: str, what: str) -> float:
-    """A decimal number; Python's own reading would also take nan, 1e9 and 1_0."""
-    if not NUMBER.fullmatch(text.strip()):
+def parse_number(text: str, what: str) -> float:
+    """Parse a decimal number; Python's `float` would also accept nan, 1e9 and 1_0."""
+    if not DECIMAL.fullmatch(text.strip()):
         raise ValueError(f"{what}: got {text!r}, expected a decimal number")
     return float(text)
 
 
-def coordinate(text: str, axis: str) -> float:
-    """A coordinate in angstrom."""
-    value = number(text, axis)
+def parse_coordinate(text: str, axis: str) -> float:
+    """Parse a coordinate in angstrom, and check its range."""
+    value = parse_number(text, axis)
     if abs(value) > MAX_COORDINATE:
         raise ValueError(f"{axis}: got {value:g} angstrom, at most {MAX_COORDINATE:g}")
     return value
 
 
-def ends(line: str) -> tuple[str, str]:
-    """The serial numbers of the atoms that a branch turns about."""
+def parse_branch(line: str) -> tuple[str, str]:
+    """Return the serial numbers of the atoms that a branch turns about."""
     words = line.split()
     if len(words) != 3:
         raise ValueError(f"got {line.strip()!r}, expected {words[0]} and two atom numbers")
     return words[1], words[2]
 
 
-def bond(branch: tuple[str, str], serials: list[str]) -> tuple[int, int]:
-    """Where the atoms of a branch stand."""
+def branch_indices(branch: tuple[str, str], serials: list[str]) -> tuple[int, int]:
+    """Return the indices of the atoms that a branch turns about."""
     for serial in branch:
         if serials.count(serial) != 1:
             raise ValueError(f"BRANCH {' '.join(branch)}: {serials.count(serial)} atoms have the number {serial}")

@@ -1,4 +1,4 @@
-"""Whether geometries are physically plausible, by PoseBusters (Buttenschoen et al. 2024, doi:10.1039/D3SC04185A)."""
+"""Physical plausibility of geometries, by PoseBusters (Buttenschoen et al. 2024, doi:10.1039/D3SC04185A)."""
 
 import logging
 import warnings
@@ -10,31 +10,30 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from rdkit import Chem, rdBase
 
-from molrl.data.molecules.bonds import BondReader
+from molrl.data.molecules.bonds import BondReader, attach_bonds
 from molrl.data.molecules.molecule import Molecule
-from molrl.data.molecules.sdf import bonded
 
 Tests: TypeAlias = Literal["mol", "mol_fast"]
 TESTS = ("mol", "mol_fast")
 
 
 @dataclass(frozen=True)
-class PassesPoseBusters:
-    """Whether one molecule passes all tests; one that the reader cannot read, or that the tests choke on, does not.
+class PoseBustersCheck:
+    """A check that a molecule passes all tests; one that cannot be read, or makes a test fail with an error, does not.
 
-    To run in a worker process: the energy test embeds 50 conformers, which takes minutes for some cages of ten atoms.
+    Run it in a worker process: the energy test embeds 50 conformers, which takes minutes for some cages of ten atoms.
 
     Attributes:
         tests: "mol", all tests for single molecules: sanitisation, connectedness, radicals, bond lengths and angles,
             clashes, flatness, internal energy; or "mol_fast", the same without the energy.
-        reader: gives the bonds of molecules that come without.
+        reader: perceives the bonds of molecules without a graph.
     """
 
     tests: Tests
     reader: BondReader
 
     def __call__(self, molecule: Molecule) -> bool:
-        busters = loaded(self.tests)
+        busters = load_tests(self.tests)
         if molecule.graph is not None:
             mol, reason = Chem.Mol(molecule.graph), ""
             conformer = Chem.Conformer(len(molecule))
@@ -42,7 +41,7 @@ class PassesPoseBusters:
             mol.RemoveAllConformers()
             mol.AddConformer(conformer)
         else:
-            mol, reason = bonded(molecule, self.reader)
+            mol, reason = attach_bonds(molecule, self.reader)
         if reason:
             return False
         with rdBase.BlockLogs(), warnings.catch_warnings():
@@ -55,7 +54,7 @@ class PassesPoseBusters:
 
 
 @lru_cache
-def loaded(tests: Tests) -> Any:
-    """The tests, quiet."""
+def load_tests(tests: Tests) -> Any:
+    """Load the tests of PoseBusters, and silence its log."""
     logging.getLogger("posebusters").setLevel(logging.CRITICAL)
     return import_module("posebusters").PoseBusters(config=tests)

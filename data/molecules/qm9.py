@@ -11,15 +11,15 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from molrl.data.files import MAX_BYTES, Skipped, reason_of
-from molrl.data.molecules.files import ReadReport
-from molrl.data.molecules.molecule import Hydrogens, Molecules, reach
+from molrl.data.files import MAX_BYTES, ReadReport, Skipped, reason_of
+from molrl.data.molecules.entries import report_of
+from molrl.data.molecules.molecule import Hydrogens, Molecules, max_hydrogen_distance
 
 KEYS = ("index", "num_atoms", "atomic_numbers", "positions")
 EXPECTED = f"expected an .npz archive of plain numbers with the arrays {', '.join(KEYS)}; nothing pickled is loaded"
 ANGSTROM_PER_UNIT = np.float32(1e-3)  # of integer positions
-TENSORS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # read by torch.load
-CHUNK = 4096  # molecules of one size at a time
+WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # an environment variable that torch.load reads
+CHUNK_SIZE = 4096  # molecules of one size at a time
 
 
 def load_qm9(path: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Molecules, ReadReport]:
@@ -28,7 +28,7 @@ def load_qm9(path: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Molecule
     Keys: `index` int [m], the number of each molecule in QM9; `num_atoms` int [m]; `atomic_numbers` int [atoms];
     `positions` [atoms, 3], either integers in 0.001 angstrom or floats in angstrom.
 
-    Raises ValueError for a missing or damaged file and for keys or shapes that do not fit.
+    Raises ValueError for a missing or damaged file and for missing keys or wrong shapes.
     """
     arrays = read_arrays(path)
     sizes = arrays["num_atoms"].astype(np.int64)
@@ -36,22 +36,24 @@ def load_qm9(path: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Molecule
     raw = arrays["positions"]
     positions = raw.astype(np.float32) * (ANGSTROM_PER_UNIT if raw.dtype.kind == "i" else np.float32(1))
     names = tuple(f"qm9 {index}" for index in arrays["index"].tolist())
-    return in_setting(Molecules(sizes, numbers, positions, None, names), hydrogens, str(path))
+    return convert_hydrogens(Molecules(sizes, numbers, positions, None, names), hydrogens, str(path))
 
 
 def load_pyg_qm9(root: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Molecules, ReadReport]:
-    """Load PyTorch Geometric's QM9 (130,831 molecules, with F), which downloads it to `root` when it is not there.
+    """Load PyTorch Geometric's QM9 (130,831 molecules, with F), which downloads it to `root` if missing.
 
-    PyG keeps it as pickles. They are read by torch's restricted loader alone, never by PyG's way out of that one.
+    PyG stores pickles. Only torch's restricted loader reads them, never PyG's unrestricted fallback.
+
+    Raises ValueError if torch_geometric is missing or the files cannot be read.
     """
     try:
         from torch_geometric.datasets import QM9
     except ImportError:
         raise ValueError("QM9 through PyG needs torch_geometric: pip install torch_geometric") from None
     try:
-        with tensors_only():
+        with restrict_loading():
             graphs = [(graph.z.numpy(), graph.pos.numpy(), str(graph.name)) for graph in QM9(str(root))]
-    except Exception as error:  # of any kind: the files may hold anything
+    except Exception as error:  # any error is possible: the files may hold anything
         raise ValueError(f"{root}: cannot be read as PyG's QM9: {str(error).splitlines()[0][:200]}") from error
     molecules = Molecules(
         sizes=np.array([len(numbers) for numbers, _, _ in graphs], dtype=np.int64),
@@ -60,24 +62,24 @@ def load_pyg_qm9(root: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Mole
         hydrogens=None,
         names=tuple(name for _, _, name in graphs),
     )
-    return in_setting(molecules, hydrogens, str(root))
+    return convert_hydrogens(molecules, hydrogens, str(root))
 
 
 @contextlib.contextmanager
-def tensors_only() -> Iterator[None]:
-    """Whatever calls torch.load in here gets tensors and plain data, or an error."""
-    before = os.environ.get(TENSORS_ONLY)
-    os.environ[TENSORS_ONLY] = "1"
+def restrict_loading() -> Iterator[None]:
+    """Restrict torch.load, whoever calls it, to tensors and plain data."""
+    before = os.environ.get(WEIGHTS_ONLY)
+    os.environ[WEIGHTS_ONLY] = "1"
     try:
         yield
     finally:
-        os.environ.pop(TENSORS_ONLY)
+        os.environ.pop(WEIGHTS_ONLY)
         if before is not None:
-            os.environ[TENSORS_ONLY] = before
+            os.environ[WEIGHTS_ONLY] = before
 
 
 def read_arrays(path: str | Path) -> dict[str, NDArray[np.generic]]:
-    """The arrays of `KEYS`, of the right kinds and of shapes that fit each other."""
+    """Read the arrays of `KEYS`, and check their types and shapes."""
     try:
         with Path(path).open("rb") as stream:
             if not zipfile.is_zipfile(stream):
@@ -108,7 +110,7 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[np.generic]]:
 
 
 def plain_array(file: NpzFile, key: str) -> NDArray[np.generic]:
-    """One array of an archive; one of Python objects would have to be unpickled, which may run any code."""
+    """Return one array of an archive, but none of Python objects, since unpickling may run any code."""
     try:
         return np.asarray(file[key])
     except ValueError as error:
@@ -117,28 +119,28 @@ def plain_array(file: NpzFile, key: str) -> NDArray[np.generic]:
         raise ValueError(f"got {key} as an array of pickled Python objects, {EXPECTED}") from None
 
 
-def in_setting(molecules: Molecules, hydrogens: Hydrogens, source: str) -> tuple[Molecules, ReadReport]:
-    """Molecules whose hydrogens are atoms, as they are or with counts."""
+def convert_hydrogens(molecules: Molecules, hydrogens: Hydrogens, source: str) -> tuple[Molecules, ReadReport]:
+    """Return molecules whose hydrogens are atoms as they are or, for "counts", with hydrogen counts."""
     if hydrogens != "counts":
-        return molecules, ReadReport(source, len(molecules), ())
+        return molecules, report_of(molecules, (), source)
     counted, reasons = count_all_hydrogens(molecules)
-    skipped = tuple(Skipped(molecules.names[row], reason) for row, reason in sorted(reasons.items()))
-    return counted, ReadReport(source, len(counted), skipped)
+    skipped = (Skipped(molecules.names[row], reason) for row, reason in sorted(reasons.items()))
+    return counted, report_of(counted, skipped, source)
 
 
 def count_all_hydrogens(molecules: Molecules) -> tuple[Molecules, dict[int, str]]:
-    """`count_hydrogens` of many molecules at once; those that have no such form are left out, with reasons by row."""
+    """Apply `count_hydrogens` to many molecules at once; those that fail are left out, with reasons by row."""
     counts = np.zeros(len(molecules.numbers), dtype=np.int64)
     starts = np.cumsum(molecules.sizes) - molecules.sizes
     reasons = dict.fromkeys(np.flatnonzero(molecules.sizes == 0).tolist(), "no heavy atoms")
     for size in np.unique(molecules.sizes[molecules.sizes > 0]).tolist():
         rows = np.flatnonzero(molecules.sizes == size)
-        for part in np.array_split(rows, -(-len(rows) // CHUNK)):
+        for part in np.array_split(rows, -(-len(rows) // CHUNK_SIZE)):
             atoms = starts[part][:, None] + np.arange(size)  # [m, n]
-            part_counts, barren, stray = count_equal_sizes(molecules.numbers[atoms], molecules.positions[atoms])
+            part_counts, hydrogen_only, stray = count_equal_sizes(molecules.numbers[atoms], molecules.positions[atoms])
             counts[atoms] = part_counts
             reasons |= dict.fromkeys(part[stray].tolist(), "hydrogen without a heavy atom")
-            reasons |= dict.fromkeys(part[barren].tolist(), "no heavy atoms")
+            reasons |= dict.fromkeys(part[hydrogen_only].tolist(), "no heavy atoms")
     kept = np.ones(len(molecules), dtype=np.bool_)
     kept[list(reasons)] = False
     chosen = np.repeat(kept, molecules.sizes) & (molecules.numbers > 1)
@@ -158,15 +160,22 @@ def count_all_hydrogens(molecules: Molecules) -> tuple[Molecules, dict[int, str]
 def count_equal_sizes(
     numbers: NDArray[np.int64], positions: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Hydrogens nearest to each heavy atom [m, n], and which molecules have no heavy atom or a stray hydrogen [m]."""
+    """Count the hydrogens nearest to each heavy atom, of molecules of one size.
+
+    Args:
+        numbers: atomic numbers [m, n].
+        positions: angstrom [m, n, 3].
+
+    Returns the counts [m, n], and masks [m] of the molecules without a heavy atom and with a stray hydrogen.
+    """
     m, n = numbers.shape
     heavy: NDArray[np.bool_] = numbers > 1
     square = np.einsum("mik,mik->mi", positions, positions)
     distance = square[:, :, None] + square[:, None] - 2 * positions @ positions.swapaxes(1, 2)  # squared, [m, i, j]
     distance[np.broadcast_to(~heavy[:, None], distance.shape)] = np.inf
-    nearest = distance.argmin(2)  # heavy j of each atom i
+    nearest = distance.argmin(2)  # heavy atom j of each atom i
     row = np.arange(m)[:, None]
-    near: NDArray[np.bool_] = distance[row, np.arange(n), nearest] <= reach(numbers[row, nearest]) ** 2
+    near: NDArray[np.bool_] = distance[row, np.arange(n), nearest] <= max_hydrogen_distance(numbers[row, nearest]) ** 2
     counts = np.zeros((m, n), dtype=np.int64)
     np.add.at(counts, (np.nonzero(~heavy)[0], nearest[~heavy]), 1)
     return counts, np.logical_not(heavy.any(1)), np.any(~heavy & ~near, axis=1)

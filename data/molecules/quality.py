@@ -1,4 +1,4 @@
-"""What a set of generated molecules is worth by EDM's protocol (Hoogeboom et al. 2022, arXiv:2203.17003, Section 5)."""
+"""Quality of a set of generated molecules by EDM's protocol (Hoogeboom et al. 2022, arXiv:2203.17003, Section 5)."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -9,33 +9,33 @@ from rdkit import Chem, DataStructs, rdBase
 from rdkit.Chem import rdFingerprintGenerator
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
-from molrl.data.molecules.bonds import BondReader, Reading, connected, stable_atoms
+from molrl.data.molecules.bonds import BondReader, Reading, is_connected, stable_atoms
 from molrl.data.molecules.molecule import Molecule
 
-DIVERSITY_SAMPLE = 500
+MAX_DIVERSITY_SAMPLE = 500
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Fractions in [0, 1] unless said otherwise; None where nothing is left to take a fraction of.
+    """The quality of a set: fractions in [0, 1] unless stated otherwise, None for a fraction of an empty set.
 
     Attributes:
-        n: molecules measured.
+        n: the number of molecules.
         atom_stability: atoms with an allowed valence in EDM's table, of all atoms, whatever the reader.
         molecule_stability: molecules of stable atoms only, of all molecules.
-        validity: molecules that the reader reads.
-        validity_connected: those that are also one fragment.
+        validity: molecules that the reader can read.
+        validity_connected: valid molecules of one fragment.
         uniqueness: distinct SMILES of the largest fragments, of the valid molecules.
         novelty: distinct SMILES that are not in the reference, of the distinct ones; None without a reference.
         internal_diversity: mean Tanimoto distance of Morgan fingerprints over pairs of at most 500 valid molecules.
         scaffolds: distinct Bemis-Murcko scaffolds (1996, doi:10.1021/jm9602928) of the valid molecules; a molecule
             without rings has none.
-        aromatic: valid molecules with an aromatic ring. The table counts few of these as stable, so rewarding
-            stability drives this down: report it beside stability.
+        aromatic: valid molecules with an aromatic ring. The table counts few of these as stable, so a reward for
+            stability lowers this: report both.
         mean_heavy_atoms: over all molecules.
         sizes: how many molecules have each number of atoms (heavy atoms in the heavy-atom setting).
         elements: how many atoms there are of each atomic number.
-        unreadable: how many molecules the reader refused, by reason.
+        unreadable: how many molecules the reader could not read, by reason.
     """
 
     n: int
@@ -54,7 +54,7 @@ class Quality:
     unreadable: Mapping[str, int]
 
     def as_dict(self) -> dict[str, object]:
-        """The same for JSON, where keys are text."""
+        """Return the values for JSON, with text as keys."""
         return {
             key: {str(name): count for name, count in value.items()} if isinstance(value, Mapping) else value
             for key, value in asdict(self).items()
@@ -62,17 +62,17 @@ class Quality:
 
 
 def measure(molecules: Sequence[Molecule], reader: BondReader, reference: Set[str] | None = None) -> Quality:
-    """Measure molecules; name the reader wherever the result is shown.
+    """Measure the quality of molecules; results of different readers cannot be compared.
 
     Args:
-        reader: decides about everything but the two stabilities.
-        reference: canonical SMILES of the training set, read from its geometries by the same reader with `smiles`; the
-            SMILES that a data set ships give a wrong novelty.
+        reader: defines everything but the two stabilities.
+        reference: canonical SMILES of the training set, read from its geometries by the same reader with `smiles_set`;
+            the SMILES shipped with a data set give a wrong novelty.
     """
     stable = [stable_atoms(molecule) for molecule in molecules]
     readings = [reader(molecule) for molecule in molecules]
     valid = [mol for mol, _ in readings if mol is not None]
-    texts = [smiles(reading) for reading in readings if reading.mol is not None]
+    texts = [fragment_smiles(reading) for reading in readings if reading.mol is not None]
     distinct = set(texts)
     heavy = [int((molecule.numbers > 1).sum()) for molecule in molecules]
     elements = np.bincount(np.concatenate([np.zeros(0, np.int64), *(item.numbers.clip(0) for item in molecules)]))
@@ -82,7 +82,7 @@ def measure(molecules: Sequence[Molecule], reader: BondReader, reference: Set[st
         atom_stability=fraction(sum(int(atoms.sum()) for atoms in stable), sum(len(atoms) for atoms in stable)),
         molecule_stability=fraction(sum(len(atoms) > 0 and bool(atoms.all()) for atoms in stable), n),
         validity=fraction(len(valid), n),
-        validity_connected=fraction(sum(connected(mol) for mol in valid), n),
+        validity_connected=fraction(sum(is_connected(mol) for mol in valid), n),
         uniqueness=fraction(len(distinct), len(valid)),
         novelty=None if reference is None else fraction(len(distinct - reference), len(distinct)),
         internal_diversity=internal_diversity(texts),
@@ -95,8 +95,8 @@ def measure(molecules: Sequence[Molecule], reader: BondReader, reference: Set[st
     )
 
 
-def smiles(reading: Reading) -> str:
-    """Canonical SMILES of the largest fragment without stereo marks; "" for an unreadable molecule."""
+def fragment_smiles(reading: Reading) -> str:
+    """Return canonical SMILES of the largest fragment without stereo marks; "" for an unreadable molecule."""
     if reading.mol is None:
         return ""
     largest = max(Chem.GetMolFrags(reading.mol, asMols=True), key=lambda mol: mol.GetNumHeavyAtoms(), default=None)
@@ -104,15 +104,15 @@ def smiles(reading: Reading) -> str:
 
 
 def smiles_set(molecules: Sequence[Molecule], reader: BondReader) -> frozenset[str]:
-    """The SMILES of all readable molecules: a reference for novelty."""
-    return frozenset(text for molecule in molecules if (text := smiles(reader(molecule))))
+    """Return the SMILES of all readable molecules, a reference for novelty."""
+    return frozenset(text for molecule in molecules if (text := fragment_smiles(reader(molecule))))
 
 
 def internal_diversity(texts: Sequence[str]) -> float | None:
-    """Mean Tanimoto distance of Morgan fingerprints (radius 2, 2048 bits) over the pairs of evenly chosen SMILES."""
+    """Compute the mean Tanimoto distance of Morgan fingerprints (radius 2, 2048 bits) of evenly spaced SMILES."""
     if len(texts) < 2:
         return None
-    rows = np.linspace(0, len(texts) - 1, min(len(texts), DIVERSITY_SAMPLE)).round().astype(int)
+    rows = np.linspace(0, len(texts) - 1, min(len(texts), MAX_DIVERSITY_SAMPLE)).round().astype(int)
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
     with rdBase.BlockLogs():
         mols = [Chem.MolFromSmiles(texts[row]) for row in rows]
@@ -123,21 +123,21 @@ def internal_diversity(texts: Sequence[str]) -> float | None:
 
 
 def scaffolds(texts: Iterable[str]) -> frozenset[str]:
-    """The Bemis-Murcko scaffolds of molecules: ring systems and what links them, without stereo marks."""
-    found = set()
+    """Return the Bemis-Murcko scaffolds of molecules: ring systems and their linkers, without stereo marks."""
+    frameworks = set()
     with rdBase.BlockLogs():
         for text in texts:
             mol = Chem.MolFromSmiles(text)
             if mol is not None and mol.GetRingInfo().NumRings():
-                found.add(Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(mol)))
-    return frozenset(found)
+                frameworks.add(Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(mol)))
+    return frozenset(frameworks)
 
 
 def is_aromatic(mol: Chem.Mol) -> bool:
-    """Whether the molecule has an aromatic ring."""
+    """Tell whether the molecule has an aromatic ring."""
     return any(atom.GetIsAromatic() for atom in mol.GetAtoms())
 
 
-def fraction(part: float, whole: int) -> float | None:
-    """The part of the whole; None of nothing."""
-    return part / whole if whole else None
+def fraction(part: float, total: int) -> float | None:
+    """Return the part of a total, or None if that is 0."""
+    return part / total if total else None

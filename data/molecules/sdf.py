@@ -1,4 +1,4 @@
-"""SDF files, streamed record by record: a bad record costs itself only."""
+"""SDF files, read record by record: a bad record costs only itself."""
 
 import gzip
 import os
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 
-from molrl.data.files import MAX_BYTES, BrokenStreamError, Skipped, open_file, text_lines
-from molrl.data.molecules.bonds import BondReader, assemble
-from molrl.data.molecules.files import MAX_HEAVY, MAX_RECORDS, NO_LIMIT, Entry, ReadReport, collect, position_problem
-from molrl.data.molecules.molecule import Hydrogens, Molecule, reach
+from molrl.data.files import MAX_BYTES, BrokenStreamError, ReadReport, Skipped, open_file, text_lines
+from molrl.data.molecules.bonds import BondReader, attach_bonds
+from molrl.data.molecules.entries import MAX_HEAVY, MAX_RECORDS, NO_LIMIT, Entry, collect, position_problem
+from molrl.data.molecules.molecule import Hydrogens, Molecule
 
 MAX_RECORD_LINES = 100_000
 MAX_RECORD_SIZE = 1 << 23  # characters
@@ -31,11 +31,11 @@ def stream_sdf(
     max_records: int = MAX_RECORDS,
     max_bytes: int = MAX_BYTES,
 ) -> Iterator[Entry]:
-    """Yield a molecule with its graph, or why there is none, for each record of an .sdf, .sdf.gz or .mol file.
+    """Yield a molecule with its graph, or the reason why there is none, per record of an .sdf, .sdf.gz or .mol file.
 
     Args:
-        hydrogens: "atoms" wants every hydrogen in the file, "counts" folds them into counts, "file" takes a record
-            with all its hydrogens as atoms and any other as counts.
+        hydrogens: "atoms" requires every hydrogen to be in the file, "counts" turns them into counts, "file" keeps
+            atoms if all hydrogens of a record are there, and otherwise turns them into counts.
 
     Raises ValueError, before the first record, for a file that is missing, empty or binary.
     """
@@ -44,13 +44,13 @@ def stream_sdf(
 
 
 class Block(NamedTuple):
-    """One record of a file before anything is made of it.
+    """The text of one record of a file, before it is parsed.
 
     Attributes:
         record: its number, from 1.
-        line: where it begins, from 1.
+        line: the number of its first line, from 1.
         text: its lines without the end mark.
-        problem: why the text is not all there; "" when it is.
+        problem: why the text is incomplete, or "".
     """
 
     record: int
@@ -60,46 +60,47 @@ class Block(NamedTuple):
 
     @property
     def where(self) -> str:
+        """Return the place of the record, for messages."""
         return f"record {self.record}, line {self.line}"
 
     @property
     def title(self) -> str:
-        """The first line, which names the molecule."""
+        """Return the first line, which names the molecule."""
         return self.text.partition("\n")[0].strip()
 
 
 def stream_records(
     path: str | Path, hydrogens: Hydrogens, max_heavy: int, max_records: int, max_bytes: int
 ) -> Iterator[Entry]:
-    """One entry per record of a file that can be opened."""
+    """Yield one entry per record of a file that can be opened."""
     for block in blocks(path, max_records, max_bytes):
         yield parse_record(block, hydrogens, max_heavy)
 
 
 def blocks(path: str | Path, max_records: int = NO_LIMIT, max_bytes: int = NO_LIMIT) -> Iterator[Block]:
-    """The records of a file that can be opened, one at a time; the last one may say why the rest is missing."""
+    """Yield the records of a file that can be opened, one at a time; the last one may say why the rest is missing."""
     record, start, number = 1, 1, 0
-    kept = Kept()
+    buffer = RecordBuffer()
     try:
         for number, line in enumerate(text_lines(path, max_bytes), 1):
             if not line.startswith("$$$$"):
-                kept.add(line)
+                buffer.add(line)
                 continue
             if record > max_records:
                 yield Block(record, start, "", f"the rest is not read: more than {max_records} records")
                 return
-            yield Block(record, start, *kept.taken())
+            yield Block(record, start, *buffer.pop())
             record, start = record + 1, number + 1
     except BrokenStreamError as error:
         yield Block(record, number + 1, "", str(error))
         return
-    text, problem = kept.taken()
+    text, problem = buffer.pop()
     if problem or text.strip():
         yield Block(record, start, text, problem)
 
 
-class Kept:
-    """The lines of the record that is being read, as far as they are worth keeping."""
+class RecordBuffer:
+    """The lines of the record that is being read, within the limits of a record."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -107,6 +108,7 @@ class Kept:
         self.problem = ""
 
     def add(self, line: str) -> None:
+        """Keep a line, unless the record exceeds a limit."""
         self.size += len(line)
         if len(self.lines) >= MAX_RECORD_LINES:
             self.problem = f"more than {MAX_RECORD_LINES} lines"
@@ -115,18 +117,18 @@ class Kept:
         else:
             self.lines.append(line)
 
-    def taken(self) -> tuple[str, str]:
-        """Text and problem, and on to the next record."""
+    def pop(self) -> tuple[str, str]:
+        """Return the text and the problem of the record, and start the next one."""
         text, problem = "\n".join(self.lines[:1] if self.problem else self.lines), self.problem
         self.lines, self.size, self.problem = [], 0, ""
         return text, problem
 
 
 def parse_record(block: Block, hydrogens: Hydrogens, max_heavy: int, *, flat: bool = False) -> Entry:
-    """The molecule of one record, or why there is none.
+    """Return the molecule of one record, or the reason why there is none.
 
     Args:
-        flat: take a graph without a geometry (2D) too, with all its atoms at the origin.
+        flat: also accept a graph without a geometry (2D), and place all its atoms at the origin.
     """
     if block.problem:
         return Skipped(block.where, block.problem)
@@ -136,10 +138,10 @@ def parse_record(block: Block, hydrogens: Hydrogens, max_heavy: int, *, flat: bo
     with rdBase.BlockLogs():
         mol = parse_block(block.text)
         if mol is None:
-            return Skipped(block.where, "non-finite positions" if has_no_number(lines) else "not a readable mol block")
-        if reason := unusable(mol, max_heavy):
+            return Skipped(block.where, "non-finite positions" if has_non_finite(lines) else "not a readable mol block")
+        if reason := record_problem(mol, max_heavy):
             return Skipped(block.where, reason)
-        if two_dimensional(mol, lines[1]):
+        if is_two_dimensional(mol, lines[1]):
             if not flat or (mol.GetNumBonds() == 0 and mol.GetNumAtoms() > 1):
                 return Skipped(block.where, "no 3D coordinates")
             mol.GetConformer().SetPositions(np.zeros((mol.GetNumAtoms(), 3)))
@@ -150,22 +152,22 @@ def parse_record(block: Block, hydrogens: Hydrogens, max_heavy: int, *, flat: bo
             return Skipped(block.where, "valence or aromaticity")
 
 
-def has_no_number(lines: Sequence[str]) -> bool:
-    """Whether a coordinate is nan or inf, which RDKit does not read."""
+def has_non_finite(lines: Sequence[str]) -> bool:
+    """Tell whether a coordinate is nan or inf, which RDKit does not read."""
     words = {word.lower().lstrip("+-") for line in lines[4:] for word in line.split()[:3]}
     return not words.isdisjoint({"nan", "inf", "infinity"})
 
 
 def parse_block(block: str) -> Chem.Mol | None:
-    """RDKit's unsanitised molecule of a mol block; None where it cannot parse it."""
+    """Parse a mol block to an unsanitised RDKit molecule; return None if that is impossible."""
     try:
         return Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
     except (ValueError, RuntimeError):
         return None
 
 
-def unusable(mol: Chem.Mol, max_heavy: int) -> str:
-    """Why a record is no molecule, whatever its bonds; "" when it may be one."""
+def record_problem(mol: Chem.Mol, max_heavy: int) -> str:
+    """Return why a record is no molecule, whatever its bonds, or "" if it may be one."""
     if mol.GetNumAtoms() == 0:
         return "no atoms"
     if mol.GetNumHeavyAtoms() > max_heavy:
@@ -175,14 +177,14 @@ def unusable(mol: Chem.Mol, max_heavy: int) -> str:
     return position_problem(mol.GetConformer().GetPositions())
 
 
-def two_dimensional(mol: Chem.Mol, program_line: str) -> bool:
-    """Whether the positions are a drawing or missing: the record says so, or all atoms are in one place."""
+def is_two_dimensional(mol: Chem.Mol, program_line: str) -> bool:
+    """Tell whether the positions are a 2D depiction or missing: marked as such, or all atoms in one place."""
     positions = mol.GetConformer().GetPositions()
     return program_line[20:22].upper() == "2D" or (len(positions) > 1 and bool(np.ptp(positions, axis=0).max() == 0))
 
 
 def as_molecule(mol: Chem.Mol, where: str, name: str, hydrogens: Hydrogens) -> Entry:
-    """A sanitised RDKit molecule with one conformer in the wanted setting."""
+    """Convert a sanitised RDKit molecule with one conformer to the requested hydrogen setting."""
     complete = all(atom.GetTotalNumHs() == 0 for atom in mol.GetAtoms())  # no hydrogen that is not an atom
     if hydrogens == "atoms" and not complete:
         return Skipped(where, "hydrogens without positions")
@@ -194,7 +196,7 @@ def as_molecule(mol: Chem.Mol, where: str, name: str, hydrogens: Hydrogens) -> E
         counts = np.array([atom.GetTotalNumHs() for atom in mol.GetAtoms()], dtype=np.int64)
     numbers = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
     positions = mol.GetConformer().GetPositions().astype(np.float32)
-    graph = None if mol.GetNumBonds() == 0 and len(numbers) > 1 else mol  # atoms without bonds are to be perceived
+    graph = None if mol.GetNumBonds() == 0 and len(numbers) > 1 else mol  # without any bond: perceive them later
     return Molecule(numbers, positions, counts, name, graph)
 
 
@@ -204,10 +206,15 @@ def write_sdf(
     reader: BondReader,
     properties: Sequence[Mapping[str, object]] | None = None,
 ) -> int:
-    """Write one record per molecule, whole file or none, and return how many bonds could be read for.
+    """Write one record per molecule, the complete file or none, and return for how many the bonds could be read.
 
-    A molecule that the reader cannot read is written as atoms without bonds with the reason in the property
-    `unreadable`. Properties are one mapping per molecule.
+    A molecule that the reader cannot read is written as atoms without bonds, with the reason in the property
+    `unreadable`.
+
+    Args:
+        properties: one mapping per molecule.
+
+    Raises ValueError for another number of properties than of molecules.
     """
     items = list(molecules)
     if properties is not None and len(properties) != len(items):
@@ -217,7 +224,7 @@ def write_sdf(
     try:
         with gzip.open(staging, "wb") if str(path).lower().endswith(".gz") else staging.open("wb") as file:
             for row, molecule in enumerate(items):
-                mol, reason = bonded(molecule, reader)
+                mol, reason = attach_bonds(molecule, reader)
                 readable += not reason
                 fields = {**(properties[row] if properties else {}), **({"unreadable": reason} if reason else {})}
                 file.write(record_text(mol, molecule.name, fields).encode("utf-8", errors="replace"))
@@ -228,84 +235,34 @@ def write_sdf(
 
 
 def record_text(mol: Chem.Mol, name: str, fields: Mapping[str, object]) -> str:
-    """One record with its properties and end mark."""
+    """Return one record with its properties and end mark."""
     mol.SetProp("_Name", one_line(name)[:80])
     block = Chem.MolToMolBlock(mol, includeStereo=False, kekulize=False)
-    return f"{block}{properties(fields)}$$$$\n"
+    return f"{block}{property_text(fields)}$$$$\n"
 
 
-def with_fields(text: str, fields: Mapping[str, object]) -> str:
-    """A record with these properties instead of its own of the same names, and its end mark; "" leaves one out."""
+def replace_properties(text: str, fields: Mapping[str, object]) -> str:
+    """Return a record with these properties in place of those of the same names, and its end mark; "" removes one."""
     lines = text.split("\n")
     end = next((row for row, line in enumerate(lines, 1) if line.startswith("M  END")), len(lines))
-    own: list[str] = []
+    kept: list[str] = []
     replaced = False
     for line in lines[end:]:
         if line.startswith(">"):
             replaced = line.partition("<")[2].partition(">")[0] in fields
         if not replaced:
-            own.append(line)
-    data = "\n".join(own).strip("\n")
+            kept.append(line)
+    data = "\n".join(kept).strip("\n")
     given = {key: value for key, value in fields.items() if value != ""}
-    return "\n".join(lines[:end]) + "\n" + (f"{data}\n\n" if data else "") + properties(given) + "$$$$\n"
+    return "\n".join(lines[:end]) + "\n" + (f"{data}\n\n" if data else "") + property_text(given) + "$$$$\n"
 
 
-def properties(fields: Mapping[str, object]) -> str:
-    """The data items of a record."""
+def property_text(fields: Mapping[str, object]) -> str:
+    """Return properties as the data items of a record."""
     return "".join(f">  <{one_line(key).replace('>', ' ')}>\n{one_line(value)}\n\n" for key, value in fields.items())
 
 
 def one_line(value: object) -> str:
-    """Text that cannot end a field or a record early."""
+    """Return a value as text that cannot end a field or a record early."""
     text = " ".join(str(value).split())
     return f" {text}" if text.startswith(("$$$$", ">")) else text
-
-
-def bonded(molecule: Molecule, reader: BondReader) -> tuple[Chem.Mol, str]:
-    """All atoms of a molecule in their order with the bonds that the reader found, and why there are none."""
-    atoms = np.nan_to_num(molecule.positions, nan=0.0, posinf=0.0, neginf=0.0)
-    clean = Molecule(np.where((molecule.numbers < 0) | (molecule.numbers > 118), 0, molecule.numbers), atoms)
-    bare = assemble(clean, None)
-    bare.GetConformer().Set3D(True)
-    for atom in bare.GetAtoms():
-        atom.SetNoImplicit(True)
-    mol, reason = reader(molecule)
-    heavy = np.flatnonzero(molecule.numbers > 1).tolist()
-    if mol is None:
-        counts = np.zeros(len(molecule), np.int64) if molecule.hydrogens is None else molecule.hydrogens
-        for atom, count in zip(bare.GetAtoms(), counts.tolist(), strict=True):
-            atom.SetNumExplicitHs(count)
-        return bare, reason
-    graph = Chem.Mol(mol)
-    Chem.Kekulize(graph, clearAromaticFlags=True)
-    places = dict(zip([atom.GetIdx() for atom in graph.GetAtoms() if atom.GetAtomicNum() > 1], heavy, strict=True))
-    full = Chem.RWMol(bare)
-    missing = dict.fromkeys(heavy, 0)
-    for atom in graph.GetAtoms():
-        if atom.GetIdx() in places:
-            place = places[atom.GetIdx()]
-            full.GetAtomWithIdx(place).SetFormalCharge(atom.GetFormalCharge())
-            missing[place] = atom.GetTotalNumHs(includeNeighbors=True)
-    for bond in graph.GetBonds():
-        ends = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
-        if all(end in places for end in ends):
-            full.AddBond(places[ends[0]], places[ends[1]], bond.GetBondType())
-    attach_hydrogens(full, molecule, missing)
-    for place, count in missing.items():
-        full.GetAtomWithIdx(place).SetNumExplicitHs(count)
-    return full.GetMol(), ""
-
-
-def attach_hydrogens(mol: Chem.RWMol, molecule: Molecule, missing: dict[int, int]) -> None:
-    """Bond hydrogen atoms to their nearest heavy atoms, closest first, while those miss hydrogens; counts down."""
-    heavy = np.flatnonzero(molecule.numbers > 1)
-    light = np.flatnonzero(molecule.numbers == 1)
-    if len(heavy) == 0 or len(light) == 0:
-        return
-    distance = np.linalg.norm(molecule.positions[light][:, None] - molecule.positions[heavy][None], axis=-1)
-    nearest = distance.argmin(1)
-    for row in distance.min(1).argsort(kind="stable").tolist():
-        place = int(heavy[nearest[row]])
-        if missing[place] > 0 and distance[row].min() <= reach(molecule.numbers[place : place + 1])[0]:
-            mol.AddBond(place, int(light[row]), Chem.BondType.SINGLE)
-            missing[place] -= 1

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from molrl.data.molecules.enumerated import enumerated
-from molrl.data.molecules.files import ReadReport, read
+from molrl.data.files import ReadReport
+from molrl.data.molecules.enumerated import enumerate_molecules
+from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Hydrogens, Molecule
 from molrl.data.molecules.qm9 import load_pyg_qm9, load_qm9
 
@@ -23,7 +24,7 @@ class MoleculeSet:
 
 def enumerated_set(*, n: int, max_heavy: int, seed: int, hydrogens: Hydrogens) -> MoleculeSet:
     """Return small molecules that are enumerated and embedded with RDKit."""
-    return MoleculeSet(enumerated(n, max_heavy, seed, counts=hydrogens == "counts", workers=2))
+    return MoleculeSet(enumerate_molecules(n, max_heavy, seed, counts=hydrogens == "counts", workers=2))
 
 
 def qm9_set(*, path: str, hydrogens: Hydrogens) -> MoleculeSet:

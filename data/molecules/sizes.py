@@ -1,4 +1,4 @@
-"""How many atoms a molecule has: a histogram to draw from, and buckets that keep padded batches dense."""
+"""Numbers of atoms per molecule: a histogram to draw from, and the mask of padded batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from molrl.noise import Key
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of atoms and how often they occur.
+    """A histogram of the numbers of atoms of molecules.
 
     Attributes:
         atoms: the sizes, ascending.
@@ -25,17 +25,17 @@ class Sizes:
 
     @classmethod
     def of(cls, sizes: Sequence[int]) -> "Sizes":
-        """The histogram of a set."""
+        """Return the histogram of a set of sizes."""
         atoms, counts = np.unique(np.asarray(sizes), return_counts=True)
         return cls(tuple(atoms.tolist()), tuple(counts.tolist()))
 
     def draw(self, samples: Sequence[int], key: Key) -> list[int]:
-        """One size per sample index, keyed like noise."""
-        share = np.cumsum(self.counts) / np.sum(self.counts)
-        return [self.atoms[int(np.searchsorted(share, key.generator(i, 0).random(), "right"))] for i in samples]
+        """Draw one size per sample index, keyed like noise."""
+        cumulative = np.cumsum(self.counts) / np.sum(self.counts)
+        return [self.atoms[int(np.searchsorted(cumulative, key.generator(i, 0).random(), "right"))] for i in samples]
 
 
-def mask_of(sizes: Sequence[int], width: int | None = None) -> Bool[Tensor, "b n"]:
-    """Mask of padded molecules: [b, width], True for real atoms."""
+def padding_mask(sizes: Sequence[int], width: int | None = None) -> Bool[Tensor, "b n"]:
+    """Return the mask of padded molecules [b, width], True for real atoms; the width is the largest size by default."""
     width = max(sizes) if width is None else width
     return torch.arange(width) < torch.tensor(list(sizes)).unsqueeze(1)

@@ -12,42 +12,39 @@ from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
+from molrl.data.cache import digest, load_arrays, pack_texts, save_arrays, unpack_texts
 from molrl.data.files import (
     MAX_BYTES,
     BrokenStreamError,
     Progress,
+    ReadReport,
     Skipped,
-    digest,
-    load_arrays,
     open_file,
-    pack_texts,
-    save_arrays,
     suffix,
     text_lines,
-    unpack_texts,
 )
-from molrl.data.molecules.files import MAX_HEAVY, MAX_RECORDS, Entry, ReadReport, collect
+from molrl.data.molecules.entries import MAX_HEAVY, MAX_RECORDS, Entry, collect
 from molrl.data.molecules.molecule import Hydrogens, Molecule
 
 SEED = 7
 EMBEDDING_SECONDS = 10  # per molecule; reports of half an hour exist (rdkit issue 8259)
 EMBEDDING_ATTEMPTS = 50
 RELAXATION_STEPS = 500
-MAX_LENGTH = 10_000  # of one SMILES
-GUESSED = ("smiles", "canonical_smiles")  # columns of a table, in upper or lower case
+MAX_LENGTH = 10_000  # characters of one SMILES
+SMILES_COLUMNS = ("smiles", "canonical_smiles")  # of a table, in upper or lower case
 
 
 Geometry: TypeAlias = NDArray[np.float32] | str
-"""Positions of all atoms, angstrom [n, 3], or why there are none."""
+"""Positions of all atoms, angstrom [n, 3], or the reason why there are none."""
 
 
 class Line(NamedTuple):
-    """One SMILES of a source before anything is made of it.
+    """One SMILES of a source, before it is parsed.
 
     Attributes:
-        where: for people.
+        where: its place in the source, for messages.
         number: of its line in the file, from 1; 0 in a list.
-        problem: why there is no SMILES; "" when there is.
+        problem: why there is no SMILES, or "".
     """
 
     where: str
@@ -81,21 +78,20 @@ def stream_smiles(
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Iterator[Entry]:
-    """Yield an embedded molecule with its graph, or why there is none, for each SMILES, in order.
+    """Yield an embedded molecule with its graph, or the reason why there is none, for each SMILES, in order.
 
     Args:
-        source: a .smi or .txt file (`SMILES name` per line), a .csv file with a column named as `GUESSED`, or a
-            list.
+        source: a .smi or .txt file (`SMILES name` per line), a .csv file with one of `SMILES_COLUMNS`, or a list.
         hydrogens: "counts" drops the hydrogens after the relaxation; "file" means "atoms".
         seed: of every embedding, so that a molecule does not depend on its neighbours in the file.
         cache: folder that keeps the result under a hash of the content and the settings; None keeps nothing.
         workers: processes (spawned, so a script needs a main guard); 0 embeds in this one. A worker that crashes or
-            hangs costs its molecule only.
+            hangs costs only its molecule.
 
     Raises ValueError, before the first molecule, for a file that is missing, empty or binary and for a CSV file
     without such a column.
     """
-    lines = list(islice(listed(source), max_records + 1))
+    lines = list(islice(smiles_lines(source), max_records + 1))
     tail = lines[max_records:]
     lines = lines[:max_records]
     if tail:
@@ -104,17 +100,17 @@ def stream_smiles(
     geometries = embed_all(smiles, max_heavy, seed, workers)
     if cache is not None:
         settings = f"{max_heavy} {seed} {rdBase.rdkitVersion} {RELAXATION_STEPS} {EMBEDDING_ATTEMPTS}"
-        geometries = cached(Path(cache) / f"smiles-{digest(settings, *smiles)}.npz", len(smiles), geometries)
-    return entries(lines, geometries, hydrogens == "counts", progress)
+        geometries = cache_geometries(Path(cache) / f"smiles-{digest(settings, *smiles)}.npz", len(smiles), geometries)
+    return combine(lines, geometries, hydrogens == "counts", progress)
 
 
-def listed(
+def smiles_lines(
     source: str | Path | Sequence[str], smiles_column: str | None = None, max_bytes: int = MAX_BYTES
 ) -> Iterator[Line]:
-    """The SMILES of a source, one at a time; the last one may say why the rest is missing.
+    """Yield the SMILES of a source, one at a time; the last one may say why the rest is missing.
 
     Args:
-        smiles_column: of a .csv file; None takes the one named as `GUESSED`.
+        smiles_column: of a .csv file; None takes the first of `SMILES_COLUMNS` that is there.
 
     Raises ValueError, at the first one, for a file that is missing, empty or binary or has no such column.
     """
@@ -141,19 +137,19 @@ def listed(
 
 
 def bad_line(number: int, problem: str) -> Line:
-    """A line without a SMILES."""
+    """Return a line that holds no SMILES, with the reason."""
     return Line(f"line {number}", "", "", number, problem)
 
 
 def csv_lines(lines: Iterator[tuple[int, str]], path: str, smiles_column: str | None) -> Iterator[Line]:
-    """The SMILES of a table with a header, separated by commas, semicolons or tabs; a cell cannot hold a line end."""
+    """Yield the SMILES of a table with a header, separated by commas, semicolons or tabs; no cell has a line end."""
     header = next((text for _, text in lines if text.strip()), "")
     separator = max(",;\t", key=header.count)
     try:
         columns = [column.strip() for column in next(csv.reader([header], delimiter=separator))]
     except csv.Error as error:
         raise ValueError(f"{path}: the header is not a CSV row: {error}") from None
-    place = smiles_place(columns, path, smiles_column)
+    place = smiles_index(columns, path, smiles_column)
     lower = [column.lower() for column in columns]
     name_place = next((lower.index(column) for column in ("name", "id") if column in lower), place)
     for number, text in lines:
@@ -171,39 +167,42 @@ def csv_lines(lines: Iterator[tuple[int, str]], path: str, smiles_column: str | 
         yield Line(f"line {number}", cells[place].strip(), name.strip(), number)
 
 
-def smiles_place(columns: Sequence[str], path: str, wanted: str | None) -> int:
-    """Which column has the SMILES; ValueError with the columns there are if none has."""
+def smiles_index(columns: Sequence[str], path: str, wanted: str | None) -> int:
+    """Return the index of the column of SMILES.
+
+    Raises ValueError, which lists the columns, if it is not there.
+    """
     lower = [column.lower() for column in columns]
     if wanted is None:
-        for guess in GUESSED:
-            if guess in lower:
-                return lower.index(guess)
+        for name in SMILES_COLUMNS:
+            if name in lower:
+                return lower.index(name)
     elif wanted in columns:
         return columns.index(wanted)
     elif wanted.lower() in lower:
         return lower.index(wanted.lower())
-    asked = " or ".join(GUESSED) if wanted is None else repr(wanted)
+    expected = " or ".join(SMILES_COLUMNS) if wanted is None else repr(wanted)
     hint = "; name it with smiles_column=" if wanted is None else ""
-    raise ValueError(f"{path}: no column named {asked}, got: {', '.join(columns)[:500]}{hint}")
+    raise ValueError(f"{path}: no column named {expected}, got: {', '.join(columns)[:500]}{hint}")
 
 
-def entries(
+def combine(
     lines: Sequence[Line], geometries: Iterator[Geometry], counted: bool, progress: Progress | None
 ) -> Iterator[Entry]:
-    """Lines and the geometries of those that are SMILES, put together."""
+    """Yield an entry for each line, with the geometries of those that are SMILES."""
     for row, line in enumerate(lines, 1):
         if line.problem:
             yield Skipped(line.where, line.problem)
         else:
             geometry = next(geometries)
-            yield Skipped(line.where, geometry) if isinstance(geometry, str) else as_molecule(line, geometry, counted)
+            yield Skipped(line.where, geometry) if isinstance(geometry, str) else molecule_at(line, geometry, counted)
         if progress is not None:
             progress(row, len(lines))
-    next(geometries, None)  # lets the cache know that this was the last
+    next(geometries, None)  # tells the cache that this was the last
 
 
 def embed_all(smiles: Sequence[str], max_heavy: int, seed: int, workers: int) -> Iterator[Geometry]:
-    """The geometry of each SMILES, in order; see `embed`."""
+    """Yield the geometry of each SMILES, in order; see `embed`."""
     if workers < 1:
         for item in smiles:
             yield embed(item, max_heavy, seed)
@@ -226,10 +225,10 @@ def embed_all(smiles: Sequence[str], max_heavy: int, seed: int, workers: int) ->
 
 
 def parse(smiles: str, max_heavy: int) -> Chem.Mol | str:
-    """All atoms of a SMILES, its own first and then the hydrogens it leaves out, or why it is no good."""
+    """Parse a SMILES to all its atoms, implicit hydrogens last, or return the reason why that is impossible."""
     if len(smiles) > MAX_LENGTH:
         return f"more than {MAX_LENGTH} characters"
-    mol = Chem.MolFromSmiles(smiles) if smiles.isascii() else None  # RDKit stops at other characters unasked
+    mol = Chem.MolFromSmiles(smiles) if smiles.isascii() else None  # RDKit would silently stop at other characters
     if mol is None or mol.GetNumAtoms() == 0:
         return "not a SMILES"
     if mol.GetNumHeavyAtoms() > max_heavy:
@@ -242,12 +241,15 @@ def parse(smiles: str, max_heavy: int) -> Chem.Mol | str:
 
 
 def embed(smiles: str, max_heavy: int = MAX_HEAVY, seed: int = SEED) -> Geometry:
-    """ETKDG geometry relaxed with MMFF (UFF where MMFF lacks a type), angstrom [n, 3] in the order of `parse`."""
+    """Embed a SMILES with ETKDG and relax it with MMFF, or with UFF where MMFF lacks an atom type.
+
+    Returns positions in angstrom [n, 3] in the order of `parse`, or the reason why there are none.
+    """
     with rdBase.BlockLogs():
         mol = parse(smiles, max_heavy)
         if isinstance(mol, str):
             return mol
-        settings: Any = rdDistGeom.ETKDGv3()  # RDKit's own types declare its numbers as objects
+        settings: Any = rdDistGeom.ETKDGv3()  # RDKit declares its numbers as objects
         settings.randomSeed = seed
         settings.maxIterations = EMBEDDING_ATTEMPTS
         settings.timeout = EMBEDDING_SECONDS
@@ -266,8 +268,8 @@ def embed(smiles: str, max_heavy: int = MAX_HEAVY, seed: int = SEED) -> Geometry
     return positions if np.isfinite(positions).all() else "no embedding"
 
 
-def as_molecule(line: Line, positions: NDArray[np.float32], counted: bool) -> Entry:
-    """The molecule of a SMILES at these positions, its graph included."""
+def molecule_at(line: Line, positions: NDArray[np.float32], counted: bool) -> Entry:
+    """Return the molecule of a SMILES at these positions [n, 3], with its graph."""
     with rdBase.BlockLogs():
         mol = Chem.AddHs(Chem.MolFromSmiles(line.smiles))
         conformer = Chem.Conformer(len(positions))
@@ -287,34 +289,34 @@ def as_molecule(line: Line, positions: NDArray[np.float32], counted: bool) -> En
     )
 
 
-def cached(path: Path, count: int, fresh: Iterator[Geometry]) -> Iterator[Geometry]:
-    """Yield the geometries kept under the path, or the fresh ones, which are kept once all have been yielded."""
-    if (kept := load_geometries(path, count)) is not None:
-        yield from kept
+def cache_geometries(path: Path, count: int, fresh: Iterator[Geometry]) -> Iterator[Geometry]:
+    """Yield the geometries stored under the path, or the fresh ones, which are stored once all have been yielded."""
+    if (stored := load_geometries(path, count)) is not None:
+        yield from stored
         return
     geometries: list[Geometry] = []
     for geometry in fresh:
         geometries.append(geometry)
         yield geometry
-    lost = ("time limit", "crash")  # of this machine at this moment: tried again next time
+    lost = ("time limit", "crash")  # due to this machine at this moment: try again next time
     if not any(isinstance(geometry, str) and geometry in lost for geometry in geometries):
         save_geometries(path, geometries)
 
 
 def save_geometries(path: Path, geometries: Sequence[Geometry]) -> None:
-    """Keep geometries and the reasons of those that failed."""
-    found = [geometry for geometry in geometries if not isinstance(geometry, str)]
+    """Store geometries, and the reasons of those that failed."""
+    arrived = [geometry for geometry in geometries if not isinstance(geometry, str)]
     sizes = [0 if isinstance(geometry, str) else len(geometry) for geometry in geometries]
     arrays: dict[str, NDArray[np.generic]] = {
         "sizes": np.array(sizes, dtype=np.int64),
-        "positions": np.concatenate([np.zeros((0, 3), np.float32), *found]),
+        "positions": np.concatenate([np.zeros((0, 3), np.float32), *arrived]),
         "reasons": pack_texts(geometry for geometry in geometries if isinstance(geometry, str)),
     }
     save_arrays(path, arrays)
 
 
 def load_geometries(path: Path, count: int) -> list[Geometry] | None:
-    """What `save_geometries` saved; None when there is none, it is damaged or it is of another number of molecules."""
+    """Load what `save_geometries` stored; return None if it is missing, damaged or of another number of molecules."""
     arrays = load_arrays(path)
     if arrays is None or arrays.keys() != {"sizes", "positions", "reasons"}:
         return None

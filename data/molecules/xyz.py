@@ -6,21 +6,20 @@ from pathlib import Path
 import numpy as np
 from rdkit import Chem
 
-from molrl.data.files import MAX_BYTES, BrokenStreamError, Skipped, open_file, text_lines
-from molrl.data.molecules.files import (
+from molrl.data.files import MAX_BYTES, BrokenStreamError, ReadReport, Skipped, open_file, text_lines
+from molrl.data.molecules.entries import (
     MAX_HEAVY,
     MAX_RECORDS,
     NO_LIMIT,
     Entry,
-    ReadReport,
     collect,
+    make_entry,
     position_problem,
-    wanted,
 )
 from molrl.data.molecules.molecule import Hydrogens, Molecule
 
 MAX_ATOMS = 10_000
-NUMBERS = {Chem.GetPeriodicTable().GetElementSymbol(number): number for number in range(1, 119)}
+ATOMIC_NUMBERS = {Chem.GetPeriodicTable().GetElementSymbol(number): number for number in range(1, 119)}
 
 
 def read_xyz(path: str | Path, hydrogens: Hydrogens = "file") -> tuple[list[Molecule], ReadReport]:
@@ -35,10 +34,12 @@ def stream_xyz(
     max_records: int = MAX_RECORDS,
     max_bytes: int = MAX_BYTES,
 ) -> Iterator[Entry]:
-    """Yield a molecule, or why there is none, for each frame: a count, a comment, then `element x y z` in angstrom.
+    """Yield a molecule, or the reason why there is none, per frame: a count, a comment, `element x y z` in angstrom.
 
-    After a bad line the next frame is looked for: the next line that holds a single whole number. Hydrogens are atoms
-    unless "counts" are wanted. Raises ValueError, before the first frame, for a file that is missing, empty or binary.
+    After a bad line, reading goes on at the next line with a single whole number, which opens a frame. Hydrogens are
+    atoms unless "counts" are requested.
+
+    Raises ValueError, before the first frame, for a file that is missing, empty or binary.
     """
     open_file(path).close()
     return stream_frames(path, hydrogens, max_heavy, max_records, max_bytes)
@@ -47,7 +48,7 @@ def stream_xyz(
 def stream_frames(
     path: str | Path, hydrogens: Hydrogens, max_heavy: int, max_records: int, max_bytes: int
 ) -> Iterator[Entry]:
-    """One entry per frame of a file that can be opened."""
+    """Yield one entry per frame of a file that can be opened."""
     for _, entry in frames(path, hydrogens, max_heavy, max_records, max_bytes):
         yield entry
 
@@ -59,18 +60,18 @@ def frames(
     max_records: int = NO_LIMIT,
     max_bytes: int = NO_LIMIT,
 ) -> Iterator[tuple[int, Entry]]:
-    """The frames of a file that can be opened, one at a time, each with the line it begins in."""
+    """Yield the frames of a file that can be opened, one at a time, each with the number of its first line."""
     number = 0
     frame: Frame | None = None
     count = 0
-    lost = False  # between a bad line and the next frame
+    lost = False  # True between a bad line and the next frame
     try:
         for number, line in enumerate(text_lines(path, max_bytes), 1):
             if frame is not None:
                 problem = frame.add(line)
                 if not problem:
                     if frame.full:
-                        yield frame.line, wanted(frame.molecule(), hydrogens, max_heavy, frame.where)
+                        yield frame.line, make_entry(frame.molecule(), hydrogens, max_heavy, frame.where)
                         frame = None
                     continue
                 yield frame.line, Skipped(frame.where, f"{problem} in line {number}")
@@ -78,7 +79,7 @@ def frames(
             if count >= max_records and line.strip():
                 yield number, Skipped(f"line {number}", f"the rest is not read: more than {max_records} frames")
                 return
-            opened = opening(line, count + 1, number)
+            opened = open_frame(line, count + 1, number)
             if isinstance(opened, Frame):
                 frame, count, lost = opened, count + 1, False
             elif opened and not lost:
@@ -91,8 +92,13 @@ def frames(
         yield frame.line, Skipped(frame.where, "the file ends inside the frame")
 
 
-def opening(line: str, number: int, place: int) -> "Frame | str":
-    """The frame of this number that a line with a number of atoms opens, or the problem; "" for an empty line."""
+def open_frame(line: str, number: int, place: int) -> "Frame | str":
+    """Return the frame that a line with a number of atoms opens, or the problem; "" for an empty line.
+
+    Args:
+        number: of the frame, from 1.
+        place: the number of the line.
+    """
     text = line.strip()
     if not text:
         return ""
@@ -104,7 +110,7 @@ def opening(line: str, number: int, place: int) -> "Frame | str":
 
 
 class Frame:
-    """A frame that is being read."""
+    """A frame of an XYZ file that is being read."""
 
     def __init__(self, count: int, number: int, line: int) -> None:
         self.count = count
@@ -116,7 +122,7 @@ class Frame:
 
     @property
     def full(self) -> bool:
-        """Whether all atoms have been read."""
+        """Return whether all atoms have been read."""
         return self.count == len(self.rows)
 
     def add(self, line: str) -> str:
@@ -127,7 +133,11 @@ class Frame:
         words = line.split()
         if len(words) < 4:
             return "expected an element and three coordinates"
-        atom = int(words[0][:4]) if words[0].isascii() and words[0].isdigit() else NUMBERS.get(words[0].capitalize(), 0)
+        atom = (
+            int(words[0][:4])
+            if words[0].isascii() and words[0].isdigit()
+            else ATOMIC_NUMBERS.get(words[0].capitalize(), 0)
+        )
         if not 1 <= atom <= 118:
             return f"unknown element {words[0][:20]!r}"
         try:
@@ -141,6 +151,6 @@ class Frame:
         return ""
 
     def molecule(self) -> Molecule:
-        """The molecule of a full frame."""
+        """Return the molecule of a full frame."""
         positions = np.array(self.rows, dtype=np.float32)
         return Molecule(np.array(self.numbers, dtype=np.int64), positions, None, self.name or self.where)

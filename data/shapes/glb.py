@@ -1,7 +1,7 @@
-"""GLB, the binary form of glTF 2.0: triangles and points as they are placed in the scene.
+"""GLB, the binary form of glTF 2.0: triangles and points as placed in the scene.
 
-Only what is inside of the file is read: a buffer, an extension or a compression that needs anything else is refused.
-Materials, textures and animations are passed over.
+Only the file itself is read: a buffer, an extension or a compression that needs anything else is refused. Materials,
+textures and animations are ignored.
 """
 
 import json
@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from molrl.data.files import replace_file
 from molrl.data.shapes.mesh import MAX_FACES, MAX_VERTICES, Mesh, ShapeError
-from molrl.data.shapes.ply import replace_file
 
 MAGIC, VERSION = b"glTF", 2
 JSON_CHUNK, BIN_CHUNK = 0x4E4F534A, 0x004E4942
-LONGEST_JSON = 16 << 20
-MOST_NODES, DEEPEST = 100_000, 100
+MAX_JSON_BYTES = 16 << 20
+MAX_NODES, MAX_DEPTH = 100_000, 100
 COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 POINTS, TRIANGLES = 0, 4
-READABLE = {"KHR_materials_unlit", "KHR_texture_transform"}  # change only what is passed over
+SUPPORTED_EXTENSIONS = {"KHR_materials_unlit", "KHR_texture_transform"}  # they affect only what is ignored
 
 
 def parse_glb(data: bytes) -> Mesh:
-    """All triangles of the scene, or all its points where it has no triangles."""
+    """Parse all triangles of the scene, or all its points if it has no triangles."""
     scene, binary = chunks(data)
     try:
         return Scene(scene, binary).mesh()
@@ -37,12 +37,12 @@ def parse_glb(data: bytes) -> Mesh:
 
 
 def chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """The scene and the numbers of a GLB file."""
+    """Return the JSON scene and the binary chunk of a GLB file."""
     if len(data) < 20 or data[:4] != MAGIC or int.from_bytes(data[4:8], "little") != VERSION:
         raise ShapeError("no GLB file of version 2")
     length, kind = struct.unpack_from("<II", data, 12)
-    if kind != JSON_CHUNK or length > min(LONGEST_JSON, len(data) - 20):
-        raise ShapeError(f"a scene of {length} bytes in a file of {len(data)}, allowed: up to {LONGEST_JSON}")
+    if kind != JSON_CHUNK or length > min(MAX_JSON_BYTES, len(data) - 20):
+        raise ShapeError(f"a scene of {length} bytes in a file of {len(data)}, allowed: up to {MAX_JSON_BYTES}")
     try:
         scene = json.loads(data[20 : 20 + length])
     except (ValueError, RecursionError):
@@ -62,7 +62,7 @@ class Scene:
 
     def __init__(self, scene: dict[str, Any], binary: bytes) -> None:
         self.scene, self.binary = scene, binary
-        if needed := sorted(set(scene.get("extensionsRequired", [])) - READABLE):
+        if needed := sorted(set(scene.get("extensionsRequired", [])) - SUPPORTED_EXTENSIONS):
             raise ShapeError(f"needs the extension {str(needed[0])[:40]!r}, which is not read")
         if any("uri" in buffer for buffer in scene.get("buffers", [])):
             raise ShapeError("refers to another file, which is not opened")
@@ -70,14 +70,14 @@ class Scene:
         self.nodes = self.vertices = self.faces = 0
 
     def mesh(self) -> Mesh:
-        """What the scene shows, or all meshes where it shows nothing in particular."""
+        """Return the mesh of the default scene, or of all meshes if there is no scene."""
         scenes = self.scene.get("scenes", [])
         if scenes:
             for node in scenes[self.scene.get("scene", 0)].get("nodes", []):
                 self.visit(node, np.eye(4), 0)
         else:
             for number in range(len(self.scene.get("meshes", []))):
-                self.add(number, np.eye(4))
+                self.add_mesh(number, np.eye(4))
         kept = self.parts[TRIANGLES] or self.parts[POINTS]
         if not kept:
             raise ShapeError("no triangles and no points")
@@ -86,25 +86,27 @@ class Scene:
         return Mesh(np.concatenate([vertices for vertices, _ in kept]), np.concatenate(faces))
 
     def visit(self, number: int, place: NDArray[np.float64], depth: int) -> None:
-        """A node and those below it."""
+        """Add the meshes of a node and of those below it."""
         self.nodes += 1
-        if self.nodes > MOST_NODES or depth > DEEPEST:
-            raise ShapeError(f"more than {MOST_NODES} nodes, or deeper than {DEEPEST}")
+        if self.nodes > MAX_NODES or depth > MAX_DEPTH:
+            raise ShapeError(f"more than {MAX_NODES} nodes, or deeper than {MAX_DEPTH}")
         node = self.scene["nodes"][number]
-        place = place @ placement(node)
+        place = place @ node_matrix(node)
         if "mesh" in node:
-            self.add(node["mesh"], place)
+            self.add_mesh(node["mesh"], place)
         for child in node.get("children", []):
             self.visit(child, place, depth + 1)
 
-    def add(self, number: int, place: NDArray[np.float64]) -> None:
-        """The parts of a mesh, placed."""
+    def add_mesh(self, number: int, place: NDArray[np.float64]) -> None:
+        """Add the primitives of a mesh, transformed by a matrix [4, 4]."""
         for part in self.scene["meshes"][number]["primitives"]:
             mode = part.get("mode", TRIANGLES)
             if mode not in self.parts:
                 raise ShapeError(f"primitives of mode {mode}, allowed: triangles ({TRIANGLES}), points ({POINTS})")
-            vertices = self.numbers(part["attributes"]["POSITION"]).reshape(-1, 3).astype(np.float64)
-            rows = self.numbers(part["indices"]).astype(np.int64) if "indices" in part else np.arange(len(vertices))
+            vertices = self.read_accessor(part["attributes"]["POSITION"]).reshape(-1, 3).astype(np.float64)
+            rows = (
+                self.read_accessor(part["indices"]).astype(np.int64) if "indices" in part else np.arange(len(vertices))
+            )
             if mode == TRIANGLES and len(rows) % 3:
                 raise ShapeError(f"{len(rows)} corners, need three for each face")
             self.vertices, self.faces = self.vertices + len(vertices), self.faces + len(rows) // 3
@@ -115,8 +117,8 @@ class Scene:
             faces = rows.reshape(-1, 3) if mode == TRIANGLES else np.zeros((0, 3), np.int64)
             self.parts[mode].append((vertices @ place[:3, :3].T + place[:3, 3], faces))
 
-    def numbers(self, number: int) -> NDArray[np.generic]:
-        """The values of an accessor, [count, width] flattened."""
+    def read_accessor(self, number: int) -> NDArray[np.generic]:
+        """Return the values of an accessor, [count, width] flattened."""
         accessor = self.scene["accessors"][number]
         if "sparse" in accessor or "bufferView" not in accessor:
             raise ShapeError("sparse accessors are not read")
@@ -137,8 +139,8 @@ class Scene:
         return np.array(table).ravel()
 
 
-def placement(node: dict[str, Any]) -> NDArray[np.float64]:
-    """The matrix of a node: its own, or of translation, rotation (a quaternion x, y, z, w) and scale."""
+def node_matrix(node: dict[str, Any]) -> NDArray[np.float64]:
+    """Return the matrix [4, 4] of a node: given, or of translation, rotation (quaternion x, y, z, w) and scale."""
     if "matrix" in node:
         return np.array(node["matrix"], dtype=np.float64).reshape(4, 4).T
     x, y, z, w = (float(value) for value in node.get("rotation", (0, 0, 0, 1)))
@@ -156,7 +158,7 @@ def placement(node: dict[str, Any]) -> NDArray[np.float64]:
 
 
 def write_glb(path: Path, points: NDArray[np.floating], faces: NDArray[np.integer] | None = None) -> None:
-    """A GLB of points [n, 3] with y up, or of a mesh with triangles [f, 3], for any viewer; whole or not at all."""
+    """Write a GLB file of points [n, 3] with y up, or of a mesh with triangles [f, 3], completely or not at all."""
     vertices = np.ascontiguousarray(points, dtype="<f4")
     binary = vertices.tobytes()
     views = [{"buffer": 0, "byteOffset": 0, "byteLength": len(binary)}]
@@ -182,6 +184,6 @@ def write_glb(path: Path, points: NDArray[np.floating], faces: NDArray[np.intege
     }
     content = json.dumps(scene).encode()
     content += b" " * (-len(content) % 4)
-    whole = 12 + 8 + len(content) + 8 + len(binary)
-    head = struct.pack("<4sII", MAGIC, VERSION, whole) + struct.pack("<II", len(content), JSON_CHUNK)
+    size = 12 + 8 + len(content) + 8 + len(binary)
+    head = struct.pack("<4sII", MAGIC, VERSION, size) + struct.pack("<II", len(content), JSON_CHUNK)
     replace_file(path, head + content + struct.pack("<II", len(binary), BIN_CHUNK) + binary)

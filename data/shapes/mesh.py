@@ -6,22 +6,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_VERTICES, MAX_FACES = 2_000_000, 4_000_000
-LARGEST_COORDINATE = 1e9
+MAX_COORDINATE = 1e9
 
 
 class ShapeError(ValueError):
-    """Why a file gives no shape; the message is the reason alone."""
+    """An error for a file that gives no shape; the message is the reason alone."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """Triangles, or bare points where there are no faces.
+    """Triangles, or bare points if there are no faces.
 
-    Neither closed nor manifold: points can be sampled on any surface that has an area.
+    A mesh need not be closed or manifold: points can be sampled on any surface with an area.
 
     Attributes:
         vertices: float64 [v, 3].
-        faces: rows of vertices, int64 [f, 3].
+        faces: indices of vertices, int64 [f, 3].
+
+    Raises ShapeError for too many vertices or faces, coordinates out of range, and indices of missing vertices.
     """
 
     vertices: NDArray[np.float64]
@@ -35,19 +37,19 @@ class Mesh:
             raise ShapeError(f"{len(self.faces)} faces, allowed: at most {MAX_FACES}")
         if not np.isfinite(self.vertices).all():
             raise ShapeError("non-finite coordinates")
-        if np.abs(self.vertices).max() > LARGEST_COORDINATE:
-            raise ShapeError(f"a coordinate beyond {LARGEST_COORDINATE:g}")
+        if np.abs(self.vertices).max() > MAX_COORDINATE:
+            raise ShapeError(f"a coordinate beyond {MAX_COORDINATE:g}")
         if len(self.faces) and not 0 <= self.faces.min() <= self.faces.max() < count:
             raise ShapeError(f"a face names a vertex that is not there: there are {count}")
 
     def areas(self) -> NDArray[np.float64]:
-        """Of the triangles [f]."""
+        """Return the areas of the triangles [f]."""
         a, b, c = (self.vertices[self.faces[:, corner]] for corner in range(3))
-        found: NDArray[np.float64] = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
-        return found
+        areas: NDArray[np.float64] = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+        return areas
 
-    def crowded_edges(self) -> int:
-        """How many edges have more than two triangles, which no surface has; corners in one place count as one."""
+    def count_non_manifold_edges(self) -> int:
+        """Count the edges of more than two triangles; corners in one place count as one vertex."""
         _, place = np.unique(self.vertices, axis=0, return_inverse=True)
         faces = place.reshape(-1)[self.faces]
         faces = faces[(faces != np.roll(faces, 1, axis=1)).all(1)]
@@ -56,19 +58,22 @@ class Mesh:
         return int((counts > 2).sum())
 
     def sample(self, count: int, generator: np.random.Generator) -> NDArray[np.float64]:
-        """Points [count, 3] spread evenly over the surface; raises ShapeError where it has no area."""
+        """Sample points [count, 3] uniformly on the surface.
+
+        Raises ShapeError for a surface without area.
+        """
         total = self.areas().cumsum()
         if not len(total) or not total[-1] > 0:
             raise ShapeError("no surface: all triangles have an area of 0")
         rows = np.searchsorted(total, generator.random(count) * total[-1], side="right").clip(max=len(total) - 1)
         a, b, c = (self.vertices[self.faces[rows, corner]] for corner in range(3))
         u, v = generator.random((2, count, 1))
-        u = np.sqrt(u)  # evenly over a triangle (Osada et al. 2002, doi:10.1145/571647.571648, Eq. 1)
+        u = np.sqrt(u)  # uniform on a triangle (Osada et al. 2002, doi:10.1145/571647.571648, Eq. 1)
         return np.asarray((1 - u) * a + u * (1 - v) * b + u * v * c)
 
 
-def mesh_of(vertices: list[list[float]] | NDArray[np.floating], polygons: list[list[int]]) -> Mesh:
-    """A mesh of polygons, each cut into a fan of triangles."""
+def mesh_from_polygons(vertices: list[list[float]] | NDArray[np.floating], polygons: list[list[int]]) -> Mesh:
+    """Make a mesh of polygons, each split into a fan of triangles."""
     faces = [(ring[0], ring[k], ring[k + 1]) for ring in polygons for k in range(1, len(ring) - 1)]
     if len(faces) > MAX_FACES:
         raise ShapeError(f"{len(faces)} faces, allowed: at most {MAX_FACES}")

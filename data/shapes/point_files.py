@@ -1,4 +1,4 @@
-"""Files of bare points: XYZ text, NPY and NPZ arrays. Nothing in them is unpickled."""
+"""Files of bare points: XYZ text, NPY and NPZ arrays; nothing in them is unpickled."""
 
 import io
 import math
@@ -11,24 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molrl.data.shapes.mesh import MAX_VERTICES, ShapeError
-from molrl.data.shapes.mesh_text import text
+from molrl.data.shapes.mesh_text import decode_text
 
 Arrays = Mapping[str, NDArray[Any]]
-POINTS = ("points", "coords")  # names of the array of points in an NPZ; coords is Point-E's
-MOST_SHAPES = 1_000_000
-MOST_AXES = 8
-KIND = re.compile(r"'descr': *'([<>|=][fiuUSb]\d{1,4})'")  # of the header of an NPY file
-ORDER = re.compile(r"'fortran_order': *(True|False)")
+POINTS = ("points", "coords")  # names of the array of points in an NPZ; Point-E uses coords
+MAX_SHAPES = 1_000_000
+MAX_AXES = 8
+DTYPE = re.compile(r"'descr': *'([<>|=][fiuUSb]\d{1,4})'")  # in the header of an NPY file
+FORTRAN_ORDER = re.compile(r"'fortran_order': *(True|False)")
 SHAPE = re.compile(r"'shape': *\(([\d, ]{0,200})\)")
 
 
 def parse_xyz(data: bytes) -> NDArray[np.float64]:
-    """Points [n, 3] of text with three numbers in each line, parted by blanks, commas or semicolons.
+    """Parse points [n, 3] of text with three numbers per line, separated by blanks, commas or semicolons.
 
-    Further columns, such as normals and colours, and lines that begin with # or // are passed over.
+    Further columns, such as normals and colours, and lines that begin with # or // are ignored.
     """
     rows = []
-    for line in text(data).replace(",", " ").replace(";", " ").splitlines():
+    for line in decode_text(data).replace(",", " ").replace(";", " ").splitlines():
         words = line.split()
         if not words or words[0].startswith(("#", "//")):
             continue
@@ -44,11 +44,11 @@ def parse_xyz(data: bytes) -> NDArray[np.float64]:
 
 
 def parse_npy(data: bytes) -> NDArray[Any]:
-    """An array; its header, which numpy would run through Python's parser, may announce no more than there is."""
+    """Parse an array without numpy's reader, which evaluates the header; it may announce no more than there is."""
     start = 10 if data[6:7] == b"\1" else 12
     length = int.from_bytes(data[8:start], "little")
     head, body = data[start : start + length].decode("latin-1"), data[start + length :]
-    kind, order, edges = (pattern.search(head) for pattern in (KIND, ORDER, SHAPE))
+    kind, order, edges = (pattern.search(head) for pattern in (DTYPE, FORTRAN_ORDER, SHAPE))
     if not data.startswith(b"\x93NUMPY") or kind is None or order is None or edges is None:
         raise ShapeError("no NPY array of numbers or text, which alone is read: nothing is unpickled")
     try:
@@ -57,57 +57,58 @@ def parse_npy(data: bytes) -> NDArray[Any]:
     except (TypeError, ValueError):
         raise ShapeError(f"no NPY array: {kind[1]}, ({edges[1]})") from None
     count = math.prod(shape)
-    if len(shape) > MOST_AXES or not dtype.itemsize or count * dtype.itemsize > len(body):
+    if len(shape) > MAX_AXES or not dtype.itemsize or count * dtype.itemsize > len(body):
         raise ShapeError(f"the header announces {shape} of {dtype}, there are {len(body)} bytes")
     return np.frombuffer(body, dtype, count).reshape(shape, order="F" if order[1] == "True" else "C")
 
 
-def parse_npz(data: bytes, most: int) -> dict[str, NDArray[Any]]:
-    """The arrays of an archive that unpacks to at most so many bytes."""
+def parse_npz(data: bytes, max_bytes: int) -> dict[str, NDArray[Any]]:
+    """Parse the arrays of an archive that unpacks to at most `max_bytes`."""
     arrays: dict[str, NDArray[Any]] = {}
+    left = max_bytes
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > most:
-                raise ShapeError(f"unpacks to more than {most} bytes")
+            if sum(entry.file_size for entry in archive.infolist()) > max_bytes:
+                raise ShapeError(f"unpacks to more than {max_bytes} bytes")
             for entry in archive.infolist():
                 if not entry.filename.endswith(".npy"):
                     continue
                 with archive.open(entry) as file:
-                    content = file.read(most + 1)  # what the archive says of itself may be wrong
-                most -= len(content)
-                if most < 0:
+                    content = file.read(left + 1)  # the announced size may be wrong
+                left -= len(content)
+                if left < 0:
                     raise ShapeError("unpacks to more than it says")
                 arrays[entry.filename.removesuffix(".npy")] = parse_npy(content)
     except ShapeError:
         raise
-    except Exception as error:  # zipfile lets through whatever a damaged archive leads it to
+    except Exception as error:  # a damaged archive makes zipfile raise many errors
         raise ShapeError(f"no NPZ archive, or a damaged one ({type(error).__name__})") from None
     return arrays
 
 
-def shapes_of(arrays: Arrays) -> tuple[list[NDArray[np.float64]], list[str], list[str]]:
-    """The points of each shape with its class and its name, "" for none.
+def split_shapes(arrays: Arrays) -> tuple[list[NDArray[np.float64]], list[str], list[str]]:
+    """Return the points of each shape, its class and its name, "" for none.
 
-    The array is called points or coords, or is the only one of numbers [n, 3] or [k, n, 3]; `label` and `name` [k] go
-    with it.
+    The array is called points or coords, or is the only one of shape [n, 3] or [k, n, 3]; `label` and `name` [k] are
+    optional.
     """
-    found = next((arrays[name] for name in POINTS if name in arrays), None)
-    if found is None:
-        fitting = [array for array in arrays.values() if array.ndim in (2, 3) and array.shape[-1] == 3]
+    array = next((arrays[name] for name in POINTS if name in arrays), None)
+    if array is None:
+        fitting = [each for each in arrays.values() if each.ndim in (2, 3) and each.shape[-1] == 3]
         if len(fitting) != 1:
             raise ShapeError(f"{len(fitting)} arrays [n, 3] or [k, n, 3] and none called points, need one")
-        found = fitting[0]
-    if found.dtype.kind not in "fiu" or found.ndim not in (2, 3) or found.shape[-1] != 3:
-        raise ShapeError(f"an array of {found.dtype} and shape {found.shape}, need numbers [n, 3] or [k, n, 3]")
-    points = found.astype(np.float64)
+        array = fitting[0]
+    if array.dtype.kind not in "fiu" or array.ndim not in (2, 3) or array.shape[-1] != 3:
+        raise ShapeError(f"an array of {array.dtype} and shape {array.shape}, need numbers [n, 3] or [k, n, 3]")
+    points = array.astype(np.float64)
     shapes = [points] if points.ndim == 2 else list(points)
-    if len(shapes) > MOST_SHAPES:
-        raise ShapeError(f"{len(shapes)} shapes, allowed: up to {MOST_SHAPES}")
-    return shapes, texts(arrays.get("label"), len(shapes)), texts(arrays.get("name"), len(shapes))
+    if len(shapes) > MAX_SHAPES:
+        raise ShapeError(f"{len(shapes)} shapes, allowed: up to {MAX_SHAPES}")
+    return shapes, text_column(arrays.get("label"), len(shapes)), text_column(arrays.get("name"), len(shapes))
 
 
-def texts(array: NDArray[Any] | None, count: int) -> list[str]:
-    """A text for each shape; "" where there are none."""
+def text_column(array: NDArray[Any] | None, count: int) -> list[str]:
+    """Return a text for each shape, "" if there is none."""
     if array is None or array.dtype.kind not in "US" or array.shape not in ((count,), ()):
         return [""] * count
     return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

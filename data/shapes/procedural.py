@@ -1,7 +1,7 @@
-"""A data set of shapes that needs no download: chairs, tables, lamps, airplanes and cars from a few convex parts each.
+"""A data set of shapes without download: chairs, tables, lamps, airplanes and cars from a few convex parts each.
 
-A share of them is `tippy` (falls over) or `asymmetric`, so that rewards for stability and symmetry have something to
-improve. y is up, the front looks along z, x = 0 is the mirror plane; lengths are metres before `in_unit_box`.
+A fraction of them is `tippy` (falls over) or `asymmetric`, so that rewards for stability and symmetry can improve
+them. y is up, the front faces along z, x = 0 is the mirror plane; lengths are metres before `place_in_unit_box`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,26 +11,26 @@ from typing import Any, Literal
 
 import numpy as np
 
-from molrl.data.shapes.cloud import PointCloud, in_unit_box
+from molrl.data.shapes.cloud import PointCloud, place_in_unit_box
 from molrl.data.shapes.mesh import Mesh
-from molrl.data.shapes.solids import box, hull, library, rings, union
+from molrl.data.shapes.solids import box, hull, import_manifold, rings, union
 
 Defect = Literal["sound", "tippy", "asymmetric"]
 DEFECTS: tuple[Defect, ...] = ("sound", "tippy", "asymmetric")
 SPLITS: Mapping[str, range] = {"train": range(8000), "validation": range(8000, 9000), "test": range(9000, 10000)}
-SURFACE = 1  # last number of the seeds that points are drawn with; shapes have 0 there
+SURFACE_STREAM = 1  # last number of the seed of surface points; it is 0 for shapes
 
 
 @dataclass(frozen=True)
 class Solid:
-    """One shape and how it came about.
+    """One shape with the parameters that define it.
 
     Attributes:
         family: its class.
-        defect: what is wrong with it, if anything.
+        defect: its defect, or "sound".
         parameters: every number that was drawn, by name; lengths in metres, angles in radians.
-        number: of the shape within its family; with the seed of the data set it says everything.
-        mesh: closed, one piece.
+        number: of the shape within its family; it determines the shape, with the seed of the data set.
+        mesh: closed and connected.
     """
 
     family: str
@@ -41,34 +41,34 @@ class Solid:
 
 
 @dataclass
-class Draw:
-    """Draws numbers and remembers them."""
+class ParameterDraw:
+    """A generator of parameters that records what it draws."""
 
     generator: np.random.Generator
     drawn: dict[str, float] = field(default_factory=dict)
 
     def __call__(self, name: str, low: float, high: float) -> float:
-        """Uniform in [low, high]."""
+        """Draw a number uniformly from [low, high]."""
         self.drawn[name] = float(self.generator.uniform(low, high))
         return self.drawn[name]
 
     def chance(self, name: str, probability: float) -> bool:
-        """True with this probability."""
+        """Draw True with a given probability."""
         self.drawn[name] = float(self.generator.random() < probability)
         return bool(self.drawn[name])
 
     def side(self, name: str) -> float:
-        """-1 or 1."""
+        """Draw -1 or 1 with equal probability."""
         return 1.0 if self.chance(name, 0.5) else -1.0
 
     def one_of(self, name: str, number: int) -> int:
-        """0 to number - 1."""
+        """Draw an integer from 0 to number - 1."""
         self.drawn[name] = float(self.generator.integers(number))
         return int(self.drawn[name])
 
 
-def chair(draw: Draw, defect: Defect) -> list[Any]:
-    """A seat on four legs with a back, sometimes with arms; tippy: leans far back over feet that are pulled in."""
+def chair(draw: ParameterDraw, defect: Defect) -> list[Any]:
+    """Build a seat on four legs with a back, sometimes arms; tippy: leans far back over feet close together."""
     tippy = defect == "tippy"
     width, depth = draw("width", 0.38, 0.55), draw("depth", 0.38, 0.55)
     thick, height = draw("thickness", 0.03, 0.07), draw("seat_height", 0.35, 0.5)
@@ -101,8 +101,8 @@ def chair(draw: Draw, defect: Defect) -> list[Any]:
     return parts
 
 
-def table(draw: Draw, defect: Defect) -> list[Any]:
-    """A rectangular or round top on four legs or a pedestal; tippy: what carries it stands far off the middle."""
+def table(draw: ParameterDraw, defect: Defect) -> list[Any]:
+    """Build a rectangular or round top on four legs or a pedestal; tippy: the support is far off the middle."""
     height, thick = draw("height", 0.4, 0.8), draw("thickness", 0.025, 0.06)
     if draw.chance("round", 0.35):
         width = depth = 2 * draw("top_radius", 0.35, 0.6)
@@ -137,8 +137,8 @@ def table(draw: Draw, defect: Defect) -> list[Any]:
     return parts
 
 
-def lamp(draw: Draw, defect: Defect) -> list[Any]:
-    """A base, a pole and a shade; tippy: a small base, and the shade on an arm to the side."""
+def lamp(draw: ParameterDraw, defect: Defect) -> list[Any]:
+    """Build a base, a pole and a shade; tippy: a small base, and the shade on an arm to the side."""
     tippy = defect == "tippy"
     base = draw("base_radius", 0.05, 0.09) if tippy else draw("base_radius", 0.1, 0.18)
     thick, pole = draw("base_height", 0.02, 0.05), draw("pole", 0.35, 0.6)
@@ -158,8 +158,8 @@ def lamp(draw: Draw, defect: Defect) -> list[Any]:
     return parts
 
 
-def airplane(draw: Draw, defect: Defect) -> list[Any]:
-    """Fuselage, wings, fin and tailplane; asymmetric: one wing. It lies on its fuselage, so it is never tippy."""
+def airplane(draw: ParameterDraw, defect: Defect) -> list[Any]:
+    """Build fuselage, wings, fin and tailplane; asymmetric: one wing. It lies on its fuselage, so it is never tippy."""
     length, radius = draw("length", 0.8, 1.2), draw("radius", 0.045, 0.075)
     span, sweep, chord = draw("span", 0.8, 1.3), draw("sweep", 0.0, 0.5), draw("chord", 0.16, 0.28)
     taper, thick = draw("taper", 0.4, 0.9), draw("wing_thickness", 0.018, 0.03)
@@ -167,19 +167,19 @@ def airplane(draw: Draw, defect: Defect) -> list[Any]:
     parts = [rings([(0, 0, z) for z in along], radius * np.array([0.15, 0.6, 1.0, 1.0, 0.35]))]
     sides = [draw.side("wing")] if defect == "asymmetric" else [-1.0, 1.0]
     root = draw("wing_place", 0.0, 0.12) * length
-    parts += [fin_of((0, 0, root), (x * span / 2, 0, 0), chord, taper, sweep, thick) for x in sides]
+    parts += [build_fin((0, 0, root), (x * span / 2, 0, 0), chord, taper, sweep, thick) for x in sides]
     tail, tail_chord = draw("tail_span", 0.3, 0.45), chord * draw("tail_chord", 0.45, 0.65)
     stern = -length / 2 + tail_chord * 0.55
-    parts += [fin_of((0, 0, stern), (x * tail / 2, 0, 0), tail_chord, taper, sweep, thick) for x in (-1, 1)]
+    parts += [build_fin((0, 0, stern), (x * tail / 2, 0, 0), tail_chord, taper, sweep, thick) for x in (-1, 1)]
     rise = draw("fin", 0.14, 0.24)
-    parts.append(fin_of((0, 0, stern), (0, rise, 0), tail_chord, taper, sweep + 0.2, thick))
+    parts.append(build_fin((0, 0, stern), (0, rise, 0), tail_chord, taper, sweep + 0.2, thick))
     return parts
 
 
-def fin_of(
+def build_fin(
     root: Sequence[float], reach: Sequence[float], chord: float, taper: float, sweep: float, thick: float
 ) -> Any:
-    """A flat wing from `root` to `root + reach`, its chord along z; `sweep` radians carry the tip toward -z."""
+    """Build a flat wing from `root` to `root + reach`, its chord along z; `sweep` radians move the tip toward -z."""
     start, out = np.asarray(root, dtype=np.float64), np.asarray(reach, dtype=np.float64)
     length = float(np.linalg.norm(out))
     across = np.cross(out / length, (0, 0, 1)) * thick / 2
@@ -188,8 +188,8 @@ def fin_of(
     return hull([centre + (0, 0, z * wide / 2) + y * across for centre, wide in ends for z in (-1, 1) for y in (-1, 1)])
 
 
-def car(draw: Draw, defect: Defect) -> list[Any]:
-    """Body, cabin and four wheels; tippy: all wheels under one end; asymmetric: one is missing."""
+def car(draw: ParameterDraw, defect: Defect) -> list[Any]:
+    """Build body, cabin and four wheels; tippy: all wheels under one end; asymmetric: one is missing."""
     length, width, tall = draw("length", 0.8, 1.2), draw("width", 0.35, 0.5), draw("height", 0.13, 0.2)
     wheel, tyre = draw("wheel_radius", 0.07, 0.11), draw("tyre", 0.05, 0.08)
     floor = wheel * draw("clearance", 0.8, 1.1)
@@ -219,7 +219,7 @@ def car(draw: Draw, defect: Defect) -> list[Any]:
     return parts
 
 
-FAMILIES: Mapping[str, Callable[[Draw, Defect], list[Any]]] = {
+FAMILIES: Mapping[str, Callable[[ParameterDraw, Defect], list[Any]]] = {
     "airplane": airplane,
     "car": car,
     "chair": chair,
@@ -228,23 +228,25 @@ FAMILIES: Mapping[str, Callable[[Draw, Defect], list[Any]]] = {
 }
 NEVER_TIPPY = {"airplane"}
 KINDS: Mapping[str, tuple[str, Callable[[Mapping[str, float]], bool]]] = {
-    "airplane": ("swept_airplane", lambda drawn: drawn["sweep"] > 0.25),
-    "chair": ("armchair", lambda drawn: drawn["arms"] > 0),
-    "table": ("pedestal_table", lambda drawn: drawn["pedestal"] > 0),
+    "airplane": ("swept_airplane", lambda parameters: parameters["sweep"] > 0.25),
+    "chair": ("armchair", lambda parameters: parameters["arms"] > 0),
+    "table": ("pedestal_table", lambda parameters: parameters["pedestal"] > 0),
 }
-"""Family -> the name of a part of it, and whether the numbers that were drawn make a shape one of these."""
+"""Family -> the name of a subclass, and the condition on the parameters of a shape for belonging to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Procedural:
-    """An endless row of shapes, the families in turn; shape i does not depend on how many are asked for.
+    """A sequence of shapes, the families in turn; shape i does not depend on how many are drawn.
 
     Attributes:
-        families: which, by name.
+        families: names of FAMILIES.
         seed: of the data set.
-        split: "train", "validation" or "test"; each family has its own range of numbers for each, and none is shared.
-        tippy, asymmetric: shares of the shapes with that defect; airplanes that would be tippy are sound.
-        kinds: label shapes by their kind, of KINDS, instead of their family.
+        split: "train", "validation" or "test", which share no shape.
+        tippy, asymmetric: fractions of the shapes with that defect; airplanes that would be tippy are sound.
+        kinds: label shapes by their subclass in KINDS instead of their family.
+
+    Raises ValueError for settings out of range, and ImportError without manifold3d.
     """
 
     families: tuple[str, ...] = tuple(FAMILIES)
@@ -262,18 +264,23 @@ class Procedural:
         if self.split not in SPLITS:
             raise ValueError(f"split: got {self.split!r}, allowed are {', '.join(SPLITS)}")
         if not (self.tippy >= 0 and self.asymmetric >= 0 and self.tippy + self.asymmetric <= 1):
-            raise ValueError(f"tippy, asymmetric: got {self.tippy}, {self.asymmetric}, need shares of at most 1 in all")
+            raise ValueError(
+                f"tippy, asymmetric: got {self.tippy}, {self.asymmetric}, need fractions of at most 1 in all"
+            )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: got {self.seed}, allowed 0 up to, not including, 2^32")
-        library()
+        import_manifold()
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Return the number of shapes of the split."""
         return len(self.families) * len(SPLITS[self.split])
 
     def solid(self, index: int) -> Solid:
-        """Shape `index`, from its own seed; what does not hang together is drawn again."""
+        """Return shape `index`, from its own seed; shapes that are not connected are drawn again.
+
+        Raises ValueError for an index beyond the split.
+        """
         if not 0 <= index < self.size:
             raise ValueError(f"shape {index}: the {self.split} split has {self.size} of {len(self.families)} families")
         family = self.families[index % len(self.families)]
@@ -286,21 +293,21 @@ class Procedural:
                 defect = "sound" if family in NEVER_TIPPY else "tippy"
             elif chosen < self.tippy + self.asymmetric:
                 defect = "asymmetric"
-            draw = Draw(generator)
+            draw = ParameterDraw(generator)
             if (mesh := union(FAMILIES[family](draw, defect))) is not None:
                 return Solid(family, defect, draw.drawn, number, mesh)
         raise AssertionError("unreachable")
 
-    def cloud(self, index: int, points: int) -> PointCloud:
-        """Points on the surface of shape `index`, in the unit box; named `family-number-defect`."""
+    def point_cloud(self, index: int, points: int) -> PointCloud:
+        """Return points on the surface of shape `index`, in the unit box; its name is `family-number-defect`."""
         solid = self.solid(index)
-        generator = np.random.default_rng((self.seed, *solid.family.encode(), solid.number, points, SURFACE))
-        placed = in_unit_box(solid.mesh.sample(points, generator).astype(np.float32))
-        label = kind(solid) if self.kinds else solid.family
-        return PointCloud(placed, label, f"{solid.family}-{solid.number}-{solid.defect}")
+        generator = np.random.default_rng((self.seed, *solid.family.encode(), solid.number, points, SURFACE_STREAM))
+        points_in_box = place_in_unit_box(solid.mesh.sample(points, generator).astype(np.float32))
+        label = kind_of(solid) if self.kinds else solid.family
+        return PointCloud(points_in_box, label, f"{solid.family}-{solid.number}-{solid.defect}")
 
 
-def kind(solid: Solid) -> str:
-    """The shape's kind, or its family where that has none or the shape is not of it."""
+def kind_of(solid: Solid) -> str:
+    """Return the subclass of a shape, or its family if it belongs to none."""
     name, belongs = KINDS.get(solid.family, (solid.family, lambda _: False))
     return name if belongs(solid.parameters) else solid.family

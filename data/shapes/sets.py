@@ -1,4 +1,4 @@
-"""Training sets of shapes, and where they come from."""
+"""Training sets of shapes, and their sources."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from molrl.data.shapes.procedural import Procedural
 
 @dataclass(frozen=True)
 class ShapeSet:
-    """Shapes to learn from and shapes to compare samples with, all with the same number of points."""
+    """A training set and held-out shapes to compare samples with, all with the same number of points."""
 
     train: Sequence[PointCloud]
     held_out: Sequence[PointCloud]
@@ -28,24 +28,31 @@ def procedural_set(
     asymmetric: float,
     points: int,
 ) -> ShapeSet:
-    """The first n procedural shapes of the training split, and the first ones of the validation split."""
+    """Return the first n procedural shapes of the training split, and the first `held_out` of the validation split.
+
+    Args:
+        tippy, asymmetric: fractions of the shapes with that defect.
+        points: the number of points of each.
+
+    Raises ValueError for numbers out of range.
+    """
     if n < 1 or held_out < 0:
         raise ValueError(f"n, held_out: got {n}, {held_out}; need at least 1 and 0")
-    clouds: dict[str, list[PointCloud]] = {}
+    point_clouds: dict[str, list[PointCloud]] = {}
     for split, number in (("train", n), ("validation", held_out)):
         shapes = Procedural(families=tuple(families), seed=seed, split=split, tippy=tippy, asymmetric=asymmetric)
-        clouds[split] = [shapes.cloud(index, points) for index in range(number)]
-    return ShapeSet(clouds["train"], clouds["validation"])
+        point_clouds[split] = [shapes.point_cloud(index, points) for index in range(number)]
+    return ShapeSet(point_clouds["train"], point_clouds["validation"])
 
 
 def file_set(*, path: str, held_out: int, seed: int, up: Up, points: int) -> ShapeSet:
-    """Shapes of a file, or of a folder with a folder for each class; some of them, drawn by the seed, are held out.
+    """Read the shapes of a file, or of a folder with a folder for each class, and hold out some, drawn by the seed.
 
-    Raises ValueError where there are not more shapes than are held out.
+    Raises ValueError unless there are more shapes than are held out.
     """
-    found, report = read_shapes(path, points, seed=seed, up=up)
+    shapes, report = read_shapes(path, points, seed=seed, up=up)
     print(report)
-    if not 0 <= held_out < len(found):
-        raise ValueError(f"held_out: got {held_out} of {len(found)} shapes with {points} points, need fewer")
-    order = np.random.default_rng(seed).permutation(len(found)).tolist()
-    return ShapeSet([found[row] for row in order[held_out:]], [found[row] for row in order[:held_out]])
+    if not 0 <= held_out < len(shapes):
+        raise ValueError(f"held_out: got {held_out} of {len(shapes)} shapes with {points} points, need fewer")
+    order = np.random.default_rng(seed).permutation(len(shapes)).tolist()
+    return ShapeSet([shapes[row] for row in order[held_out:]], [shapes[row] for row in order[:held_out]])

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from molrl.data.images.image import CaptionedImage, quantised
+from molrl.data.images.image import CaptionedImage, quantise
 from molrl.data.images.metrics import image_metrics
 from molrl.gaussian import Context
 from molrl.models.images.guided_unet import GuidedUNet
@@ -61,7 +61,7 @@ class ImageDecoder:
         with torch.no_grad():
             parts = [self.shown(part).permute(0, 2, 3, 1).cpu().numpy() for part in x0.split(self.batch)]
         arrays = [image for part in parts for image in part]
-        return [quantised(array, self.texts[row]) for array, row in zip(arrays, asked, strict=True)]
+        return [quantise(array, self.texts[row]) for array, row in zip(arrays, asked, strict=True)]
 
     def shown(self, x0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 height width"]:
         """What the autoencoder sees in latents, in [0, 1]."""

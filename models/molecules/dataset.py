@@ -6,7 +6,8 @@ from functools import cached_property
 
 from torch import Tensor
 
-from molrl.data.molecules.files import keep_elements, read
+from molrl.data.molecules.entries import keep_elements
+from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Molecule
 from molrl.gaussian import Context
 from molrl.models.molecules.codec import MoleculeCodec

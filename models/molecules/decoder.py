@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from molrl.data.molecules.bonds import BondReader
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.quality import measure
-from molrl.data.molecules.sizes import mask_of
+from molrl.data.molecules.sizes import padding_mask
 from molrl.gaussian import Context
 from molrl.models.molecules.condition import check_request, draw_conditions
 from molrl.models.molecules.model import Pretrained, save
@@ -48,7 +48,7 @@ class MoleculeDecoder:
     def draw_context(self, samples: Sequence[int], key: Key) -> Context:
         """The mask of each sample's atoms, and what a conditional model is told."""
         sizes = self.model.sizes.draw(samples, key)
-        context = {"mask": mask_of(sizes)}
+        context = {"mask": padding_mask(sizes)}
         if self.model.conditions:
             drawn = draw_conditions(self.model.conditions, self.condition, sizes, samples, key)
             context["condition"] = torch.from_numpy(drawn)

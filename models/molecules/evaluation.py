@@ -16,7 +16,7 @@ from molrl.data.files import suffix
 from molrl.data.molecules.bonds import BondReader
 from molrl.data.molecules.files import SUFFIXES, read
 from molrl.data.molecules.molecule import Molecule
-from molrl.data.molecules.plausibility import TESTS, PassesPoseBusters, Tests
+from molrl.data.molecules.plausibility import TESTS, PoseBustersCheck, Tests
 from molrl.data.molecules.quality import Quality, measure, smiles_set
 from molrl.models.molecules.model import read_reference
 from molrl.models.shipped import locate
@@ -114,7 +114,7 @@ def plausible(molecules: Sequence[Molecule], reader: BondReader, tests: Tests, s
     """Ask PoseBusters, in a worker process, about at most 200 molecules, chosen evenly, until the time is over."""
     rows = np.linspace(0, len(molecules) - 1, min(len(molecules), LARGEST_SAMPLE)).round().astype(int)
     order = np.random.default_rng(0).permutation(rows).tolist()  # whatever the time allows is a fair sample
-    with Workers(PassesPoseBusters(tests, reader), workers=1, timeout=PATIENCE, chunk=1) as workers:
+    with Workers(PoseBustersCheck(tests, reader), workers=1, timeout=PATIENCE, chunk=1) as workers:
         end = time.monotonic() + seconds
         answers = list(workers.stream(molecules[row] for row in order if time.monotonic() < end))
     lost = Counter(category(found.reason) for found in answers if isinstance(found, Lost))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from molrl.config import check_arguments, settings
 from molrl.data.molecules.bonds import BondReader
-from molrl.data.molecules.files import keep_elements
+from molrl.data.molecules.entries import keep_elements
 from molrl.data.molecules.molecule import Molecule, Molecules
 from molrl.data.molecules.quality import smiles_set
 from molrl.data.molecules.sets import MoleculeSet, skipped_lines

@@ -136,8 +136,8 @@ def main() -> None:
             kinds=settings.kinds, tippy=FAULTY_FRACTION, asymmetric=0.0 if settings.kinds else FAULTY_FRACTION
         )
         train, test = (replace(shapes, split=split) for split in ("train", "test"))
-        clouds = [train.cloud(index, 1024) for index in range(settings.shapes)]
-        held_out = [test.cloud(index, 1024) for index in range(settings.shapes // 5)]
+        clouds = [train.point_cloud(index, 1024) for index in range(settings.shapes)]
+        held_out = [test.point_cloud(index, 1024) for index in range(settings.shapes // 5)]
     network = train_classifier(clouds, layout=settings.layout, steps=settings.steps, seed=settings.seed)
     print(report(network, held_out, 512))
     save_classifier(settings.out, network)

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from molrl.data.files import Skipped, suffix
+from molrl.data.files import ReadReport, Skipped, suffix
 from molrl.data.shapes.cloud import PointCloud
-from molrl.data.shapes.files import SHAPE_SUFFIXES, ShapeReport
+from molrl.data.shapes.files import SHAPE_SUFFIXES, report_of
 from molrl.data.shapes.metrics import Kind, References, SetScores
 from molrl.data.shapes.records import ShapeReader
 from molrl.models.shapes.model import load_shapes
@@ -107,7 +107,7 @@ def evaluate_shapes(
     return 0
 
 
-def read_point_clouds(source: str, reader: ShapeReader) -> tuple[list[PointCloud], ShapeReport]:
+def read_point_clouds(source: str, reader: ShapeReader) -> tuple[list[PointCloud], ReadReport]:
     """The shapes of a file or folder, and what was skipped."""
     clouds: list[PointCloud] = []
     skipped: list[Skipped] = []
@@ -116,7 +116,7 @@ def read_point_clouds(source: str, reader: ShapeReader) -> tuple[list[PointCloud
             skipped.append(entry)
         else:
             clouds.append(entry)
-    return clouds, ShapeReport(source, len(clouds), tuple(skipped))
+    return clouds, report_of(clouds, skipped, source)
 
 
 def references(reference: str, reader: ShapeReader) -> list[PointCloud]:

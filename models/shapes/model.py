@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from molrl.data.shapes.cloud import MOST_POINTS, PointCloud, TracedPointCloud, in_unit_box
+from molrl.data.shapes.cloud import MAX_POINTS, PointCloud, TracedPointCloud, place_in_unit_box
 from molrl.models.description import read_fields, with_header
 from molrl.models.precondition import Preconditioned
 from molrl.models.shapes.set_transformer import SetTransformer
@@ -49,7 +49,7 @@ class ShapeArchitecture:
     noise_max: float
 
     def __post_init__(self) -> None:
-        if not self.classes or not 0 < self.points <= MOST_POINTS or not self.std > 0 or len(self.mean) != 3:
+        if not self.classes or not 0 < self.points <= MAX_POINTS or not self.std > 0 or len(self.mean) != 3:
             raise ValueError(f"classes {self.classes}, points {self.points}, std {self.std}, mean {self.mean}")
 
     def plain(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class ShapeArchitecture:
         """
         arrays = self.to_points(x.detach().cpu()).numpy().astype(np.float32)
         return [
-            PointCloud(place_in_unit_box(points), label)
+            PointCloud(place_or_collapse(points), label)
             for points, label in zip(arrays, self.labels(classes), strict=True)
         ]
 
@@ -97,13 +97,13 @@ class ShapeArchitecture:
         return [self.classes[int(number)] for number in classes.tolist()]
 
 
-def place_in_unit_box(
+def place_or_collapse(
     points: "np.ndarray[tuple[int, int], np.dtype[np.float32]]",
 ) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """Return the points in the unit box, or a single point where they are not finite or all coincide."""
     if not np.isfinite(points).all() or not np.ptp(points, 0).any():
         return NO_SHAPE
-    return in_unit_box(points)
+    return place_in_unit_box(points)
 
 
 @dataclass(frozen=True)

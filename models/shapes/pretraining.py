@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from molrl.config import settings
-from molrl.data.shapes.cloud import MOST_POINTS, PointCloud
+from molrl.data.shapes.cloud import MAX_POINTS, PointCloud
 from molrl.data.shapes.sets import ShapeSet
 from molrl.gaussian import Euclidean
 from molrl.models.pretraining import SamplingSettings, count_parameters, require_grid_power
@@ -45,8 +45,8 @@ class ShapeDesign:
     def __post_init__(self) -> None:
         if self.points < 2:
             raise ValueError(f"points: got {self.points}, need at least 2")
-        if not self.points <= self.pool <= MOST_POINTS:
-            raise ValueError(f"pool: got {self.pool}, allowed {self.points} (points) to {MOST_POINTS}")
+        if not self.points <= self.pool <= MAX_POINTS:
+            raise ValueError(f"pool: got {self.pool}, allowed {self.points} (points) to {MAX_POINTS}")
 
     @property
     def loss(self) -> Loss:

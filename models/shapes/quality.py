@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from molrl.data.shapes.cloud import PointCloud
-from molrl.data.shapes.metrics import chamfers, set_scores
+from molrl.data.shapes.metrics import chamfer_matrix, set_scores
 
 COMPARED_POINTS = 128  # of each shape
 MAX_SHAPES = 256  # that are compared
@@ -22,7 +22,7 @@ def quality(samples: Sequence[PointCloud], reference: Sequence[PointCloud]) -> d
     if len(kept) < 2:
         return dict.fromkeys(NAMES, float("nan"))
     s, r = (np.stack([choose_points(cloud) for cloud in clouds]) for clouds in (kept, matched))
-    ss, sr, rr = chamfers(s, s), chamfers(s, r), chamfers(r, r)
+    ss, sr, rr = chamfer_matrix(s, s), chamfer_matrix(s, r), chamfer_matrix(r, r)
     labels = np.array([cloud.label for cloud in kept])
     pairs = (labels[:, None] == labels) & ~np.eye(len(labels), dtype=bool)
     diversity = float(ss[pairs].mean()) if pairs.any() else float("nan")

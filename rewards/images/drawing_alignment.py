@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from molrl.data.images.drawings import meanings, read_drawing
+from molrl.data.images.drawings import captions_by_text, read_drawing
 from molrl.data.images.image import CaptionedImage
 from molrl.rewards.scores import Explained, PerSample, Scored
 
@@ -28,7 +28,7 @@ class DrawingAlignment(PerSample[CaptionedImage]):
     def score_one(self, sample: CaptionedImage, /) -> Scored:
         if sample.flaw:
             return Scored(0.0, sample.flaw)
-        if (asked := meanings().get(sample.prompt)) is None:
+        if (asked := captions_by_text().get(sample.prompt)) is None:
             raise ValueError(f"prompt {sample.prompt!r} is no caption of a drawing")
         seen = read_drawing(sample)
         right = {part: float(getattr(seen, part) == getattr(asked, part)) for part in self.parts}

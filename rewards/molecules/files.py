@@ -12,11 +12,11 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdDepictor
 
 from molrl.data.files import Skipped, suffix
-from molrl.data.molecules.bonds import BondReader, Reading
+from molrl.data.molecules.bonds import BondReader, Reading, attach_bonds
 from molrl.data.molecules.files import SUFFIXES as READ
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.records import Record, has_geometry, molecule_of, records
-from molrl.data.molecules.sdf import Block, bonded, record_text
+from molrl.data.molecules.sdf import Block, record_text
 from molrl.rewards.scores import Scorer
 from molrl.rewards.scoring.journal import description, identity
 from molrl.rewards.scoring.record import RecordRequest, RecordResult, asked, unread
@@ -103,7 +103,7 @@ def written(record: Record, molecule: Molecule, reading: Reading) -> str:
     if isinstance(record.content, Block):
         return record.content.text
     if has_geometry(molecule) or molecule.graph is None:
-        mol, _ = bonded(molecule, lambda _: reading)
+        mol, _ = attach_bonds(molecule, lambda _: reading)
     else:
         mol = Chem.Mol(molecule.graph)
         rdDepictor.Compute2DCoords(mol)

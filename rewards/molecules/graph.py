@@ -7,7 +7,7 @@ from typing import ClassVar
 from rdkit import Chem
 from rdkit.Chem import Descriptors
 
-from molrl.data.molecules.bonds import BondReader, Reading, connected
+from molrl.data.molecules.bonds import BondReader, Reading, is_connected
 from molrl.data.molecules.molecule import Molecule
 from molrl.rewards.scores import PerSample, Scored
 
@@ -53,7 +53,7 @@ def sound(reader: BondReader, sample: Molecule) -> Reading:
         return Reading(None, reason)
     if mol.GetNumHeavyAtoms() == 0:
         return Reading(None, "no heavy atoms")
-    if not connected(mol):
+    if not is_connected(mol):
         return Reading(None, f"disconnected: {len(Chem.GetMolFrags(mol))} fragments")
     if Descriptors.NumRadicalElectrons(mol):
         return Reading(None, f"radical: {Descriptors.NumRadicalElectrons(mol)} unpaired electrons")

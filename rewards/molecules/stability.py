@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from molrl.data.molecules.bonds import stable_atoms, unreadable
+from molrl.data.molecules.bonds import molecule_problem, stable_atoms
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.records import has_geometry
 from molrl.rewards.molecules.geometry import NO_GEOMETRY
@@ -25,7 +25,7 @@ class Stability(PerSample[Molecule]):
     def score_one(self, sample: Molecule, /) -> Scored:
         if len(sample) > LARGEST:
             return Scored(self.floor, f"too large: {len(sample)} atoms, at most {LARGEST}")
-        if reason := unreadable(sample):
+        if reason := molecule_problem(sample):
             return Scored(self.floor, reason)
         if not has_geometry(sample):
             return Scored(math.nan, NO_GEOMETRY)

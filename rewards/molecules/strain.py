@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdForceFieldHelpers
 
-from molrl.data.molecules.bonds import Reading
+from molrl.data.molecules.bonds import Reading, attach_bonds
 from molrl.data.molecules.molecule import Molecule
-from molrl.data.molecules.sdf import bonded
 from molrl.rewards.molecules.geometry import GeometryReward
 from molrl.rewards.scores import Scored
 
@@ -60,7 +59,7 @@ class Strain(GeometryReward):
 
 def all_atoms(mol: Chem.Mol, sample: Molecule) -> tuple[Chem.Mol, int]:
     """A molecule with every hydrogen as an atom at a position, and how many atoms, the first ones, have their own."""
-    known, _ = bonded(sample, lambda _: Reading(mol, ""))
+    known, _ = attach_bonds(sample, lambda _: Reading(mol, ""))
     Chem.SanitizeMol(known)
     return Chem.AddHs(known, addCoords=True), known.GetNumAtoms()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from molrl.config import ConfigError
-from molrl.data.molecules.sdf import with_fields
+from molrl.data.molecules.sdf import replace_properties
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 SUFFIXES = (".csv", ".csv.gz", ".sdf", ".sdf.gz", ".parquet")
@@ -133,7 +133,7 @@ class SDFTable(Table):
     def encode(self, row: Row) -> bytes:
         fields = {"molrl_record": str(row.record), "molrl_line": str(row.line or ""), "molrl_reason": row.reason}
         text = row.text or " ".join(row.name.split())[:80] + BLANK
-        return with_fields(text, {**row.cells, **fields}).encode(errors="replace")
+        return replace_properties(text, {**row.cells, **fields}).encode(errors="replace")
 
     def decode(self, file: IO[bytes]) -> Iterator[tuple[Row, int]]:
         end, number, lines = 0, 1, list[str]()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molrl.data.shapes.cloud import PointCloud
-from molrl.data.shapes.neighbours import distances, parts
+from molrl.data.shapes.neighbours import component_labels, nearest_distances
 from molrl.rewards.scores import PerSample, Scored, Values
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ class PointCloudReward(PerSample[PointCloud]):
     kind: ClassVar[str] = "shapes"
 
     def __post_init__(self) -> None:
-        from molrl.data.shapes.neighbours import scipy_part
+        from molrl.data.shapes.neighbours import import_scipy
 
         if not math.isfinite(self.floor):
             raise ValueError(f"floor: got {self.floor}, need a finite number")
-        scipy_part("spatial")  # a missing package is an error now, not a lost measurement each time
+        import_scipy("spatial")  # a missing package is an error now, not a lost measurement each time
 
     @abstractmethod
     def measured(self, body: Body) -> Scored:
@@ -137,10 +137,10 @@ def body_of(points: NDArray[np.floating]) -> Body:
         raise UnsoundError(f"too few points: {len(points)}, at least {FEWEST}")
     rows = np.arange(len(points)) if len(points) <= MOST else evenly(points)
     cloud = boxed(points[rows].astype(np.float64))
-    spacing = float(np.median(distances(cloud)))
+    spacing = float(np.median(nearest_distances(cloud)))
     if spacing == 0:
         raise UnsoundError("collapsed: most points coincide")
-    labels = parts(cloud, GAP * spacing * rarity(len(cloud)) ** 0.5)  # legs of few points have wide gaps
+    labels = component_labels(cloud, GAP * spacing * rarity(len(cloud)) ** 0.5)  # legs of few points have wide gaps
     sizes = np.bincount(labels)
     kept = np.flatnonzero(labels == sizes.argmax())
     if len(kept) < WHOLE * len(cloud):

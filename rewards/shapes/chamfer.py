@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from molrl.data.shapes.cloud import PointCloud
 from molrl.data.shapes.files import read_shape
-from molrl.data.shapes.neighbours import nearest
+from molrl.data.shapes.neighbours import nearest_rows
 from molrl.rewards.shapes.body import Array, Body, DifferentiableReward, UnsoundError, body_of, like
 
 POINTS, SEED = 2048, 0  # sampled on the surface of a target that is a mesh
@@ -44,7 +44,7 @@ class Likeness(DifferentiableReward):
 
     def formula(self, points: Array, body: Body) -> Array:
         goal = like(points, self.goal)
-        there = points - goal[nearest(body.points, self.goal)]
-        back = points[nearest(self.goal, body.points)] - goal
+        there = points - goal[nearest_rows(body.points, self.goal)]
+        back = points[nearest_rows(self.goal, body.points)] - goal
         distance: Any = (there**2).sum(-1).mean() + (back**2).sum(-1).mean()
         return cast("Array", -distance)

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from molrl.data.shapes.cloud import PointCloud, TracedPointCloud
-from molrl.data.shapes.neighbours import scipy_part
+from molrl.data.shapes.neighbours import import_scipy
 from molrl.rewards.scores import PerSample, Scored, Scores, Values, scores
 from molrl.rewards.shapes.body import UnsoundError, traceable
 
@@ -42,7 +42,7 @@ class ClassProbability(PerSample[PointCloud]):
     def __post_init__(self) -> None:
         if not -math.inf < self.floor < 0:
             raise ValueError(f"floor: got {self.floor}, need a finite number below 0, the logarithm of a probability")
-        scipy_part("spatial")  # a missing package is an error now
+        import_scipy("spatial")  # a missing package is an error now
         for name in [self.wanted] if isinstance(self.wanted, str) else (self.wanted or {}).values():
             self.number(name)
 

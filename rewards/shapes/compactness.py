@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from molrl.data.shapes.neighbours import scipy_part
+from molrl.data.shapes.neighbours import import_scipy
 from molrl.rewards.scores import Scored
 from molrl.rewards.shapes.body import Body, PointCloudReward, UnsoundError
 
@@ -16,7 +16,7 @@ class Compactness(PointCloudReward):
     floor: float = 0.0
 
     def measured(self, body: Body) -> Scored:
-        spatial = scipy_part("spatial")
+        spatial = import_scipy("spatial")
         try:
             hull = spatial.ConvexHull(body.points)
         except spatial.QhullError:

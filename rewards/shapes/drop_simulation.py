@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from molrl.data.shapes.neighbours import scipy_part
+from molrl.data.shapes.neighbours import import_scipy
 from molrl.rewards.scores import Scored
 from molrl.rewards.shapes.body import Body, PointCloudReward, UnsoundError
 
@@ -83,7 +83,7 @@ def tilt(points: NDArray[np.float64], seconds: float) -> float:
 
 def hull(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """The corners of the convex hull."""
-    spatial = scipy_part("spatial")
+    spatial = import_scipy("spatial")
     try:
         corners: NDArray[np.float64] = points[spatial.ConvexHull(points).vertices]
     except spatial.QhullError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from molrl.data.shapes.cloud import PointCloud
-from molrl.data.shapes.neighbours import nearest
+from molrl.data.shapes.neighbours import nearest_rows
 from molrl.rewards.scores import Scored, score_safely
 from molrl.rewards.shapes.body import UnsoundError, body_of
 from molrl.rewards.shapes.drop_simulation import DropTest
@@ -53,7 +53,7 @@ class Exam:
         except UnsoundError as flaw:
             return Examined(str(flaw))
         mirrored = body.points * MIRROR
-        away = mirrored - body.points[nearest(mirrored, body.points)]
+        away = mirrored - body.points[nearest_rows(mirrored, body.points)]
         dropped = math.nan
         if self.seconds is not None:
             dropped = value_of(score_safely(DropTest(seconds=self.seconds), sample))

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from molrl.data.shapes.neighbours import neighbour_counts, scipy_part, tree
+from molrl.data.shapes.neighbours import import_scipy, neighbour_counts, tree
 from molrl.rewards.scores import Explained, Scored
 from molrl.rewards.shapes.body import Array, Body, DifferentiableReward, UnsoundError, like, rarity
 
@@ -107,7 +107,7 @@ def nearest_edge(
 
     Raises UnsoundError where there is no hull.
     """
-    spatial = scipy_part("spatial")
+    spatial = import_scipy("spatial")
     if len(contacts) < 3:
         raise UnsoundError(f"no footing: {len(contacts)} points on the floor")
     try:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from molrl.data.shapes.neighbours import nearest, neighbours, tree
+from molrl.data.shapes.neighbours import nearest_rows, neighbours, tree
 from molrl.rewards.shapes.body import Array, Body, DifferentiableReward, UnsoundError, like
 
 MIRROR = np.array([-1.0, 1.0, 1.0])  # in the plane x = 0
@@ -47,7 +47,7 @@ class MirrorSymmetry(DifferentiableReward):
             raise UnsoundError(f"flat: {np.ptp(body.points[:, 0]):.2g} wide along x, at least {THIN}")
         across = 2 * mirror_plane(body.points) * X  # a constant: in the best plane the distance does not feel its place
         mirrored = points * like(points, MIRROR) + like(points, across)
-        away = mirrored - points[nearest(body.points * MIRROR + across, body.points)]
+        away = mirrored - points[nearest_rows(body.points * MIRROR + across, body.points)]
         excess: Any = (away**2).sum(-1).mean() - chance(body.points)
         nothing = (self.sound or 0.0) ** 2
         if excess <= nothing:

@@ -1,4 +1,4 @@
-"""Drawings that can be read again, prompt lists, and what is measured of images."""
+"""Laws of drawings that can be read back, of prompt lists and of the metrics of images."""
 
 import math
 from itertools import groupby
@@ -15,13 +15,13 @@ from molrl.data.images.drawings import (
     Drawings,
     all_captions,
     captions,
+    captions_by_text,
     draw,
     is_held_out,
-    meanings,
     read_drawing,
 )
 from molrl.data.images.grid import draw_images
-from molrl.data.images.image import CaptionedImage, quantised
+from molrl.data.images.image import CaptionedImage, quantise
 from molrl.data.images.metrics import colour_entropy, diversity, image_metrics, jpeg_bytes, thumbnail
 from molrl.data.images.prompts import prompt_list
 
@@ -50,7 +50,7 @@ def test_a_drawing_is_read_through_some_noise() -> None:
     assert right / len(all_captions()) > 0.97
 
 
-def test_a_image_without_a_figure_has_no_shape() -> None:
+def test_an_image_without_a_figure_has_no_shape() -> None:
     found = read_drawing(flat(COLOURS["purple"]))
     assert (found.shape, found.background) == ("", "purple")
 
@@ -63,15 +63,15 @@ def test_some_combinations_are_held_out_and_each_part_of_them_is_trained() -> No
         assert {caption[part] for caption in trained} == {caption[part] for caption in all_captions()}
         assert {caption[part] for caption in held} == {caption[part] for caption in all_captions()}
     assert set(captions(held_out=True)).isdisjoint(captions(held_out=False))
-    assert {word for caption in meanings() for word in caption.split()} == set(WORDS)
+    assert {word for caption in captions_by_text() for word in caption.split()} == set(WORDS)
 
 
 def test_a_drawing_depends_on_the_seed_and_its_index_alone() -> None:
     drawings = Drawings(seed=3)
     np.testing.assert_array_equal(drawings[5].pixels, Drawings(seed=3)[5].pixels)
     assert not np.array_equal(drawings[5].pixels, drawings[6].pixels)
-    assert not is_held_out(meanings()[drawings[5].prompt])
-    assert is_held_out(meanings()[Drawings(seed=3, held_out=True)[5].prompt])
+    assert not is_held_out(captions_by_text()[drawings[5].prompt])
+    assert is_held_out(captions_by_text()[Drawings(seed=3, held_out=True)[5].prompt])
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_lists_of_prompts_are_those_of_the_papers(name: str, count: int, first: 
 
 def test_articles_follow_the_noun() -> None:
     assert "an ant riding a bike" in prompt_list("activities")
-    assert "an orange ring on a white background" in meanings()
+    assert "an orange ring on a white background" in captions_by_text()
 
 
 def test_prompts_may_come_from_a_file(tmp_path: Path) -> None:
@@ -109,11 +109,11 @@ def test_prompts_may_come_from_a_file(tmp_path: Path) -> None:
 
 def test_values_are_rounded_to_eight_bits() -> None:
     unit = np.array([[[0.0, 0.5, 1.2]]], np.float32)
-    assert quantised(unit, "x").pixels.tolist() == [[[0, 128, 255]]]
-    assert quantised(unit * np.float32("nan"), "x").flaw == "not finite"
+    assert quantise(unit, "x").pixels.tolist() == [[[0, 128, 255]]]
+    assert quantise(unit * np.float32("nan"), "x").flaw == "not finite"
 
 
-def test_a_image_has_three_colours_of_eight_bits() -> None:
+def test_an_image_has_three_colours_of_eight_bits() -> None:
     wrong: Any = np.zeros((4, 4, 3), np.float32)
     with pytest.raises(ValueError, match="need uint8"):
         CaptionedImage(wrong)
@@ -122,7 +122,7 @@ def test_a_image_has_three_colours_of_eight_bits() -> None:
 
 
 def test_files_weigh_what_was_measured_of_them() -> None:
-    """kB of flat images and of noise at 512, 64 and 32 pixels."""
+    """Sizes are kB of flat images and of noise at 512, 64 and 32 pixels."""
     rng = np.random.default_rng(0)
     for edge, kilobytes, noise in ((512, 4.7, 308), (64, 0.69, 5.4), (32, 0.64, 1.8)):
         assert jpeg_bytes(flat(128, edge)) / 1000 == pytest.approx(kilobytes, rel=0.02)

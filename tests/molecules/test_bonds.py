@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from rdkit import Chem
 
-from molrl.data.molecules.bonds import THRESHOLDS, BondReader, connected, edm_table, rdkit_bonds, stable_atoms
+from molrl.data.molecules.bonds import THRESHOLDS, BondReader, edm_table, is_connected, rdkit_bonds, stable_atoms
 from molrl.data.molecules.molecule import Molecule, count_hydrogens
 from molrl.data.molecules.smiles import read_smiles
 
@@ -24,14 +24,14 @@ def molecule(numbers: list[int], positions: NDArray[np.float64] | list[list[floa
 
 
 def benzene() -> Molecule:
-    """r(CC) = 1.393, r(CH) = 1.090 angstrom: B3LYP, as in QM9."""
+    """Build benzene with r(CC) = 1.393 and r(CH) = 1.090 angstrom: B3LYP, as in QM9."""
     angle = np.arange(6) * np.pi / 3
     ring = np.stack([np.cos(angle), np.sin(angle), np.zeros(6)], axis=1)
     return molecule([6] * 6 + [1] * 6, np.concatenate([1.393 * ring, (1.393 + 1.090) * ring]))
 
 
 def furan() -> Molecule:
-    """Microwave structure (Bak et al., J. Mol. Spectrosc. 9, 124, 1962): CO 1.362, C=C 1.361, CC 1.431, CH 1.076."""
+    """Build furan (Bak et al., J. Mol. Spectrosc. 9, 124, 1962): CO 1.362, C=C 1.361, CC 1.431, CH 1.076."""
     half = np.deg2rad(106.55 / 2)
     alpha = np.array([1.362 * np.sin(half), -1.362 * np.cos(half), 0.0])
     beta = np.array([1.431 / 2, alpha[1] - np.sqrt(1.361**2 - (alpha[0] - 1.431 / 2) ** 2), 0.0])
@@ -113,8 +113,8 @@ def test_hydrogen_counts_take_part_in_stability() -> None:
 
 
 def test_both_settings_agree_on_the_stability_of_a_molecule() -> None:
-    found, _ = read_smiles(["CCO", "c1ccccc1", "CC#N", "O=C=O", "C[N+](=O)[O-]"])
-    for sample in found:
+    molecules, _ = read_smiles(["CCO", "c1ccccc1", "CC#N", "O=C=O", "C[N+](=O)[O-]"])
+    for sample in molecules:
         assert stable_atoms(sample).all() == stable_atoms(count_hydrogens(sample)).all()
 
 
@@ -154,7 +154,7 @@ def test_too_many_hydrogens_on_an_atom_cannot_be_read() -> None:
 
 
 def test_missing_hydrogens_are_not_made_up() -> None:
-    """RDKit accepts a carbene and then fills it up, which would let a policy drop hydrogens for nothing."""
+    """RDKit accepts a carbene and adds its hydrogens, so that a policy could drop them at no cost."""
     lone = replace(molecule([6], [[0, 0, 0]]), hydrogens=np.array([2]))
     assert rdkit_bonds(lone) == (None, "valence")
     assert rdkit_bonds(replace(lone, hydrogens=np.array([3]))).mol is None
@@ -176,7 +176,7 @@ def test_coincident_atoms_and_random_clouds_never_raise(reader: BondReader) -> N
 
 
 def test_perception_of_an_input_that_runs_for_ever_without_a_limit_is_bounded() -> None:
-    """An azide and a tetrasulphate, after rdkit issue 9227."""
+    """The input is an azide with four sulphates, after rdkit issue 9227."""
     (embedded,), _ = read_smiles(["[N-]=[N+]=NC1C(OS(=O)(=O)O)C(OS(=O)(=O)O)C(OS(=O)(=O)O)C(OS(=O)(=O)O)O1"])
     start = time.perf_counter()
     assert rdkit_bonds(replace(embedded, graph=None)).reason == "bond perception"
@@ -192,7 +192,7 @@ def test_given_bonds_are_taken_over_and_perceived_otherwise(reader: BondReader) 
     assert smiles(reader, far) == "C[N+](=O)[O-]"
     mol, _ = edm_table(replace(far, graph=None))
     assert mol is not None
-    assert not connected(mol)
+    assert not is_connected(mol)
 
 
 @READERS
@@ -208,6 +208,6 @@ def test_heavy_atoms_keep_their_order_and_positions(reader: BondReader) -> None:
 
 
 def test_only_one_fragment_is_connected() -> None:
-    assert connected(Chem.MolFromSmiles("CCO"))
-    assert not connected(Chem.MolFromSmiles("CC.O"))
-    assert not connected(Chem.MolFromSmiles(""))
+    assert is_connected(Chem.MolFromSmiles("CCO"))
+    assert not is_connected(Chem.MolFromSmiles("CC.O"))
+    assert not is_connected(Chem.MolFromSmiles(""))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from molrl.building import build
 from molrl.composition import compose
 from molrl.data.molecules.bonds import rdkit_bonds
-from molrl.data.molecules.enumerated import enumerated
+from molrl.data.molecules.enumerated import enumerate_molecules
 from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.sets import MoleculeSet
@@ -121,7 +121,7 @@ def test_weights_that_lack_anything_else_are_no_start(tmp_path: Path) -> None:
 
 def test_the_shipped_heavy_model_is_a_start_for_the_conditional_one() -> None:
     model = build(compose("pretrain", ["model=heavy_qed"])["model"], "model")
-    molecules = enumerated(30, 5, 0, counts=True, workers=0)
+    molecules = enumerate_molecules(30, 5, 0, counts=True, workers=0)
     _, values, _ = label_molecules(molecules, model.conditions)
     described, buckets = model.describe(LabelledMolecules(molecules, values))
     assert [condition["name"] for condition in described.conditions] == ["qed"]
@@ -276,7 +276,7 @@ def sampled(model: Path, out: Path, settings: Sequence[str]) -> str:
 
 def test_the_command_line_trains_and_requests(pretrained: Path, tmp_path: Path) -> None:
     (conditioned,) = json.loads((pretrained / "model.json").read_text())["conditions"]
-    scored = QED(reader=rdkit_bonds)(enumerated(40, 4, 0, counts=True, workers=0))
+    scored = QED(reader=rdkit_bonds)(enumerate_molecules(40, 4, 0, counts=True, workers=0))
     assert conditioned["mean"] == pytest.approx(
         scored.mean().item(), abs=0.05
     )  # this has molecules of one or two atoms as well

@@ -9,7 +9,7 @@ from PIL import Image
 from rdkit import Chem
 
 from molrl.data.molecules.bonds import edm_table, rdkit_bonds
-from molrl.data.molecules.drawing import CARD, draw_grid, drawing, fitted, typeface
+from molrl.data.molecules.drawing import CARD, draw_grid, draw_molecule, fit_text, typeface
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.smiles import read_smiles
 
@@ -25,14 +25,14 @@ def broken(molecule: Molecule) -> Molecule:
 
 
 def spans(inked: NDArray[np.bool_]) -> list[slice]:
-    """The runs of True that are as long as a cell, not as short as a title."""
+    """Return the runs of True that are as long as a cell, not as short as a title."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], inked, [False]])))
     runs = zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
     return [slice(start, stop) for start, stop in runs if stop - start > 100]
 
 
 def cells(page: Image.Image) -> list[NDArray[np.uint8]]:
-    """The pixels of each cell, row by row."""
+    """Return the pixels of each cell, row by row."""
     pixels = np.asarray(page)
     inked = (pixels != 255).any(-1)
     rows = spans(inked.any(1))
@@ -46,7 +46,7 @@ def colours(pixels: NDArray[np.uint8]) -> set[tuple[int, ...]]:
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 7])
 @pytest.mark.parametrize("title", [None, "Before"])
-def test_a_image_has_as_many_cells_as_molecules(known: list[Molecule], columns: int, title: str | None) -> None:
+def test_an_image_has_as_many_cells_as_molecules(known: list[Molecule], columns: int, title: str | None) -> None:
     page = draw_grid(known, ["QED 0.5"] * len(known), rdkit_bonds, columns, title)
     assert len(cells(page)) == len(known)
 
@@ -59,7 +59,7 @@ def test_a_cell_does_not_depend_on_the_others(known: list[Molecule]) -> None:
 
 
 def test_the_image_shows_the_graph_that_the_reader_found(known: list[Molecule]) -> None:
-    """Moving the atoms leaves the image as it is while the bonds stay the same."""
+    """Moving the atoms does not change the image as long as the bonds stay the same."""
     moved = replace(known[1], positions=known[1].positions[:, [2, 0, 1]] + np.float32(3))
     assert rdkit_bonds(moved).mol is not None
     first, second = (draw_grid([molecule], [""], rdkit_bonds, 1, None) for molecule in (known[1], moved))
@@ -89,13 +89,13 @@ def test_rings_without_a_kekule_form_are_drawn() -> None:
     mol = Chem.MolFromSmiles("c1cccc1", sanitize=False)
     mol.UpdatePropertyCache(strict=False)
     Chem.FastFindRings(mol)
-    assert np.asarray(drawing(mol)).min() == 0
+    assert np.asarray(draw_molecule(mol)).min() == 0
 
 
 def test_a_long_caption_stays_in_its_cell(known: list[Molecule]) -> None:
     font = typeface(26)
-    assert fitted("QED 0.5", font, 360) == "QED 0.5"
-    assert font.getlength(fitted("W" * 200, font, 360)) <= 360
+    assert fit_text("QED 0.5", font, 360) == "QED 0.5"
+    assert font.getlength(fit_text("W" * 200, font, 360)) <= 360
     assert len(cells(draw_grid(known[:2], ["W" * 200, "W" * 200], rdkit_bonds, 2, "W" * 200))) == 2
 
 

@@ -11,7 +11,7 @@ from command import molrl
 
 from molrl.data.molecules.bonds import edm_table
 from molrl.data.molecules.molecule import Molecule
-from molrl.data.molecules.plausibility import PassesPoseBusters
+from molrl.data.molecules.plausibility import PoseBustersCheck
 from molrl.data.molecules.quality import measure, scaffolds
 from molrl.data.molecules.smiles import read_smiles
 from molrl.models.molecules.evaluation import Plausible, plausible, told
@@ -36,9 +36,9 @@ def test_distinct_scaffolds_are_counted(molecules: list[Molecule]) -> None:
 def test_squeezed_geometries_are_not_plausible(molecules: list[Molecule]) -> None:
     pytest.importorskip("posebusters")
     squeezed = [replace(molecule, positions=0.6 * molecule.positions) for molecule in molecules]
-    passes = PassesPoseBusters("mol_fast", edm_table)
+    passes = PoseBustersCheck("mol_fast", edm_table)
     assert [passes(molecule) for molecule in [*molecules, *squeezed]] == [True] * 4 + [False] * 4
-    assert PassesPoseBusters("mol", edm_table)(molecules[1])
+    assert PoseBustersCheck("mol", edm_table)(molecules[1])
     assert plausible([*molecules, *squeezed], edm_table, "mol_fast", 60.0) == Plausible(4, 8, {})
 
 

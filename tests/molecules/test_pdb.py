@@ -1,4 +1,4 @@
-"""PDB files become the receptors that AutoDock's own preparation makes of them; what fills a pocket is left out."""
+"""PDB files become the receptors of AutoDock's preparation, without the molecules that fill a pocket."""
 
 import warnings
 from pathlib import Path
@@ -45,7 +45,7 @@ def read(tmp_path: Path, text: str, *, keep: tuple[str, ...] = ()) -> Structure:
 
 
 def as_pdb(*, hydrogens: bool, elements: bool) -> str:
-    """The pocket as a PDB file has it, without types and charges."""
+    """Return the pocket as text of a PDB file, without types and charges."""
     rows = []
     for row in ROWS:
         element = ELEMENTS[row[77:].strip()]
@@ -56,7 +56,7 @@ def as_pdb(*, hydrogens: bool, elements: bool) -> str:
 
 @pytest.mark.parametrize("elements", [True, False])
 def test_a_file_with_hydrogens_has_the_classes_of_its_pdbqt_file(tmp_path: Path, elements: bool) -> None:
-    """Types by MGLTools' receptor preparation, in the example of the AutoDock Vina repository."""
+    """Expected types are from MGLTools' receptor preparation, in the example of the AutoDock Vina repository."""
     found, expected = read(tmp_path, as_pdb(hydrogens=True, elements=elements)), read_receptor(POCKET)
     assert_array_equal(found.positions[heavy(found)], expected.positions[heavy(expected)])
     for mine, theirs in zip(structure_kinds(found), structure_kinds(expected), strict=True):
@@ -65,7 +65,7 @@ def test_a_file_with_hydrogens_has_the_classes_of_its_pdbqt_file(tmp_path: Path,
 
 
 def test_without_hydrogens_only_the_protonation_of_histidine_is_unknown(tmp_path: Path) -> None:
-    """Both nitrogens of some bear a proton in the PDBQT file; here it is NE2 alone."""
+    """Both nitrogens of some histidines bear a proton in the PDBQT file, but here only NE2."""
     found, expected = read(tmp_path, as_pdb(hydrogens=False, elements=True)), read_receptor(POCKET)
     names = np.array([row[12:20].split() for row in ROWS if ELEMENTS[row[77:].strip()] != "H"])
     certain = ~((names[:, 1] == "HIS") & (names[:, 0] == "ND1"))
@@ -98,7 +98,7 @@ def test_protons_in_the_file_have_the_last_word_about_histidine(tmp_path: Path) 
 
 
 def test_bases_bind_by_the_rules_of_watson_and_crick(tmp_path: Path) -> None:
-    """Guanine gives by N1 and N2 and takes by O6, cytosine gives by N4 and takes by N3 and O2."""
+    """Guanine donates by N1 and N2 and accepts by O6; cytosine donates by N4 and accepts by N3 and O2."""
     atoms = [("DG", "N1"), ("DG", "N2"), ("DG", "O6"), ("DG", "N9"), ("DC", "N4"), ("DC", "N3"), ("DC", "O2")]
     rows = [atom(f" {name}", base, 9.0 * row, number=row, record="ATOM") for row, (base, name) in enumerate(atoms)]
     kinds = structure_kinds(read(tmp_path, "".join(rows)))

@@ -9,9 +9,9 @@ import pytest
 from rdkit import Chem
 
 from molrl.data.molecules.bonds import edm_table, rdkit_bonds, stable_atoms
-from molrl.data.molecules.enumerated import enumerated, graphs
+from molrl.data.molecules.enumerated import enumerate_molecules, enumerate_smiles
 from molrl.data.molecules.molecule import Molecule, Molecules, count_hydrogens
-from molrl.data.molecules.quality import Quality, internal_diversity, measure, smiles, smiles_set
+from molrl.data.molecules.quality import Quality, fragment_smiles, internal_diversity, measure, smiles_set
 from molrl.data.molecules.smiles import read_smiles
 
 
@@ -25,8 +25,8 @@ def broken(molecule: Molecule) -> Molecule:
     return replace(molecule, positions=np.full_like(molecule.positions, np.nan))
 
 
-def apart(first: Molecule, second: Molecule) -> Molecule:
-    """Two molecules 50 angstrom from each other in one."""
+def join(first: Molecule, second: Molecule) -> Molecule:
+    """Return two molecules, 50 angstrom from each other, as one."""
     assert first.hydrogens is not None
     assert second.hydrogens is not None
     return Molecule(
@@ -37,7 +37,7 @@ def apart(first: Molecule, second: Molecule) -> Molecule:
 
 
 def test_fractions_count_what_they_say(known: list[Molecule]) -> None:
-    samples = [*known, known[0], broken(known[1]), apart(known[0], known[3])]
+    samples = [*known, known[0], broken(known[1]), join(known[0], known[3])]
     quality = measure(samples, rdkit_bonds, reference=frozenset({"CCO"}))
     assert quality.n == 8
     assert quality.validity == pytest.approx(7 / 8)
@@ -76,8 +76,8 @@ def test_nothing_gives_no_fractions_and_no_error() -> None:
 
 
 def test_the_largest_fragment_gives_the_smiles(known: list[Molecule]) -> None:
-    assert smiles(rdkit_bonds(apart(known[0], known[4]))) == "c1ccncc1"
-    assert smiles(rdkit_bonds(broken(known[0]))) == ""
+    assert fragment_smiles(rdkit_bonds(join(known[0], known[4]))) == "c1ccncc1"
+    assert fragment_smiles(rdkit_bonds(broken(known[0]))) == ""
 
 
 def test_diversity_is_zero_for_copies_and_more_for_the_unlike() -> None:
@@ -93,15 +93,15 @@ def test_a_result_survives_json(known: list[Molecule]) -> None:
 
 
 def test_small_molecules_are_enumerated_completely() -> None:
-    complete = set(graphs(3, width=10**6, seed=0))
+    complete = set(enumerate_smiles(3, width=10**6, seed=0))
     expected = ["C", "N", "O", "CC", "CO", "CN", "C=C", "C#C", "C=O", "C=N", "C#N", "CCC", "CCO", "COC", "CC#N", "NC=O"]
     assert complete >= {Chem.CanonSmiles(text) for text in [*expected, "O=CO", "C1CC1", "C1CO1", "C=CC"]}
     assert not complete & {"OO", "OCO", "C=C=C", "C=CO"}
-    assert complete == set(graphs(3, width=10**6, seed=1))
+    assert complete == set(enumerate_smiles(3, width=10**6, seed=1))
 
 
 def test_enumerated_molecules_are_distinct_valid_and_stable_mostly(tmp_path: Path) -> None:
-    molecules = enumerated(40, max_heavy=5, seed=3, cache=tmp_path)
+    molecules = enumerate_molecules(40, max_heavy=5, seed=3, cache=tmp_path)
     quality = measure(molecules, rdkit_bonds)
     assert len(molecules) == len(set(molecules.names)) == 40
     assert quality.validity_connected == quality.uniqueness == 1
@@ -109,20 +109,23 @@ def test_enumerated_molecules_are_distinct_valid_and_stable_mostly(tmp_path: Pat
 
 
 def test_enumeration_is_determined_by_its_arguments_and_cached(tmp_path: Path) -> None:
-    first = enumerated(12, max_heavy=4, seed=5, cache=tmp_path)
+    first = enumerate_molecules(12, max_heavy=4, seed=5, cache=tmp_path)
     (file,) = tmp_path.iterdir()
-    again, afresh = enumerated(12, max_heavy=4, seed=5, cache=tmp_path), enumerated(12, max_heavy=4, seed=5, cache=None)
+    again, afresh = (
+        enumerate_molecules(12, max_heavy=4, seed=5, cache=tmp_path),
+        enumerate_molecules(12, max_heavy=4, seed=5, cache=None),
+    )
     for other in (again, afresh):
         assert other.names == first.names
         np.testing.assert_array_equal(other.positions, first.positions)
-    assert enumerated(12, max_heavy=4, seed=6, cache=None).names != first.names
+    assert enumerate_molecules(12, max_heavy=4, seed=6, cache=None).names != first.names
     file.write_bytes(file.read_bytes()[:100])
-    assert enumerated(12, max_heavy=4, seed=5, cache=tmp_path).names == first.names
+    assert enumerate_molecules(12, max_heavy=4, seed=5, cache=tmp_path).names == first.names
 
 
 def test_counts_are_the_same_molecules_without_their_hydrogens(tmp_path: Path) -> None:
-    whole = enumerated(8, max_heavy=4, cache=tmp_path)
-    counted = enumerated(8, max_heavy=4, cache=tmp_path, counts=True)
+    whole = enumerate_molecules(8, max_heavy=4, cache=tmp_path)
+    counted = enumerate_molecules(8, max_heavy=4, cache=tmp_path, counts=True)
     assert counted.names == whole.names
     assert counted.hydrogens is not None
     assert counted.hydrogens.sum() == (whole.numbers == 1).sum()
@@ -131,7 +134,7 @@ def test_counts_are_the_same_molecules_without_their_hydrogens(tmp_path: Path) -
 @pytest.mark.parametrize(("n", "max_heavy"), [(0, 5), (5, 0), (5, 99), (1000, 2)])
 def test_impossible_requests_name_what_is_possible(n: int, max_heavy: int) -> None:
     with pytest.raises(ValueError, match=r"enumerated molecules: .*n="):
-        enumerated(n, max_heavy, cache=None)
+        enumerate_molecules(n, max_heavy, cache=None)
 
 
 def test_packed_molecules_are_the_molecules(known: list[Molecule]) -> None:

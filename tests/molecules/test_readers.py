@@ -1,4 +1,4 @@
-"""Laws of the file readers: a bad record costs itself only, and every loss is counted with its place and reason."""
+"""Laws of the file readers: a bad record costs only itself, and every loss is reported with its place and reason."""
 
 import gzip
 import pickle
@@ -14,7 +14,8 @@ from rdkit.Chem import rdDepictor
 
 from molrl.data.files import MAX_LINE, Skipped, text_lines
 from molrl.data.molecules.bonds import Reading, edm_table, rdkit_bonds
-from molrl.data.molecules.files import keep_elements, read, stream
+from molrl.data.molecules.entries import keep_elements
+from molrl.data.molecules.files import read, stream
 from molrl.data.molecules.molecule import Hydrogens, Molecule, Molecules, count_hydrogens
 from molrl.data.molecules.qm9 import count_all_hydrogens, load_pyg_qm9, load_qm9
 from molrl.data.molecules.records import molecule_of, records
@@ -23,8 +24,8 @@ from molrl.data.molecules.sdf import (
     MAX_RECORD_SIZE,
     blocks,
     read_sdf,
+    replace_properties,
     stream_sdf,
-    with_fields,
     write_sdf,
 )
 from molrl.data.molecules.smiles import Line, read_smiles, stream_smiles
@@ -49,7 +50,7 @@ def names(entries: Iterator[Molecule | Skipped]) -> list[str]:
 def test_every_broken_record_is_named_and_the_next_one_is_read() -> None:
     molecules, report = read_sdf(DATA / "broken.sdf")
     assert [molecule.name for molecule in molecules] == ["water", "methanol"]
-    assert report.molecules == 2
+    assert report.count == 2
     assert list(report.skipped) == [
         Skipped("record 2, line 15", "not a readable mol block"),
         Skipped("record 3, line 22", "non-finite positions"),
@@ -78,7 +79,7 @@ def test_a_property_that_is_not_utf8_costs_nothing(tmp_path: Path) -> None:
     assert names(stream_sdf(write(tmp_path / "x.sdf", content)))[::8] == ["water", "m\ufffd"]
 
 
-def test_hydrogens_are_atoms_or_counts_as_wanted() -> None:
+def test_hydrogens_are_atoms_or_counts_as_requested() -> None:
     as_file, _ = read_sdf(DATA / "broken.sdf")
     counted, _ = read_sdf(DATA / "broken.sdf", "counts")
     with_atoms, report = read_sdf(DATA / "broken.sdf", "atoms")
@@ -122,10 +123,10 @@ def test_a_record_without_end_is_not_kept_in_memory(tmp_path: Path) -> None:
 
 def test_properties_are_added_to_a_record_and_replace_those_of_their_name() -> None:
     water = next(blocks(DATA / "broken.sdf")).text
-    first = with_fields(water, {"score": 1, "note": "a\n$$$$\n> <b>"})
+    first = replace_properties(water, {"score": 1, "note": "a\n$$$$\n> <b>"})
     assert first.startswith(water.partition("M  END")[0])
     assert first.endswith(">  <score>\n1\n\n>  <note>\na $$$$ > <b>\n\n$$$$\n")
-    again = with_fields(first.removesuffix("$$$$\n"), {"score": 2, "note": ""})
+    again = replace_properties(first.removesuffix("$$$$\n"), {"score": 2, "note": ""})
     assert again == first.replace("\n1\n", "\n2\n").replace(">  <note>\na $$$$ > <b>\n\n", "")
 
 
@@ -382,7 +383,7 @@ def test_hydrogen_alone_has_no_heavy_atoms() -> None:
 
 @pytest.fixture
 def qm9(tmp_path: Path) -> Path:
-    """Water, molecular hydrogen, methane with one hydrogen astray, formaldehyde."""
+    """Write an archive of water, molecular hydrogen, methane with a stray hydrogen, and formaldehyde."""
     sizes = [3, 2, 5, 4]
     numbers = [8, 1, 1, 1, 1, 6, 1, 1, 1, 1, 1, 6, 8, 1]
     positions = [[0, 0, 117], [0, 757, -469], [0, -757, -469], [0, 0, 0], [0, 0, 740]]
@@ -483,7 +484,7 @@ def test_pyg_gives_the_same_molecules(tmp_path: Path) -> None:
         (tmp_path / "raw" / file).touch()  # so that nothing is downloaded
     QM9.save([water, water], str(tmp_path / "processed" / "data_v3.pt"))
     molecules, report = load_pyg_qm9(tmp_path, "counts")
-    assert report.molecules == 2
+    assert report.count == 2
     assert molecules[1].name == "gdb_3"
     assert molecules.hydrogens is not None
     assert molecules.hydrogens.tolist() == [2, 2]

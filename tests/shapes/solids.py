@@ -1,4 +1,4 @@
-"""Small shapes whose measures are known in closed form, as points on their surfaces."""
+"""Small shapes with measures in closed form, as points on their surfaces."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -13,7 +13,7 @@ Corners = tuple[Sequence[float], Sequence[float]]
 
 
 def boxes(corners: Sequence[Corners], count: int, seed: int = 0) -> Points:
-    """Points spread evenly over the surfaces of boxes, each given by its lowest and its highest corner."""
+    """Sample points uniformly on the surfaces of boxes, each given by its lowest and its highest corner."""
     rng = np.random.default_rng(seed)
     low, high = (np.array([pair[side] for pair in corners], dtype=np.float64) for side in (0, 1))
     edges = high - low
@@ -27,33 +27,39 @@ def boxes(corners: Sequence[Corners], count: int, seed: int = 0) -> Points:
 
 
 def box(width: float, height: float, depth: float, count: int = 2048, seed: int = 0) -> Points:
-    """A box around the origin, its corners included."""
+    """Sample points on a box around the origin, its corners included."""
     half = np.array([width, height, depth]) / 2
     inside = boxes([(tuple(-half), tuple(half))], count - 8, seed)
     return np.concatenate([inside, np.array(list(product(*zip(-half, half, strict=True))))])
 
 
 def sphere(count: int = 2048, seed: int = 0) -> Points:
-    """The unit sphere."""
+    """Sample points uniformly on the unit sphere."""
     points = np.random.default_rng(seed).normal(size=(count, 3))
     unit: Points = points / np.linalg.norm(points, axis=1, keepdims=True)
     return unit
 
 
 def table_boxes(foot: float, shift: float = 0.0, legs: int = 4) -> list[Corners]:
-    """A table 1 wide and 0.7 deep and high; its feet are `foot` times its size from the middle, and `shift` aside."""
+    """Return the boxes of a table, 1 wide and 0.7 deep and high.
+
+    Args:
+        foot: distance of the feet from the middle, in sizes of the table.
+        shift: of all feet to the side.
+        legs: how many.
+    """
     top: Corners = ((-0.5, 0.65, -0.35), (0.5, 0.7, 0.35))
     places = [(x * foot + shift, z * foot * 0.7) for x, z in product((-1, 1), repeat=2)][:legs]
     return [top, *(((x - 0.03, 0.0, z - 0.03), (x + 0.03, 0.65, z + 0.03)) for x, z in places)]
 
 
 def table(foot: float = 0.4, shift: float = 0.0, legs: int = 4, count: int = 2048, seed: int = 0) -> Points:
-    """Points on such a table."""
+    """Sample points on the surface of `table_boxes`."""
     return boxes(table_boxes(foot, shift, legs), count, seed)
 
 
 def table_margin(foot: float, shift: float = 0.0) -> float:
-    """The exact stability margin of a table with four legs and its mass in its surface, in half lengths."""
+    """Return the exact stability margin of a table with four legs and its mass in its surface, in half lengths."""
     corners = np.array(table_boxes(foot, shift))  # [parts, 2, 3]
     edges = corners[:, 1] - corners[:, 0]
     areas = 2 * (edges[:, 0] * edges[:, 1] + edges[:, 1] * edges[:, 2] + edges[:, 2] * edges[:, 0])
@@ -63,5 +69,5 @@ def table_margin(foot: float, shift: float = 0.0) -> float:
 
 
 def cloud(points: NDArray[np.floating], label: str = "") -> PointCloud:
-    """As the rewards get it."""
+    """Return points as the point cloud that rewards take."""
     return PointCloud(points.astype(np.float32), label)

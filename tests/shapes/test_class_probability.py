@@ -11,7 +11,7 @@ import torch
 from solids import Points, box, cloud, sphere, table
 from torch.testing import assert_close
 
-from molrl.data.shapes.cloud import PointCloud, TracedPointCloud, in_unit_box
+from molrl.data.shapes.cloud import PointCloud, TracedPointCloud, place_in_unit_box
 from molrl.models.shapes.classifier import ClassifierDesign, load_classifier, save_classifier, stack_clouds
 from molrl.models.shapes.classifier_training import no_shape, report, to_unit_boxes, train_classifier
 from molrl.rewards.shapes.class_probability import ClassProbability
@@ -23,7 +23,7 @@ SHAPES: dict[str, Callable[..., Points]] = {"ball": sphere, "table": table}
 
 
 def labelled(label: str, seed: int, count: int = 256) -> PointCloud:
-    return cloud(in_unit_box(SHAPES[label](count=count, seed=seed).astype(np.float32)), label)
+    return cloud(place_in_unit_box(SHAPES[label](count=count, seed=seed).astype(np.float32)), label)
 
 
 @pytest.fixture(scope="module")

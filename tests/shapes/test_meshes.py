@@ -1,4 +1,4 @@
-"""Laws of the shape readers: what is written comes back, and whatever a file holds costs itself only."""
+"""Laws of the shape readers: what is written comes back, and a bad file costs only itself."""
 
 import gzip
 import io
@@ -23,7 +23,7 @@ from molrl.data.shapes.files import MESHES, SHAPE_SUFFIXES, read_shape, read_sha
 from molrl.data.shapes.glb import parse_glb, write_glb
 from molrl.data.shapes.mesh import Mesh, ShapeError
 from molrl.data.shapes.mesh_text import parse_obj, parse_off, parse_stl
-from molrl.data.shapes.normalisation import normalised
+from molrl.data.shapes.normalisation import normalise_point_clouds
 from molrl.data.shapes.ply import parse_ply, write_ply
 from molrl.data.shapes.point_files import parse_npy, parse_npz, parse_xyz
 
@@ -70,7 +70,7 @@ def stl(*, binary: bool) -> bytes:
 
 
 def glb(points: np.ndarray[Any, Any] = CORNERS, change: Callable[[dict[str, Any]], object] = lambda _: None) -> bytes:
-    """A file with the tetrahedron, its scene changed."""
+    """Return a file with the tetrahedron, its scene changed."""
     points = np.asarray(points, "<f4")
     path = io.BytesIO()
 
@@ -121,7 +121,7 @@ GOOD = {
 
 
 def surface(mesh: Mesh) -> set[frozenset[tuple[float, ...]]]:
-    """The triangles, by their corners."""
+    """Return the set of triangles by their corners."""
     return {frozenset(tuple(mesh.vertices[corner].tolist()) for corner in face) for face in mesh.faces}
 
 
@@ -341,17 +341,17 @@ def test_z_up_files_are_turned_and_not_mirrored(tmp_path: Path) -> None:
 )
 def test_normalisations_by_name(mode: Any, law: Callable[[Any], tuple[float, float]]) -> None:
     clouds = [PointCloud((points * 2 + 3).astype(np.float32)) for points in (CORNERS / 4, CORNERS)]
-    got, expected = law(normalised(clouds, mode)[0].points)
+    got, expected = law(normalise_point_clouds(clouds, mode)[0].points)
     assert got == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_scale_of_a_set_is_shared() -> None:
     clouds = [PointCloud((points * 2 + 3).astype(np.float32)) for points in (CORNERS / 4, CORNERS)]
-    first, second = (cloud.points for cloud in normalised(clouds, "global_unit"))
+    first, second = (cloud.points for cloud in normalise_point_clouds(clouds, "global_unit"))
     np.testing.assert_allclose(second, 4 * first, rtol=1e-5)
     assert np.concatenate([first, second]).std() == pytest.approx(1, rel=1e-5)
     with pytest.raises(ValueError, match="normalise: got 'unit'"):
-        normalised(clouds, "unit")  # type: ignore[arg-type]
+        normalise_point_clouds(clouds, "unit")  # type: ignore[arg-type]
 
 
 # bad input

@@ -1,4 +1,4 @@
-"""Procedural shapes are closed, in one piece, each from its own seed, and as faulty as they were asked to be."""
+"""Procedural shapes are closed and connected, each from its own seed, with the requested fractions of defects."""
 
 import sys
 from collections import Counter
@@ -15,7 +15,7 @@ pytest.importorskip("manifold3d", reason="solid shapes need the extra shapes")
 spatial = pytest.importorskip("scipy.spatial", reason="hulls need the extra shapes")
 trimesh = pytest.importorskip("trimesh", reason="the check of what is closed needs the extra shapes")
 
-MANY = 300
+COUNT = 300
 
 
 def solids(family: str, count: int = 24, **changes: object) -> list[Solid]:
@@ -28,7 +28,7 @@ def body(mesh: Mesh) -> Any:
 
 
 def margin(solid: Solid) -> float:
-    """Distance of the centre of mass from the edge of what the shape stands on; negative: it falls."""
+    """Return the distance of the centre of mass from the edge of the support; negative if the shape falls."""
     mesh = body(solid.mesh)
     feet = mesh.vertices[mesh.vertices[:, 1] < 0.01][:, [0, 2]]
     return -float((spatial.ConvexHull(feet).equations @ [*mesh.center_mass[[0, 2]], 1.0]).max())
@@ -45,7 +45,7 @@ def test_every_shape_is_closed_and_in_one_piece(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_sound_shape_is_its_own_mirror_image(family: str) -> None:
-    """x = 0 is the mirror plane: mirrored, the body is the same."""
+    """The mirror plane is x = 0, and the mirrored body is the same."""
     for solid in solids(family, 12, tippy=0.0, asymmetric=0.0):
         assert_symmetric(solid.mesh, symmetric=True)
 
@@ -58,10 +58,10 @@ def test_an_asymmetric_shape_is_not(family: str) -> None:
 
 
 def assert_symmetric(mesh: Mesh, *, symmetric: bool) -> None:
-    """By the centre of mass and by the products of inertia that the mirror changes the sign of."""
-    whole = body(mesh)
-    inertia = whole.moment_inertia / whole.volume
-    off = max(abs(whole.center_mass[0]), abs(inertia[0, 1]) ** 0.5, abs(inertia[0, 2]) ** 0.5)
+    """Check the centre of mass and the products of inertia whose sign the mirror changes."""
+    solid = body(mesh)
+    inertia = solid.moment_inertia / solid.volume
+    off = max(abs(solid.center_mass[0]), abs(inertia[0, 1]) ** 0.5, abs(inertia[0, 2]) ** 0.5)
     assert (off < 5e-3) == symmetric
 
 
@@ -78,21 +78,21 @@ def test_airplanes_are_never_tippy() -> None:
     assert {solid.defect for solid in solids("airplane", 8, tippy=1.0, asymmetric=0.0)} == {"sound"}
 
 
-def test_defects_come_in_the_shares_asked_for() -> None:
-    """By default 30 % and 30 %; three standard deviations of a count of 300 are 8 %."""
-    found = Counter(solid.defect for solid in solids("lamp", MANY))
-    assert abs(found["tippy"] / MANY - 0.3) < 0.08
-    assert abs(found["asymmetric"] / MANY - 0.3) < 0.08
-    other = Counter(solid.defect for solid in solids("lamp", MANY, tippy=0.6, asymmetric=0.0))
-    assert abs(other["tippy"] / MANY - 0.6) < 0.12
+def test_defects_have_the_requested_fractions() -> None:
+    """Defaults are 30 % and 30 %; three standard deviations of a count of 300 are 8 %."""
+    defects = Counter(solid.defect for solid in solids("lamp", COUNT))
+    assert abs(defects["tippy"] / COUNT - 0.3) < 0.08
+    assert abs(defects["asymmetric"] / COUNT - 0.3) < 0.08
+    other = Counter(solid.defect for solid in solids("lamp", COUNT, tippy=0.6, asymmetric=0.0))
+    assert abs(other["tippy"] / COUNT - 0.6) < 0.12
     assert not other["asymmetric"]
 
 
 def test_the_same_shape_comes_again() -> None:
-    first, again = Procedural().cloud(7, 64), Procedural().cloud(7, 64)
+    first, again = Procedural().point_cloud(7, 64), Procedural().point_cloud(7, 64)
     np.testing.assert_array_equal(first.points, again.points)
     assert first.name == again.name
-    assert not np.array_equal(first.points, Procedural(seed=1).cloud(7, 64).points)
+    assert not np.array_equal(first.points, Procedural(seed=1).point_cloud(7, 64).points)
 
 
 def test_a_family_has_the_same_shapes_whatever_is_beside_it() -> None:
@@ -103,28 +103,28 @@ def test_a_family_has_the_same_shapes_whatever_is_beside_it() -> None:
 def test_no_two_splits_share_a_shape() -> None:
     numbers = [set(SPLITS[split]) for split in SPLITS]
     assert sum(map(len, numbers)) == len(set.union(*numbers))
-    names = {Procedural(split=split).cloud(0, 8).name for split in SPLITS}
+    names = {Procedural(split=split).point_cloud(0, 8).name for split in SPLITS}
     assert len(names) == len(SPLITS)
 
 
 def test_the_families_take_turns() -> None:
     shapes = Procedural(families=("table", "car"))
-    assert [shapes.cloud(index, 8).label for index in range(4)] == ["table", "car", "table", "car"]
+    assert [shapes.point_cloud(index, 8).label for index in range(4)] == ["table", "car", "table", "car"]
 
 
 def test_kinds_are_labels_of_their_own() -> None:
     families, kinds = Procedural(), Procedural(kinds=True)
-    named = {kinds.cloud(index, 8).label for index in range(60)}
+    named = {kinds.point_cloud(index, 8).label for index in range(60)}
     assert named == {*FAMILIES, "armchair", "pedestal_table", "swept_airplane"}
     for index in range(20):
-        solid, cloud = families.solid(index), kinds.cloud(index, 8)
-        np.testing.assert_array_equal(cloud.points, families.cloud(index, 8).points)
+        solid, cloud = families.solid(index), kinds.point_cloud(index, 8)
+        np.testing.assert_array_equal(cloud.points, families.point_cloud(index, 8).points)
         assert (cloud.label == "armchair") == (solid.family == "chair" and solid.parameters["arms"] == 1)
 
 
 def test_a_cloud_fills_the_unit_box_with_y_up() -> None:
     """A lamp is taller than it is wide, and its shade is above its pole."""
-    cloud = Procedural(families=("lamp",), tippy=0.0, asymmetric=0.0).cloud(0, 2000).points
+    cloud = Procedural(families=("lamp",), tippy=0.0, asymmetric=0.0).point_cloud(0, 2000).points
     assert np.ptp(cloud[:, 1]) == pytest.approx(2, abs=1e-5)
     reach = np.linalg.norm(cloud[:, [0, 2]], axis=1)
     assert reach[cloud[:, 1] > 0.6].max() > 2 * reach[np.abs(cloud[:, 1]) < 0.2].max()
@@ -154,7 +154,7 @@ def test_a_rod_has_its_length_and_nearly_its_volume() -> None:
 
 
 def test_points_are_spread_evenly_over_the_surface() -> None:
-    """Faces of a 1 x 2 x 3 box get points by their area: 2, 3 and 6 of 11 for the three pairs."""
+    """Faces of a 1 x 2 x 3 box get points by area: 2, 3 and 6 of 11 for the three pairs."""
     mesh = union([box((0, 0, 0), (1, 2, 3))])
     assert mesh is not None
     points = mesh.sample(22000, np.random.default_rng(0)) / np.array([0.5, 1.0, 1.5])
@@ -172,7 +172,7 @@ def test_points_are_spread_evenly_over_the_surface() -> None:
         ({"families": ()}, "allowed are"),
         ({"families": ("car", "car")}, "once"),
         ({"split": "dev"}, "validation"),
-        ({"tippy": 0.7, "asymmetric": 0.4}, "shares"),
+        ({"tippy": 0.7, "asymmetric": 0.4}, "fractions"),
         ({"seed": -1}, "seed"),
     ],
 )

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from solids import box, cloud, table
 
-from molrl.data.shapes.drawing import VIEWS, draw_point_clouds, draw_turntable, seen
+from molrl.data.shapes.drawing import VIEWS, draw_point_clouds, draw_turntable, project
 
 
 def ink(page: Image.Image) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
@@ -14,8 +14,8 @@ def ink(page: Image.Image) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
 
 def test_a_front_view_has_x_to_the_right_and_y_up() -> None:
     points = cloud(np.array([[-1, 0, -0.5], [1, 0, 0.5], [0, 1, 0], [0, -1, 0]]))
-    np.testing.assert_allclose(seen(points, *VIEWS["front"]), points.points, atol=1e-6)
-    from_above = seen(points, *VIEWS["top"])
+    np.testing.assert_allclose(project(points, *VIEWS["front"]), points.points, atol=1e-6)
+    from_above = project(points, *VIEWS["top"])
     np.testing.assert_allclose(from_above[:, 2], points.points[:, 1], atol=1e-6)
     np.testing.assert_allclose(from_above[:, 1], -points.points[:, 2], atol=1e-6)
 
@@ -23,7 +23,7 @@ def test_a_front_view_has_x_to_the_right_and_y_up() -> None:
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_view_is_a_rotation(view: str) -> None:
     points = cloud(np.concatenate([np.eye(3), -np.eye(3)]))
-    turned = seen(points, *VIEWS[view])
+    turned = project(points, *VIEWS[view])
     np.testing.assert_allclose(turned @ turned.T, points.points @ points.points.T, atol=1e-6)
     assert np.linalg.det(turned[:3]) == pytest.approx(1)
 

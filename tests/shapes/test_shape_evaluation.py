@@ -10,8 +10,8 @@ from command import complaint, molrl
 from numpy.typing import NDArray
 from solids import box, cloud, sphere, table
 
-from molrl.data.shapes.cloud import in_unit_box
-from molrl.data.shapes.metrics import chamfer, chamfers
+from molrl.data.shapes.cloud import place_in_unit_box
+from molrl.data.shapes.metrics import chamfer, chamfer_matrix
 from molrl.domains import domain_of_file
 from molrl.models.shapes.recognition import count_recognised
 from molrl.rewards.shapes.exam import Exam
@@ -26,7 +26,7 @@ def family(count: int, seed: int, points: int = 256) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
     edges = rng.uniform(0.3, 1, (count, 3)).tolist()
     made = [box(w, h, d, points, int(rng.integers(1 << 30))) for w, h, d in edges]
-    return np.stack([in_unit_box(each.astype(np.float32)) for each in made])
+    return np.stack([place_in_unit_box(each.astype(np.float32)) for each in made])
 
 
 def saved(path: Path, points: NDArray[np.floating], label: str | list[str] = "box") -> str:
@@ -142,7 +142,7 @@ def test_distances_between_sets_are_those_of_each_pair() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.random((5, 40, 3)), rng.random((700, 60, 3))
     square = np.square(first[:, None, :, None] - second[None, :3, None]).sum(-1)
-    found = chamfers(first, second)
+    found = chamfer_matrix(first, second)
     np.testing.assert_allclose(found[:, :3], square.min(3).mean(2) + square.min(2).mean(2), rtol=1e-9)
     assert found[4, 699] == pytest.approx(chamfer(first[4], second[699]))
     assert chamfer(first[0] + 1e3, first[0] + 1e3) == pytest.approx(0, abs=1e-8)

@@ -1,4 +1,4 @@
-"""What scores of sets of shapes promise: values by definition, and what they say of copies, collapse and chance."""
+"""Laws of the scores of sets of shapes: their definitions, and their values for copies, collapse and chance."""
 
 from itertools import permutations
 
@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 from solids import box, cloud, sphere
 
-from molrl.data.shapes.cloud import PointCloud, in_unit_box
+from molrl.data.shapes.cloud import PointCloud, place_in_unit_box
 from molrl.data.shapes.metrics import References, chamfer, emd, one_nearest_neighbour
 
 pytest.importorskip("scipy")
 
 
 def family(count: int, seed: int, points: int = 96) -> list[PointCloud]:
-    """Boxes of random proportions, each with its own points."""
+    """Return boxes of random proportions, each with its own points."""
     rng = np.random.default_rng(seed)
     edges = rng.uniform(0.2, 1, (count, 3))
     made = (box(w, h, d, points, int(rng.integers(1 << 30))) for w, h, d in edges.tolist())
-    return [cloud(in_unit_box(each.astype(np.float32))) for each in made]
+    return [cloud(place_in_unit_box(each.astype(np.float32))) for each in made]
 
 
-def again(clouds: list[PointCloud]) -> list[PointCloud]:
-    """The same shapes, nearly."""
+def perturb(clouds: list[PointCloud]) -> list[PointCloud]:
+    """Return the same shapes with a little noise."""
     rng = np.random.default_rng(5)
     return [cloud(each.points + rng.normal(0, 0.01, each.points.shape)) for each in clouds]
 
@@ -64,14 +64,14 @@ def test_two_samplings_of_one_distribution_cannot_be_told_apart() -> None:
 
 
 def test_copies_are_caught() -> None:
-    scores = REAL.compare(again(list(REAL.clouds)))
+    scores = REAL.compare(perturb(list(REAL.point_clouds)))
     assert scores.nna < 0.05
     assert scores.coverage > 0.95
     assert scores.nearest < REAL.compare(family(50, 1)).nearest / 4
 
 
 def test_collapse_is_caught() -> None:
-    scores = REAL.compare(again(family(3, 1) * 17)[:50])
+    scores = REAL.compare(perturb(family(3, 1) * 17)[:50])
     assert scores.nna > 0.9
     assert scores.coverage <= 3 / 50 + 0.1
     assert scores.diversity < REAL.compare(family(50, 1)).diversity
@@ -88,9 +88,9 @@ def test_the_earth_movers_scores_and_the_cached_block() -> None:
     real = References(family(6, 0), "emd")
     scores = real.compare(family(6, 1))
     assert 0 < scores.mmd < 1
-    assert real.own is real.own
-    np.testing.assert_allclose(real.own, real.own.T)
-    assert not real.own.diagonal().any()
+    assert real.distances is real.distances
+    np.testing.assert_allclose(real.distances, real.distances.T)
+    assert not real.distances.diagonal().any()
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

@@ -128,7 +128,9 @@ def test_the_mirror_is_where_the_shape_comes_closest_to_its_image(count: int) ->
 def test_lopsided_shapes_are_told_from_sound_ones(family: str) -> None:
     """By the check of the task at 256 points; the truth is known from how the shapes were made."""
     sets = [Procedural(families=(family,), split="test", tippy=0.0, asymmetric=share) for share in (0.0, 1.0)]
-    found = [[MirrorSymmetry().score_one(shapes.cloud(row, 256)).value ** 2 for row in range(40)] for shapes in sets]
+    found = [
+        [MirrorSymmetry().score_one(shapes.point_cloud(row, 256)).value ** 2 for row in range(40)] for shapes in sets
+    ]
     sound, lopsided = (np.mean([far < MAX_ASYMMETRY for far in every]) for every in found)
     assert sound > 0.8
     assert lopsided < 0.1

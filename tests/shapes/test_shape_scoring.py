@@ -214,11 +214,11 @@ def test_what_is_not_manifold_is_scored_where_that_is_asked_for(tmp_path: Path) 
 def test_edges_are_those_of_places_not_of_numbers() -> None:
     """Corners written once for each triangle, as GLB and STL have them, are one corner."""
     whole, split = Mesh(CORNERS, FACES), Mesh(CORNERS[FACES].reshape(-1, 3), np.arange(36).reshape(-1, 3))
-    assert whole.crowded_edges() == split.crowded_edges() == 0
+    assert whole.count_non_manifold_edges() == split.count_non_manifold_edges() == 0
     twice = Mesh(CORNERS[FACES].reshape(-1, 3), np.concatenate([np.arange(36), np.arange(36)]).reshape(-1, 3))
-    assert twice.crowded_edges() == 18
+    assert twice.count_non_manifold_edges() == 18
     needle = Mesh(CORNERS, np.concatenate([FACES, [[0, 0, 1], [0, 0, 1], [1, 1, 0]]]))
-    assert needle.crowded_edges() == 0
+    assert needle.count_non_manifold_edges() == 0
 
 
 def test_a_reward_says_what_it_scores() -> None:

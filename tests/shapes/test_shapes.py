@@ -13,9 +13,9 @@ from command import complaint, molrl
 from torch import Tensor
 
 from molrl.composition import compose
-from molrl.data.shapes.cloud import PointCloud, in_unit_box
+from molrl.data.shapes.cloud import PointCloud, place_in_unit_box
 from molrl.data.shapes.files import read_shape
-from molrl.data.shapes.metrics import chamfers
+from molrl.data.shapes.metrics import chamfer_matrix
 from molrl.data.shapes.procedural import Procedural
 from molrl.data.shapes.sets import ShapeSet
 from molrl.models.draws import draw_samples
@@ -50,7 +50,7 @@ def clouds(count: int, seed: int = 0, points: int = POINTS) -> list[PointCloud]:
     for index in range(count):
         stretch = (1.0, 1.0, 1.0) if index % 2 == 0 else (0.05, 1.0, 0.05)
         points_at = rng.normal(size=(points, 3)) * stretch
-        found.append(PointCloud(in_unit_box(points_at.astype(np.float32)), CLASSES[index % 2]))
+        found.append(PointCloud(place_in_unit_box(points_at.astype(np.float32)), CLASSES[index % 2]))
     return found
 
 
@@ -183,7 +183,7 @@ def test_real_shapes_come_in_the_setting_of_the_domain(folder: Path) -> None:
 def test_the_chamfer_distance_is_the_mean_squared_distance_both_ways() -> None:
     a = np.array([[[0.0, 0, 0], [1, 0, 0]]])
     b = np.array([[[0.0, 0, 2], [0, 0, 1]]])
-    assert chamfers(a, b).item() == pytest.approx((1 + 2) / 2 + (4 + 1) / 2)
+    assert chamfer_matrix(a, b).item() == pytest.approx((1 + 2) / 2 + (4 + 1) / 2)
 
 
 def test_each_sample_is_compared_with_a_reference_of_its_class() -> None:
@@ -216,13 +216,13 @@ def test_a_round_looks_at_some_samples_and_a_report_at_all(folder: Path) -> None
 def test_what_stands_is_symmetric_and_is_what_it_is_called() -> None:
     shapes = Procedural(families=("chair", "lamp"), split="test", tippy=0.0, asymmetric=0.0)
     tippy = Procedural(families=("chair", "lamp"), split="test", tippy=1.0, asymmetric=0.0)
-    sound, falling = (checks([source.cloud(index, 512) for index in range(20)]) for source in (shapes, tippy))
+    sound, falling = (checks([source.point_cloud(index, 512) for index in range(20)]) for source in (shapes, tippy))
     assert sound["stable_fraction"] >= 0.9
     assert falling["stable_fraction"] <= 0.1
     assert sound["symmetric_fraction"] >= 0.8
     assert sound["asymmetry"] < 1e-3 < falling["asymmetry"]
     assert sound["class_accuracy"] >= 0.95
-    renamed = [replace(shapes.cloud(0, 512), label="lamp"), shapes.cloud(1, 512)]
+    renamed = [replace(shapes.point_cloud(0, 512), label="lamp"), shapes.point_cloud(1, 512)]
     assert checks(renamed)["class_accuracy"] == 0.5
     assert np.isnan(checks(clouds(3, points=128))["class_accuracy"])
     assert all(np.isnan(value) for value in checks([]).values())

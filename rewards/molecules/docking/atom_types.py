@@ -70,10 +70,10 @@ def heavy(structure: Structure) -> NDArray[np.bool_]:
 
 
 def structure_kinds(structure: Structure) -> Kinds:
-    """The kinds of the heavy atoms of a structure; what is bonded is read off the distances."""
+    """The kinds of the heavy atoms of a structure; what is attach_bonds is read off the distances."""
     elements = np.array([ELEMENTS[kind] for kind in structure.types])
     types = np.array(structure.types)
-    bonds = bonded(structure.positions, np.array([COVALENT_RADII[element] for element in elements]))
+    bonds = attach_bonds(structure.positions, np.array([COVALENT_RADII[element] for element in elements]))
     hetero = ~np.isin(elements, ["H", "C", *set(METALS) - {"Mg", "Mn", "Zn", "Ca", "Fe"}])
     beside_hetero = beside(hetero, bonds)
     beside_polar_hydrogen = beside(types == "HD", bonds)
@@ -89,14 +89,14 @@ def structure_kinds(structure: Structure) -> Kinds:
 def structure_ligand(structure: Structure) -> Ligand:
     """A ligand as its PDBQT file has it, rotors from its branches."""
     elements = [ELEMENTS[kind] for kind in structure.types]
-    bonds = bonded(structure.positions, np.array([COVALENT_RADII[element] for element in elements]))
+    bonds = attach_bonds(structure.positions, np.array([COVALENT_RADII[element] for element in elements]))
     is_heavy = heavy(structure)
     partners = np.bincount(bonds[is_heavy[bonds].all(1)].ravel(), minlength=len(structure))
     turning = structure.rotatable[is_heavy[structure.rotatable].all(1)]
     return Ligand(structure_kinds(structure), float((partners[turning] > 1).sum() / 2))
 
 
-def bonded(positions: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArray[np.int64]:
+def attach_bonds(positions: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArray[np.int64]:
     """Pairs of atoms closer than 1.1 times the sum of their covalent radii, int64 [pairs, 2]."""
     order = np.argsort(positions[:, 0], kind="stable")
     x, r = positions[order], radii[order]
@@ -113,7 +113,7 @@ def bonded(positions: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArra
 
 
 def beside(wanted: NDArray[np.bool_], bonds: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which atoms are bonded to a wanted one, bool [n]."""
+    """Which atoms are attach_bonds to a wanted one, bool [n]."""
     found = np.zeros_like(wanted)
     for here, there in ((0, 1), (1, 0)):
         found[bonds[wanted[bonds[:, there]], here]] = True
@@ -185,7 +185,7 @@ def rigid_amides(mol: Chem.Mol) -> set[frozenset[int]]:
 
 
 def continues(atom: Chem.Atom, before: int) -> bool:
-    """Whether the atom is singly bonded to a heavy one that it was not reached from."""
+    """Whether the atom is singly attach_bonds to a heavy one that it was not reached from."""
     return any(
         bond.GetBondType() == Chem.BondType.SINGLE
         and bond.GetOtherAtomIdx(atom.GetIdx()) != before
