@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def test_a_warm_start_from_a_conditional_model_takes_its_condition_along(
 
 def test_weights_that_lack_anything_else_are_no_start(tmp_path: Path) -> None:
     saved(tmp_path / "plain")
-    deeper = Architecture(**{**architecture(TOLD).plain(), "network": {**SMALL, "blocks": 3}}).build().denoiser
+    deeper = replace(architecture(TOLD), network={**SMALL, "blocks": 3}).build().denoiser
     with pytest.raises(CheckpointError, match=r"missing.*blocks\.2.*unexpected \[\]"):
         warm_start(deeper, str(tmp_path / "plain"))
     saved(tmp_path / "told", TOLD)
