@@ -25,7 +25,7 @@ from molrl.models.draws import draw_samples
 from molrl.models.molecules.decoder import MoleculeDecoder, molecule_policy
 from molrl.models.molecules.model import load
 from molrl.rewards.molecules.qed import QED
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 
 DATA = Path(__file__).parents[1] / "tests/data/docking"
 

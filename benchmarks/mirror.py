@@ -3,7 +3,7 @@
 `python benchmarks/mirror.py` takes SHAPES procedural shapes of the test split of each family, sound and lopsided ones;
 `python benchmarks/mirror.py FILE` those of a file, such as a run's samples/before.npz. "middle" mirrors them in the
 middle of their box, "best" in the plane that `shape_symmetry` finds. A shape passes if the mean squared distance to its
-image is less than 5e-4 beyond chance, as in the check of `task=symmetry`.
+image is less than 5e-4 beyond sampling_distance, as in the check of `task=symmetry`.
 """
 
 import sys
@@ -15,7 +15,7 @@ from molrl.data.shapes.neighbours import tree
 from molrl.data.shapes.procedural import FAMILIES, Procedural
 from molrl.models.shapes.checks import LOPSIDED
 from molrl.rewards.shapes.body import UnsoundError, body_of
-from molrl.rewards.shapes.symmetry import MIRROR, X, chance, mirror_plane
+from molrl.rewards.shapes.symmetry import MIRROR, X, mirror_plane, sampling_distance
 
 SHAPES, POINTS = 200, 256
 
@@ -27,7 +27,9 @@ def passes(shape: PointCloud) -> list[bool]:
     except UnsoundError:
         return [False, False]
     images = (points * MIRROR + 2 * place * X for place in (0.0, mirror_plane(points)))
-    return [float((tree(points).query(image)[0] ** 2).mean()) - chance(points) < LOPSIDED for image in images]
+    return [
+        float((tree(points).query(image)[0] ** 2).mean()) - sampling_distance(points) < LOPSIDED for image in images
+    ]
 
 
 def row(name: str, shapes: Sequence[PointCloud]) -> str:

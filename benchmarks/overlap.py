@@ -16,7 +16,7 @@ from molrl.config import build, compose
 from molrl.data.molecules.molecule import Molecule
 from molrl.noise import Key
 from molrl.rewards.scores import Scored
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 from molrl.task import Rollouts, Task, opened
 
 

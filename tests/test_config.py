@@ -26,7 +26,7 @@ from molrl.config import (
     target,
 )
 from molrl.finetune import Finetuning
-from molrl.rewards.molecules.docking.vina import NEEDED
+from molrl.rewards.molecules.docking.vina import PACKAGES
 from molrl.run import OWN, parts
 
 FILES = {"score": ["file=x.sdf"], "evaluate": ["file=x.sdf"]}
@@ -49,7 +49,7 @@ REQUIRED: dict[str, list[str]] = {  # settings without a default, by the reward
 }
 EXTRAS: dict[str, tuple[str, ...]] = {  # packages that may be missing
     **dict.fromkeys(("reward=xtb_force", "reward=xtb_energy"), ("tblite",)),
-    "reward=vina": NEEDED,
+    "reward=vina": PACKAGES,
     **dict.fromkeys(("reward=aesthetic", "reward=clip_score", "reward=pick_score"), ("transformers",)),
     "model=images": ("diffusers", "transformers", "peft"),
 }
@@ -258,7 +258,7 @@ def test_a_foreign_target_deep_inside_is_refused_before_anything_around_it_is_bu
     marker = tmp_path / "marker"
     inner = {"_target_": "pathlib.Path.write_text", "self": str(marker), "data": "x"}
     with pytest.raises(ConfigError, match=r"task\.reward\.scorer\._target_=pathlib"):
-        build({"_target_": "molrl.rewards.workers.local.Pooled", "workers": 0, "scorer": inner}, "task.reward")
+        build({"_target_": "molrl.rewards.workers.pooled.Pooled", "workers": 0, "scorer": inner}, "task.reward")
     assert not marker.exists()
 
 

@@ -11,7 +11,7 @@ from test_molecule_rewards import ASPIRIN, BAD, IMATINIB, embedded, from_graph, 
 from molrl.data.files import MAX_LINE
 from molrl.data.molecules.bonds import edm_table, rdkit_bonds
 from molrl.rewards.molecules.alerts import NoAlerts, alerts
-from molrl.rewards.molecules.descriptors import COMPUTED, Descriptor, Name
+from molrl.rewards.molecules.descriptors import FUNCTIONS, Descriptor, Name
 from molrl.rewards.molecules.graph import GraphReward
 from molrl.rewards.molecules.rings import AllowedRings
 from molrl.rewards.molecules.similarity import Novelty, Similarity
@@ -31,7 +31,7 @@ PUBLISHED = {
     IMATINIB: (493.6, 86.3, 2, 5),
 }
 REWARDS: list[GraphReward] = [
-    *(Descriptor(reader=edm_table, name=name) for name in COMPUTED),
+    *(Descriptor(reader=edm_table, name=name) for name in FUNCTIONS),
     NoAlerts(reader=edm_table, catalogues=["PAINS", "BRENK"]),
     AllowedRings(reader=edm_table, sizes=[5, 6, 7]),
     Similarity(reader=edm_table, reference=[ASPIRIN, CAFFEINE]),

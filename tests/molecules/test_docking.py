@@ -17,11 +17,11 @@ from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.molecule import Molecule, count_hydrogens
 from molrl.rewards.molecules.docking.atom_types import graph_ligand
 from molrl.rewards.molecules.docking.placement import Placement
-from molrl.rewards.molecules.docking.proxy import DockingProxy, clashing
+from molrl.rewards.molecules.docking.proxy import DockingProxy, clash_fraction
 from molrl.rewards.molecules.docking.scoring_function import Box, Ligands
 from molrl.rewards.molecules.docking.site import Site, ligand_positions
 from molrl.rewards.molecules.geometry import NO_GEOMETRY
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 from molrl.rewards.wrapping import parts_of
 
 RECEPTOR = str(Path(__file__).parents[1] / "data/docking/1iep_pocket.pdbqt")
@@ -208,7 +208,7 @@ def test_atoms_on_top_of_the_receptor_clash() -> None:
     free = torch.from_numpy(ligand_positions(LIGAND)[:1]).float()
     pose = torch.cat([atoms[inside][:1], free])
     ligand = graph_ligand(Chem.MolFromSmiles("CC"))
-    assert clashing(docking.pocket, ligand, Placement(0.0, pose)) == 0.5
+    assert clash_fraction(docking.pocket, ligand, Placement(0.0, pose)) == 0.5
 
 
 def test_a_short_run_in_a_pocket_trains(tmp_path: Path) -> None:

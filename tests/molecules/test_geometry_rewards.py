@@ -13,10 +13,10 @@ from test_molecule_rewards import ASPIRIN, BAD, embedded, from_smiles
 from molrl.data.molecules.bonds import edm_table, rdkit_bonds
 from molrl.data.molecules.molecule import Molecule, count_hydrogens
 from molrl.rewards.molecules.geometry import NO_GEOMETRY
-from molrl.rewards.molecules.graph import LARGEST
+from molrl.rewards.molecules.graph import MAX_ATOMS
 from molrl.rewards.molecules.plausibility import Plausibility
 from molrl.rewards.molecules.stability import Stability
-from molrl.rewards.molecules.strain import WORST, Strain
+from molrl.rewards.molecules.strain import MAX_STRAIN, Strain
 from molrl.rewards.scores import Explained, PerSample, Scored
 
 STRAIN = Strain(reader=rdkit_bonds, steps=500)
@@ -108,7 +108,7 @@ def test_strain_grows_with_the_noise_and_ends_at_its_worst() -> None:
     found = [STRAIN.score_one(shaken(sample, size)) for size in (0.0, 0.05, 0.1, 0.2)]
     assert [scored.value for scored in found] == sorted({scored.value for scored in found})
     overlapping = replace(sample, positions=sample.positions * 0.01)
-    assert STRAIN.score_one(overlapping) == Scored(WORST)
+    assert STRAIN.score_one(overlapping) == Scored(MAX_STRAIN)
 
 
 def test_hydrogens_that_have_no_positions_are_relaxed_before_the_heavy_atoms_are_judged() -> None:
@@ -216,8 +216,10 @@ def test_a_geometry_without_numbers_gets_the_floor(reward: Stability | Strain | 
 
 @each_reward
 def test_too_many_atoms_and_none_get_the_floor(reward: Stability | Strain | Plausibility) -> None:
-    many = Molecule(np.full(LARGEST + 1, 6), np.random.default_rng(0).normal(size=(LARGEST + 1, 3)).astype(np.float32))
-    assert reward.score_one(many) == Scored(reward.floor, f"too large: {LARGEST + 1} atoms, at most {LARGEST}")
+    many = Molecule(
+        np.full(MAX_ATOMS + 1, 6), np.random.default_rng(0).normal(size=(MAX_ATOMS + 1, 3)).astype(np.float32)
+    )
+    assert reward.score_one(many) == Scored(reward.floor, f"too large: {MAX_ATOMS + 1} atoms, at most {MAX_ATOMS}")
     assert reward.score_one(from_smiles("")) == Scored(reward.floor, "no atoms")
 
 

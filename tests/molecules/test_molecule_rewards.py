@@ -13,7 +13,7 @@ from rdkit.Chem import rdDistGeom
 
 from molrl.data.molecules.bonds import BondReader, edm_table, rdkit_bonds
 from molrl.data.molecules.molecule import Molecule
-from molrl.rewards.molecules.graph import LARGEST, GraphReward
+from molrl.rewards.molecules.graph import MAX_ATOMS, GraphReward
 from molrl.rewards.molecules.logp import LogP
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.molecules.sa import SA, Synthesisability
@@ -45,7 +45,7 @@ BAD = {
     f"{ASPIRIN}.C": "disconnected: 2 fragments",
     "C[CH2]": "radical: 1 unpaired electrons",
     "[H][H]": "no heavy atoms",
-    "C" * (LARGEST + 1): f"too large: {LARGEST + 1} atoms, at most {LARGEST}",
+    "C" * (MAX_ATOMS + 1): f"too large: {MAX_ATOMS + 1} atoms, at most {MAX_ATOMS}",
 }
 
 each_reward = pytest.mark.parametrize("reward", REWARDS, ids=lambda reward: type(reward).__name__)

@@ -16,17 +16,17 @@ from torch.testing import assert_close
 
 from molrl.data.molecules.pdbqt import MAX_LIGAND_ATOMS, Structure, read_ligand, read_receptor
 from molrl.rewards.molecules.docking.atom_types import (
-    Kinds,
+    AtomTypes,
     Ligand,
     graph_ligand,
     heavy,
-    structure_kinds,
     structure_ligand,
+    structure_types,
 )
 from molrl.rewards.molecules.docking.placement import in_principal_axes, place, quaternion, rotation
 from molrl.rewards.molecules.docking.scoring_function import (
-    CAP,
     CUTOFF,
+    MAX_REPULSION,
     ROTOR_WEIGHT,
     WEIGHTS,
     Box,
@@ -34,7 +34,7 @@ from molrl.rewards.molecules.docking.scoring_function import (
     Pocket,
     Terms,
     pair_terms,
-    weighted,
+    weighted_sum,
 )
 
 DATA = Path(__file__).parents[1] / "data/docking"
@@ -70,8 +70,8 @@ def golden_pose(golden: dict[str, Any]) -> tuple[Tensor, Ligand]:
 
 def all_pairs(pose: Tensor, ligand: Ligand, receptor: Structure, at: Callable[[Tensor], list[Tensor]]) -> list[Tensor]:
     """The five terms of each ligand atom [5, n], from every pair of atoms, each the mean over the distances `at`."""
-    kinds = [torch.tensor(np.asarray(kind, dtype=np.float64)) for kind in structure_kinds(receptor)]
-    mine = [torch.tensor(np.asarray(kind, dtype=np.float64))[:, None] for kind in ligand.kinds]
+    kinds = [torch.tensor(np.asarray(kind, dtype=np.float64)) for kind in structure_types(receptor)]
+    mine = [torch.tensor(np.asarray(kind, dtype=np.float64))[:, None] for kind in ligand.types]
     r = (pose[:, None] - torch.tensor(receptor.positions[heavy(receptor)])[None]).norm(dim=-1)
     sums = []
     for distance in at(r):
@@ -105,8 +105,8 @@ def test_terms_and_scores_are_those_of_the_package(golden: dict[str, Any]) -> No
 def test_with_the_table_of_the_package_the_energy_is_its_own_to_the_last_digit(golden: dict[str, Any]) -> None:
     pose, ligand = golden_pose(golden)
     terms = all_pairs(pose, ligand, RECEPTOR, nodes)
-    e = weighted(Terms(*terms))
-    capped = torch.where(e > 0, CAP * e / (CAP + e), e).sum().item()
+    e = weighted_sum(Terms(*terms))
+    capped = torch.where(e > 0, MAX_REPULSION * e / (MAX_REPULSION + e), e).sum().item()
     assert capped == pytest.approx(golden["inter"], abs=0.0015)
     assert capped / (1 + ROTOR_WEIGHT * ligand.rotors) == pytest.approx(golden["score"], abs=0.0015)
     assert [term.sum().item() for term in terms] == pytest.approx(golden["terms"], abs=2e-3, rel=1e-5)
@@ -157,7 +157,7 @@ def lone(kind: str, x: float, *, more: tuple[tuple[str, float], ...] = ()) -> St
 
 
 def carbon(rotors: float = 0.0) -> Ligands:
-    kinds = Kinds(np.array([1.9]), np.array([True]), np.array([False]), np.array([False]))
+    kinds = AtomTypes(np.array([1.9]), np.array([True]), np.array([False]), np.array([False]))
     return Ligands([Ligand(kinds, rotors)], dtype=torch.float64)
 
 
@@ -169,7 +169,7 @@ def test_two_carbons_have_the_energy_of_the_formula_up_to_the_cutoff_and_none_be
         ramp = min(1.0, max(0.0, 1.5 - d))
         e = -0.035579 * math.exp(-4 * d * d) - 0.005156 * math.exp(-(((d - 3) / 2) ** 2))
         e += 0.840245 * min(d, 0.0) ** 2 - 0.035069 * ramp
-        expected = 0.0 if r > CUTOFF else e if e < 0 else CAP * e / (CAP + e)
+        expected = 0.0 if r > CUTOFF else e if e < 0 else MAX_REPULSION * e / (MAX_REPULSION + e)
         found = space.energy(torch.tensor([[[r, 0.0, 0.0]]], dtype=torch.float64), carbon())
         assert found.item() == pytest.approx(expected, abs=1e-12)
 
@@ -191,7 +191,7 @@ def test_a_hydrogen_bond_needs_a_donor_and_an_acceptor_and_counts_once(
 ) -> None:
     space = Pocket(receptor, Box((0, 0, 0), (20, 20, 20)), dtype=torch.float64)
     donor, acceptor = ligand
-    kinds = Kinds(np.array([1.7]), np.array([False]), np.array([donor]), np.array([acceptor]))
+    kinds = AtomTypes(np.array([1.7]), np.array([False]), np.array([donor]), np.array([acceptor]))
     touching = torch.tensor([[[-1.5, 0.0, 0.0]]], dtype=torch.float64)
     terms = space.terms(touching, Ligands([Ligand(kinds, 0.0)], dtype=torch.float64))
     assert terms.hydrogen_bond.sum().item() == float(bonds)
@@ -254,8 +254,8 @@ def test_a_graph_and_a_prepared_file_have_the_same_kinds() -> None:
     """Imatinib, neutral in the graph; both protons of the file are on nitrogens that then accept nothing."""
     smiles = "Cc1ccc(NC(=O)c2ccc(C[NH+]3CC[NH+](C)CC3)cc2)cc1Nc1nccc(-c2cccnc2)n1"
     graph, file = graph_ligand(Chem.MolFromSmiles(smiles)), structure_ligand(IMATINIB)
-    assert [kind.sum() for kind in graph.kinds] == pytest.approx([kind.sum() for kind in file.kinds])
-    assert [int(kind.sum()) for kind in file.kinds[1:]] == [15, 4, 4]
+    assert [kind.sum() for kind in graph.types] == pytest.approx([kind.sum() for kind in file.types])
+    assert [int(kind.sum()) for kind in file.types[1:]] == [15, 4, 4]
 
 
 def test_an_element_without_a_radius_is_named() -> None:

@@ -21,9 +21,9 @@ from molrl.data.molecules.molecule import Molecule, count_hydrogens
 from molrl.data.molecules.pdbqt import ELEMENTS, read_receptor, receptor_text
 from molrl.rewards.desirability import Desirability
 from molrl.rewards.molecules.docking.site import Site
-from molrl.rewards.molecules.docking.vina import NEEDED, Mode, VinaDocking
+from molrl.rewards.molecules.docking.vina import PACKAGES, Mode, VinaDocking
 from molrl.rewards.scores import Scored
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 from molrl.rewards.wrapping import parts_of
 
 DATA = Path(__file__).parents[1] / "data/docking"
@@ -31,7 +31,7 @@ RECEPTOR = str(DATA / "1iep_pocket.pdbqt")
 CENTRE, SIZE = [15.190, 53.903, 16.917], [20.0, 20.0, 20.0]
 SITE = Site(receptor=RECEPTOR, centre=CENTRE, size=SIZE)
 installed = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in NEEDED), reason="the extra docking is not installed"
+    any(importlib.util.find_spec(name) is None for name in PACKAGES), reason="the extra docking is not installed"
 )
 
 
@@ -116,10 +116,10 @@ def test_a_search_that_takes_too_long_is_given_up() -> None:
 class Emptied(VinaDocking):
     """Hands the package an empty ligand, at which it ends its process, for methane."""
 
-    def measured(self, mol: Chem.Mol, sample: Molecule) -> Scored:
+    def measure(self, mol: Chem.Mol, sample: Molecule) -> Scored:
         if mol.GetNumAtoms() == 1:
             self.engine.set_ligand_from_string("")
-        return super().measured(mol, sample)
+        return super().measure(mol, sample)
 
 
 @installed
@@ -137,7 +137,7 @@ def test_it_never_runs_in_this_process() -> None:
     (found,) = docking().score([embedded("CCO")]).scored
     assert math.isnan(found.value)
     assert "worker processes only" in found.reason
-    wrapped = Desirability(scorer=docking(), low=2.0, high=8.0, kind="larger")
+    wrapped = Desirability(scorer=docking(), low=2.0, high=8.0, goal="larger")
     with pytest.raises(ValueError, match="workers: got 0, VinaDocking may end the process"):
         Pooled(wrapped, workers=0)
 

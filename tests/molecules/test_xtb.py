@@ -18,10 +18,10 @@ from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.molecule import Molecule, count_hydrogens
 from molrl.rewards.molecules import relaxation
 from molrl.rewards.molecules.geometry import NO_GEOMETRY
-from molrl.rewards.molecules.graph import LARGEST
-from molrl.rewards.molecules.xtb import GFN2, HARTREE, HIGHEST, STRONGEST, TOLERANCE, Energy, Force
+from molrl.rewards.molecules.graph import MAX_ATOMS
+from molrl.rewards.molecules.xtb import GFN2, HARTREE, MAX_FORCE, MAX_STRAIN, TOLERANCE, Energy, Force
 from molrl.rewards.scores import Explained, Scored
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 
 pytest.importorskip("tblite")
 
@@ -64,7 +64,7 @@ def minimum(smiles: str) -> Molecule:
     """All atoms where GFN2-xTB wants them, bonds unknown."""
     sample = relaxed(smiles)
     free = np.ones(len(sample), np.bool_)
-    point = relaxation.relaxed(surface_of(sample), sample.positions.astype(float), free, 500, TOLERANCE)
+    point = relaxation.relax(surface_of(sample), sample.positions.astype(float), free, 500, TOLERANCE)
     assert relaxation.lengths(point.gradient).max() <= TOLERANCE
     return replace(sample, positions=point.positions.astype(np.float32))
 
@@ -170,9 +170,9 @@ def test_noise_costs_and_both_rewards_end_at_their_worst() -> None:
     forces = [FORCE.score_one(shaken(sample, size)).value for size in (0.0, 0.02, 0.05, 0.1)]
     assert forces == sorted(forces, reverse=True)
     squeezed = replace(at("CCO", relaxed("CCO").positions[:3]), positions=sample.positions[:3] * np.float32(0.5))
-    assert FORCE.score_one(squeezed).value == -STRONGEST
+    assert FORCE.score_one(squeezed).value == -MAX_FORCE
     assert FORCE.score_one(squeezed).reason == ""
-    assert ENERGY.score_one(squeezed) == Scored(HIGHEST)
+    assert ENERGY.score_one(squeezed) == Scored(MAX_STRAIN)
 
 
 @each_reward
@@ -198,7 +198,7 @@ def test_turning_mirroring_and_reordering_change_nothing(reward: Force | Energy,
         (at("CO", [[0, 0, 0], [math.nan, 0, 0]]), "non-finite positions"),
         (at("C[Fe]", [[0, 0, 0], [1.9, 0, 0]]), "radical: odd number of electrons"),
         (at("", np.zeros((0, 3))), "no atoms"),
-        (Molecule(np.full(501, 6), np.eye(501, 3, dtype=np.float32)), f"too large: 501 atoms, at most {LARGEST}"),
+        (Molecule(np.full(501, 6), np.eye(501, 3, dtype=np.float32)), f"too large: 501 atoms, at most {MAX_ATOMS}"),
     ],
     ids=lambda value: value.partition(":")[0] if isinstance(value, str) else "",
 )  # fmt: skip
@@ -285,7 +285,7 @@ def bowl(positions: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
 
 def test_the_bottom_of_a_bowl_is_found_and_what_is_fixed_stays() -> None:
     start, free = np.zeros((4, 3)), np.array([False, True, True, True])
-    point = relaxation.relaxed(bowl, start, free, 200, 0.02)
+    point = relaxation.relax(bowl, start, free, 200, 0.02)
     assert np.abs(point.gradient[free]).max() <= 0.02
     np.testing.assert_array_equal(point.positions[0], 0)
     np.testing.assert_allclose(point.positions[1:], 1, atol=0.02)
@@ -295,7 +295,7 @@ def test_the_bottom_of_a_bowl_is_found_and_what_is_fixed_stays() -> None:
 def test_no_steps_and_nothing_free_leave_everything_where_it_is() -> None:
     start = np.zeros((2, 3))
     for free, steps in (([True, True], 0), ([False, False], 50)):
-        np.testing.assert_array_equal(relaxation.relaxed(bowl, start, np.array(free), steps, 0.0).positions, start)
+        np.testing.assert_array_equal(relaxation.relax(bowl, start, np.array(free), steps, 0.0).positions, start)
 
 
 def test_more_steps_lead_no_higher_also_where_the_way_is_rough() -> None:
@@ -304,7 +304,6 @@ def test_more_steps_lead_no_higher_also_where_the_way_is_rough() -> None:
         return value + float(np.cos(20 * positions).sum()), slope - 20 * np.sin(20 * positions)
 
     found = [
-        relaxation.relaxed(rough, np.zeros((3, 3)) + 0.1, np.ones(3, np.bool_), n, 0.0).energy
-        for n in (0, 1, 3, 10, 40)
+        relaxation.relax(rough, np.zeros((3, 3)) + 0.1, np.ones(3, np.bool_), n, 0.0).energy for n in (0, 1, 3, 10, 40)
     ]
     assert found == sorted(found, reverse=True)

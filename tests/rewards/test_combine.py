@@ -30,7 +30,7 @@ from molrl.rewards.molecules.stability import Stability
 from molrl.rewards.molecules.strain import Strain
 from molrl.rewards.scores import Explained, Scored, Scorer, score_safely
 from molrl.rewards.workers.budget import BudgetError, Capped
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 
 NAN = math.nan
 # QED and SA from RDKit 2026.09.1 called on its own, as in test_rewards
@@ -278,18 +278,18 @@ def test_parts_with_different_readers_keep_them() -> None:
 
 
 def desirable(scorer: Scorer[Any], **changes: Any) -> Desirability:
-    return Desirability(**{"scorer": scorer, "low": 1.0, "high": 3.0, "kind": "window", "slack": 2.0, **changes})
+    return Desirability(**{"scorer": scorer, "low": 1.0, "high": 3.0, "goal": "window", "slack": 2.0, **changes})
 
 
 @pytest.mark.parametrize(
     ("settings", "values"),
     [
-        ({"kind": "larger", "slack": None}, {-9: 0, 1: 0, 1.5: 0.25, 2: 0.5, 3: 1, 99: 1}),
-        ({"kind": "smaller", "slack": None}, {-9: 1, 1: 1, 1.5: 0.75, 2: 0.5, 3: 0, 99: 0}),
-        ({"kind": "window"}, {-1: 0, 0: 0.5, 1: 1, 2: 1, 3: 1, 4: 0.5, 5: 0, 9: 0}),
-        ({"kind": "window", "low": 2.0, "high": 2.0}, {0: 0, 1: 0.5, 2: 1, 3: 0.5, 4: 0}),
-        ({"kind": "larger", "slack": None, "power": 2.0}, {1: 0, 2: 0.25, 3: 1}),
-        ({"kind": "smaller", "slack": None, "power": 0.5}, {1: 1, 2: 0.5**0.5, 3: 0}),
+        ({"goal": "larger", "slack": None}, {-9: 0, 1: 0, 1.5: 0.25, 2: 0.5, 3: 1, 99: 1}),
+        ({"goal": "smaller", "slack": None}, {-9: 1, 1: 1, 1.5: 0.75, 2: 0.5, 3: 0, 99: 0}),
+        ({"goal": "window"}, {-1: 0, 0: 0.5, 1: 1, 2: 1, 3: 1, 4: 0.5, 5: 0, 9: 0}),
+        ({"goal": "window", "low": 2.0, "high": 2.0}, {0: 0, 1: 0.5, 2: 1, 3: 0.5, 4: 0}),
+        ({"goal": "larger", "slack": None, "power": 2.0}, {1: 0, 2: 0.25, 3: 1}),
+        ({"goal": "smaller", "slack": None, "power": 0.5}, {1: 1, 2: 0.5**0.5, 3: 0}),
     ],
 )
 def test_desirability_is_that_of_derringer_and_suich(settings: dict[str, Any], values: Mapping[float, float]) -> None:
@@ -300,7 +300,7 @@ def test_desirability_is_that_of_derringer_and_suich(settings: dict[str, Any], v
 def test_a_bad_sample_is_not_desirable_however_good_its_floor_looks() -> None:
     reward = desirable(Coordinate(0, floor=2.0))
     assert reward.score_one(("valence",)) == Scored(0.0, "valence")
-    smaller = desirable(Coordinate(0), kind="smaller", slack=None)
+    smaller = desirable(Coordinate(0), goal="smaller", slack=None)
     assert smaller.score_one(("valence",)) == Scored(0.0, "valence")
 
 
@@ -317,14 +317,14 @@ def test_a_desirability_reports_what_was_measured() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"kind": "target"}, "kind: got 'target', allowed are larger, smaller, window"),
+        ({"goal": "target"}, "goal: got 'target', allowed are larger, smaller, window"),
         ({"low": 4.0}, "low 4.0, high 3.0; low must not exceed high"),
-        ({"kind": "larger", "slack": None, "low": 3.0}, "low 3.0, high 3.0; low must be smaller than high"),
+        ({"goal": "larger", "slack": None, "low": 3.0}, "low 3.0, high 3.0; low must be smaller than high"),
         ({"low": NAN}, "low nan"),
         ({"high": math.inf}, "high inf"),
         ({"slack": None}, "slack: got None"),
         ({"slack": 0.0}, "slack: got 0.0"),
-        ({"kind": "larger"}, "slack: got 2.0, only a window"),
+        ({"goal": "larger"}, "slack: got 2.0, only a window"),
         ({"power": 0.0}, "power: got 0.0"),
     ],
 )

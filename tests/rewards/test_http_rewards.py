@@ -18,7 +18,7 @@ from molrl.data.images.image import CaptionedImage
 from molrl.rewards.images.vlm import RemoteScorer, VLMJudge
 from molrl.rewards.scores import category
 from molrl.rewards.workers import http as remote
-from molrl.rewards.workers.http import MOST_BYTES, Endpoint, RemoteError
+from molrl.rewards.workers.http import MAX_RESPONSE_BYTES, Endpoint, RemoteError
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -74,7 +74,7 @@ def serving(answer: Callable[[Any, int], Answer]) -> Iterator[Stub]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(remote, "INITIAL_BACKOFF", 0.01)
 
 
 def said(value: Any, status: int = 200) -> Answer:
@@ -190,7 +190,7 @@ def test_no_redirect_is_followed() -> None:
 
 def test_an_endless_answer_is_cut_off() -> None:
     with (
-        serving(lambda *_: (200, {}, b"[" + b"1," * MOST_BYTES)) as stub,
+        serving(lambda *_: (200, {}, b"[" + b"1," * MAX_RESPONSE_BYTES)) as stub,
         pytest.raises(RemoteError, match="more than"),
     ):
         scorer(stub.url)([image(0)])

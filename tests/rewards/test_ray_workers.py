@@ -21,7 +21,7 @@ from molrl.config import ConfigError, build, compose
 from molrl.data.molecules.bonds import edm_table
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.scoring.command import score_file
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 
 pytestmark = pytest.mark.timeout(900)  # seconds on a machine that is busy with something else; 20 on one that is not
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install 'molrl[ray]'")
@@ -35,7 +35,7 @@ from faulty_scorers import Faulty, KillsItsParent, Square
 from molrl.data.molecules.bonds import edm_table
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.scoring.command import score_file
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 
 def local_scorer():
     class Local:
@@ -128,7 +128,7 @@ def test_a_file_scored_on_a_cluster_is_the_same(cluster: Mapping[str, Any], fold
 
 @needs_ray
 def test_a_scorer_that_cannot_be_sent_is_an_error_at_the_start(cluster: Mapping[str, Any]) -> None:
-    assert "a worker of the Ray cluster cannot work: Judging cannot be sent to a worker" in cluster["unloadable"]
+    assert "a worker of the Ray cluster cannot work: ScoreTask cannot be sent to a worker" in cluster["unloadable"]
 
 
 @needs_ray

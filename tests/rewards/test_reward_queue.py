@@ -19,7 +19,7 @@ from molrl.algos import Learner
 from molrl.config import build, compose
 from molrl.noise import Key
 from molrl.reward_queue import PART, SMALLEST, RewardQueue, parts
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 from molrl.task import Task
 
 KEY = Key(3)
@@ -159,7 +159,7 @@ import molrl.reward_queue
 from dataclasses import replace
 from faulty_scorers import Faulty
 from molrl.noise import Key
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 from molrl.task import opened
 from toy import Numbers, number_task
 

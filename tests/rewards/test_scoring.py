@@ -32,10 +32,10 @@ from molrl.rewards.molecules.logp import LogP
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.scores import Explained, PerSample, Scored
 from molrl.rewards.scoring.command import FileReward, score_file
-from molrl.rewards.scoring.journal import exclusive
+from molrl.rewards.scoring.journal import output_lock
 from molrl.rewards.scoring.summary import Tally
-from molrl.rewards.scoring.table import joint_reason, single_reasons
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.scoring.table import join_reasons, split_reasons
+from molrl.rewards.workers.pooled import Pooled
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 DRUG_LIKENESS = {"qed": QED(reader=edm_table)}
@@ -128,7 +128,7 @@ def test_quantiles_are_those_of_all_values_to_four_digits(count: int) -> None:
 )
 def test_joint_reasons_can_be_told_apart_again(reasons: dict[str, str]) -> None:
     plain = {name: reason.replace("; ", ", ") for name, reason in reasons.items()}
-    assert single_reasons(joint_reason(reasons, ["qed", "sa"]), ["qed", "sa"]) == plain
+    assert split_reasons(join_reasons(reasons, ["qed", "sa"]), ["qed", "sa"]) == plain
 
 
 def test_rewards_that_disagree_are_each_explained(tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_parquet_columns_have_their_types_and_exact_numbers(
     mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("molrl.rewards.scoring.table.ROWS_AT_ONCE", 4)  # several row groups, one with no value at all
+    monkeypatch.setattr("molrl.rewards.scoring.table.ROW_GROUP_SIZE", 4)  # several row groups, one with no value at all
     rewards: dict[str, FileReward] = {"w": Weight(), "qed": QED(reader=edm_table)}
     score_file(mixed, rewards, tmp_path / "out.parquet", reader=edm_table)
     table = parquet.read_table(tmp_path / "out.parquet")
@@ -431,7 +431,7 @@ import sys
 from faulty_scorers import Weight
 from molrl.data.molecules.bonds import edm_table
 from molrl.rewards.scoring.command import score_file
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 if __name__ == "__main__":
     source, out, log, workers = sys.argv[1:]
     score_file(source, {"weight": Pooled(Weight(log, 0.004), workers=int(workers))}, out, reader=edm_table)
@@ -504,7 +504,7 @@ def test_killed_between_the_last_row_and_the_output_it_is_complete(mixed: Path, 
     whole = (tmp_path / out).read_bytes()
     (tmp_path / out).rename(tmp_path / f"{out}.{'ready' if out.endswith('.gz') else 'part'}")
     again = score_file(mixed, DRUG_LIKENESS, tmp_path / out, reader=edm_table)
-    assert again == replace(summary, found=True)
+    assert again == replace(summary, existed=True)
     assert (tmp_path / out).read_bytes() == whole
 
 
@@ -513,7 +513,7 @@ def test_a_complete_output_is_left_alone_unless_it_may_be_overwritten(mixed: Pat
     score = partial(score_file, mixed, {"weight": Weight(str(log))}, out, reader=edm_table)
     summary = score()
     asked = log.read_text("utf-8")
-    assert score() == replace(summary, found=True)
+    assert score() == replace(summary, existed=True)
     assert score().exit_code() == 0
     assert log.read_text("utf-8") == asked
     assert score(overwrite=True) == summary
@@ -540,7 +540,7 @@ def test_another_input_or_other_settings_are_refused_with_what_differs(mixed: Pa
 def test_how_many_workers_score_is_free_to_change(mixed: Path, tmp_path: Path) -> None:
     for workers in (0, 1):
         pooled: dict[str, FileReward] = {"qed": Pooled(QED(reader=edm_table), workers=workers, timeout=5.0)}
-        found = score_file(mixed, pooled, tmp_path / "out.csv", reader=edm_table).found
+        found = score_file(mixed, pooled, tmp_path / "out.csv", reader=edm_table).existed
         assert found is (workers == 1)
 
 
@@ -560,7 +560,7 @@ def test_files_of_others_are_not_overwritten(mixed: Path, tmp_path: Path) -> Non
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
 def test_two_processes_cannot_write_one_output(mixed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
-    with exclusive(out), pytest.raises(ConfigError, match="is being written by another process"):
+    with output_lock(out), pytest.raises(ConfigError, match="is being written by another process"):
         score_file(mixed, DRUG_LIKENESS, out, reader=edm_table)
     assert score_file(mixed, DRUG_LIKENESS, out, reader=edm_table).records == 6
     assert not (tmp_path / "out.csv.lock").exists()

@@ -19,7 +19,8 @@ from test_molecule_rewards import BAD, GOLDEN, from_smiles
 from molrl.data.molecules.bonds import edm_table
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.scores import Scored
-from molrl.rewards.workers.local import Pooled, warn_of_spinning_threads
+from molrl.rewards.workers.local import warn_of_spinning_threads
+from molrl.rewards.workers.pooled import Pooled
 
 FAULTS = {
     "hang": "timeout",
@@ -165,7 +166,7 @@ def test_a_scorer_that_cannot_be_imported_is_an_error_at_the_start(tmp_path: Pat
         "utf-8",
     )
     script = """
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 if __name__ == "__main__":
     from plugin import Scorer
     Pooled(Scorer(), workers=1).start()
@@ -178,7 +179,7 @@ if __name__ == "__main__":
 def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
     script = """
 from faulty_scorers import Square
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 Pooled(Square(), workers=1).start()
 """
     done = run(tmp_path, script)
@@ -190,7 +191,7 @@ def test_ctrl_c_in_the_middle_of_a_batch_leaves_no_process(tmp_path: Path) -> No
     script = """
 import multiprocessing, os, signal, threading
 from faulty_scorers import Faulty
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 if __name__ == "__main__":
     reward = Pooled(Faulty(), workers=2)
     reward.start()
@@ -210,7 +211,7 @@ def test_workers_end_with_their_parent(tmp_path: Path, ending: str) -> None:
     script = f"""
 import os, signal
 from faulty_scorers import ProcessId
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 if __name__ == "__main__":
     print(int(Pooled(ProcessId(), workers=1).score([0]).values[0]), flush=True)
     {ending}
@@ -242,7 +243,7 @@ def test_a_worker_that_hangs_when_its_parent_is_killed_ends_too(tmp_path: Path) 
     script = f"""
 import os, signal, threading
 from faulty_scorers import HangsAfterTelling
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 if __name__ == "__main__":
     reward = Pooled(HangsAfterTelling({str(tmp_path / "worker")!r}), workers=1, timeout=2.0)
     reward.start()

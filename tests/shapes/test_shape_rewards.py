@@ -18,13 +18,13 @@ from molrl.gaussian import Context
 from molrl.models.shapes.checks import LOPSIDED
 from molrl.noise import Key
 from molrl.rewards.scores import category
-from molrl.rewards.shapes.body import FEWEST, MOST, DifferentiableReward, PointCloudReward, body_of
+from molrl.rewards.shapes.body import MAX_POINTS, MIN_POINTS, DifferentiableReward, PointCloudReward, body_of
 from molrl.rewards.shapes.chamfer import Likeness
 from molrl.rewards.shapes.compactness import Compactness
 from molrl.rewards.shapes.proportions import Proportions
 from molrl.rewards.shapes.smoothness import Smoothness
 from molrl.rewards.shapes.stability import StabilityMargin
-from molrl.rewards.shapes.symmetry import MirrorSymmetry, chance, mirror_plane
+from molrl.rewards.shapes.symmetry import MirrorSymmetry, mirror_plane, sampling_distance
 
 pytest.importorskip("scipy")
 
@@ -139,7 +139,7 @@ def test_lopsided_shapes_are_told_from_sound_ones(family: str) -> None:
 def test_the_luck_of_the_points_is_no_asymmetry(shape: Callable[..., Points], count: int) -> None:
     shapes = [shape(count=count, seed=seed) for seed in range(8)]
     mean = float(np.mean([value(MirrorSymmetry(), points) ** 2 for points in shapes]))
-    assert mean < 0.1 * chance(body_of(shapes[0]).points)
+    assert mean < 0.1 * sampling_distance(body_of(shapes[0]).points)
     assert value(MirrorSymmetry(), table(legs=3, count=count)) ** 2 > max(5 * mean, 0.01)
 
 
@@ -191,7 +191,7 @@ def test_neither_order_nor_place_nor_size_change_the_value(reward: PointCloudRew
 
 @each_reward
 def test_the_order_of_many_points_changes_nothing_either(reward: PointCloudReward) -> None:
-    points = table(count=MOST + 1000)
+    points = table(count=MAX_POINTS + 1000)
     order = np.random.default_rng(1).permutation(len(points))
     assert value(reward, points[order]) == pytest.approx(value(reward, points), abs=1e-6)
 
@@ -212,7 +212,7 @@ def test_one_float32_for_each_sample_in_its_order(reward: PointCloudReward) -> N
 @pytest.mark.parametrize(
     ("points", "reason"),
     [
-        (sphere(FEWEST - 1), "too few points: 127, at least 128"),
+        (sphere(MIN_POINTS - 1), "too few points: 127, at least 128"),
         (np.zeros((200, 3)), "collapsed: all points in one place"),
         (box(1, 1, 1, 8).repeat(100, 0), "collapsed: most points coincide"),
         (np.random.default_rng(0).normal(size=(500, 3)) * [1, 0.03, 0.03], "collapsed: a line"),
@@ -324,9 +324,11 @@ def test_the_gradient_is_the_slope_of_the_value(reward: DifferentiableReward) ->
 
     def moved(way: float) -> float:
         body = body_of(numbers + way * direction)
-        found = reward.measured(body).value
-        if isinstance(reward, MirrorSymmetry):  # no gradient is taken of the chance
-            return -float((found**2 + chance(body.points) - chance(body_of(numbers).points)) ** 0.5)
+        found = reward.measure(body).value
+        if isinstance(reward, MirrorSymmetry):  # no gradient is taken of the sampling_distance
+            return -float(
+                (found**2 + sampling_distance(body.points) - sampling_distance(body_of(numbers).points)) ** 0.5
+            )
         return found
 
     slope = (moved(step) - moved(-step)) / (2 * step)
@@ -405,8 +407,8 @@ class TracedPointClouds(Clouds):
 def test_gradient_guidance_pulls_toward_the_reward() -> None:
     """A chain of 128 free points, wanted as a column: reward-guided training asks for the gradient and gets one."""
     reward = Proportions(size=[1, 3, 1])
-    task = cloud_task(reward, sizes=(FEWEST,), width=FEWEST)
-    task = type(task)(task.name, task.policy, TracedPointClouds((FEWEST,), FEWEST, channels=3), reward)
+    task = cloud_task(reward, sizes=(MIN_POINTS,), width=MIN_POINTS)
+    task = type(task)(task.name, task.policy, TracedPointClouds((MIN_POINTS,), MIN_POINTS, channels=3), reward)
     settings: dict[str, Any] = {"source": "policy", "guidance": "gradient", "candidates": 2, "radius": 0.5}
     settings |= {
         "temperature": 1.0,

@@ -19,7 +19,7 @@ from molrl.data.shapes.ply import write_ply
 from molrl.data.shapes.records import ShapeReader
 from molrl.rewards.combine import Term, WeightedSum
 from molrl.rewards.molecules.qed import QED
-from molrl.rewards.scores import domains
+from molrl.rewards.scores import reward_kinds
 from molrl.rewards.scoring.command import score_file
 from molrl.rewards.shapes.proportions import Proportions
 from molrl.rewards.shapes.stability import StabilityMargin
@@ -144,7 +144,7 @@ def test_a_folder_has_a_row_for_each_file_in_order_with_the_class_of_its_folder(
     assert rows[2]["reason"] == "unreadable: no GLB file of version 2"
     assert summary.exit_code() == 4
     again = score_file(source, {"margin": MARGIN}, source / "out.csv", reader=edm_table)
-    assert (again.found, again.records) == (True, 5)
+    assert (again.existed, again.records) == (True, 5)
     write_off(source / "box" / "three.off")
     with pytest.raises(ConfigError, match="begun with something else"):
         score_file(source, {"margin": MARGIN}, source / "out.csv", reader=edm_table)
@@ -223,10 +223,10 @@ def test_edges_are_those_of_places_not_of_numbers() -> None:
 
 def test_a_reward_says_what_it_scores() -> None:
     both = {"a": Term(scorer=MARGIN, weight=1.0), "b": Term(scorer=QED(reader=edm_table), weight=1.0)}
-    assert domains(MARGIN) == {"shapes"}
-    assert domains(WeightedSum(terms={"a": both["a"]}, floor=-1.0)) == {"shapes"}
-    assert domains(WeightedSum(terms=both, floor=-1.0)) == {"shapes", "molecules"}
-    assert domains(lambda samples: samples) == {"molecules"}
+    assert reward_kinds(MARGIN) == {"shapes"}
+    assert reward_kinds(WeightedSum(terms={"a": both["a"]}, floor=-1.0)) == {"shapes"}
+    assert reward_kinds(WeightedSum(terms=both, floor=-1.0)) == {"shapes", "molecules"}
+    assert reward_kinds(lambda samples: samples) == {"molecules"}
 
 
 def test_a_combination_of_shape_rewards_has_a_column_for_each_part(tmp_path: Path) -> None:
