@@ -46,7 +46,7 @@ def reward(folder: Path, metric: str, **changes: Any) -> CLIPReward:
 
 
 def cosines(folder: Path, texts: list[str], samples: list[CaptionedImage]) -> torch.Tensor:
-    """By the network's own forward pass."""
+    """Return the cosines [b] by the network's own forward pass."""
     model, tokenizer = (getattr(TRANSFORMERS, name).from_pretrained(folder) for name in ("CLIPModel", "CLIPTokenizer"))
     tokens = tokenizer(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
@@ -122,6 +122,6 @@ def test_what_is_no_image_has_the_floor(metric: str, floor: float, clip: Path) -
         ({"metric": "aesthetic", "head": "gone.safetensors"}, "head: got 'gone.safetensors'"),
     ],
 )
-def test_what_is_missing_is_said(changes: dict[str, Any], words: str, clip: Path) -> None:
+def test_missing_files_are_named(changes: dict[str, Any], words: str, clip: Path) -> None:
     with pytest.raises(ValueError, match=words):
         reward(clip, changes.get("metric", "clip_score"), **{k: v for k, v in changes.items() if k != "metric"})

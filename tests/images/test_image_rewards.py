@@ -71,14 +71,14 @@ def alignment(**weights: float) -> DrawingAlignment:
 def test_a_drawing_is_as_good_as_it_shows_its_caption() -> None:
     rng = np.random.default_rng(0)
     drawn = draw(Caption("red", "circle", "blue"), rng).pixels
-    asked = {
+    expected = {
         "a red circle on a blue background": 1.0,
         "a red square on a blue background": 2 / 3,
         "a green square on a blue background": 1 / 3,
         "a green star on a white background": 0.0,
     }
-    found = alignment()([CaptionedImage(drawn, prompt) for prompt in asked])
-    assert found.tolist() == pytest.approx(list(asked.values()))
+    values = alignment()([CaptionedImage(drawn, prompt) for prompt in expected])
+    assert values.tolist() == pytest.approx(list(expected.values()))
     blob = alignment(shape=0.0)([CaptionedImage(drawn, "a red square on a blue background")])
     assert blob.item() == 1.0
 
@@ -88,11 +88,11 @@ def test_every_real_drawing_is_wholly_right() -> None:
     assert (alignment()([draw(caption, rng) for caption in all_captions()]) == 1).all()
 
 
-def test_the_parts_are_told() -> None:
+def test_the_parts_come_with_the_value() -> None:
     drawn = draw(Caption("red", "ring", "blue"), np.random.default_rng(0))
-    judged = alignment().score_one(CaptionedImage(drawn.pixels, "a red star on a blue background"))
-    assert isinstance(judged, Explained)
-    assert judged.parts == {"colour": 1.0, "shape": 0.0, "background": 1.0}
+    scored = alignment().score_one(CaptionedImage(drawn.pixels, "a red star on a blue background"))
+    assert isinstance(scored, Explained)
+    assert scored.parts == {"colour": 1.0, "shape": 0.0, "background": 1.0}
 
 
 def test_a_prompt_that_is_no_caption_cannot_be_scored() -> None:

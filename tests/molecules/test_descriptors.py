@@ -1,4 +1,4 @@
-"""Rewards of the molecular graph beyond QED, SA and logP: values from the literature, and what they refuse."""
+"""Rewards of the molecular graph beyond QED, SA and logP: values from the literature, and refused settings."""
 
 import math
 from pathlib import Path

@@ -36,7 +36,7 @@ def reward(starts: int = 8, steps: int = 12, size: float = 20.0) -> DockingProxy
 
 
 def embedded(smiles: str) -> Molecule:
-    """All atoms at positions, bonds unknown."""
+    """Return an embedded molecule with all atoms at positions, bonds unknown."""
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
     assert rdDistGeom.EmbedMolecule(mol, randomSeed=7) == 0
     numbers = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)

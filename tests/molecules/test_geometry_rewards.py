@@ -1,4 +1,4 @@
-"""Rewards of the geometry: published values, invariances, and what they say of a sample without a geometry."""
+"""Rewards of the geometry: published values, invariances, and samples without a geometry."""
 
 import math
 from dataclasses import replace
@@ -27,7 +27,7 @@ each_reward = pytest.mark.parametrize("reward", REWARDS, ids=lambda reward: type
 
 
 def at(smiles: str, positions: list[list[float]] | NDArray[np.floating]) -> Molecule:
-    """The heavy atoms of a SMILES at these positions, with its bonds."""
+    """Return the heavy atoms of a SMILES at these positions, with its bonds."""
     mol = Chem.MolFromSmiles(smiles)
     atoms = list(mol.GetAtoms())
     return Molecule(
@@ -39,7 +39,7 @@ def at(smiles: str, positions: list[list[float]] | NDArray[np.floating]) -> Mole
 
 
 def relaxed(smiles: str) -> Molecule:
-    """All atoms where MMFF94 wants them, bonds unknown."""
+    """Return all atoms at a minimum of MMFF94, bonds unknown."""
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
     assert rdDistGeom.EmbedMolecule(mol, randomSeed=7) == 0
     assert rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=5000) == 0
@@ -48,7 +48,7 @@ def relaxed(smiles: str) -> Molecule:
 
 
 def turned(sample: Molecule) -> Molecule:
-    """The same elsewhere, its mirror image."""
+    """Return the mirror image of a sample, rotated and shifted."""
     matrix = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     return replace(sample, positions=(sample.positions @ matrix + [3.0, -2.0, 1.0]).astype(np.float32))
 
@@ -111,7 +111,7 @@ def test_strain_grows_with_the_noise_and_ends_at_its_worst() -> None:
     assert STRAIN.score_one(overlapping) == Scored(MAX_STRAIN)
 
 
-def test_hydrogens_that_have_no_positions_are_relaxed_before_the_heavy_atoms_are_judged() -> None:
+def test_hydrogens_that_have_no_positions_are_relaxed_before_the_heavy_atoms_are_scored() -> None:
     whole = relaxed("CC(C)O")
     assert STRAIN([count_hydrogens(whole)]).item() == pytest.approx(STRAIN([whole]).item(), abs=0.05)
 
@@ -146,7 +146,7 @@ def test_strain_takes_at_least_one_step() -> None:
         ("COC", [[1.42, 0, 0], [0, 0, 0], [0.2466, 1.3984, 0]], (True, True, True)),  # 80 degrees
     ],
 )
-def test_bonds_and_angles_are_judged_as_by_posebusters(
+def test_bonds_and_angles_are_checked_as_by_posebusters(
     smiles: str, positions: list[list[float]], result: tuple[bool, bool, bool]
 ) -> None:
     parts = PLAUSIBILITY.explain(at(smiles, positions))

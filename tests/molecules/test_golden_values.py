@@ -1,4 +1,4 @@
-"""Every reward of conf/reward, as its YAML builds it, against numbers that others published; and against abuse."""
+"""Every reward of conf/reward, as its YAML builds it, against published numbers and on odd samples."""
 
 import math
 from collections.abc import Mapping
@@ -142,7 +142,7 @@ def reward(name: str) -> Any:
     return build(compose("score", settings)["reward"], "reward")
 
 
-def test_no_reward_is_without_truth() -> None:
+def test_every_reward_has_published_values() -> None:
     """Those of shapes have theirs in test_shape_rewards.py, test_shape_class.py and test_drop_test.py."""
     assert {*TRUTH, *ELSEWHERE, *IMAGES} == {name for name in choices("reward") if not name.startswith("shape_")}
 
@@ -163,7 +163,7 @@ GRAPHS = [name for name in TRUTH if name not in ("stability", "geometry", "strai
 
 
 def spread(smiles: str) -> Molecule:
-    """A graph with its atoms on a line, 1.5 angstrom apart."""
+    """Return a graph with its atoms on a line, 1.5 angstrom apart."""
     n = Chem.MolFromSmiles(smiles).GetNumAtoms()
     return at(smiles, np.arange(n, dtype=np.float64)[:, None] * np.array([[1.5, 0.0, 0.0]]))
 

@@ -1,4 +1,4 @@
-"""What rewards of the molecular graph promise: golden values, invariances, and floors with a reason."""
+"""Rewards of the molecular graph: golden values, invariances, and floors with a reason."""
 
 import math
 from dataclasses import replace
@@ -61,7 +61,7 @@ def from_smiles(smiles: str) -> Molecule:
 
 
 def embedded(smiles: str) -> Molecule:
-    """All atoms at positions, bonds unknown."""
+    """Return an embedded molecule with all atoms at positions, bonds unknown."""
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
     assert rdDistGeom.EmbedMolecule(mol, randomSeed=7) == 0
     numbers = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
@@ -167,7 +167,7 @@ def test_integers_become_float32() -> None:
     assert scores([score_safely(Square(), 3)]).tensor().dtype == torch.float32
 
 
-def test_a_reward_of_single_samples_needs_only_its_judge() -> None:
+def test_a_reward_of_single_samples_needs_only_score_one() -> None:
     class Doubled(PerSample[int]):
         def score_one(self, sample: int, /) -> Scored:
             return Scored(2.0 * sample)

@@ -1,4 +1,4 @@
-"""Overlap with a reference is 1 for the reference itself wherever it lies, and what two spheres have is known."""
+"""Overlap with a reference: 1 for the reference itself wherever it lies, and the formula for two spheres."""
 
 import pickle
 from dataclasses import replace
@@ -26,7 +26,7 @@ def overlap(reference: Path = IMATINIB, colour_weight: float = 0.5) -> Overlap:
 
 
 def written(path: Path, smiles: str, *, flat: bool = False) -> Path:
-    """A file with the molecule, placed or drawn."""
+    """Write a file with the molecule, with a geometry or as a drawing."""
     sample = embedded(smiles)
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
     mol.AddConformer(Chem.Conformer(mol.GetNumAtoms()))
@@ -36,7 +36,7 @@ def written(path: Path, smiles: str, *, flat: bool = False) -> Path:
 
 
 def turned(sample: Molecule, *, mirrored: bool) -> Molecule:
-    """The same elsewhere, or its mirror image, bonds unknown."""
+    """Return a sample, or its mirror image, rotated and shifted, bonds unknown."""
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     turn *= np.sign(np.linalg.det(turn)) * (-1 if mirrored else 1)
     return replace(sample, positions=(sample.positions @ turn + [3.0, -2.0, 5.0]).astype(np.float32))
@@ -132,7 +132,7 @@ def test_a_reward_that_was_sent_somewhere_needs_its_file_no_more(tmp_path: Path)
         ("CC.O", 0.5, False, "x.sdf: disconnected: 2 fragments"),
     ],
 )
-def test_a_reference_that_tells_nothing_is_refused(
+def test_a_reference_without_features_is_refused(
     tmp_path: Path, smiles: str, weight: float, flat: bool, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

@@ -69,7 +69,7 @@ def golden_pose(golden: dict[str, Any]) -> tuple[Tensor, Ligand]:
 
 
 def all_pairs(pose: Tensor, ligand: Ligand, receptor: Structure, at: Callable[[Tensor], list[Tensor]]) -> list[Tensor]:
-    """The five terms of each ligand atom [5, n], from every pair of atoms, each the mean over the distances `at`."""
+    """Return the five terms of each ligand atom [5, n] from every pair of atoms, as means over the distances `at`."""
     kinds = [torch.tensor(np.asarray(kind, dtype=np.float64)) for kind in structure_types(receptor)]
     mine = [torch.tensor(np.asarray(kind, dtype=np.float64))[:, None] for kind in ligand.types]
     r = (pose[:, None] - torch.tensor(receptor.positions[heavy(receptor)])[None]).norm(dim=-1)
@@ -82,7 +82,7 @@ def all_pairs(pose: Tensor, ligand: Ligand, receptor: Structure, at: Callable[[T
 
 
 def nodes(r: Tensor) -> list[Tensor]:
-    """The package's tables have the mean of the two nodes that the squared distance, in 1/32, lies between."""
+    """Return the two nodes of the package's tables, in 1/32 of the squared distance, that it takes the mean of."""
     below = (r.square() * 32).floor()
     return [(below / 32).sqrt(), ((below + 1) / 32).sqrt()]
 
@@ -150,7 +150,7 @@ def test_turning_receptor_and_ligand_together_changes_nothing() -> None:
 
 
 def lone(kind: str, x: float, *, more: tuple[tuple[str, float], ...] = ()) -> Structure:
-    """Atoms on the x axis."""
+    """Return a structure of atoms on the x axis."""
     atoms = ((kind, x), *more)
     positions = np.array([[place, 0.0, 0.0] for _, place in atoms])
     return Structure(tuple(name for name, _ in atoms), positions, np.zeros(len(atoms)), np.zeros((0, 2), np.int64))
@@ -250,7 +250,7 @@ def test_rotors_are_counted_as_the_package_counts_them(smiles: str, expected: fl
     assert graph_ligand(Chem.AddHs(mol)).rotors == expected
 
 
-def test_a_graph_and_a_prepared_file_have_the_same_kinds() -> None:
+def test_a_graph_and_a_prepared_file_have_the_same_types() -> None:
     """Imatinib, neutral in the graph; both protons of the file are on nitrogens that then accept nothing."""
     smiles = "Cc1ccc(NC(=O)c2ccc(C[NH+]3CC[NH+](C)CC3)cc2)cc1Nc1nccc(-c2cccnc2)n1"
     graph, file = graph_ligand(Chem.MolFromSmiles(smiles)), structure_ligand(IMATINIB)

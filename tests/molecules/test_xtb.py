@@ -1,4 +1,4 @@
-"""GFN2-xTB's forces and energies: published numbers, laws of a gradient, and what has none."""
+"""GFN2-xTB's forces and energies: published numbers, laws of a gradient, and samples without a value."""
 
 import csv
 import math
@@ -61,7 +61,7 @@ def surface_of(sample: Molecule, charge: int = 0) -> GFN2:
 
 
 def minimum(smiles: str) -> Molecule:
-    """All atoms where GFN2-xTB wants them, bonds unknown."""
+    """Return all atoms at a minimum of GFN2-xTB, bonds unknown."""
     sample = relaxed(smiles)
     free = np.ones(len(sample), np.bool_)
     point = relaxation.relax(surface_of(sample), sample.positions.astype(float), free, 500, TOLERANCE)

@@ -1,15 +1,17 @@
-"""Combined, normalised, remembered and limited rewards."""
+"""Rewards that wrap others: combinations, desirabilities, caches, budgets, and the kinds that they score."""
 
 import csv
 import itertools
 import math
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from command import molrl
 from faulty_scorers import Faulty, Square
 from rdkit import Chem
@@ -28,10 +30,12 @@ from molrl.rewards.molecules.qed import QED
 from molrl.rewards.molecules.sa import Synthesisability
 from molrl.rewards.molecules.stability import Stability
 from molrl.rewards.molecules.strain import Strain
-from molrl.rewards.scores import Explained, Scored, Scorer, score_safely
+from molrl.rewards.scores import Explained, Scored, Scorer, reward_kinds, score_safely
+from molrl.rewards.shapes.stability import StabilityMargin
 from molrl.rewards.workers.budget import BudgetError, Capped
 from molrl.rewards.workers.pooled import Pooled
 
+CONF = Path(__file__).parents[2] / "conf/reward"
 NAN = math.nan
 # QED and SA from RDKit 2026.09.1 called on its own, as in test_rewards
 ASPIRIN_QED, ASPIRIN_SYNTHESISABILITY = 0.5501, (10 - 1.5800) / 9
@@ -63,10 +67,10 @@ class Counting:
 
 
 def terms(*weights: float, thresholds: Mapping[int, float] | None = None) -> dict[str, Term]:
-    """Weights of the first, second ... coordinate, called a, b ..."""
-    asked = thresholds or {}
+    """Return terms for the first, second ... coordinate, named a, b ..., with these weights."""
+    thresholds = thresholds or {}
     return {
-        "abcdef"[place]: Term(scorer=Coordinate(place), weight=weight, threshold=asked.get(place))
+        "abcdef"[place]: Term(scorer=Coordinate(place), weight=weight, threshold=thresholds.get(place))
         for place, weight in enumerate(weights)
     }
 
@@ -81,7 +85,7 @@ def qed_sa(reader: Any = edm_table) -> WeightedProduct:
 
 
 def same(first: Scored, second: Scored) -> bool:
-    """Equal, NaN included."""
+    """Return True if two scores are equal, NaN included."""
     return first.reason == second.reason and (first.value == second.value or math.isnan(first.value + second.value))
 
 
@@ -351,14 +355,14 @@ def test_a_cache_changes_no_value() -> None:
     assert Cached(qed_sa(), size=1).score(samples) == qed_sa().score(samples)
 
 
-def test_what_was_not_asked_for_longest_is_forgotten_first() -> None:
+def test_the_least_recently_used_value_is_forgotten_first() -> None:
     reward = Cached(QED(reader=edm_table), size=2)
     for smiles in ("C", "CC", "C", "CCC", "C", "CC"):  # CCC takes the place of CC
         reward.score_one(from_smiles(smiles))
     assert (reward.hits, reward.misses) == (2, 4)
 
 
-def test_lost_measurements_are_asked_for_again() -> None:
+def test_lost_measurements_are_repeated() -> None:
     odd = WeightedProduct(terms={"logp": Term(scorer=LogP(reader=edm_table), weight=1.0)})  # negative for water
     reward = Cached(odd, size=10)
     assert [score_safely(reward, from_smiles("O")).reason.partition(":")[0] for _ in range(2)] == ["error", "error"]
@@ -381,7 +385,7 @@ def test_lost_measurements_are_asked_for_again() -> None:
     ],
     ids=["stability", "strain", "part", "unknown"],
 )
-def test_what_may_depend_on_the_geometry_is_not_remembered(scorer: Scorer[Any]) -> None:
+def test_a_scorer_that_may_depend_on_the_geometry_is_not_cached(scorer: Scorer[Any]) -> None:
     with pytest.raises(ValueError, match="may depend on the geometry"):
         Cached(scorer, size=10)
 
@@ -421,10 +425,10 @@ def test_a_cache_may_be_a_part() -> None:
 def test_a_spent_budget_is_an_error_before_anything_more_is_scored() -> None:
     reward = Capped(Pooled(Square(), workers=0), calls=5)
     assert reward([1, 2, 3]).tolist() == [1, 4, 9]
-    with pytest.raises(BudgetError, match=r"5 samples \(calls\): 3 are spent, 3 more were asked for"):
+    with pytest.raises(BudgetError, match=r"5 samples \(calls\): 3 are spent, a batch of 3"):
         reward([1, 2, 3])
     assert reward.score([4, 5]).values == [16, 25]
-    with pytest.raises(BudgetError, match="5 are spent, 1 more"):
+    with pytest.raises(BudgetError, match="5 are spent, a batch of 1"):
         reward([1])
 
 
@@ -439,6 +443,44 @@ def test_a_limit_starts_and_ends_the_workers_it_stands_before() -> None:
         Capped(pool, calls=0)
 
 
+# Kinds of samples
+
+MARGIN = StabilityMargin(plate=0.25)
+
+
+def test_a_wrapper_scores_what_it_wraps() -> None:
+    qed = QED(reader=edm_table)
+    product = qed_sa()
+    window = desirable(Cached(product, size=1))
+    for reward in (qed, product, window, Pooled(window, workers=0), Capped(Pooled(window, workers=0), calls=1)):
+        assert reward_kinds(reward) == {"molecules"}
+    mixed = {"a": Term(scorer=MARGIN, weight=1.0), "b": Term(scorer=qed, weight=1.0)}
+    assert reward_kinds(Pooled(WeightedSum(terms=mixed, floor=-1.0), workers=0)) == {"molecules", "shapes"}
+
+
+def test_a_reward_that_states_no_kind_has_none() -> None:
+    plain: list[Any] = [lambda samples: samples, Square(), Pooled(Square(), workers=0), terms(1.0)["a"].scorer]
+    assert [reward_kinds(reward) for reward in plain] == [frozenset()] * 4
+
+
+def scorer_classes(node: Any) -> Iterator[type]:
+    """Yield the classes in a reward's YAML that score samples and wrap no other scorer."""
+    if isinstance(node, Mapping):
+        for value in node.values():
+            yield from scorer_classes(value)
+        module, _, name = str(node.get("_target_", "")).rpartition(".")
+        if name and callable(scorer := getattr(import_module(module), name)) and hasattr(scorer, "score"):
+            yield from () if hasattr(scorer, "inner") else (scorer,)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_reward_states_what_it_scores(path: Path) -> None:
+    """A class in rewards/shapes scores shapes, and so on."""
+    scorers = list(scorer_classes(yaml.safe_load(path.read_text("utf-8"))))
+    assert scorers
+    assert [scorer.kind for scorer in scorers] == [scorer.__module__.split(".")[2] for scorer in scorers]  # type: ignore[attr-defined]
+
+
 # From the command line
 
 GRAPH_REWARDS = ("alerts", "descriptor", "desirable_logp", "qed_sa", "rings", "similarity")
@@ -446,7 +488,7 @@ GEOMETRY_REWARDS = ("geometry", "stability", "strain")
 
 
 def sdf(*smiles: str) -> str:
-    """Records with geometries and bonds."""
+    """Return SDF records with geometries and bonds."""
     text = ""
     for item in smiles:
         mol = Chem.AddHs(Chem.MolFromSmiles(item))
@@ -467,7 +509,7 @@ def scored_file(path: Path, reward: str) -> list[dict[str, str]]:
 
 
 def cell(row: Mapping[str, str], end: str) -> str:
-    """The value in the column whose name ends so."""
+    """Return the cell in the column whose name ends so."""
     (column,) = [name for name in row if name.endswith(end)]
     return row[column]
 

@@ -1,4 +1,4 @@
-"""What workers on a Ray cluster promise: values and reasons of local ones, whatever becomes of its processes."""
+"""Workers on a Ray cluster: values and reasons of local ones, even when Ray's processes are killed."""
 
 import json
 import os
@@ -67,7 +67,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def short() -> Iterator[str]:
-    """A folder whose name is short enough for Ray's sockets."""
+    """Make a folder whose name is short enough for Ray's sockets."""
     folder = tempfile.mkdtemp(prefix="ray")
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -88,7 +88,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(folder: Path, short: str) -> Mapping[str, Any]:
-    """What a script with a cluster of its own found."""
+    """Return the results of a script with a cluster of its own."""
     command = [sys.executable, str(folder / "script.py"), json.dumps(SAMPLES), str(folder), short]
     start = partial(
         subprocess.run, command, env=environment(), capture_output=True, text=True, timeout=400, check=False

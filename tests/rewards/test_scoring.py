@@ -1,4 +1,4 @@
-"""Scoring files: one row for each record, every failure explained, and nothing lost when it is killed."""
+"""Scoring files: one row for each record, a reason for every failure, and resumption after a kill."""
 
 import csv
 import gzip
@@ -258,7 +258,7 @@ def test_parts_that_come_with_a_value_are_not_worked_out_again(mixed: Path, tmp_
             return Explained(0.0, "bad: as a whole", {"good": 1.0, "bad": float("nan")})
 
         def explain(self, sample: Molecule) -> dict[str, float]:
-            raise AssertionError("asked twice")
+            raise AssertionError("explained twice")
 
     rewards: dict[str, FileReward] = {"pooled": Pooled(Whole(), workers=0), "plain": Whole()}
     for name, reward in rewards.items():
@@ -373,7 +373,7 @@ def test_an_unknown_format_names_the_known_ones(mixed: Path, tmp_path: Path) -> 
 
 
 def many(path: Path, *, count: int = 2000) -> list[str]:
-    """A file of molecules, one in a hundred broken, two that hang and two that crash; the reason due to each."""
+    """Write molecules, one in a hundred broken, two that hang and two that crash, and return the reason of each."""
     names = {700: "hang", 703: "segmentation fault", 1200: "read hang", 1201: "read exit"}
     due = {
         "hang": "timeout",
@@ -439,7 +439,7 @@ if __name__ == "__main__":
 
 
 def started(folder: Path, out: str, log: str, workers: int) -> "subprocess.Popen[bytes]":
-    """A process that scores slowly and writes down what it scores."""
+    """Start a process that scores slowly and logs the names of what it scores."""
     (folder / "script.py").write_text(SCRIPT, "utf-8")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     files = [str(folder / name) for name in ("script.py", "in.smi", out, log)]
@@ -512,12 +512,12 @@ def test_a_complete_output_is_left_alone_unless_it_may_be_overwritten(mixed: Pat
     log, out = tmp_path / "log", tmp_path / "out.csv"
     score = partial(score_file, mixed, {"weight": Weight(str(log))}, out, reader=edm_table)
     summary = score()
-    asked = log.read_text("utf-8")
+    scored = log.read_text("utf-8")
     assert score() == replace(summary, existed=True)
     assert score().exit_code() == 0
-    assert log.read_text("utf-8") == asked
+    assert log.read_text("utf-8") == scored
     assert score(overwrite=True) == summary
-    assert log.read_text("utf-8") == asked * 2
+    assert log.read_text("utf-8") == scored * 2
     out.unlink()
     assert score() == summary
 

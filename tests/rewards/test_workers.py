@@ -1,4 +1,4 @@
-"""What worker processes promise: a fault costs one value, and nothing depends on how many workers there are."""
+"""Worker processes: a fault costs one value, and nothing depends on the number of workers."""
 
 import math
 import multiprocessing
@@ -49,7 +49,7 @@ def test_every_fault_costs_one_value_and_the_others_are_right() -> None:
     assert found.counts() == {"ok": 4, "crash": 2, "timeout": 2, "error": 2, "non-finite": 1}
 
 
-def test_several_culprits_in_one_chunk_cost_only_their_values() -> None:
+def test_several_faults_in_one_chunk_cost_only_their_values() -> None:
     with Pooled(Faulty(), workers=1, timeout=1.0, chunk=8) as reward:
         found = reward.score([1, "exit", 2, "hang", "raise", 3, "segmentation fault", 4])
     reasons = ["", FAULTS["exit"], "", "timeout", FAULTS["raise"], "", FAULTS["segmentation fault"], ""]
@@ -104,7 +104,7 @@ def test_workers_are_kept_between_batches() -> None:
         assert reward.score([0]) == reward.score([0])
 
 
-def test_workers_are_replaced_when_worn_out() -> None:
+def test_workers_are_replaced_after_so_many_items() -> None:
     with Pooled(ProcessId(), workers=1, chunk=1, recycle=3) as reward:
         uses = Counter(reward.score([0] * 8).values)
     assert len(uses) >= 3
@@ -242,10 +242,10 @@ def workers_alive() -> list[str]:
 def test_a_worker_that_hangs_when_its_parent_is_killed_ends_too(tmp_path: Path) -> None:
     script = f"""
 import os, signal, threading
-from faulty_scorers import HangsAfterTelling
+from faulty_scorers import HangsAfterNote
 from molrl.rewards.workers.pooled import Pooled
 if __name__ == "__main__":
-    reward = Pooled(HangsAfterTelling({str(tmp_path / "worker")!r}), workers=1, timeout=2.0)
+    reward = Pooled(HangsAfterNote({str(tmp_path / "worker")!r}), workers=1, timeout=2.0)
     reward.start()
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGKILL)).start()
     reward([0])
@@ -255,7 +255,7 @@ if __name__ == "__main__":
 
 
 def ended(process: int) -> bool:
-    """Whether a process ends within seconds."""
+    """Return True if a process ends within seconds."""
     deadline = time.monotonic() + 8
     while running(process) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -263,7 +263,7 @@ def ended(process: int) -> bool:
 
 
 def running(process: int) -> bool:
-    """Whether a process exists and is no zombie."""
+    """Return True if a process exists and is no zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text("ascii").rpartition(")")[2].split()[0] != "Z"
     except OSError:

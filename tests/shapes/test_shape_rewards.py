@@ -1,4 +1,4 @@
-"""What rewards of shapes promise: values known in closed form, invariances, floors with a reason, and no tricks."""
+"""Rewards of shapes: values known in closed form, invariances, floors with a reason, and robustness to tricks."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -45,14 +45,14 @@ each_differentiable = pytest.mark.parametrize("reward", DIFFERENTIABLE, ids=lamb
 
 
 def value(reward: PointCloudReward, points: Points) -> float:
-    """Of a sound sample."""
+    """Return the value of a sound sample."""
     found = reward.score_one(cloud(points))
     assert found.reason == ""
     return found.value
 
 
 def oblique(shear: float) -> Points:
-    """A unit cube whose top is moved aside."""
+    """Return a unit cube whose top is moved aside."""
     points = box(1, 1, 1, 4000)
     return points + np.outer(points[:, 1] + 0.5, [shear, 0, 0])
 
@@ -77,7 +77,7 @@ def test_the_margin_of_a_table_whose_feet_are_moved(foot: float, shift: float, s
     assert value(MARGIN, table(foot, shift, seed=seed)) == pytest.approx(table_margin(foot, shift), abs=0.08)
 
 
-def test_a_margin_is_paid_up_to_what_is_enough() -> None:
+def test_a_margin_is_rewarded_up_to_its_maximum() -> None:
     wide, narrow = table(0.45, 0), oblique(1.2)
     limited = StabilityMargin(plate=0.25, enough=0.2)
     assert value(MARGIN, wide) > 0.5
@@ -136,7 +136,7 @@ def test_lopsided_shapes_are_told_from_sound_ones(family: str) -> None:
 
 @pytest.mark.parametrize("count", [256, 512, 2048])
 @pytest.mark.parametrize("shape", [sphere, table])
-def test_the_luck_of_the_points_is_no_asymmetry(shape: Callable[..., Points], count: int) -> None:
+def test_the_chance_of_sampling_is_no_asymmetry(shape: Callable[..., Points], count: int) -> None:
     shapes = [shape(count=count, seed=seed) for seed in range(8)]
     mean = float(np.mean([value(MirrorSymmetry(), points) ** 2 for points in shapes]))
     assert mean < 0.1 * sampling_distance(body_of(shapes[0]).points)
@@ -298,7 +298,7 @@ def test_strays_are_rough() -> None:
     assert value(Smoothness(), points) < 0.96
 
 
-def test_the_margin_tells_what_it_was_made_of() -> None:
+def test_the_margin_comes_with_its_parts() -> None:
     found: Any = MARGIN.score_one(cloud(box(1, 1, 1)))
     assert found.parts["contact"] == pytest.approx(1 / 6, abs=0.03)
     assert found.parts["strays"] == 0
