@@ -78,7 +78,7 @@ def test_the_aesthetic_head_is_one_affine_map(clip: Path, tmp_path: Path) -> Non
     save_file(state, tmp_path / "layers.safetensors")
     save_file({"weight": weight, "bias": offset}, tmp_path / "affine.safetensors")
     both = [reward(clip, "aesthetic", head=str(tmp_path / f"{name}.safetensors")) for name in ("layers", "affine")]
-    one, other = (found(images()) for found in both)
+    one, other = (values(images()) for values in both)
     torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
     seen = CLIPReward.normalise(both[0].network.get_image_features(pixel_values=preprocess(images()[0], EDGE)))
     assert one[0].item() == pytest.approx(layers(seen).item(), abs=1e-5)
@@ -108,9 +108,9 @@ def test_images_are_prepared_as_clip_was_trained(clip: Path) -> None:
 @pytest.mark.parametrize(("metric", "floor"), [("clip_score", 0.0), ("pick_score", -100.0)])
 def test_what_is_no_image_has_the_floor(metric: str, floor: float, clip: Path) -> None:
     good, bad = images(1)[0], CaptionedImage(np.zeros((4, 4, 3), np.uint8), "cat", "not finite")
-    found = reward(clip, metric).score([bad, good, bad])
-    assert found.scored[0] == found.scored[2] == (floor, "not finite")
-    assert found.values[1] == pytest.approx(reward(clip, metric)([good]).item())
+    scores = reward(clip, metric).score([bad, good, bad])
+    assert scores.scored[0] == scores.scored[2] == (floor, "not finite")
+    assert scores.values[1] == pytest.approx(reward(clip, metric)([good]).item())
 
 
 @pytest.mark.parametrize(

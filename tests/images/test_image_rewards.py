@@ -30,10 +30,10 @@ def test_the_size_is_that_of_the_paper() -> None:
 
 
 def test_headers_may_be_left_out() -> None:
-    found = size(above_flat=True)([flat(32), flat(32, 30), noise(32)])
-    assert found[0] == 0
-    assert abs(found[1]) < 0.02
-    assert found[2].item() == pytest.approx(size()([noise(32)]).item() - size()([flat(32)]).item(), abs=1e-6)
+    values = size(above_flat=True)([flat(32), flat(32, 30), noise(32)])
+    assert values[0] == 0
+    assert abs(values[1]) < 0.02
+    assert values[2].item() == pytest.approx(size()([noise(32)]).item() - size()([flat(32)]).item(), abs=1e-6)
 
 
 def test_a_better_quality_is_larger() -> None:
@@ -44,9 +44,9 @@ def test_a_better_quality_is_larger() -> None:
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_what_is_no_image_is_worse_than_any_image(sign: float) -> None:
     bad = CaptionedImage(flat(32).pixels, flaw="not finite")
-    found = size(sign, above_flat=True).score([bad, flat(32), noise(32)])
-    assert found.reasons == ["not finite", "", ""]
-    assert found.values[0] < min(found.values[1:])
+    scores = size(sign, above_flat=True).score([bad, flat(32), noise(32)])
+    assert scores.reasons == ["not finite", "", ""]
+    assert scores.values[0] < min(scores.values[1:])
 
 
 @pytest.mark.parametrize(("changes", "words"), [({"sign": 0.5}, "sign: got 0.5"), ({"quality": 0}, "quality: got 0")])
@@ -96,12 +96,12 @@ def test_the_parts_come_with_the_value() -> None:
 
 
 def test_a_prompt_that_is_no_caption_cannot_be_scored() -> None:
-    found = alignment().score(
+    scores = alignment().score(
         [CaptionedImage(flat(32).pixels, "a cat"), CaptionedImage(flat(32).pixels, flaw="not finite")]
     )
-    assert found.values[0] != found.values[0]
-    assert "no caption of a drawing" in found.reasons[0]
-    assert found.scored[1] == (0.0, "not finite")
+    assert scores.values[0] != scores.values[0]
+    assert "no caption of a drawing" in scores.reasons[0]
+    assert scores.scored[1] == (0.0, "not finite")
 
 
 def test_weights_that_mean_nothing_are_refused() -> None:

@@ -178,6 +178,6 @@ def test_a_bad_sample_gets_the_floor_and_a_reason(reward: GraphReward, smiles: s
 def test_neither_hydrogens_nor_the_order_of_atoms_change_anything(reward: GraphReward) -> None:
     mol = Chem.MolFromSmiles(IMATINIB)
     turned = Chem.RenumberAtoms(mol, [*range(mol.GetNumAtoms())][::-1])
-    found = [reward.score_one(from_graph(graph)) for graph in (mol, turned, Chem.AddHs(mol))]
-    assert found[0] == found[1] == found[2]
-    assert math.isfinite(found[0].value)
+    scores = [reward.score_one(from_graph(graph)) for graph in (mol, turned, Chem.AddHs(mol))]
+    assert scores[0] == scores[1] == scores[2]
+    assert math.isfinite(scores[0].value)

@@ -105,8 +105,8 @@ def test_a_relaxed_geometry_has_no_strain() -> None:
 
 def test_strain_grows_with_the_noise_and_ends_at_its_worst() -> None:
     sample = at("CCO", relaxed("CCO").positions[:3])
-    found = [STRAIN.score_one(shaken(sample, size)) for size in (0.0, 0.05, 0.1, 0.2)]
-    assert [scored.value for scored in found] == sorted({scored.value for scored in found})
+    scores = [STRAIN.score_one(shaken(sample, size)) for size in (0.0, 0.05, 0.1, 0.2)]
+    assert [scored.value for scored in scores] == sorted({scored.value for scored in scores})
     overlapping = replace(sample, positions=sample.positions * 0.01)
     assert STRAIN.score_one(overlapping) == Scored(MAX_STRAIN)
 
@@ -118,13 +118,13 @@ def test_hydrogens_that_have_no_positions_are_relaxed_before_the_heavy_atoms_are
 
 def test_more_steps_find_no_less_strain() -> None:
     sample = shaken(at(ASPIRIN, relaxed(ASPIRIN).positions[:13]), 0.1)
-    found = [Strain(reader=rdkit_bonds, steps=steps)([sample]).item() for steps in (5, 50, 500)]
-    assert found == sorted(found)
+    values = [Strain(reader=rdkit_bonds, steps=steps)([sample]).item() for steps in (5, 50, 500)]
+    assert values == sorted(values)
 
 
 def test_an_element_that_no_force_field_knows_is_not_scored() -> None:
-    found = STRAIN.score_one(at("[Rf]", [[0, 0, 0]]))
-    assert (math.isnan(found.value), found.reason) == (True, "no force field")
+    scored = STRAIN.score_one(at("[Rf]", [[0, 0, 0]]))
+    assert (math.isnan(scored.value), scored.reason) == (True, "no force field")
 
 
 def test_strain_takes_at_least_one_step() -> None:
@@ -159,10 +159,10 @@ def test_a_sound_geometry_is_plausible_and_every_impossible_atom_costs_its_share
     assert PLAUSIBILITY.score_one(chain) == Scored(1.0)
     torn = chain.positions.copy()
     torn[5] += 1.0 * (torn[5] - torn[4])  # its bond is twice as long
-    found = PLAUSIBILITY.score_one(replace(chain, positions=torn))
-    assert isinstance(found, Explained)
-    assert found.parts["lengths"] == pytest.approx(4 / 6)
-    assert found.value <= found.parts["lengths"]
+    scored = PLAUSIBILITY.score_one(replace(chain, positions=torn))
+    assert isinstance(scored, Explained)
+    assert scored.parts["lengths"] == pytest.approx(4 / 6)
+    assert scored.value <= scored.parts["lengths"]
 
 
 def test_ends_that_meet_are_a_clash() -> None:
@@ -195,15 +195,15 @@ def test_the_order_of_the_atoms_changes_nothing(reward: PerSample[Molecule]) -> 
 @each_reward
 def test_permuting_the_batch_permutes_the_values(reward: PerSample[Molecule]) -> None:
     samples = [relaxed("CO"), shaken(relaxed("CCO"), 0.1), from_smiles(""), from_smiles(ASPIRIN)]
-    found = reward.score(samples)
-    assert reward.score(samples[::-1]).reasons == found.reasons[::-1]
-    assert np.array_equal(reward.score(samples[::-1]).values, found.values[::-1], equal_nan=True)
+    scores = reward.score(samples)
+    assert reward.score(samples[::-1]).reasons == scores.reasons[::-1]
+    assert np.array_equal(reward.score(samples[::-1]).values, scores.values[::-1], equal_nan=True)
 
 
 @each_reward
 def test_a_sample_without_a_geometry_is_not_scored(reward: PerSample[Molecule]) -> None:
-    found = reward.score_one(from_smiles(ASPIRIN))
-    assert (math.isnan(found.value), found.reason) == (True, NO_GEOMETRY)
+    scored = reward.score_one(from_smiles(ASPIRIN))
+    assert (math.isnan(scored.value), scored.reason) == (True, NO_GEOMETRY)
 
 
 @each_reward

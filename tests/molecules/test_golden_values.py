@@ -150,9 +150,9 @@ def test_every_reward_has_published_values() -> None:
 @pytest.mark.parametrize("name", TRUTH)
 def test_values_are_those_that_were_published(name: str) -> None:
     samples, tolerance = TRUTH[name]
-    found = reward(name).score([sample for sample, _ in samples])
-    assert found.reasons == [""] * len(samples)
-    np.testing.assert_allclose(found.values, [value for _, value in samples], rtol=0, atol=tolerance + 1e-9)
+    scores = reward(name).score([sample for sample, _ in samples])
+    assert scores.reasons == [""] * len(samples)
+    np.testing.assert_allclose(scores.values, [value for _, value in samples], rtol=0, atol=tolerance + 1e-9)
 
 
 # Abuse
@@ -201,12 +201,12 @@ NO_MATTER_FOR_STABILITY = {
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_sample_has_the_floor_and_the_same_reason_everywhere(name: str, kind: str) -> None:
     sample, reason = BAD[kind]
-    (found,) = reward(name).score([sample]).scored
+    (scored,) = reward(name).score([sample]).scored
     if name == "stability" and kind in NO_MATTER_FOR_STABILITY:
-        assert found.reason == ""
+        assert scored.reason == ""
     else:
         expected = "element" if (name, kind) == ("stability", "dummy atom") else reason
-        assert found == Scored(FLOORS.get(name, 0.0), expected)
+        assert scored == Scored(FLOORS.get(name, 0.0), expected)
 
 
 @pytest.mark.parametrize("name", HERE)
@@ -214,9 +214,9 @@ def test_a_bad_sample_has_the_floor_and_the_same_reason_everywhere(name: str, ki
     "smiles", ["[NH4+]", "C[N+](C)(C)CC([O-])=O", "[2H]C", "[13CH4]", "C[Hg]C", "[U]", "FS(F)(F)(F)(F)F", "[C-]#[O+]"]
 )
 def test_odd_but_sound_samples_have_a_number_or_a_reason(name: str, smiles: str) -> None:
-    (found,) = reward(name).score([spread(smiles)]).scored
-    assert math.isfinite(found.value) or found.reason
-    assert not found.reason.startswith("error")
+    (scored,) = reward(name).score([spread(smiles)]).scored
+    assert math.isfinite(scored.value) or scored.reason
+    assert not scored.reason.startswith("error")
 
 
 @pytest.mark.parametrize("name", GRAPHS)

@@ -71,8 +71,8 @@ def embedded(smiles: str) -> Molecule:
 @pytest.mark.parametrize(("smiles", "expected"), GOLDEN.items())
 def test_scores_of_known_molecules(smiles: str, expected: tuple[float, float, float]) -> None:
     sample = [from_smiles(smiles)]
-    found = [reward(sample).item() for reward in (QED(reader=edm_table), LogP(reader=edm_table), SA(reader=edm_table))]
-    assert found == pytest.approx(expected, abs=1e-3)
+    values = [reward(sample).item() for reward in (QED(reader=edm_table), LogP(reader=edm_table), SA(reader=edm_table))]
+    assert values == pytest.approx(expected, abs=1e-3)
 
 
 def test_synthesisability_is_the_published_score_turned_and_scaled_to_one() -> None:
@@ -150,17 +150,17 @@ def test_an_overcrowded_geometry_gets_the_floor() -> None:
     ],
 )
 def test_a_fault_costs_its_own_value_and_has_a_reason(fault: str, reason: str) -> None:
-    found = score_safely(Faulty(), fault)
-    assert math.isnan(found.value)
-    assert found.reason.startswith(reason)
+    scored = score_safely(Faulty(), fault)
+    assert math.isnan(scored.value)
+    assert scored.reason.startswith(reason)
 
 
 def test_reasons_are_counted_by_category() -> None:
     samples: list[Any] = [2, "raise", "nan", "infinity", 3, "floor"]
-    found = scores(score_safely(Faulty(), sample) for sample in samples)
-    assert found.counts() == {"ok": 2, "non-finite": 2, "error": 1, "bad": 1}
+    scored = scores(score_safely(Faulty(), sample) for sample in samples)
+    assert scored.counts() == {"ok": 2, "non-finite": 2, "error": 1, "bad": 1}
     expected = torch.tensor([4, torch.nan, torch.nan, torch.nan, 9, -1])
-    torch.testing.assert_close(found.tensor(), expected, equal_nan=True)
+    torch.testing.assert_close(scored.tensor(), expected, equal_nan=True)
 
 
 def test_integers_become_float32() -> None:

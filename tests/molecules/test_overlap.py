@@ -44,9 +44,9 @@ def turned(sample: Molecule, *, mirrored: bool) -> Molecule:
 
 def test_the_reference_itself_is_worth_one_wherever_it_lies() -> None:
     ((imatinib,), _) = read(IMATINIB)
-    (found, moved) = overlap().score([imatinib, turned(imatinib, mirrored=False)]).scored
-    assert (found.value, moved.value) == pytest.approx((1.0, 1.0), abs=1e-6)
-    assert parts_of(found) == pytest.approx({"shape": 1.0, "colour": 1.0}, abs=1e-6)
+    (scored, moved) = overlap().score([imatinib, turned(imatinib, mirrored=False)]).scored
+    assert (scored.value, moved.value) == pytest.approx((1.0, 1.0), abs=1e-6)
+    assert parts_of(scored) == pytest.approx({"shape": 1.0, "colour": 1.0}, abs=1e-6)
 
 
 def test_the_mirror_image_and_other_molecules_are_worth_less(tmp_path: Path) -> None:
@@ -64,16 +64,16 @@ def test_two_spheres_overlap_as_two_gaussians_do(tmp_path: Path) -> None:
     """
     carbon, oxygen = 1.70**2, 1.52**2
     both, one, other = ((a * b / (a + b)) ** 1.5 for a, b in ((carbon, oxygen), (carbon, carbon), (oxygen, oxygen)))
-    (found,) = overlap(written(tmp_path / "x.sdf", "C"), colour_weight=0.0)([embedded("O")]).tolist()
-    assert found == pytest.approx(both / (one + other - both), abs=1e-4)
+    (value,) = overlap(written(tmp_path / "x.sdf", "C"), colour_weight=0.0)([embedded("O")]).tolist()
+    assert value == pytest.approx(both / (one + other - both), abs=1e-4)
 
 
 def test_the_weight_is_that_of_colour() -> None:
     sample = embedded("COc1ccc(CC(N)=O)cc1")
     for weight in (0.0, 0.3, 1.0):
-        (found,) = overlap(colour_weight=weight).score([sample]).scored
-        parts = parts_of(found)
-        assert found.value == pytest.approx((1 - weight) * parts["shape"] + weight * parts["colour"])
+        (scored,) = overlap(colour_weight=weight).score([sample]).scored
+        parts = parts_of(scored)
+        assert scored.value == pytest.approx((1 - weight) * parts["shape"] + weight * parts["colour"])
 
 
 def test_colour_counts_in_the_superposition(tmp_path: Path) -> None:
@@ -111,9 +111,9 @@ def test_an_element_without_a_radius_has_the_floor() -> None:
 
 
 def test_a_sample_without_a_geometry_has_no_value() -> None:
-    found = overlap().score([from_smiles("CCO")])
-    assert found.reasons == [NO_GEOMETRY]
-    assert np.isnan(found.values[0])
+    scores = overlap().score([from_smiles("CCO")])
+    assert scores.reasons == [NO_GEOMETRY]
+    assert np.isnan(scores.values[0])
 
 
 def test_a_reward_that_was_sent_somewhere_needs_its_file_no_more(tmp_path: Path) -> None:

@@ -92,8 +92,8 @@ def test_terms_and_scores_are_those_of_the_package(golden: dict[str, Any]) -> No
     """To 0.01 kcal/mol where nothing clashes; its table makes 0.3 % of the repulsion."""
     pose, ligand = golden_pose(golden)
     ligands = Ligands([ligand], dtype=torch.float64)
-    found = torch.stack([term.sum() for term in pocket().terms(pose[None], ligands)])
-    off = (found - torch.tensor(golden["terms"], dtype=torch.float64)) * torch.tensor(WEIGHTS, dtype=torch.float64)
+    computed = torch.stack([term.sum() for term in pocket().terms(pose[None], ligands)])
+    off = (computed - torch.tensor(golden["terms"], dtype=torch.float64)) * torch.tensor(WEIGHTS, dtype=torch.float64)
     clash = WEIGHTS[2] * golden["terms"][2]
     assert off[[0, 1, 3, 4]].abs().max() < 0.01
     assert off[2].abs() < 0.01 + 0.003 * clash
@@ -123,17 +123,17 @@ def test_neighbour_lists_miss_no_pair() -> None:
     ligand = structure_ligand(IMATINIB)
     shifts = torch.randn(4, 1, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     poses = CRYSTAL + shifts
-    found = pocket().terms(poses, imatinib())
+    computed = pocket().terms(poses, imatinib())
     for row, pose in enumerate(poses):
-        for term, expected in zip(found, all_pairs(pose, ligand, RECEPTOR, lambda r: [r]), strict=True):
+        for term, expected in zip(computed, all_pairs(pose, ligand, RECEPTOR, lambda r: [r]), strict=True):
             assert_close(term[row], expected, rtol=1e-10, atol=1e-10)
 
 
 def test_single_precision_is_enough() -> None:
     single = Pocket(RECEPTOR, BOX)
-    found = single.score(CRYSTAL[None].float(), Ligands([structure_ligand(IMATINIB)]))
-    assert found.dtype == torch.float32
-    assert found.item() == pytest.approx(pocket().score(CRYSTAL[None], imatinib()).item(), abs=1e-4)
+    scores = single.score(CRYSTAL[None].float(), Ligands([structure_ligand(IMATINIB)]))
+    assert scores.dtype == torch.float32
+    assert scores.item() == pytest.approx(pocket().score(CRYSTAL[None], imatinib()).item(), abs=1e-4)
 
 
 def test_turning_receptor_and_ligand_together_changes_nothing() -> None:
@@ -145,8 +145,8 @@ def test_turning_receptor_and_ligand_together_changes_nothing() -> None:
         Box((0, 0, 0), (30, 30, 30)),
         dtype=torch.float64,
     )
-    found = moved.score(((CRYSTAL - centre) @ turn)[None], imatinib())
-    assert_close(found, pocket().score(CRYSTAL[None], imatinib()), rtol=0, atol=1e-9)
+    scores = moved.score(((CRYSTAL - centre) @ turn)[None], imatinib())
+    assert_close(scores, pocket().score(CRYSTAL[None], imatinib()), rtol=0, atol=1e-9)
 
 
 def lone(kind: str, x: float, *, more: tuple[tuple[str, float], ...] = ()) -> Structure:
@@ -170,8 +170,8 @@ def test_two_carbons_have_the_energy_of_the_formula_up_to_the_cutoff_and_none_be
         e = -0.035579 * math.exp(-4 * d * d) - 0.005156 * math.exp(-(((d - 3) / 2) ** 2))
         e += 0.840245 * min(d, 0.0) ** 2 - 0.035069 * ramp
         expected = 0.0 if r > CUTOFF else e if e < 0 else MAX_REPULSION * e / (MAX_REPULSION + e)
-        found = space.energy(torch.tensor([[[r, 0.0, 0.0]]], dtype=torch.float64), carbon())
-        assert found.item() == pytest.approx(expected, abs=1e-12)
+        values = space.energy(torch.tensor([[[r, 0.0, 0.0]]], dtype=torch.float64), carbon())
+        assert values.item() == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -286,12 +286,12 @@ def test_a_box_far_from_the_receptor_is_refused() -> None:
 def test_a_search_finds_the_pose_of_the_crystal_again() -> None:
     """Minimised in place by the package, with its rotors free, the crystal pose has -13.249 kcal/mol."""
     single = Pocket(RECEPTOR, Box(BOX.centre, (20, 20, 20)))
-    found = place(single, structure_ligand(IMATINIB), CRYSTAL.float(), starts=64, steps=45, seed=0)
-    assert found is not None
-    assert -13.3 < found.score < -12.8
-    assert (found.positions - CRYSTAL).norm(dim=-1).mean() < 1.0
-    again = single.score(found.positions[None], Ligands([structure_ligand(IMATINIB)]))
-    assert again.item() == pytest.approx(found.score, abs=1e-4)
+    placement = place(single, structure_ligand(IMATINIB), CRYSTAL.float(), starts=64, steps=45, seed=0)
+    assert placement is not None
+    assert -13.3 < placement.score < -12.8
+    assert (placement.positions - CRYSTAL).norm(dim=-1).mean() < 1.0
+    again = single.score(placement.positions[None], Ligands([structure_ligand(IMATINIB)]))
+    assert again.item() == pytest.approx(placement.score, abs=1e-4)
 
 
 def test_a_search_keeps_the_shape_and_repeats_itself_by_seed() -> None:

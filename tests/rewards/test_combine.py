@@ -117,8 +117,8 @@ def test_scaling_all_weights_scales_a_sum_and_leaves_a_product(scale: float) -> 
 def test_the_order_of_the_parts_changes_nothing(sample: tuple[Any, ...]) -> None:
     parts = terms(1.0, 2.0, 0.5, thresholds={0: 0.2, 1: 0.6})
     for kind in (lambda each: WeightedSum(terms=each, floor=-1.0), lambda each: WeightedProduct(terms=each)):
-        found = [kind(dict(order)).score_one(sample) for order in itertools.permutations(parts.items())]
-        assert all(same(found[0], other) for other in found)
+        scores = [kind(dict(order)).score_one(sample) for order in itertools.permutations(parts.items())]
+        assert all(same(scores[0], other) for other in scores)
 
 
 def test_a_product_lies_between_its_parts_and_is_zero_with_any_of_them() -> None:
@@ -137,8 +137,8 @@ def test_a_product_lies_between_its_parts_and_is_zero_with_any_of_them() -> None
 def test_a_lost_part_makes_the_whole_lost_and_never_zero(kind: type[Combination], others: Any) -> None:
     more = {"floor": 0.0} if kind is WeightedSum else {}
     reward = kind(terms=terms(1.0, 1.0, 1.0, thresholds={0: 0.9}), **more)
-    found = reward.score_one((others, NAN, others))
-    assert (math.isnan(found.value), found.reason) == (True, "timeout (b)")
+    scored = reward.score_one((others, NAN, others))
+    assert (math.isnan(scored.value), scored.reason) == (True, "timeout (b)")
     assert math.isnan(reward([(others, NAN, others)]).item())
 
 
@@ -165,9 +165,9 @@ def test_below_a_threshold_the_whole_has_its_floor_whatever_the_weight() -> None
 
 
 def test_a_part_that_a_product_cannot_take_is_lost_and_says_what_to_do() -> None:
-    found = score_safely(WeightedProduct(terms=terms(1.0, 1.0)), (0.5, -0.1))
-    assert math.isnan(found.value)
-    assert found.reason == "error: ValueError: b is -0.1, a product needs parts of at least 0: wrap it in Desirability"
+    scored = score_safely(WeightedProduct(terms=terms(1.0, 1.0)), (0.5, -0.1))
+    assert math.isnan(scored.value)
+    assert scored.reason == "error: ValueError: b is -0.1, a product needs parts of at least 0: wrap it in Desirability"
 
 
 @pytest.mark.parametrize(
@@ -198,10 +198,10 @@ def test_the_parts_are_reported_before_their_weights_also_below_a_threshold() ->
 
 def test_a_part_without_a_value_is_nan_in_the_report() -> None:
     reward = WeightedSum(terms=terms(1.0, 1.0, 1.0), floor=0.0)
-    found = reward.explain((0.5, NAN, "valence"))
-    assert found["a"] == 0.5
-    assert math.isnan(found["b"])
-    assert math.isnan(found["c"])
+    parts = reward.explain((0.5, NAN, "valence"))
+    assert parts["a"] == 0.5
+    assert math.isnan(parts["b"])
+    assert math.isnan(parts["c"])
 
 
 def test_parts_have_parts() -> None:
@@ -217,10 +217,10 @@ def test_parts_have_parts() -> None:
         *("shape", "shape.lengths", "shape.angles", "shape.clashes"),
         *("drug", "drug.logp", "drug.logp.measured"),
     )
-    found = outer.explain(embedded(ASPIRIN))
-    assert tuple(found) == outer.parts
-    assert found["drug.logp.measured"] == pytest.approx(1.3101, abs=1e-3)
-    assert found["shape.clashes"] == 1.0
+    parts = outer.explain(embedded(ASPIRIN))
+    assert tuple(parts) == outer.parts
+    assert parts["drug.logp.measured"] == pytest.approx(1.3101, abs=1e-3)
+    assert parts["shape.clashes"] == 1.0
     lost = outer.explain(from_smiles("C.C"))
     assert tuple(lost) == outer.parts
     assert all(map(math.isnan, lost.values()))
@@ -309,8 +309,8 @@ def test_a_bad_sample_is_not_desirable_however_good_its_floor_looks() -> None:
 
 
 def test_what_was_not_measured_is_not_undesirable() -> None:
-    found = desirable(Coordinate(0)).score_one((NAN,))
-    assert (math.isnan(found.value), found.reason) == (True, "timeout")
+    scored = desirable(Coordinate(0)).score_one((NAN,))
+    assert (math.isnan(scored.value), scored.reason) == (True, "timeout")
 
 
 def test_a_desirability_reports_what_was_measured() -> None:
@@ -344,8 +344,8 @@ def test_a_structure_is_scored_once_however_it_is_drawn() -> None:
     reward = Cached(qed_sa(), size=10)
     mol = Chem.MolFromSmiles(IMATINIB)
     turned = Chem.RenumberAtoms(mol, [*range(mol.GetNumAtoms())][::-1])
-    found = [reward.score_one(from_graph(graph)) for graph in (mol, turned, Chem.AddHs(mol))]
-    assert found[0] == found[1] == found[2] == qed_sa().score_one(from_graph(mol))
+    scores = [reward.score_one(from_graph(graph)) for graph in (mol, turned, Chem.AddHs(mol))]
+    assert scores[0] == scores[1] == scores[2] == qed_sa().score_one(from_graph(mol))
     assert (reward.hits, reward.misses) == (2, 1)
     assert reward.explain(from_graph(mol)) == qed_sa().explain(from_graph(mol))
 

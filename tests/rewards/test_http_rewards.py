@@ -132,10 +132,10 @@ def test_an_invalid_rating_is_nan(content: str) -> None:
         return chat('{"score": 5}' if red_of(body["messages"][0]["content"][1]["image_url"]["url"]) else content)
 
     with serving(answer) as stub:
-        found = vlm_judge(stub.url).score([image(0), image(9)])
-        assert category(found.reasons[0]) == "nonsense"
-        assert found.values[0] != found.values[0]
-        assert found.scored[1] == (0.5, "")
+        scores = vlm_judge(stub.url).score([image(0), image(9)])
+        assert category(scores.reasons[0]) == "nonsense"
+        assert scores.values[0] != scores.values[0]
+        assert scores.scored[1] == (0.5, "")
 
 
 @pytest.mark.parametrize("answered", [{}, {"choices": []}, [], "text", {"choices": [{"message": {"content": None}}]}])
@@ -206,10 +206,10 @@ def test_a_scorer_is_sent_batches_and_keeps_the_order() -> None:
 
     with serving(answer) as stub:
         samples = [*map(image, range(5)), image(9, flaw="not finite")]
-        found = scorer(stub.url).score(samples)
-        assert found.values[:3] == [0, 1, 2]
-        assert (found.values[4], found.scored[5]) == (4, (-1.0, "not finite"))
-        assert found.reasons[3] == "error: dark"
+        scores = scorer(stub.url).score(samples)
+        assert scores.values[:3] == [0, 1, 2]
+        assert (scores.values[4], scores.scored[5]) == (4, (-1.0, "not finite"))
+        assert scores.reasons[3] == "error: dark"
         assert sorted(len(body["images"]) for body in stub.requests) == [1, 2, 2]
 
 

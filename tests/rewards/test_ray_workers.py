@@ -45,23 +45,23 @@ def local_scorer():
 if __name__ == "__main__":
     samples, folder, short = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=short)
-    found = {}
+    results = {}
     with Pooled(Faulty(), workers="ray", timeout=1.0, chunk=4) as reward:
         scores = reward.score(samples)
-        found["faults"] = [scores.values, scores.reasons]
+        results["faults"] = [scores.values, scores.reasons]
         first, second = reward.submit([5]), reward.submit([6, 7])
-        found["submitted"] = [second().tolist(), first().tolist()]
+        results["submitted"] = [second().tolist(), first().tolist()]
     with Pooled(KillsItsParent(f"{folder}/mark"), workers="ray", chunk=4) as reward:
         scores = reward.score([*range(30), "kill", *range(30)])
-        found["killed"] = [scores.values, scores.reasons]
+        results["killed"] = [scores.values, scores.reasons]
     pooled = Pooled(QED(reader=edm_table), workers="ray")
     score_file(f"{folder}/in.smi", {"qed": pooled}, f"{folder}/ray.csv", reader=edm_table)
     try:
         Pooled(local_scorer(), workers="ray").start()
     except RuntimeError as error:
-        found["unloadable"] = str(error)
-    found["left alone"] = ray.is_initialized()
-    print(json.dumps(found))
+        results["unloadable"] = str(error)
+    results["left alone"] = ray.is_initialized()
+    print(json.dumps(results))
 """
 
 
@@ -97,8 +97,8 @@ def cluster(folder: Path, short: str) -> Mapping[str, Any]:
     if "timed out during startup" in done.stderr:  # Ray gives its processes half a minute, which a busy machine needs
         done = start()
     assert done.returncode == 0, done.stderr
-    found: Mapping[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    results: Mapping[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return results
 
 
 @needs_ray

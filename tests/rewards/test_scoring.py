@@ -293,14 +293,14 @@ def test_an_sdf_file_has_a_record_for_every_record_with_the_score_as_a_property(
     (tmp_path / source).write_bytes(text.encode("latin-1"))
     rewards: dict[str, FileReward] = {"qed": QED(reader=rdkit_bonds)}
     score_file(tmp_path / source, rewards, tmp_path / "out.sdf", reader=rdkit_bonds)
-    found = list(Chem.SDMolSupplier(str(tmp_path / "out.sdf"), removeHs=True))
-    assert [Chem.MolToSmiles(mol) for mol in found] == [ASPIRIN, "", "CCO"]
-    assert [bool(mol.HasProp("qed")) for mol in found] == [True, False, True]
-    assert float(found[0].GetProp("qed")) == pytest.approx(0.5501, abs=1e-3)
-    assert [mol.GetProp("molrl_record") for mol in found] == list("123")
-    assert [bool(mol.HasProp("molrl_reason")) for mol in found] == [False, True, False]
-    assert bool(found[0].HasProp("kept")) is (source == "in.sdf")
-    assert bool(found[0].GetConformer().GetPositions()[:, 2].any()) is (source != "in.smi")
+    mols = list(Chem.SDMolSupplier(str(tmp_path / "out.sdf"), removeHs=True))
+    assert [Chem.MolToSmiles(mol) for mol in mols] == [ASPIRIN, "", "CCO"]
+    assert [bool(mol.HasProp("qed")) for mol in mols] == [True, False, True]
+    assert float(mols[0].GetProp("qed")) == pytest.approx(0.5501, abs=1e-3)
+    assert [mol.GetProp("molrl_record") for mol in mols] == list("123")
+    assert [bool(mol.HasProp("molrl_reason")) for mol in mols] == [False, True, False]
+    assert bool(mols[0].HasProp("kept")) is (source == "in.sdf")
+    assert bool(mols[0].GetConformer().GetPositions()[:, 2].any()) is (source != "in.smi")
 
 
 def test_compressed_tables_hold_the_same(mixed: Path, tmp_path: Path) -> None:
@@ -400,11 +400,11 @@ def test_broken_hanging_and_crashing_molecules_are_named_and_no_good_one_is_lost
     summary = score_file(tmp_path / "in.smi", rewards, tmp_path / "out.csv", reader=faulty_reader)
     rows = rows_of(tmp_path / "out.csv")
     assert [int(row["line"]) for row in rows] == list(range(1, 2001))
-    for row, (found, reason) in enumerate(zip(rows, due, strict=True)):
+    for row, (cells, reason) in enumerate(zip(rows, due, strict=True)):
         alone = reason in ("timeout", "crash: SIGSEGV")  # with one reward, and the other one scored it
-        assert found["weight"] == ("" if reason else str(1 + row % 9))
-        assert found["half"] == ("" if reason and not alone else f"{(1 + row % 9) / 2:g}")
-        shown = found["reason"].removeprefix("weight: ")
+        assert cells["weight"] == ("" if reason else str(1 + row % 9))
+        assert cells["half"] == ("" if reason and not alone else f"{(1 + row % 9) / 2:g}")
+        shown = cells["reason"].removeprefix("weight: ")
         assert (shown.partition(":")[0] if reason == "unreadable" else shown) == reason
     assert summary.figures["weight"].missing == {"unreadable": 20, "timeout": 2, "crash": 2}
     assert summary.figures["half"].missing == {"unreadable": 20, "timeout": 1, "crash": 1}
@@ -540,8 +540,8 @@ def test_another_input_or_other_settings_are_refused_with_what_differs(mixed: Pa
 def test_how_many_workers_score_is_free_to_change(mixed: Path, tmp_path: Path) -> None:
     for workers in (0, 1):
         pooled: dict[str, FileReward] = {"qed": Pooled(QED(reader=edm_table), workers=workers, timeout=5.0)}
-        found = score_file(mixed, pooled, tmp_path / "out.csv", reader=edm_table).existed
-        assert found is (workers == 1)
+        summary = score_file(mixed, pooled, tmp_path / "out.csv", reader=edm_table)
+        assert summary.existed is (workers == 1)
 
 
 def test_files_of_others_are_not_overwritten(mixed: Path, tmp_path: Path) -> None:

@@ -42,18 +42,18 @@ def test_every_fault_costs_one_value_and_the_others_are_right() -> None:
     samples: list[Any] = [1, 2, *FAULTS, 3, "hang", 4]
     started = time.monotonic()
     with Pooled(Faulty(), workers=2, timeout=1.0, chunk=4) as reward:
-        found = reward.score(samples)
+        scores = reward.score(samples)
     assert time.monotonic() - started < 20
-    assert found.reasons == ["", "", *FAULTS.values(), "", "timeout", ""]
-    assert [value for value in found.values if not math.isnan(value)] == [1, 4, 9, 16]
-    assert found.counts() == {"ok": 4, "crash": 2, "timeout": 2, "error": 2, "non-finite": 1}
+    assert scores.reasons == ["", "", *FAULTS.values(), "", "timeout", ""]
+    assert [value for value in scores.values if not math.isnan(value)] == [1, 4, 9, 16]
+    assert scores.counts() == {"ok": 4, "crash": 2, "timeout": 2, "error": 2, "non-finite": 1}
 
 
 def test_several_faults_in_one_chunk_cost_only_their_values() -> None:
     with Pooled(Faulty(), workers=1, timeout=1.0, chunk=8) as reward:
-        found = reward.score([1, "exit", 2, "hang", "raise", 3, "segmentation fault", 4])
+        scores = reward.score([1, "exit", 2, "hang", "raise", 3, "segmentation fault", 4])
     reasons = ["", FAULTS["exit"], "", "timeout", FAULTS["raise"], "", FAULTS["segmentation fault"], ""]
-    assert found.reasons == reasons
+    assert scores.reasons == reasons
 
 
 def test_a_hang_costs_its_own_time_limit_and_not_that_of_its_chunk() -> None:

@@ -46,9 +46,9 @@ each_differentiable = pytest.mark.parametrize("reward", DIFFERENTIABLE, ids=lamb
 
 def value(reward: PointCloudReward, points: Points) -> float:
     """Return the value of a sound sample."""
-    found = reward.score_one(cloud(points))
-    assert found.reason == ""
-    return found.value
+    scored = reward.score_one(cloud(points))
+    assert scored.reason == ""
+    return scored.value
 
 
 def oblique(shear: float) -> Points:
@@ -128,8 +128,8 @@ def test_the_mirror_is_where_the_shape_comes_closest_to_its_image(count: int) ->
 def test_lopsided_shapes_are_told_from_sound_ones(family: str) -> None:
     """By the check of the task at 256 points; the truth is known from how the shapes were made."""
     sets = [Procedural(families=(family,), split="test", tippy=0.0, asymmetric=share) for share in (0.0, 1.0)]
-    found = [[MirrorSymmetry().score_one(shapes.cloud(row, 256)).value ** 2 for row in range(40)] for shapes in sets]
-    sound, lopsided = (np.mean([far < LOPSIDED for far in every]) for every in found)
+    squares = [[MirrorSymmetry().score_one(shapes.cloud(row, 256)).value ** 2 for row in range(40)] for shapes in sets]
+    sound, lopsided = (np.mean([far < LOPSIDED for far in every]) for every in squares)
     assert sound > 0.8
     assert lopsided < 0.1
 
@@ -163,11 +163,11 @@ def test_planes_and_balls_are_smooth_and_clouds_that_fill_a_space_are_not() -> N
 
 
 def test_likeness_is_minus_the_chamfer_distance() -> None:
-    found, wanted = table(count=300), sphere(400)
-    body = body_of(found).points
+    points, wanted = table(count=300), sphere(400)
+    body = body_of(points).points
     square = np.square(body[:, None] - body_of(wanted).points[None]).sum(-1)
     expected = square.min(1).mean() + square.min(0).mean()
-    assert value(Likeness(target=cloud(wanted)), found) == pytest.approx(-expected, rel=1e-5)
+    assert value(Likeness(target=cloud(wanted)), points) == pytest.approx(-expected, rel=1e-5)
     assert value(Likeness(target=cloud(wanted)), wanted * 3 + 1) == pytest.approx(0, abs=1e-9)
 
 
@@ -220,9 +220,9 @@ def test_one_float32_for_each_sample_in_its_order(reward: PointCloudReward) -> N
     ],
 )
 def test_a_bad_cloud_gets_the_floor_and_a_reason(reward: PointCloudReward, points: Points, reason: str) -> None:
-    found = reward.score_one(cloud(points))
-    assert found.value == reward.floor
-    assert found.reason.startswith(reason)
+    scored = reward.score_one(cloud(points))
+    assert scored.value == reward.floor
+    assert scored.reason.startswith(reason)
 
 
 @pytest.mark.parametrize(
@@ -236,8 +236,8 @@ def test_a_bad_cloud_gets_the_floor_and_a_reason(reward: PointCloudReward, point
     ],
 )
 def test_what_one_reward_finds_bad(reward: PointCloudReward, points: Points, reason: str) -> None:
-    found = reward.score_one(cloud(points))
-    assert (found.value, category(found.reason)) == (reward.floor, reason)
+    scored = reward.score_one(cloud(points))
+    assert (scored.value, category(scored.reason)) == (reward.floor, reason)
 
 
 @pytest.mark.parametrize(
@@ -299,9 +299,9 @@ def test_strays_are_rough() -> None:
 
 
 def test_the_margin_comes_with_its_parts() -> None:
-    found: Any = MARGIN.score_one(cloud(box(1, 1, 1)))
-    assert found.parts["contact"] == pytest.approx(1 / 6, abs=0.03)
-    assert found.parts["strays"] == 0
+    scored: Any = MARGIN.score_one(cloud(box(1, 1, 1)))
+    assert scored.parts["contact"] == pytest.approx(1 / 6, abs=0.03)
+    assert scored.parts["strays"] == 0
 
 
 # gradients
@@ -324,12 +324,12 @@ def test_the_gradient_is_the_slope_of_the_value(reward: DifferentiableReward) ->
 
     def moved(way: float) -> float:
         body = body_of(numbers + way * direction)
-        found = reward.measure(body).value
-        if isinstance(reward, MirrorSymmetry):  # no gradient is taken of the sampling_distance
+        value = reward.measure(body).value
+        if isinstance(reward, MirrorSymmetry):  # the sampling distance is a constant of the gradient
             return -float(
-                (found**2 + sampling_distance(body.points) - sampling_distance(body_of(numbers).points)) ** 0.5
+                (value**2 + sampling_distance(body.points) - sampling_distance(body_of(numbers).points)) ** 0.5
             )
-        return found
+        return value
 
     slope = (moved(step) - moved(-step)) / (2 * step)
     assert (gradient.numpy() * direction).sum() == pytest.approx(slope, rel=1e-3, abs=1e-6)
@@ -343,10 +343,10 @@ def test_symmetry_counted_in_logarithms(points: Points) -> None:
     far, logarithm = (
         r([TracedPointCloud(traced)]) for r in (MirrorSymmetry(), MirrorSymmetry(sound=sound, floor=-9.0))
     )
-    slope, found = (torch.autograd.grad(v.sum(), traced)[0] for v in (far, logarithm))
+    slope, logarithmic = (torch.autograd.grad(v.sum(), traced)[0] for v in (far, logarithm))
     times = -far.item() / sound
     assert logarithm.item() == pytest.approx(-math.log(max(times, 1.0)), abs=1e-5)
-    torch.testing.assert_close(found, slope / -far.item() if times > 1 else torch.zeros_like(slope))
+    torch.testing.assert_close(logarithmic, slope / -far.item() if times > 1 else torch.zeros_like(slope))
     assert logarithm.item() == pytest.approx(value(MirrorSymmetry(sound=sound, floor=-9.0), points), abs=1e-5)
 
 
@@ -419,6 +419,6 @@ def test_gradient_guidance_pulls_toward_the_reward() -> None:
         "held": 0,
         "kl_weight": 0.0,
     }
-    found = RGDM(**settings).collect(learner(task), [0, 1, 2], Key(0))
-    assert found.metrics["pull"] > 0
-    assert found.metrics["payoff_lost"] == 0
+    rollout = RGDM(**settings).collect(learner(task), [0, 1, 2], Key(0))
+    assert rollout.metrics["pull"] > 0
+    assert rollout.metrics["payoff_lost"] == 0
