@@ -85,9 +85,9 @@ def test_the_aesthetic_head_is_one_affine_map(clip: Path, tmp_path: Path) -> Non
 
 
 def test_layers_that_are_no_head_are_named() -> None:
-    with pytest.raises(ValueError, match="no head of one mark"):
+    with pytest.raises(ValueError, match="no head with one output"):
         affine_head({"layers.0.weight": torch.zeros(3, 2)})
-    with pytest.raises(ValueError, match="no head of one mark"):
+    with pytest.raises(ValueError, match="no head with one output"):
         affine_head({"layers.0.weight": torch.zeros(3, 2), "layers.0.bias": torch.zeros(3)})
 
 
