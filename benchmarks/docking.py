@@ -27,7 +27,7 @@ from molrl.models.molecules.decoder import MoleculeDecoder
 from molrl.models.molecules.model import load
 from molrl.models.molecules.policy import molecule_policy
 from molrl.rewards.molecules.qed import QED
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 
 DATA = Path(__file__).parents[1] / "tests/data/docking"
 

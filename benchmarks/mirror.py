@@ -15,7 +15,7 @@ from molrl.data.shapes.neighbours import tree
 from molrl.data.shapes.procedural import FAMILIES, Procedural
 from molrl.models.shapes.checks import MAX_ASYMMETRY
 from molrl.rewards.shapes.body import UnsoundError, body_of
-from molrl.rewards.shapes.symmetry import MIRROR, X, chance, mirror_plane
+from molrl.rewards.shapes.symmetry import MIRROR, X, mirror_plane, sampling_distance
 
 SHAPES, POINTS = 200, 256
 
@@ -27,7 +27,10 @@ def is_symmetric(shape: PointCloud) -> list[bool]:
     except UnsoundError:
         return [False, False]
     images = (points * MIRROR + 2 * place * X for place in (0.0, mirror_plane(points)))
-    return [float((tree(points).query(image)[0] ** 2).mean()) - chance(points) < MAX_ASYMMETRY for image in images]
+    return [
+        float((tree(points).query(image)[0] ** 2).mean()) - sampling_distance(points) < MAX_ASYMMETRY
+        for image in images
+    ]
 
 
 def row(name: str, shapes: Sequence[PointCloud]) -> str:

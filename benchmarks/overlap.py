@@ -17,7 +17,7 @@ from molrl.composition import compose
 from molrl.data.molecules.molecule import Molecule
 from molrl.noise import Key
 from molrl.rewards.scores import Scored
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 from molrl.task import Rollouts, Task, open_reward
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from molrl.data.molecules.pdbqt import read_ligand, read_receptor
-from molrl.rewards.molecules.docking.atom_types import Kinds, Ligand, heavy, structure_ligand
+from molrl.rewards.molecules.docking.atom_types import AtomTypes, Ligand, heavy, structure_ligand
 from molrl.rewards.molecules.docking.placement import place
 from molrl.rewards.molecules.docking.scoring_function import Box, Ligands, Pocket
 
@@ -31,9 +31,9 @@ def fastest(function: Callable[[], object], repeats: int) -> float:
     return min(seconds)
 
 
-def first(n: int, kinds: Kinds) -> Kinds:
+def first(n: int, kinds: AtomTypes) -> AtomTypes:
     """Return the kinds of the first n atoms."""
-    return Kinds(kinds.radius[:n], kinds.hydrophobic[:n], kinds.donor[:n], kinds.acceptor[:n])
+    return AtomTypes(kinds.radius[:n], kinds.hydrophobic[:n], kinds.donor[:n], kinds.acceptor[:n])
 
 
 def differentiate(pocket: Pocket, poses: torch.Tensor, ligands: Ligands) -> None:
@@ -62,7 +62,7 @@ def main() -> None:
     print(f"{len(pocket)} receptor atoms near the box, {arguments.poses} poses, {arguments.threads} threads")
     print("atoms   scores/s   with gradient/s   searches/s (64 starts, 45 steps)")
     for n in (9, 15, 24, 37):
-        ligand = Ligand(first(n, full.kinds), full.rotors)
+        ligand = Ligand(first(n, full.types), full.rotors)
         ligands = Ligands([ligand], device=arguments.device)
         middles = torch.randn(arguments.poses, 1, 3, generator=generator)
         poses = (shape[:n].float() + middles + torch.tensor(arguments.centre)).to(arguments.device)

@@ -1,1 +1,1 @@
-"""Rewards: finished samples in, one number each out; values that are floors or missing have a reason."""
+"""Rewards: callables that give each finished sample one number, with a reason where it is a floor or missing."""

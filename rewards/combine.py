@@ -1,4 +1,4 @@
-"""Several rewards as one: a weighted sum, or a weighted geometric mean.
+"""Combinations of several rewards into one: a weighted sum, or a weighted geometric mean.
 
 Ranges are made comparable by `Desirability`, with limits that are given, not by running statistics.
 """
@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-from molrl.data.molecules.bonds import BondReader
 from molrl.rewards.scores import Explained, PerSample, Scored, Scorer, score_safely
-from molrl.rewards.wrapping import ReadOnce, explanation, part_names, parts_of, sharing
+from molrl.rewards.wrapping import Reader, ReadOnce, explanation, part_names, parts_of, share_readers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +19,9 @@ class Term:
     """One part of a combination.
 
     Attributes:
-        scorer: measures.
+        scorer: gives the value.
         weight: not 0.
-        threshold: below it the whole has its floor; null for none. It is of the part's value before its weight.
+        threshold: of the value before its weight; below it the combination has its floor. None: no threshold.
     """
 
     scorer: Scorer[Any]
@@ -38,11 +37,11 @@ class Term:
 
 @dataclass(frozen=True, kw_only=True)
 class Combination(PerSample[Any]):
-    """One value made of several, all of one sample, worked out together so that its bonds are read once.
+    """One value made of several, which are computed together so that a reader that they share reads the sample once.
 
     In this order: a part that could not be scored makes the whole NaN, never zero; a part that calls the sample bad or
-    is below its threshold gives the whole its floor, with that reason. All parts are always asked, so that they can be
-    reported. The order of the terms changes nothing but that of the report.
+    is below its threshold gives the whole its floor, with that reason. All parts are always computed, so that they can
+    be reported. The order of the terms changes only that of the report.
     """
 
     terms: Mapping[str, Term]
@@ -52,66 +51,70 @@ class Combination(PerSample[Any]):
             raise ValueError("terms: got none, need at least one")
         if odd := [name for name in self.terms if not str(name).replace("_", "").isalnum()]:
             raise ValueError(f"terms: got the name {odd[0]!r}; letters, digits and _ are allowed")
-        self.asked  # noqa: B018  # there before this one becomes a part of another, which then shares its readers
+        self.scorers  # noqa: B018  # made now, so that a combination around this one finds and shares their readers
 
     @cached_property
-    def readers(self) -> dict[BondReader, ReadOnce]:
-        """What the scorers share."""
+    def readers(self) -> dict[Reader, ReadOnce]:
+        """Return the readers that the scorers share, by the plain reader."""
         return {}
 
     @cached_property
-    def asked(self) -> Mapping[str, Scorer[Any]]:
-        """The scorers, with shared readers."""
-        return {name: sharing(term.scorer, self.readers) for name, term in self.terms.items()}
+    def scorers(self) -> Mapping[str, Scorer[Any]]:
+        """Return copies of the scorers, by term, that share their readers."""
+        return {name: share_readers(term.scorer, self.readers) for name, term in self.terms.items()}
 
     @abstractmethod
     def worst(self) -> float:
-        """The floor."""
+        """Return the floor, the value of a bad sample."""
 
     @abstractmethod
-    def combined(self, values: Mapping[str, float]) -> float:
-        """The whole from the values of sound parts."""
+    def combine(self, values: Mapping[str, float]) -> float:
+        """Return the value of the whole from those of its parts, none of which is lost or a floor."""
 
     @property
     def inner(self) -> tuple[Scorer[Any], ...]:
-        """What is wrapped."""
+        """Return the scorers that are wrapped."""
         return tuple(term.scorer for term in self.terms.values())
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The columns of the report: the terms and, with a dot, their own parts."""
+        """Return the columns of the report: the terms and, with a dot, their own parts."""
         return part_names({name: term.scorer for name, term in self.terms.items()})
 
     def score_one(self, sample: Any, /) -> Scored:
         try:
-            scored = {name: score_safely(scorer, sample) for name, scorer in self.asked.items()}
+            scored = {name: score_safely(scorer, sample) for name, scorer in self.scorers.items()}
         finally:
             for reader in self.readers.values():
                 reader.forget()
-        return Explained(*self.result(scored), explanation(self.parts, scored))
+        return Explained(*self.combine_scored(scored), explanation(self.parts, scored))
 
     def explain(self, sample: Any, /) -> dict[str, float]:
-        """The value of each part before its weight; NaN where it has none or the sample is bad."""
+        """Return the value of each part before its weight; NaN where it has none or the sample is bad."""
         return dict(parts_of(self.score_one(sample)))
 
-    def result(self, scored: Mapping[str, Scored]) -> Scored:
-        """The whole and its reason."""
+    def combine_scored(self, scored: Mapping[str, Scored]) -> Scored:
+        """Return the value of the whole and its reason from those of the parts."""
         if lost := {name: reason for name, (value, reason) in scored.items() if math.isnan(value)}:
-            return Scored(math.nan, joint(lost, len(scored)))
+            return Scored(math.nan, join_reasons(lost, len(scored)))
         if bad := {name: reason for name, (_, reason) in scored.items() if reason}:
-            return Scored(self.worst(), joint(bad, len(scored)))
+            return Scored(self.worst(), join_reasons(bad, len(scored)))
         values = {name: value for name, (value, _) in scored.items()}
         low = {
             name: f"below threshold: {values[name]:.4g}, at least {term.threshold:g}"
             for name, term in self.terms.items()
             if term.threshold is not None and values[name] < term.threshold
         }
-        return Scored(self.worst(), joint(low, len(scored) + 1)) if low else Scored(self.combined(values))
+        return Scored(self.worst(), join_reasons(low, len(scored) + 1)) if low else Scored(self.combine(values))
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedSum(Combination):
-    """sum_i w_i r_i; weights may be negative. `floor`, for bad samples, should be at most the least it can come to."""
+    """The sum of w_i r_i over the terms; weights may be negative.
+
+    Attributes:
+        floor: the value of a bad sample; should be at most the smallest sum that a good one can have.
+    """
 
     floor: float
 
@@ -123,13 +126,13 @@ class WeightedSum(Combination):
     def worst(self) -> float:
         return self.floor
 
-    def combined(self, values: Mapping[str, float]) -> float:
+    def combine(self, values: Mapping[str, float]) -> float:
         return math.fsum(term.weight * values[name] for name, term in self.terms.items())
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedProduct(Combination):
-    """(prod_i r_i^w_i)^(1 / sum_i w_i), the weighted geometric mean: 0 where any part is 0; 0 for a bad sample.
+    """The weighted geometric mean, (prod_i r_i^w_i)^(1 / sum_i w_i): 0 where any part is 0 and for a bad sample.
 
     Weights are positive and only their ratios count. Parts must not be negative: one that is makes the whole NaN.
     """
@@ -145,7 +148,7 @@ class WeightedProduct(Combination):
     def worst(self) -> float:
         return self.floor
 
-    def combined(self, values: Mapping[str, float]) -> float:
+    def combine(self, values: Mapping[str, float]) -> float:
         for name, value in values.items():
             if value < 0:
                 raise ValueError(f"{name} is {value:.4g}, a product needs parts of at least 0: wrap it in Desirability")
@@ -155,8 +158,8 @@ class WeightedProduct(Combination):
         return math.exp(math.fsum(term.weight * math.log(values[name]) for name, term in self.terms.items()) / weights)
 
 
-def joint(reasons: Mapping[str, str], parts: int) -> str:
-    """The reasons of some parts as one, each with the parts it is of unless it is of all."""
+def join_reasons(reasons: Mapping[str, str], parts: int) -> str:
+    """Join the reasons of some of so many parts, each followed by its parts unless it is the reason of all."""
     by_reason: dict[str, list[str]] = {}
     for name in sorted(reasons):
         by_reason.setdefault(reasons[name], []).append(name)

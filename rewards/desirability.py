@@ -7,38 +7,37 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from molrl.rewards.scores import Explained, PerSample, Scored, Scorer
 from molrl.rewards.wrapping import explanation, part_names, parts_of
 
-Kind: TypeAlias = Literal["larger", "smaller", "window"]
-KINDS = ("larger", "smaller", "window")
+Goal: TypeAlias = Literal["larger", "smaller", "window"]
+GOALS = ("larger", "smaller", "window")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Desirability(PerSample[Any]):
-    """How desirable what a scorer measures is, in [0, 1]; 0 for a bad sample, whatever floor the scorer has.
+    """The desirability in [0, 1] of a scorer's value; 0 for a bad sample, whatever floor the scorer has.
 
-    Ranges are given, not taken from running statistics: the reward of a molecule must not depend on what was drawn
-    before it.
+    Ranges are given, not taken from running statistics: the reward of a sample must not depend on those drawn before.
 
     Attributes:
-        scorer: measures.
+        scorer: gives the value.
         low, high: the range. Larger is better: 0 up to `low`, 1 from `high`. Smaller is better: 1 up to `low`, 0 from
             `high`. Window: 1 from `low` to `high`, a single best value if these are equal.
-        kind: "larger", "smaller" or "window".
-        slack: how far outside a window the desirability has fallen to 0; null for the other kinds.
-        power: bends the slope: above 1 most of the way to the goal counts little, below 1 it counts much.
+        goal: "larger", "smaller" or "window".
+        slack: distance outside a window at which the desirability reaches 0; null for the other goals.
+        power: exponent of the linear ramp: values between the limits count less above 1, more below 1.
     """
 
     scorer: Scorer[Any]
     low: float
     high: float
-    kind: Kind
+    goal: Goal
     slack: float | None = None
     power: float = 1.0
     floor: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"kind: got {self.kind!r}, allowed are {', '.join(KINDS)}")
-        window = self.kind == "window"
+        if self.goal not in GOALS:
+            raise ValueError(f"goal: got {self.goal!r}, allowed are {', '.join(GOALS)}")
+        window = self.goal == "window"
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             raise ValueError(f"desirability: got low {self.low}, high {self.high}; both must be finite")
         if not (self.low <= self.high if window else self.low < self.high):
@@ -53,12 +52,12 @@ class Desirability(PerSample[Any]):
 
     @property
     def inner(self) -> tuple[Scorer[Any], ...]:
-        """What is wrapped."""
+        """Return the scorer that is wrapped."""
         return (self.scorer,)
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What `explain` gives: the number that was measured."""
+        """Return the names of what `explain` gives: the measured value and its own parts."""
         return part_names({"measured": self.scorer})
 
     def score_one(self, sample: Any, /) -> Scored:
@@ -70,15 +69,15 @@ class Desirability(PerSample[Any]):
         return Explained(self.floor if reason else self.desirable(value), reason, parts)
 
     def explain(self, sample: Any, /) -> dict[str, float]:
-        """What was measured; NaN where there is no measurement."""
+        """Return the measured value and its parts; NaN where there is no measurement."""
         return dict(parts_of(self.score_one(sample)))
 
     def desirable(self, value: float) -> float:
-        """The share of the way from worthless to good, to the power."""
+        """Return the desirability of a value: the linear ramp between the limits, raised to `power`."""
         if self.slack is not None:
             outside = max(self.low - value, value - self.high, 0.0)
-            share = 1.0 - outside / self.slack
+            ramp = 1.0 - outside / self.slack
         else:
-            share = (value - self.low) / (self.high - self.low)
-            share = 1.0 - share if self.kind == "smaller" else share
-        return float(min(1.0, max(0.0, share)) ** self.power)
+            ramp = (value - self.low) / (self.high - self.low)
+            ramp = 1.0 - ramp if self.goal == "smaller" else ramp
+        return float(min(1.0, max(0.0, ramp)) ** self.power)

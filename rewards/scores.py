@@ -1,4 +1,4 @@
-"""What a reward says of a batch: one value for each sample, and the reason behind every floor and every gap.
+"""The result of a reward: one value for each sample of a batch, and the reason behind every floor and every gap.
 
 Worker processes import this module, so it must not import torch: that would cost each of them seconds and 200 MB.
 """
@@ -19,9 +19,9 @@ else:
     Values = Any
 
 Sample = TypeVar("Sample")
-Judged = TypeVar("Judged", contravariant=True)
+Scorable = TypeVar("Scorable", contravariant=True)
 
-LARGEST_FLOAT32 = 3.4028235e38
+MAX_FLOAT32 = 3.4028235e38
 
 
 class Scored(NamedTuple):
@@ -38,7 +38,7 @@ class Scored(NamedTuple):
 
 
 class Explained(Scored):
-    """The value of one sample with those that it was made of: NaN where a part has none or has its floor."""
+    """The value of one sample with the parts it was made of, which are NaN where a part is lost or has its floor."""
 
     parts: Mapping[str, float]
 
@@ -53,7 +53,7 @@ class Scores:
     """The values of a batch, in its order.
 
     A floor is the sample's fault and should be learned away; NaN ("timeout", "crash", "error", "non-finite") is a lost
-    measurement and belongs in no mean and no gradient.
+    measurement and must not enter a mean or a gradient.
     """
 
     scored: tuple[Scored, ...]
@@ -67,65 +67,69 @@ class Scores:
         return [reason for _, reason in self.scored]
 
     def tensor(self) -> Values:
-        """The values as float32."""
+        """Return the values as a float32 tensor [b]."""
         import torch
 
         return torch.tensor(self.values, dtype=torch.float32)
 
     def counts(self) -> dict[str, int]:
-        """How many samples each category of reason has, most frequent first; good samples are "ok"."""
+        """Count the samples by category of reason, most frequent first; good samples are "ok"."""
         return dict(Counter(category(reason) for reason in self.reasons).most_common())
 
 
-class Scorer(Protocol[Judged]):
-    """Whatever scores one sample at a time; to run in a worker process it must be picklable."""
+class Scorer(Protocol[Scorable]):
+    """An object that scores one sample at a time; to run in a worker process it must be picklable.
 
-    def score_one(self, sample: Judged, /) -> Scored:
-        """The value of one sample; may raise, which is a lost measurement."""
+    It may state what it scores as an attribute `kind`, the name of a kind of samples; one that wraps others has them
+    in `inner` instead. See `reward_kinds`.
+    """
+
+    def score_one(self, sample: Scorable, /) -> Scored:
+        """Return the value of one sample; may raise, which is a lost measurement."""
         ...
 
 
 class PerSample(ABC, Generic[Sample]):
-    """A reward that looks at one sample at a time: `score_one` is the science, the batch forms follow."""
+    """A reward that scores samples one by one: subclasses define `score_one`, the batch methods follow from it."""
 
     @abstractmethod
     def score_one(self, sample: Sample, /) -> Scored:
-        """The value of one sample; may raise, which is a lost measurement."""
+        """Return the value of one sample; may raise, which is a lost measurement."""
 
     def score(self, samples: Sequence[Sample]) -> Scores:
-        """Values and reasons, in the order of the samples, computed in this process."""
+        """Return values and reasons in the order of the samples, computed in this process."""
         return scores(score_safely(self, sample) for sample in samples)
 
     def __call__(self, samples: Sequence[Sample]) -> Values:
-        """One float32 for each sample; NaN where a sample could not be scored."""
+        """Return one float32 for each sample; NaN where a sample could not be scored."""
         return self.score(samples).tensor()
 
 
 def scores(scored: Iterable[Scored]) -> Scores:
-    """Gather the values of single samples."""
+    """Gather the values of single samples into those of a batch."""
     return Scores(tuple(scored))
 
 
 def score_safely(scorer: Scorer[Sample], sample: Sample) -> Scored:
-    """What the judge says, with exceptions and non-finite numbers turned into NaN and a reason."""
+    """Score one sample; exceptions and non-finite numbers become NaN with a reason."""
     try:
-        judged = scorer.score_one(sample)
-        value, reason = judged
+        scored = scorer.score_one(sample)
+        value, reason = scored
         value = float(value)
     except Exception as error:  # whatever a plug-in raises, the other samples keep their values
         return Scored(math.nan, f"error: {type(error).__name__}: {error}".rstrip(": "))
-    if not abs(value) <= LARGEST_FLOAT32:
+    if not abs(value) <= MAX_FLOAT32:
         value, reason = math.nan, reason or f"non-finite: {value}"
-    return Explained(value, reason, judged.parts) if isinstance(judged, Explained) else Scored(value, reason)
+    return Explained(value, reason, scored.parts) if isinstance(scored, Explained) else Scored(value, reason)
 
 
 def category(reason: str) -> str:
-    """The part of a reason that is worth counting; "ok" for none."""
+    """Return the category of a reason, the part before its colon; "ok" for none."""
     return reason.partition(":")[0] or "ok"
 
 
 def isolated(scorer: Any) -> str:
-    """The name of a scorer, this one or one that it wraps, that must not run in this process (`isolated`); or ""."""
+    """Return the name of a scorer, this one or a wrapped one, that needs a process of its own (`isolated`); or ""."""
     if getattr(scorer, "isolated", False):
         return type(scorer).__name__
     return next(filter(None, map(isolated, getattr(scorer, "inner", ()))), "")

@@ -1,63 +1,63 @@
-"""Scorers made of scorers: what is inside, what they read bonds with, and the names and values of their parts.
+"""Scorers that wrap others: the readers that these share, and the names and values of the parts of a value.
 
-A wrapper has `inner`, the scorers it asks, and may have `parts`, the names of the values it was made of.
+A wrapper has `inner`, the scorers that it calls, and may have `parts`, the names of the values it was made of.
 """
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from molrl.data.molecules.bonds import BondReader, Reading
-from molrl.data.molecules.molecule import Molecule
-from molrl.rewards.molecules.graph import GraphReward
 from molrl.rewards.scores import Explained, Scored, Scorer
+
+Reader: TypeAlias = Callable[[Any], Any]
+"""A function that reads off a sample what several scorers need; they have it in an attribute `reader`."""
 
 
 class ReadOnce:
-    """A bond reader that remembers the last molecule until it is told to forget, for scorers that share it."""
+    """A reader that remembers its last sample and result until `forget`, for the scorers that share it."""
 
-    def __init__(self, reader: BondReader) -> None:
+    def __init__(self, reader: Reader) -> None:
         self.reader = reader
-        self.last: tuple[Molecule, Reading] | None = None
+        self.last: tuple[Any, Any] | None = None
 
-    def __call__(self, molecule: Molecule) -> Reading:
-        if self.last is None or self.last[0] is not molecule:
-            self.last = molecule, self.reader(molecule)
+    def __call__(self, sample: Any) -> Any:
+        if self.last is None or self.last[0] is not sample:
+            self.last = sample, self.reader(sample)
         return self.last[1]
 
     def forget(self) -> None:
-        """Read anew next time: the arrays of a molecule may have been changed."""
+        """Forget the last result, since the arrays of a sample may be changed."""
         self.last = None
 
 
-def unshared(reader: BondReader) -> BondReader:
-    """The reader itself where others share what it read."""
+def plain_reader(reader: Reader) -> Reader:
+    """Return the reader itself, without the `ReadOnce` around it if there is one."""
     return reader.reader if isinstance(reader, ReadOnce) else reader
 
 
-def sharing(scorer: Any, shared: dict[BondReader, ReadOnce]) -> Any:
-    """A copy of a scorer that reads bonds through one `ReadOnce` for each reader, as all that it wraps does.
+def share_readers(scorer: Any, shared: dict[Reader, ReadOnce]) -> Any:
+    """Return a copy of a scorer that reads samples through one `ReadOnce` for each reader, as do those it wraps.
 
-    What it wraps are dataclasses, and mappings to these.
+    It finds those in dataclasses and in mappings to dataclasses.
     """
     if isinstance(scorer, Mapping) and any(map(is_dataclass, scorer.values())):
-        return {name: sharing(value, shared) for name, value in scorer.items()}
+        return {name: share_readers(value, shared) for name, value in scorer.items()}
     if not is_dataclass(scorer) or isinstance(scorer, type) or not hasattr(scorer, "__dict__"):
         return scorer
     copied = copy.copy(scorer)
-    for name, value in vars(scorer).items():  # not its fields: also what it has worked out from them
+    for name, value in vars(scorer).items():  # beside its fields also its cached properties
         if name == "reader":
-            reader = unshared(value)
+            reader = plain_reader(value)
             object.__setattr__(copied, name, shared.setdefault(reader, ReadOnce(reader)))
         else:
-            object.__setattr__(copied, name, sharing(value, shared))
+            object.__setattr__(copied, name, share_readers(value, shared))
     return copied
 
 
 def innermost(scorer: Scorer[Any]) -> Iterator[Scorer[Any]]:
-    """The scorers that do the measuring."""
+    """Yield the scorers inside that wrap no others, or the scorer itself."""
     inner = getattr(scorer, "inner", ())
     for wrapped in inner:
         yield from innermost(wrapped)
@@ -65,13 +65,8 @@ def innermost(scorer: Scorer[Any]) -> Iterator[Scorer[Any]]:
         yield scorer
 
 
-def without_geometry(scorer: Scorer[Any]) -> bool:
-    """Whether the value depends on the canonical structure alone."""
-    return all(isinstance(measuring, GraphReward) for measuring in innermost(scorer))
-
-
 def part_names(scorers: Mapping[str, Scorer[Any]]) -> tuple[str, ...]:
-    """Names of parts and, below them with a dot, of their own parts."""
+    """Return the names of parts, each followed by those of its own parts with a dot between."""
     return tuple(
         part
         for name, scorer in scorers.items()
@@ -80,14 +75,14 @@ def part_names(scorers: Mapping[str, Scorer[Any]]) -> tuple[str, ...]:
 
 
 def parts_of(scored: Scored) -> Mapping[str, float]:
-    """What a value was made of; nothing for one that does not say."""
+    """Return the parts of a value by name; empty for a value without parts."""
     return scored.parts if isinstance(scored, Explained) else {}
 
 
 def explanation(names: tuple[str, ...], scored: Mapping[str, Scored]) -> dict[str, float]:
-    """The values of parts by those names; NaN for a floor and for what is missing."""
-    found = dict.fromkeys(names, math.nan)
+    """Return the values of the parts with these names; NaN for a floor and for what is missing."""
+    values = dict.fromkeys(names, math.nan)
     for name, (value, reason) in scored.items():
-        found[name] = math.nan if reason else float(value)
-        found |= {f"{name}.{part}": inner for part, inner in parts_of(scored[name]).items()}
-    return found
+        values[name] = math.nan if reason else float(value)
+        values |= {f"{name}.{part}": inner for part, inner in parts_of(scored[name]).items()}
+    return values

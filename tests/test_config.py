@@ -16,7 +16,7 @@ from molrl.building import build, target
 from molrl.composition import CONF, Composition, choices, compose
 from molrl.config import ConfigError, check_arguments, check_type, settings
 from molrl.finetune import FinetuneConfig
-from molrl.rewards.molecules.docking.vina import NEEDED
+from molrl.rewards.molecules.docking.vina import PACKAGES
 from molrl.run import OWN, prepare
 
 FILES = {"score": ["file=x.sdf"], "evaluate": ["file=x.sdf"]}
@@ -39,7 +39,7 @@ REQUIRED: dict[str, list[str]] = {  # settings without a default, by the reward
 }
 EXTRAS: dict[str, tuple[str, ...]] = {  # packages that may be missing
     **dict.fromkeys(("reward=xtb_force", "reward=xtb_energy"), ("tblite",)),
-    "reward=vina": NEEDED,
+    "reward=vina": PACKAGES,
     **dict.fromkeys(("reward=aesthetic", "reward=clip_score", "reward=pick_score"), ("transformers",)),
     "model=images": ("diffusers", "transformers", "peft"),
 }
@@ -275,7 +275,7 @@ def test_a_foreign_target_deep_inside_is_refused_before_anything_around_it_is_bu
     marker = tmp_path / "marker"
     inner = {"_target_": "pathlib.Path.write_text", "self": str(marker), "data": "x"}
     with pytest.raises(ConfigError, match=r"task\.reward\.scorer\._target_=pathlib"):
-        build({"_target_": "molrl.rewards.workers.local.Pooled", "workers": 0, "scorer": inner}, "task.reward")
+        build({"_target_": "molrl.rewards.workers.pooled.Pooled", "workers": 0, "scorer": inner}, "task.reward")
     assert not marker.exists()
 
 

@@ -266,10 +266,10 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "molrl/runs/report.py: write_report": "shown as text",
     "rewards/scoring/journal.py: begin": "what it has just written",
     "rewards/scoring/journal.py: identity": "hashed",
-    "rewards/images/vlm.py: mark": "answers that are nonsense in test_remote_rewards.py",
-    "rewards/workers/http.py: asked": "answers that are nonsense in test_remote_rewards.py",
-    "rewards/scoring/table.py: compress to_parquet": "what it has just written",
-    "rewards/workers/process.py: load perform": "between a process and those it started",
+    "rewards/images/vlm.py: rate": "answers that are nonsense in test_remote_rewards.py",
+    "rewards/workers/http.py: send": "answers that are nonsense in test_remote_rewards.py",
+    "rewards/scoring/table.py: compress write_parquet": "what it has just written",
+    "rewards/workers/process.py: load_task run_chunk": "between a process and those it started",
     "rewards/workers/process.py: limit_memory": "the kernel's file",
 }
 WRITERS = (

@@ -24,7 +24,7 @@ from molrl.models.shapes.quality import pair_with_reference
 from molrl.models.shapes.recognition import count_recognised
 from molrl.models.shipped import locate
 from molrl.rewards.scores import category
-from molrl.rewards.shapes.body import FEWEST
+from molrl.rewards.shapes.body import MIN_POINTS
 from molrl.rewards.shapes.exam import Exam, Examined
 from molrl.rewards.workers.local import Workers
 from molrl.rewards.workers.protocol import Lost
@@ -69,9 +69,9 @@ class ShapeMetrics:
     timeout: float
 
     def __post_init__(self) -> None:
-        if self.compared < FEWEST or self.most < 2 or self.seeds < 1:
+        if self.compared < MIN_POINTS or self.most < 2 or self.seeds < 1:
             got = f"{self.compared}, {self.most}, {self.seeds}"
-            raise ValueError(f"compared, most, seeds: got {got}; need at least {FEWEST}, 2 and 1")
+            raise ValueError(f"compared, most, seeds: got {got}; need at least {MIN_POINTS}, 2 and 1")
 
 
 def evaluate_shapes(
@@ -198,7 +198,7 @@ class Comparison:
 
 def comparable(samples: Sequence[PointCloud], real: Sequence[PointCloud], metrics: ShapeMetrics) -> Comparison:
     """The scores of the samples as a set, each against a reference of its class where all have one."""
-    samples = [cloud for cloud in samples if len(cloud) >= FEWEST]
+    samples = [cloud for cloud in samples if len(cloud) >= MIN_POINTS]
     classes = {cloud.label for cloud in real}
     unknown = sorted({cloud.label for cloud in samples} - classes)
     matched = "of the same classes"

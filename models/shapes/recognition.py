@@ -7,7 +7,7 @@ from torch import Tensor
 
 from molrl.data.shapes.cloud import PointCloud
 from molrl.models.shapes.classifier import load_classifier, stack_clouds
-from molrl.rewards.shapes.body import UnsoundError, traceable
+from molrl.rewards.shapes.body import UnsoundError, trace_body
 
 BATCH = 64
 
@@ -27,7 +27,7 @@ def count_recognised(samples: Sequence[PointCloud], judge: str) -> tuple[int, in
     labels: list[int] = []
     for sample in labelled:
         try:
-            bodies.append(traceable(torch.from_numpy(sample.points))[0].float())
+            bodies.append(trace_body(torch.from_numpy(sample.points))[0].float())
         except UnsoundError:
             continue
         labels.append(classes.index(sample.label))

@@ -1,6 +1,6 @@
-"""Scores on CLIP's features (Radford et al. 2021, arXiv:2103.00020): aesthetic quality, CLIPScore, PickScore.
+"""Scores of images by CLIP's features (Radford et al. 2021, arXiv:2103.00020): aesthetic score, CLIPScore, PickScore.
 
-One network serves all of them: images and prompts become unit vectors, and a score is a function of these.
+All of them embed images and prompts as unit vectors by one network; a score is a function of these.
 """
 
 import importlib.util
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from molrl.data.images.image import CaptionedImage
 from molrl.rewards.scores import Scored, Scores, Values, scores
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training images
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-FLOORS: Mapping[str, float] = {"aesthetic": -20.0, "clip_score": 0.0, "pick_score": -100.0}  # of what is no image
-CAPTIONED = "A photo depicts {}"  # of CLIPScore (Hessel et al. 2021, arXiv:2104.08718, Sec. 3)
+FLOORS: Mapping[str, float] = {"aesthetic": -20.0, "clip_score": 0.0, "pick_score": -100.0}  # of a bad sample
+CAPTION = "A photo depicts {}"  # of CLIPScore (Hessel et al. 2021, arXiv:2104.08718, Sec. 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,24 +30,25 @@ class CLIPReward:
     """A score of images by a CLIP network.
 
     Attributes:
-        kind: "aesthetic": 5.24 + w.f with LAION's head on the image's features, a mark of about 1 to 10 that nothing
-            stops there; "clip_score": 2.5 max(cos, 0) of "A photo depicts ..." (Hessel et al. 2021, Eq. 1);
+        metric: "aesthetic": 5.24 + w.f with LAION's head on the image's features, about 1 to 10 but unbounded;
+            "clip_score": 2.5 max(cos, 0) of "A photo depicts ..." (Hessel et al. 2021, Eq. 1);
             "pick_score": exp(logit scale) cos (Kirstain et al. 2023, arXiv:2305.01569, Sec. 3).
         model: folder of a CLIPModel with its tokenizer, or a Hugging Face Hub id.
         revision: of a Hub id.
-        tokenizer: the same for a tokenizer that is kept elsewhere; None: the model's.
+        tokenizer: folder or Hub id of a tokenizer that is kept elsewhere; None: the model's.
         head: of the aesthetic score: a safetensors file with its layers, or with one affine map.
         batch: images at a time.
-        device: where the network is.
+        device: of the network.
     """
 
-    kind: Literal["aesthetic", "clip_score", "pick_score"]
+    metric: Literal["aesthetic", "clip_score", "pick_score"]
     model: str
     revision: str | None
     tokenizer: str | None
     head: str | None
     batch: int
     device: str
+    kind: ClassVar[str] = "images"
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -55,7 +56,7 @@ class CLIPReward:
         for name in (self.model, self.tokenizer):
             if name is not None and not Path(name).is_dir() and not HUB_ID.fullmatch(name):
                 raise ValueError(f"model: got {name!r}, no such folder; name one, or a Hub id (owner/name) to fetch it")
-        if self.kind == "aesthetic" and (self.head is None or not Path(self.head).is_file()):
+        if self.metric == "aesthetic" and (self.head is None or not Path(self.head).is_file()):
             raise ValueError(
                 f"head: got {self.head!r}, no such file; docs/images.md has the two lines that fetch LAION's head "
                 "and write it as safetensors"
@@ -65,72 +66,75 @@ class CLIPReward:
 
     @property
     def floor(self) -> float:
-        """Of what is no image."""
-        return FLOORS[self.kind]
+        """Return the value of a bad sample."""
+        return FLOORS[self.metric]
 
     @cached_property
     def network(self) -> Any:
-        """The CLIPModel, loaded once: float32, from safetensors alone."""
+        """Return the CLIPModel, loaded once: float32, from safetensors alone."""
         library: Any = import_module("transformers")
-        made = library.CLIPModel.from_pretrained(
+        network = library.CLIPModel.from_pretrained(
             self.model, revision=self.revision, use_safetensors=True, local_files_only=Path(self.model).is_dir()
         )
-        return made.float().eval().requires_grad_(False).to(self.device)
+        return network.float().eval().requires_grad_(False).to(self.device)
 
     @cached_property
-    def words(self) -> Any:
-        """The tokenizer, loaded once."""
+    def tokenize(self) -> Any:
+        """Return the tokenizer, loaded once."""
         library: Any = import_module("transformers")
         name = self.tokenizer or self.model
         return library.CLIPTokenizer.from_pretrained(name, local_files_only=Path(name).is_dir())
 
     @cached_property
     def affine(self) -> "tuple[Tensor, Tensor]":
-        """Weights [width] and offset of the aesthetic head."""
+        """Return weights [width] and offset of the aesthetic head."""
         assert self.head is not None
         weight, offset = read_head(Path(self.head))
         return weight.to(self.device), offset.to(self.device)
 
     def score(self, samples: Sequence[CaptionedImage]) -> Scores:
-        """Values and reasons, in the order of the samples."""
+        """Return values and reasons in the order of the samples."""
         good = [sample for sample in samples if not sample.flaw]
-        parts = [good[start : start + self.batch] for start in range(0, len(good), self.batch)]
-        found = iter([value for part in parts for value in self.values(part).tolist()])
-        return scores(Scored(self.floor, s.flaw) if s.flaw else Scored(next(found)) for s in samples)
+        batches = [good[start : start + self.batch] for start in range(0, len(good), self.batch)]
+        values = iter([value for batch in batches for value in self.values(batch).tolist()])
+        return scores(Scored(self.floor, s.flaw) if s.flaw else Scored(next(values)) for s in samples)
 
     def __call__(self, samples: Sequence[CaptionedImage]) -> Values:
         return self.score(samples).tensor()
 
     def values(self, samples: Sequence[CaptionedImage]) -> "Float[Tensor, ' b']":
-        """Of good images of any sizes."""
+        """Return the scores [b] of good images, whose sizes may differ."""
         import torch
 
         with torch.no_grad():
             edge = int(self.network.config.vision_config.image_size)
-            pixels = torch.cat([prepared(sample, edge) for sample in samples]).to(self.device)
-            seen = self.unit(self.network.get_image_features(pixel_values=pixels))
-            if self.kind == "aesthetic":
+            pixels = torch.cat([preprocess(sample, edge) for sample in samples]).to(self.device)
+            image_embedding = self.normalise(self.network.get_image_features(pixel_values=pixels))
+            if self.metric == "aesthetic":
                 weight, offset = self.affine
-                return (seen @ weight + offset).cpu()
+                return (image_embedding @ weight + offset).cpu()
             prompts = [sample.prompt for sample in samples]
-            texts = [CAPTIONED.format(prompt) for prompt in prompts] if self.kind == "clip_score" else prompts
-            tokens = self.words(texts, padding=True, truncation=True, return_tensors="pt").to(self.device)
-            told = self.unit(self.network.get_text_features(**tokens))
-            cosine = (seen * told).sum(1).cpu()
-            if self.kind == "clip_score":
+            texts = [CAPTION.format(prompt) for prompt in prompts] if self.metric == "clip_score" else prompts
+            tokens = self.tokenize(texts, padding=True, truncation=True, return_tensors="pt").to(self.device)
+            text_embedding = self.normalise(self.network.get_text_features(**tokens))
+            cosine = (image_embedding * text_embedding).sum(1).cpu()
+            if self.metric == "clip_score":
                 return 2.5 * cosine.clamp(min=0)
             return cosine * float(self.network.logit_scale.exp())
 
     @staticmethod
-    def unit(features: Any) -> "Float[Tensor, 'b width']":
-        """Features as vectors of length one; transformers from version 5 on wraps them."""
-        found: Tensor = getattr(features, "pooler_output", features)
-        unit: Tensor = found / found.norm(dim=-1, keepdim=True)
+    def normalise(features: Any) -> "Float[Tensor, 'b width']":
+        """Return features as vectors of length one; transformers from version 5 on wraps them."""
+        vectors: Tensor = getattr(features, "pooler_output", features)
+        unit: Tensor = vectors / vectors.norm(dim=-1, keepdim=True)
         return unit
 
 
-def prepared(image: CaptionedImage, edge: int) -> "Float[Tensor, '1 3 edge edge']":
-    """As CLIP takes it: shorter edge to `edge` by antialiased bicubic interpolation, the middle, standardised."""
+def preprocess(image: CaptionedImage, edge: int) -> "Float[Tensor, '1 3 edge edge']":
+    """Resize an image's shorter edge to `edge` by antialiased bicubic interpolation, crop the centre and standardise.
+
+    This is CLIP's own preprocessing.
+    """
     import torch
     from torch.nn.functional import interpolate
 
@@ -145,7 +149,7 @@ def prepared(image: CaptionedImage, edge: int) -> "Float[Tensor, '1 3 edge edge'
 
 
 def read_head(path: Path) -> "tuple[Tensor, Tensor]":
-    """The affine map of an aesthetic head in a safetensors file; ValueError for anything else."""
+    """Return the affine map of an aesthetic head in a safetensors file; ValueError for anything else."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -156,7 +160,7 @@ def read_head(path: Path) -> "tuple[Tensor, Tensor]":
 
 
 def affine_head(layers: "Mapping[str, Tensor]") -> "tuple[Tensor, Tensor]":
-    """LAION's aesthetic head as one affine map [width], offset: its layers have no activation between them.
+    """Return LAION's aesthetic head as one affine map [width], offset: its layers have no activation between them.
 
     Args:
         layers: "layers.0.weight", "layers.0.bias", "layers.2.weight" and so on; or "weight" and "bias" alone.
@@ -174,4 +178,4 @@ def affine_head(layers: "Mapping[str, Tensor]") -> "tuple[Tensor, Tensor]":
             weight, offset = after @ weight, after @ offset + layers[f"{name}bias"].double()
         return weight.float().reshape(weight.shape[1]), offset.float().reshape(())
     except (KeyError, RuntimeError, IndexError) as error:
-        raise ValueError(f"head: layers {sorted(layers)} are no head of one mark ({error})") from error
+        raise ValueError(f"head: layers {sorted(layers)} are no head with one output ({error})") from error

@@ -1,4 +1,4 @@
-"""Prompt alignment of drawings, exactly: the image is read again and compared with its caption."""
+"""Exact prompt alignment of drawings: the image is parsed and compared with its caption."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,14 +10,16 @@ from molrl.rewards.scores import Explained, PerSample, Scored
 
 @dataclass(frozen=True, kw_only=True)
 class DrawingAlignment(PerSample[CaptionedImage]):
-    """Weighted share of what is right, in [0, 1]: the figure's colour, its shape, and the background; 0 for no image.
+    """The weighted fraction of correct attributes, in [0, 1]: the figure's colour and shape, and the background.
 
-    Colours alone are satisfied by a blob of any form: with `shape` 0 the shape is a check that is not trained toward.
+    0 for a bad sample. Colours alone are satisfied by a figure of any shape: with `shape` 0 the shape is a check that
+    is not trained toward.
     """
 
     colour: float
     shape: float
     background: float
+    kind: ClassVar[str] = "images"
     parts: ClassVar[tuple[str, ...]] = ("colour", "shape", "background")
 
     def __post_init__(self) -> None:
@@ -28,9 +30,9 @@ class DrawingAlignment(PerSample[CaptionedImage]):
     def score_one(self, sample: CaptionedImage, /) -> Scored:
         if sample.flaw:
             return Scored(0.0, sample.flaw)
-        if (asked := captions_by_text().get(sample.prompt)) is None:
+        if (wanted := captions_by_text().get(sample.prompt)) is None:
             raise ValueError(f"prompt {sample.prompt!r} is no caption of a drawing")
-        seen = read_drawing(sample)
-        right = {part: float(getattr(seen, part) == getattr(asked, part)) for part in self.parts}
+        drawing = read_drawing(sample)
+        correct = {part: float(getattr(drawing, part) == getattr(wanted, part)) for part in self.parts}
         total = sum(getattr(self, part) for part in self.parts)
-        return Explained(sum(getattr(self, part) * right[part] for part in self.parts) / total, "", right)
+        return Explained(sum(getattr(self, part) * correct[part] for part in self.parts) / total, "", correct)

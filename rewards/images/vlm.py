@@ -1,4 +1,4 @@
-"""Score images by a server over HTTP: a vision-language model with an OpenAI-style API, or any that speaks JSON."""
+"""Scores of images by a server over HTTP: a vision-language model with an OpenAI-style API, or any that takes JSON."""
 
 import base64
 import hashlib
@@ -9,28 +9,30 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 from PIL import Image
 
 from molrl.data.images.image import CaptionedImage
 from molrl.rewards.scores import Scored, Scores, Values
-from molrl.rewards.workers.http import Asked, Endpoint, RemoteError, number_of
+from molrl.rewards.workers.http import Endpoint, RemoteError, RequestThreads, number_in_range
 
-LARGEST = 1e6  # absolute value that a scorer may give
-BEST = 10.0  # points of a vision-language model
-REMEMBERED = 100_000  # images whose score is kept
+MAX_ABSOLUTE_SCORE = 1e6  # of a server
+MAX_RATING = 10.0  # of a vision-language model
+CACHE_SIZE = 100_000  # images whose score is kept
+MAX_QUOTE_LENGTH = 200  # characters of a response or reason in an error
 
 
 def png(image: CaptionedImage) -> bytes:
-    """As a PNG file."""
+    """Encode an image as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(image.pixels).save(file, "PNG")
     return file.getvalue()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scorer:
-    """A reward whose images are sent away, some at a time, while others are drawn.
+class RemoteReward:
+    """A reward whose images are sent to a server, several at a time, while others are sampled.
 
     Attributes:
         batch: images in a request.
@@ -39,50 +41,53 @@ class Scorer:
 
     parallel: int
     batch: int = 1
+    kind: ClassVar[str] = "images"
 
     def __post_init__(self) -> None:
         if self.parallel < 1 or self.batch < 1:
             raise ValueError(f"parallel, batch: got {self.parallel}, {self.batch}; need at least 1")
 
     @abstractmethod
-    def judged(self, samples: Sequence[CaptionedImage]) -> list[Scored]:
-        """A batch."""
+    def score_batch(self, samples: Sequence[CaptionedImage]) -> list[Scored]:
+        """Score a batch of images by requests to the server; called in a thread."""
 
     @cached_property
-    def asked(self) -> Asked:
-        """The threads that ask."""
-        return Asked(self.parallel)
+    def threads(self) -> RequestThreads:
+        """Return the threads that send the requests."""
+        return RequestThreads(self.parallel)
 
     def close(self) -> None:
-        """Give up what is still to be asked."""
-        if (asked := self.__dict__.pop("asked", None)) is not None:
-            asked.close()
+        """Cancel the requests that have not begun."""
+        if (threads := self.__dict__.pop("threads", None)) is not None:
+            threads.close()
 
-    def waiting(self, samples: Sequence[CaptionedImage]) -> Callable[[], Scores]:
-        """What comes back waits for the values and reasons, in the order of the samples."""
+    def submit_scores(self, samples: Sequence[CaptionedImage]) -> Callable[[], Scores]:
+        """Begin with some images, and return a function that waits for values and reasons, in their order."""
         batches = [samples[start : start + self.batch] for start in range(0, len(samples), self.batch)]
-        return self.asked.ask(self.judged, batches)
+        return self.threads.submit(self.score_batch, batches)
 
     def submit(self, samples: Sequence[CaptionedImage]) -> Callable[[], Values]:
-        """Ask about some images while others are drawn."""
-        scores = self.waiting(samples)
+        """Begin with some images, and return a function that waits for the values."""
+        scores = self.submit_scores(samples)
         return lambda: scores().tensor()
 
     def score(self, samples: Sequence[CaptionedImage]) -> Scores:
-        """Values and reasons, in the order of the samples."""
-        return self.waiting(samples)()
+        """Return values and reasons in the order of the samples."""
+        return self.submit_scores(samples)()
 
     def __call__(self, samples: Sequence[CaptionedImage]) -> Values:
         return self.score(samples).tensor()
 
 
 @dataclass(frozen=True, kw_only=True)
-class VLMJudge(Scorer):
-    """A model's mark for how well an image shows its prompt, in [0, 1]; 0 for no image, NaN where there is no mark.
+class VLMJudge(RemoteReward):
+    """The rating by a vision-language model of an image's alignment with its prompt, in [0, 1].
+
+    0 for a bad sample, NaN where the model gives no rating.
 
     Attributes:
         url: base of the API, such as http://localhost:8000/v1.
-        model: what the server calls it.
+        model: its name on the server.
         question: with {prompt}; asks for JSON {"score": 0 to 10}.
         timeout, retries, key_variable: see `Endpoint`.
     """
@@ -93,7 +98,7 @@ class VLMJudge(Scorer):
     timeout: float
     retries: int
     key_variable: str | None = None
-    known: dict[str, Scored] = field(default_factory=dict, init=False, repr=False, compare=False)
+    cache: dict[str, Scored] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,56 +112,56 @@ class VLMJudge(Scorer):
 
     @cached_property
     def endpoint(self) -> Endpoint:
-        """Of the chat completions."""
+        """Return the endpoint of the chat completions."""
         url = f"{self.url.rstrip('/')}/chat/completions"
         return Endpoint(url=url, timeout=self.timeout, retries=self.retries, key_variable=self.key_variable)
 
-    def judged(self, samples: Sequence[CaptionedImage]) -> list[Scored]:
-        """One request for each image."""
-        return [self.judged_alone(sample) for sample in samples]
+    def score_batch(self, samples: Sequence[CaptionedImage]) -> list[Scored]:
+        """Score images by one request for each."""
+        return [self.score_image(sample) for sample in samples]
 
-    def judged_alone(self, sample: CaptionedImage) -> Scored:
-        """One image; what was answered before is not asked again."""
+    def score_image(self, sample: CaptionedImage) -> Scored:
+        """Score one image, from the cache if it has been rated before."""
         if sample.flaw:
             return Scored(0.0, sample.flaw)
         image = png(sample)
-        name = hashlib.sha256(b"\0".join([image, *map(str.encode, (sample.prompt, self.model, self.question))]))
-        if (before := self.known.get(name.hexdigest())) is not None:
-            return before
+        content = b"\0".join([image, *map(str.encode, (sample.prompt, self.model, self.question))])
+        key = hashlib.sha256(content).hexdigest()
+        if (cached := self.cache.get(key)) is not None:
+            return cached
         try:
-            scored = Scored(self.mark(image, sample.prompt) / BEST)
+            scored = Scored(self.rate(image, sample.prompt) / MAX_RATING)
         except RemoteError as error:
             return Scored(math.nan, str(error))
-        if len(self.known) < REMEMBERED:
-            self.known[name.hexdigest()] = scored
+        if len(self.cache) < CACHE_SIZE:
+            self.cache[key] = scored
         return scored
 
-    def mark(self, image: bytes, prompt: str) -> float:
-        """0 to 10; RemoteError where the answer is not that."""
+    def rate(self, image: bytes, prompt: str) -> float:
+        """Return the model's rating, 0 to 10; RemoteError where the response has none."""
         address = f"data:image/png;base64,{base64.b64encode(image).decode()}"
         text = {"type": "text", "text": self.question.format(prompt=prompt)}
         content = [text, {"type": "image_url", "image_url": {"url": address}}]
         message = {"role": "user", "content": content}
-        answer = self.endpoint.post({"model": self.model, "temperature": 0, "max_tokens": 32, "messages": [message]})
+        response = self.endpoint.post({"model": self.model, "temperature": 0, "max_tokens": 32, "messages": [message]})
         try:
-            said = answer["choices"][0]["message"]["content"]
-            found = json.loads(said)["score"]
+            rating = json.loads(response["choices"][0]["message"]["content"])["score"]
         except (KeyError, IndexError, TypeError, ValueError):
             raise RemoteError(
-                f'nonsense: need {{"score": 0 to 10}} as the content, got {str(answer)[:200]!r}'
+                f'nonsense: need {{"score": 0 to 10}} as the content, got {str(response)[:MAX_QUOTE_LENGTH]!r}'
             ) from None
-        return number_of(found, 0, BEST)
+        return number_in_range(rating, 0, MAX_RATING)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemoteScorer(Scorer):
-    """Scores of a server that is sent {"prompts": [...], "images": [base64 PNG ...]} and answers {"scores": [...]}.
+class RemoteScorer(RemoteReward):
+    """The score by a server that takes {"prompts": [...], "images": [base64 PNG ...]} and returns {"scores": [...]}.
 
     A score of null, with the reason in "reasons", is an image that could not be scored: NaN.
 
     Attributes:
-        url: where to POST.
-        floor: of what is no image.
+        url: of the server, for POST.
+        floor: the value of a bad sample.
         timeout, retries, key_variable: see `Endpoint`.
     """
 
@@ -172,30 +177,31 @@ class RemoteScorer(Scorer):
 
     @cached_property
     def endpoint(self) -> Endpoint:
-        """Of the server."""
+        """Return the endpoint of the server."""
         return Endpoint(url=self.url, timeout=self.timeout, retries=self.retries, key_variable=self.key_variable)
 
-    def judged(self, samples: Sequence[CaptionedImage]) -> list[Scored]:
-        """One request."""
+    def score_batch(self, samples: Sequence[CaptionedImage]) -> list[Scored]:
+        """Score images by one request for all of them."""
         good = [sample for sample in samples if not sample.flaw]
         try:
-            found = iter(self.values(good) if good else [])
+            scored = iter(self.request_scores(good) if good else [])
         except RemoteError as error:
-            found = iter([Scored(math.nan, str(error))] * len(good))
-        return [Scored(self.floor, sample.flaw) if sample.flaw else next(found) for sample in samples]
+            scored = iter([Scored(math.nan, str(error))] * len(good))
+        return [Scored(self.floor, sample.flaw) if sample.flaw else next(scored) for sample in samples]
 
-    def values(self, samples: Sequence[CaptionedImage]) -> list[Scored]:
-        """The server's word for each; RemoteError where the answer is not that."""
+    def request_scores(self, samples: Sequence[CaptionedImage]) -> list[Scored]:
+        """Return the server's scores of good images; RemoteError where the response is invalid."""
         images = [base64.b64encode(png(sample)).decode() for sample in samples]
-        answer = self.endpoint.post({"prompts": [sample.prompt for sample in samples], "images": images})
-        found = answer.get("scores") if isinstance(answer, dict) else None
-        if not isinstance(found, list) or len(found) != len(samples):
-            raise RemoteError(f"nonsense: need {len(samples)} scores, got {str(answer)[:200]!r}")
-        reasons = answer.get("reasons")
-        told = reasons if isinstance(reasons, list) and len(reasons) == len(samples) else [""] * len(samples)
+        response = self.endpoint.post({"prompts": [sample.prompt for sample in samples], "images": images})
+        values = response.get("scores") if isinstance(response, dict) else None
+        if not isinstance(values, list) or len(values) != len(samples):
+            raise RemoteError(f"nonsense: need {len(samples)} scores, got {str(response)[:MAX_QUOTE_LENGTH]!r}")
+        reasons = response.get("reasons")
+        if not isinstance(reasons, list) or len(reasons) != len(samples):
+            reasons = [""] * len(samples)
         return [
-            Scored(math.nan, f"error: {str(reason)[:200]}")
+            Scored(math.nan, f"error: {str(reason)[:MAX_QUOTE_LENGTH]}")
             if value is None
-            else Scored(number_of(value, -LARGEST, LARGEST))
-            for value, reason in zip(found, told, strict=True)
+            else Scored(number_in_range(value, -MAX_ABSOLUTE_SCORE, MAX_ABSOLUTE_SCORE))
+            for value, reason in zip(values, reasons, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""Substructures that drug hunters avoid, from the catalogues that come with RDKit."""
+"""Structural alerts, substructures that medicinal chemists avoid, from the catalogues that come with RDKit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 from rdkit.Chem import FilterCatalog
 
-from molrl.rewards.molecules.graph import REMEMBERED, GraphReward, parse
+from molrl.rewards.molecules.graph import CACHE_SIZE, GraphReward, parse
 
 Catalogue: TypeAlias = Literal["PAINS", "BRENK", "NIH", "ZINC", "CHEMBL"]
 CATALOGUES = ("PAINS", "BRENK", "NIH", "ZINC", "CHEMBL")
@@ -33,16 +33,16 @@ class NoAlerts(GraphReward):
         return 0.0 if alerts(tuple(self.catalogues), smiles) else 1.0
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=CACHE_SIZE)
 def alerts(catalogues: tuple[Catalogue, ...], smiles: str) -> tuple[str, ...]:
-    """Names of the patterns that a molecule contains, in the order of the catalogues."""
-    return tuple(entry.GetDescription() for entry in loaded(catalogues).GetMatches(parse(smiles)))
+    """Return the names of the patterns that a molecule contains, in the order of the catalogues."""
+    return tuple(entry.GetDescription() for entry in filter_catalog(catalogues).GetMatches(parse(smiles)))
 
 
 @lru_cache
-def loaded(catalogues: tuple[Catalogue, ...]) -> FilterCatalog.FilterCatalog:
-    """The patterns, compiled once for each process."""
-    wanted = FilterCatalog.FilterCatalogParams()
+def filter_catalog(catalogues: tuple[Catalogue, ...]) -> FilterCatalog.FilterCatalog:
+    """Return the patterns of some catalogues, compiled once for each process."""
+    parameters = FilterCatalog.FilterCatalogParams()
     for name in catalogues:
-        wanted.AddCatalog(getattr(FilterCatalog.FilterCatalogParams.FilterCatalogs, name))
-    return FilterCatalog.FilterCatalog(wanted)
+        parameters.AddCatalog(getattr(FilterCatalog.FilterCatalogParams.FilterCatalogs, name))
+    return FilterCatalog.FilterCatalog(parameters)

@@ -1,4 +1,4 @@
-"""Values remembered by canonical structure, for what is slow to score and does not depend on the geometry."""
+"""A cache of values by canonical structure, for scorers that are slow and do not depend on the geometry."""
 
 import math
 from collections import OrderedDict
@@ -9,22 +9,22 @@ from rdkit import Chem
 
 from molrl.data.molecules.bonds import BondReader
 from molrl.data.molecules.molecule import Molecule
-from molrl.rewards.molecules.graph import sound
+from molrl.rewards.molecules.graph import GraphReward, read_sound
 from molrl.rewards.scores import PerSample, Scored, Scorer
-from molrl.rewards.wrapping import explanation, innermost, parts_of, unshared, without_geometry
+from molrl.rewards.wrapping import explanation, innermost, parts_of, plain_reader
 
 
 @dataclass(eq=False)
 class Cached(PerSample[Molecule]):
-    """A scorer that is asked once for each canonical SMILES, hydrogens implicit and stereo marks included.
+    """A scorer that is called once for each canonical SMILES, hydrogens implicit and stereo marks included.
 
     Only for scorers of the graph alone, and combinations of these with one bond reader. Bad samples, which are cheap,
-    and lost measurements, which may succeed the next time, are not remembered. Each worker process remembers for
-    itself, so `hits` and `misses` count what was asked of this object.
+    and lost measurements, which may succeed the next time, are not cached. Each worker process has its own cache, so
+    `hits` and `misses` count the calls of this object alone.
 
     Attributes:
-        scorer: worth remembering: reading the bonds is not saved.
-        size: values remembered; the one not asked for longest goes first.
+        scorer: should be slow compared to reading the bonds, which the cache does not save.
+        size: values in the cache; the least recently used one goes first.
     """
 
     scorer: Scorer[Any]
@@ -33,57 +33,57 @@ class Cached(PerSample[Molecule]):
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"size: got {self.size}, need at least 1")
-        if not without_geometry(self.scorer):
-            odd = next(measuring for measuring in innermost(self.scorer) if not without_geometry(measuring))
-            raise ValueError(f"cached: {type(odd).__name__} may depend on the geometry, which a SMILES does not tell")
-        readers = {unshared(reader_of(measuring)) for measuring in innermost(self.scorer)}
+        if geometric := [scorer for scorer in innermost(self.scorer) if not isinstance(scorer, GraphReward)]:
+            name = type(geometric[0]).__name__
+            raise ValueError(f"cached: {name} may depend on the geometry, which is not part of a SMILES")
+        readers = {plain_reader(bond_reader(scorer)) for scorer in innermost(self.scorer)}
         if len(readers) != 1:
             raise ValueError(f"cached: the scorers inside have {len(readers)} different bond readers, need one")
         self.hits = self.misses = 0
-        self._found: OrderedDict[str, Scored] = OrderedDict()
+        self._values: OrderedDict[str, Scored] = OrderedDict()
 
     @property
     def reader(self) -> BondReader:
-        """The scorer's."""
-        return reader_of(next(innermost(self.scorer)))
+        """Return the bond reader of the scorer."""
+        return bond_reader(next(innermost(self.scorer)))
 
     @property
     def inner(self) -> tuple[Scorer[Any], ...]:
-        """What is wrapped."""
+        """Return the scorer that is wrapped."""
         return (self.scorer,)
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The scorer's."""
+        """Return the names of the scorer's parts."""
         return tuple(getattr(self.scorer, "parts", ()))
 
     def score_one(self, sample: Molecule, /) -> Scored:
-        mol, _ = sound(self.reader, sample)
+        mol, _ = read_sound(self.reader, sample)
         if mol is None:
             return self.scorer.score_one(sample)
         key = Chem.MolToSmiles(mol)
-        if (known := self._found.get(key)) is not None:
+        if (cached := self._values.get(key)) is not None:
             self.hits += 1
-            self._found.move_to_end(key)
-            return known
+            self._values.move_to_end(key)
+            return cached
         self.misses += 1
         scored = self.scorer.score_one(sample)
         if not math.isnan(scored.value):
-            self._found[key] = scored
-            if len(self._found) > self.size:
-                self._found.popitem(last=False)
+            self._values[key] = scored
+            if len(self._values) > self.size:
+                self._values.popitem(last=False)
         return scored
 
     def explain(self, sample: Molecule, /) -> dict[str, float]:
-        """The parts of the scorer's value."""
+        """Return the parts of the scorer's value."""
         return explanation(self.parts, {}) | dict(parts_of(self.score_one(sample)))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Sent to a worker empty."""
-        return {**vars(self), "hits": 0, "misses": 0, "_found": OrderedDict()}
+        """Return the state for pickling, with an empty cache."""
+        return {**vars(self), "hits": 0, "misses": 0, "_values": OrderedDict()}
 
 
-def reader_of(scorer: Any) -> BondReader:
-    """What a scorer of the graph reads bonds with."""
+def bond_reader(scorer: Any) -> BondReader:
+    """Return the bond reader of a scorer of the graph."""
     reader: BondReader = scorer.reader
     return reader

@@ -1,4 +1,4 @@
-"""Plain descriptors of the molecular graph, as RDKit computes them."""
+"""Descriptors of the molecular graph as RDKit computes them: weight, rings, donors, acceptors and the like."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, TypeAlias
 from rdkit import Chem
 from rdkit.Chem import Descriptors, rdMolDescriptors
 
-from molrl.rewards.molecules.graph import REMEMBERED, GraphReward, parse
+from molrl.rewards.molecules.graph import CACHE_SIZE, GraphReward, parse
 
 Name: TypeAlias = Literal[
     "molecular_weight",
@@ -26,11 +26,11 @@ Name: TypeAlias = Literal[
 
 
 def largest_ring(mol: Chem.Mol) -> int:
-    """Atoms of the largest ring in the smallest set of smallest rings; 0 without a ring."""
+    """Return the number of atoms of the largest ring in the smallest set of smallest rings; 0 without a ring."""
     return max(map(len, mol.GetRingInfo().AtomRings()), default=0)
 
 
-COMPUTED: Mapping[Name, Callable[[Chem.Mol], float]] = {
+FUNCTIONS: Mapping[Name, Callable[[Chem.Mol], float]] = {
     "molecular_weight": Descriptors.MolWt,  # type: ignore[attr-defined]  # g/mol, natural isotopes
     "tpsa": rdMolDescriptors.CalcTPSA,  # square angstrom, N and O only (Ertl et al. 2000, doi:10.1021/jm000942e)
     "rotatable_bonds": rdMolDescriptors.CalcNumRotatableBonds,  # RDKit's strict definition: no amides
@@ -47,23 +47,23 @@ COMPUTED: Mapping[Name, Callable[[Chem.Mol], float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Descriptor(GraphReward):
-    """One of `Name`: a metric, 0 for a bad sample.
+    """A descriptor as a metric, one of `Name`; 0 for a bad sample.
 
-    As a reward it has no best value but the largest; give it one with `Desirability`.
+    As a reward its best value is the largest; `Desirability` gives it another one.
     """
 
     name: Name
     floor: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
-        if self.name not in COMPUTED:
-            raise ValueError(f"descriptor: got {self.name!r}, known are {', '.join(COMPUTED)}")
+        if self.name not in FUNCTIONS:
+            raise ValueError(f"descriptor: got {self.name!r}, known are {', '.join(FUNCTIONS)}")
 
     def value(self, smiles: str) -> float:
         return descriptor(self.name, smiles)
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=CACHE_SIZE)
 def descriptor(name: Name, smiles: str) -> float:
-    """The descriptor of a molecule without explicit hydrogens."""
-    return float(COMPUTED[name](parse(smiles)))
+    """Return a descriptor of a molecule without explicit hydrogens."""
+    return float(FUNCTIONS[name](parse(smiles)))

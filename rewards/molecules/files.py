@@ -1,4 +1,4 @@
-"""Molecule files as something to score: their records, and the SMILES of each.
+"""Molecule files for `molrl score`: their records, and the SMILES of each.
 
 Worker processes import this module, so it must not import torch.
 """
@@ -13,21 +13,22 @@ from rdkit.Chem import rdDepictor
 
 from molrl.data.files import Skipped, suffix
 from molrl.data.molecules.bonds import BondReader, Reading, attach_bonds
-from molrl.data.molecules.files import SUFFIXES as READ
+from molrl.data.molecules.files import SUFFIXES
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.records import Record, has_geometry, molecule_of, records
 from molrl.data.molecules.sdf import Block, record_text
+from molrl.rewards.molecules.sdf_table import TABLES
 from molrl.rewards.scores import Scorer
 from molrl.rewards.scoring.journal import description, identity
-from molrl.rewards.scoring.record import RecordRequest, RecordResult, asked, unread
-from molrl.rewards.scoring.table import SUFFIXES
+from molrl.rewards.scoring.record import RecordRequest, RecordResult, score_sample, unreadable
+from molrl.rewards.scoring.table import Table
 
-LONGEST_SMILES = 10_000  # that a table shows
+MAX_SMILES_LENGTH = 10_000  # characters of an unreadable SMILES in a table
 
 
 @dataclass(frozen=True, kw_only=True)
 class MoleculeFiles:
-    """Files of molecules.
+    """The source of records in molecule files.
 
     Attributes:
         reader: gives the SMILES of molecules that come without bonds.
@@ -38,45 +39,45 @@ class MoleculeFiles:
     reader: BondReader
     embed: bool
     smiles_column: str | None
-    domain: ClassVar[str] = "molecules"
+    kind: ClassVar[str] = "molecules"
     column: ClassVar[str] = "smiles"
-    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
+    tables: ClassVar[Mapping[str, type[Table]]] = TABLES
 
     def records(self, path: str | Path) -> Iterator[Record]:
-        """Those of a file in order; ValueError, at once, for what has none."""
-        if suffix(path) not in READ:
-            kind = "a folder" if Path(path).is_dir() else repr(suffix(path))
-            raise ValueError(f"{path}: the reward scores molecules, got {kind}, allowed are {', '.join(READ)}")
+        """Yield the records of a file in order; raise ValueError, at once, for a file without any."""
+        if suffix(path) not in SUFFIXES:
+            given = "a folder" if Path(path).is_dir() else repr(suffix(path))
+            raise ValueError(f"{path}: the reward scores molecules, got {given}, allowed are {', '.join(SUFFIXES)}")
         return records(path, self.smiles_column)
 
     def record_scorer(
         self, scorers: Mapping[str, Scorer[Any]], others: tuple[str, ...], *, texts: bool
     ) -> "MoleculeRecordScorer":
-        """Who reads them and asks the scorers."""
+        """Return a function that reads and scores records."""
         return MoleculeRecordScorer(
             scorers=scorers, reader=self.reader, embedded=self.embed, texts=texts, others=others
         )
 
     def identity(self, path: str | Path) -> Mapping[str, Any]:
-        """What tells a file from another one."""
+        """Return JSON that tells a file from another one."""
         return identity(path)
 
     def settings(self) -> Mapping[str, Any]:
-        """How it reads."""
-        own = {"reader": description(self.reader), "embed": self.embed, "smiles_column": self.smiles_column}
-        return {**own, "version": {"rdkit": rdBase.rdkitVersion}}
+        """Return the settings of the reader, with RDKit's version."""
+        settings = {"reader": description(self.reader), "embed": self.embed, "smiles_column": self.smiles_column}
+        return {**settings, "version": {"rdkit": rdBase.rdkitVersion}}
 
 
 @dataclass(frozen=True, kw_only=True)
 class MoleculeRecordScorer:
-    """Reads records and scores them.
+    """A function that reads a record of a molecule file and scores the molecule.
 
     Attributes:
         scorers: by reward.
         reader: gives the SMILES of molecules that come without bonds.
         embedded: make geometries for those that have none.
         texts: write SDF records.
-        others: rewards that are not asked here, but need the record to be readable and the molecule handed back.
+        others: rewards that are computed elsewhere and need the molecule in the result.
     """
 
     scorers: Mapping[str, Scorer[Molecule]]
@@ -89,17 +90,21 @@ class MoleculeRecordScorer:
         record: Record = request.record
         entry = molecule_of(record, embedded=self.embedded)
         if isinstance(entry, Skipped):
-            smiles = getattr(record.content, "smiles", "")[:LONGEST_SMILES]
-            return unread(record, entry.reason, smiles, (*request.rewards, *self.others))
+            smiles = getattr(record.content, "smiles", "")[:MAX_SMILES_LENGTH]
+            return unreadable(record, entry.reason, smiles, (*request.rewards, *self.others))
         reading = self.reader(entry)
         smiles = "" if reading.mol is None else Chem.MolToSmiles(reading.mol)
-        scored, parts = asked(self.scorers, request.rewards, entry)
-        text = written(record, entry, reading) if self.texts else ""
+        scored, parts = score_sample(self.scorers, request.rewards, entry)
+        text = sdf_text(record, entry, reading) if self.texts else ""
         return RecordResult(record.name, smiles, scored, parts, text, entry if self.others else None)
 
 
-def written(record: Record, molecule: Molecule, reading: Reading) -> str:
-    """The SDF record of a molecule: the file's own where it is one, else the bonds as read, drawn if nowhere placed."""
+def sdf_text(record: Record, molecule: Molecule, reading: Reading) -> str:
+    """Return the SDF record of a molecule without its end mark.
+
+    It is that of the file where that is an SDF file; else it has the bonds as read, and 2D coordinates where the
+    molecule has no geometry.
+    """
     if isinstance(record.content, Block):
         return record.content.text
     if has_geometry(molecule) or molecule.graph is None:

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from rdkit.Chem import rdMolDescriptors
 
-from molrl.rewards.molecules.graph import REMEMBERED, GraphReward, parse
+from molrl.rewards.molecules.graph import CACHE_SIZE, GraphReward, parse
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogP(GraphReward):
-    """Crippen's logP: a metric; -10, less than any drug has, for a bad sample.
+    """Crippen's logP as a metric; -10, less than any drug has, for a bad sample.
 
     It has no upper bound and grows with every carbon, so a policy that maximises it makes long chains.
     Optimise it through `Desirability`, with a window.
@@ -23,7 +23,7 @@ class LogP(GraphReward):
         return crippen_logp(smiles)
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=CACHE_SIZE)
 def crippen_logp(smiles: str) -> float:
-    """Sum of atomic contributions, implicit hydrogens included."""
+    """Return the sum of Crippen's atomic contributions, implicit hydrogens included."""
     return float(rdMolDescriptors.CalcCrippenDescriptors(parse(smiles))[0])

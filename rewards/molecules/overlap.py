@@ -1,4 +1,4 @@
-"""Overlap with a reference ligand: its volume and its pharmacophore, after the best superposition.
+"""Overlap with a reference ligand in volume and pharmacophore, at the best superposition.
 
 Gaussian shape and colour Tanimotos (Grant et al. 1996, J. Comput. Chem. 17, 1653) in the implementation of PubChem
 (Bolton et al. 2011, doi:10.1186/1758-2946-3-13) that RDKit has.
@@ -16,15 +16,15 @@ from molrl.data.molecules.files import stream
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.records import has_geometry
 from molrl.rewards.molecules.geometry import GeometryReward
-from molrl.rewards.molecules.graph import sound
+from molrl.rewards.molecules.graph import read_sound
 from molrl.rewards.scores import Explained, Scored
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap(GeometryReward):
-    """(1 - w) shape + w colour in [0, 1], 1 for the reference itself wherever it lies; 0 for a bad sample.
+    """The overlap (1 - w) shape + w colour in [0, 1]: 1 for the reference itself wherever it lies, 0 for a bad sample.
 
-    The superposition is rigid and optimises that same sum: the geometry is the sample's own. Mirror images differ.
+    The superposition is rigid and optimises that same sum: the sample keeps its geometry. Mirror images differ.
     Hydrogens have no volume, so that it does not matter whether they have positions. Colour is made of donors,
     acceptors, charges, hydrophobes and rings.
 
@@ -41,36 +41,36 @@ class Overlap(GeometryReward):
     def __post_init__(self) -> None:
         if not 0 <= self.colour_weight <= 1:
             raise ValueError(f"colour_weight: got {self.colour_weight}, need 0 to 1")
-        if self.colour_weight > 0 and overlaps(self.known, self.known, self.colour_weight)[1] == 0:
+        if self.colour_weight > 0 and overlaps(self.ligand, self.ligand, self.colour_weight)[1] == 0:
             raise ValueError(
                 f"reference {self.reference}: no donor, acceptor, charge, ring or hydrophobe in it; "
                 "set colour_weight=0 for the shape alone"
             )
 
     @cached_property
-    def known(self) -> Chem.Mol:
-        """The reference."""
+    def ligand(self) -> Chem.Mol:
+        """Return the reference ligand without hydrogens, with its geometry."""
         entry = next(iter(stream(self.reference)), Skipped(self.reference, "no molecule"))
         if isinstance(entry, Skipped):
             raise ValueError(f"reference {self.reference}: {entry.reason}")
         if not has_geometry(entry):
             raise ValueError(f"reference {self.reference}: no geometry")
-        mol, reason = sound(self.reader, entry)
+        mol, reason = read_sound(self.reader, entry)
         if mol is None:
             raise ValueError(f"reference {self.reference}: {reason}")
-        return placed(mol, entry)
+        return with_positions(mol, entry)
 
-    def measured(self, mol: Chem.Mol, sample: Molecule) -> Scored:
+    def measure(self, mol: Chem.Mol, sample: Molecule) -> Scored:
         try:
-            shape, colour = overlaps(self.known, placed(mol, sample), self.colour_weight)
+            shape, colour = overlaps(self.ligand, with_positions(mol, sample), self.colour_weight)
         except ValueError as error:  # no radius
             return Scored(self.floor, f"element: {error}")
         value = (1 - self.colour_weight) * shape + self.colour_weight * colour
         return Explained(value, "", {"shape": shape, "colour": colour})
 
 
-def placed(mol: Chem.Mol, sample: Molecule) -> Chem.Mol:
-    """A copy of a sample's molecule without hydrogens, its atoms where the sample has them."""
+def with_positions(mol: Chem.Mol, sample: Molecule) -> Chem.Mol:
+    """Return a copy of a sample's molecule, which has no hydrogens, with the positions of the sample's heavy atoms."""
     copied = Chem.Mol(mol)
     copied.RemoveAllConformers()
     conformer = Chem.Conformer(mol.GetNumAtoms())
@@ -80,6 +80,6 @@ def placed(mol: Chem.Mol, sample: Molecule) -> Chem.Mol:
 
 
 def overlaps(reference: Chem.Mol, probe: Chem.Mol, colour_weight: float) -> tuple[float, float]:
-    """Shape and colour Tanimoto at the best superposition of a copy of the probe."""
+    """Return shape and colour Tanimoto at the best superposition of a copy of the probe."""
     shape, colour = rdShapeAlign.AlignMol(reference, Chem.Mol(probe), useColors=True, opt_param=1 - colour_weight)
-    return min(shape, 1.0), min(colour, 1.0)  # they exceed it by up to 1e-4
+    return min(shape, 1.0), min(colour, 1.0)  # RDKit's exceed 1 by up to 1e-4

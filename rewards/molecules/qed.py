@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from rdkit.Chem import QED as RDKIT_QED
 
-from molrl.rewards.molecules.graph import REMEMBERED, GraphReward, parse
+from molrl.rewards.molecules.graph import CACHE_SIZE, GraphReward, parse
 
 
 @dataclass(frozen=True, kw_only=True)
 class QED(GraphReward):
-    """Drug-likeness in [0, 1], larger is better; 0 for a bad sample."""
+    """The drug-likeness QED in [0, 1], larger is better; 0 for a bad sample."""
 
     floor: ClassVar[float] = 0.0
 
@@ -19,7 +19,7 @@ class QED(GraphReward):
         return drug_likeness(smiles)
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=CACHE_SIZE)
 def drug_likeness(smiles: str) -> float:
-    """Weighted geometric mean of eight desirabilities, with the paper's mean weights (QED_w,mo), as RDKit has it."""
+    """Return the weighted geometric mean of eight desirabilities with the paper's mean weights (QED_w,mo)."""
     return float(RDKIT_QED.qed(parse(smiles)))

@@ -1,4 +1,4 @@
-"""Ring sizes that a molecule may have."""
+"""A reward for molecules without rings of unwanted sizes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from molrl.rewards.molecules.graph import GraphReward, parse
 
 @dataclass(frozen=True, kw_only=True)
 class AllowedRings(GraphReward):
-    """1 if every ring has an allowed size, 0 otherwise; 0 for a bad sample. A molecule without rings has 1.
+    """1 if every ring has an allowed size, 0 otherwise and for a bad sample; a molecule without rings has 1.
 
-    Small data sets such as QM9 are full of strained rings of three and four atoms that nobody wants to make.
+    Small data sets such as QM9 are full of strained rings of three and four atoms, which are hard to synthesise.
 
     Attributes:
         sizes: allowed numbers of atoms, of the rings in RDKit's smallest set of smallest rings.

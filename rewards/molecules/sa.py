@@ -9,13 +9,13 @@ from typing import ClassVar
 
 from rdkit import RDConfig
 
-from molrl.rewards.molecules.graph import REMEMBERED, GraphReward, parse
+from molrl.rewards.molecules.graph import CACHE_SIZE, GraphReward, parse
 
 EASIEST, HARDEST = 1.0, 10.0
 
 
-def contributed() -> ModuleType:
-    """RDKit's SA_Score, which some distributions of RDKit keep outside the package."""
+def load_sascorer() -> ModuleType:
+    """Load RDKit's contributed SA_Score, which some distributions of RDKit keep outside the package."""
     path = Path(RDConfig.RDContribDir, "SA_Score", "sascorer.py")
     spec = spec_from_file_location("sascorer", path)
     if spec is None or spec.loader is None or not path.exists():
@@ -25,12 +25,12 @@ def contributed() -> ModuleType:
     return module
 
 
-SASCORER = contributed()
+SASCORER = load_sascorer()
 
 
 @dataclass(frozen=True, kw_only=True)
 class SA(GraphReward):
-    """The score as published, 1 (easy to make) to 10 (hard): a metric, smaller is better; 10 for a bad sample."""
+    """The SA score as published, 1 (easy to make) to 10 (hard): a metric, smaller is better; 10 for a bad sample."""
 
     floor: ClassVar[float] = HARDEST
 
@@ -40,7 +40,7 @@ class SA(GraphReward):
 
 @dataclass(frozen=True, kw_only=True)
 class Synthesisability(GraphReward):
-    """(10 - SA) / 9, in [0, 1]: a reward, larger is better; 0 for a bad sample."""
+    """The SA score as a reward, (10 - SA) / 9 in [0, 1]: larger is easier to make; 0 for a bad sample."""
 
     floor: ClassVar[float] = 0.0
 
@@ -48,10 +48,10 @@ class Synthesisability(GraphReward):
         return (HARDEST - sa_score(smiles)) / (HARDEST - EASIEST)
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=CACHE_SIZE)
 def sa_score(smiles: str) -> float:
-    """Fragment contributions minus complexity penalties, in RDKit's contributed implementation.
+    """Return fragment contributions minus complexity penalties, by RDKit's contributed implementation.
 
-    That one counts explicit hydrogens as fragments (aspirin 6.4 instead of 1.6); a parsed SMILES has none.
+    It counts explicit hydrogens as fragments (aspirin 6.4 instead of 1.6); a parsed SMILES has none.
     """
     return float(SASCORER.calculateScore(parse(smiles)))

@@ -8,23 +8,24 @@ from molrl.data.molecules.bonds import molecule_problem, stable_atoms
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.records import has_geometry
 from molrl.rewards.molecules.geometry import NO_GEOMETRY
-from molrl.rewards.molecules.graph import LARGEST
+from molrl.rewards.molecules.graph import MAX_ATOMS
 from molrl.rewards.scores import PerSample, Scored
 
 
 @dataclass(frozen=True)
 class Stability(PerSample[Molecule]):
-    """Share of atoms with an allowed valence in EDM's table of bond lengths, in [0, 1]; 0 for a bad sample.
+    """The fraction of atoms with an allowed valence in EDM's table of bond lengths, in [0, 1]; 0 for a bad sample.
 
     The table has no aromatic bonds: benzene, pyridine and phenol count as unstable, and so does a charged atom. A
     policy that maximises this drops its aromatic rings and grows saturated chains, so watch `aromatic` and the sizes.
     """
 
+    kind: ClassVar[str] = "molecules"
     floor: ClassVar[float] = 0.0
 
     def score_one(self, sample: Molecule, /) -> Scored:
-        if len(sample) > LARGEST:
-            return Scored(self.floor, f"too large: {len(sample)} atoms, at most {LARGEST}")
+        if len(sample) > MAX_ATOMS:
+            return Scored(self.floor, f"too large: {len(sample)} atoms, at most {MAX_ATOMS}")
         if reason := molecule_problem(sample):
             return Scored(self.floor, reason)
         if not has_geometry(sample):

@@ -1,4 +1,4 @@
-"""Score a file of molecules or shapes: a row per record, whatever became of it; killed, it goes on from there."""
+"""Score a file of samples: one row for each record, with values or reasons; after a kill it continues from there."""
 
 import math
 import os
@@ -15,45 +15,45 @@ from molrl import __version__
 from molrl.config import ConfigError, check_arguments
 from molrl.domains import domain, domain_of_file, reward_kinds
 from molrl.rewards.scores import Scored, Scorer, Scores, Values, scores
-from molrl.rewards.scoring.journal import Journal, description, exclusive
+from molrl.rewards.scoring.journal import Journal, description, output_lock
 from molrl.rewards.scoring.record import (
     Record,
     RecordRequest,
     RecordResult,
     Source,
-    explained,
-    good,
+    is_good,
+    mark_lost,
     part_columns,
-    settled,
+    part_values,
 )
 from molrl.rewards.scoring.summary import Summary, Tallies
-from molrl.rewards.scoring.table import Output, Row, SDFTable, Table, joint_reason, output
-from molrl.rewards.workers.local import Pooled, Workers, make_pool
+from molrl.rewards.scoring.table import Output, Row, Table, join_reasons, output
+from molrl.rewards.workers.local import Workers
+from molrl.rewards.workers.pooled import Pooled, make_pool
 from molrl.rewards.workers.protocol import Lost, WorkerPool
 
-BATCH = 256  # samples at a time for rewards that want batches
-NOTED = 2.0  # seconds between notes of the progress
-SHOWN = 30.0  # seconds between lines about it
+BATCH_SIZE = 256  # samples at a time for rewards that want batches
+NOTE_INTERVAL = 2.0  # seconds between records of the progress in the journal
+PRINT_INTERVAL = 30.0  # seconds between lines about it
 
 
 class FileReward(Protocol):
-    """A reward of molecules or shapes; one with `score_one(sample) -> Scored` or `score(samples) -> Scores` explains
-    its values.
+    """A reward whose values `score_one(sample) -> Scored` or `score(samples) -> Scores`, if it has one, explains.
 
-    One that has `parts`, names of numbers, and `explain(sample) -> dict` with those gets a column for each. One of
-    shapes says so with `domain = "shapes"`.
+    One that has `parts`, names of numbers, and `explain(sample) -> dict` with those gets a column for each. It states
+    what it scores as `kind`, see `reward_kinds`.
     """
 
     def __call__(self, samples: Sequence[Any], /) -> Values:
-        """One number for each sample; NaN where a sample could not be scored."""
+        """Return one number for each sample; NaN where a sample could not be scored."""
         ...
 
 
 class Scorers(NamedTuple):
-    """Who scores.
+    """The scorers of a file, by where they run.
 
     Attributes:
-        pool: the workers, with the rewards that judge one sample at a time.
+        pool: the workers, with the rewards that score one sample at a time.
         names: of those rewards.
         others: rewards that want a batch, in this process.
         columns: of the table.
@@ -101,17 +101,17 @@ def score_file(
     columns = tuple(
         column for name, reward in rewards.items() for column in (name, *part_columns(name, scorer(reward)))
     )
-    form = output(out, columns, source.column, source.suffixes)
-    scorers = build_workers(rewards, columns, source, texts=isinstance(form.table, SDFTable))
+    form = output(out, columns, source.column, source.tables)
+    scorers = build_workers(rewards, columns, source, texts=form.table.needs_text)
     entries = source.records(path)
     if out.exists() and os.path.samefile(out, path):
         raise ConfigError(f"out={out} is the file to be scored; name another file")
-    chosen = {"rewards": description({name: scorer(reward) for name, reward in rewards.items()})}
-    own = dict(source.settings())
-    versions = {"molrl": __version__, **own.pop("version", {})}
-    subject = {"input": source.identity(path), **chosen, **own, "version": versions}
+    described = description({name: scorer(reward) for name, reward in rewards.items()})
+    settings = dict(source.settings())
+    versions = {"molrl": __version__, **settings.pop("version", {})}
+    subject = {"input": source.identity(path), "rewards": described, **settings, "version": versions}
     out.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(out), closing(scorers.pool):
+    with output_lock(out), closing(scorers.pool):
         journal = Journal(out, subject)
         if (end := journal.begin(overwrite=overwrite)) is not None:
             return Summary.from_dict({**end, "source": str(path)})
@@ -124,13 +124,13 @@ def score_file(
 
 
 def open_part(path: Path) -> IO[bytes]:
-    """The part of the output, new or old, for reading and appending."""
+    """Open the part of the output, new or old, for reading and appending."""
     path.touch()
     return path.open("r+b")
 
 
 def taken_up(file: IO[bytes], table: Table, tallies: Tallies) -> None:
-    """Count the whole rows that are there, and cut off what is torn behind them."""
+    """Count the complete rows of the part, and cut off an incomplete one behind them."""
     end = 0
     for row, end in table.decode(file):  # noqa: B007
         tallies.add(row)
@@ -151,21 +151,21 @@ def append(
     journal: Journal,
     progress: Callable[[int], object],
 ) -> None:
-    """Write rows, each of them at once."""
-    noted = time.monotonic()
+    """Write rows one by one, and record the progress."""
+    last_note = time.monotonic()
     for row in rows:
         file.write(table.encode(row))
         file.flush()
         tallies.add(row)
-        if time.monotonic() > noted + NOTED:
-            noted = time.monotonic()
+        if time.monotonic() > last_note + NOTE_INTERVAL:
+            last_note = time.monotonic()
             journal.note(tallies.records)
             progress(tallies.records)
     os.fsync(file.fileno())
 
 
 def finished(journal: Journal, form: Output, summary: Summary) -> Summary:
-    """Make the part the output."""
+    """Make the output from the part, and return the summary."""
     journal.ready.unlink(missing_ok=True)
     if form.last_step is not None:
         form.last_step(form.table, journal.part, journal.ready)
@@ -174,7 +174,7 @@ def finished(journal: Journal, form: Output, summary: Summary) -> Summary:
 
 
 def scorer(reward: object) -> Any:
-    """The object that scores one sample, out of its pool, or the reward itself."""
+    """Return the scorer of a pool, or the reward itself if it is in none."""
     return reward.scorer if isinstance(reward, Pooled) else reward
 
 
@@ -204,7 +204,7 @@ def source_of(rewards: Mapping[str, FileReward], file: str, own: Mapping[str, An
 def build_workers(
     rewards: Mapping[str, FileReward], columns: tuple[str, ...], source: Source, *, texts: bool
 ) -> Scorers:
-    """One set of workers for all rewards that judge single samples, as patient as the most patient of their pools."""
+    """Make one pool of workers for all rewards that score single samples, with the most generous of their limits."""
     scorers: dict[str, Scorer[Any]] = {
         name: scorer(reward) for name, reward in rewards.items() if hasattr(scorer(reward), "score_one")
     }
@@ -226,71 +226,72 @@ def build_workers(
 
 
 def table_rows(scorers: Scorers, entries: Iterable[Record], table: Table, done: int) -> Iterator[Row]:
-    """The rows of records, numbered from behind those that are done."""
-    found = results(scorers, entries)
-    while batch := list(islice(found, BATCH if scorers.others else 1)):
-        judged = [result for _, result in batch]
-        ask_others(scorers.others, judged)
-        for (record, _), result in zip(batch, judged, strict=True):
+    """Yield the rows of records, whose numbers continue those of the `done` first ones."""
+    pairs = results(scorers, entries)
+    while batch := list(islice(pairs, BATCH_SIZE if scorers.others else 1)):
+        batch_results = [result for _, result in batch]
+        ask_others(scorers.others, batch_results)
+        for (record, _), result in zip(batch, batch_results, strict=True):
             done += 1
-            values = {name: scored.value for name, scored in result.scored.items() if good(scored)}
+            values = {name: scored.value for name, scored in result.scored.items() if is_good(scored)}
             values.update(result.parts)
             cells = {column: table.cell(values[column]) if column in values else "" for column in scorers.columns}
             reasons = {name: scored.reason for name, scored in result.scored.items() if name not in values}
-            reason = joint_reason(reasons, tuple(result.scored))
+            reason = join_reasons(reasons, tuple(result.scored))
             yield Row(done, record.line, result.name, result.label, cells, reason, result.text)
 
 
 def results(scorers: Scorers, entries: Iterable[Record]) -> Iterator[tuple[Record, RecordResult]]:
-    """Every record with what the workers found out about it."""
-    sent = deque[Record]()
+    """Yield every record with its result from the workers."""
+    pending = deque[Record]()
 
     def requests() -> Iterator[RecordRequest]:
         for record in entries:
-            sent.append(record)
+            pending.append(record)
             yield RecordRequest(record, scorers.names)
 
-    for found in scorers.pool.stream(requests()):
-        record = sent.popleft()
-        yield record, reopened(scorers, record, found) if isinstance(found, Lost) else found
+    for answer in scorers.pool.stream(requests()):
+        record = pending.popleft()
+        yield record, reopened(scorers, record, answer) if isinstance(answer, Lost) else answer
 
 
 def reopened(scorers: Scorers, record: Record, loss: Lost) -> RecordResult:
-    """What can still be found out about a record that was lost: first without any reward, then with each of them."""
+    """Return the result of a record that was lost, by reading it without any reward and then with each alone."""
     bare: RecordResult | Lost
     (bare,) = scorers.pool.stream([RecordRequest(record, ())], chunk=1)
     if isinstance(bare, Lost):
         lost = Scored(math.nan, f"{bare.reason}{', ' if ':' in bare.reason else ': '}while reading it")
         return RecordResult(record.name, "", dict.fromkeys((*scorers.names, *scorers.others), lost), {})
-    alone = [loss]
+    answers = [loss]
     if len(scorers.names) > 1:
-        alone = list(scorers.pool.stream([RecordRequest(record, (name,)) for name in scorers.names], chunk=1))
+        answers = list(scorers.pool.stream([RecordRequest(record, (name,)) for name in scorers.names], chunk=1))
     scored, parts = dict(bare.scored), dict(bare.parts)
-    for name, found in zip(scorers.names, alone, strict=True):
-        scored[name] = Scored(math.nan, found.reason) if isinstance(found, Lost) else found.scored[name]
-        parts |= {} if isinstance(found, Lost) else found.parts
+    for name, answer in zip(scorers.names, answers, strict=True):
+        scored[name] = Scored(math.nan, answer.reason) if isinstance(answer, Lost) else answer.scored[name]
+        parts |= {} if isinstance(answer, Lost) else answer.parts
     return bare._replace(scored=scored, parts=parts)
 
 
 def ask_others(others: Mapping[str, FileReward], batch: list[RecordResult]) -> None:
-    """Add the scores of rewards that want a batch of samples."""
-    places = [place for place, result in enumerate(batch) if result.sample is not None]
-    samples = [batch[place].sample for place in places]
+    """Add the scores of rewards that want a batch of samples to the results of a batch."""
+    rows = [row for row, result in enumerate(batch) if result.sample is not None]
+    samples = [batch[row].sample for row in rows]
     for name, reward in others.items() if samples else ():
-        for place, sample, scored in zip(places, samples, explain(reward, samples).scored, strict=True):
-            result = batch[place]
-            parts = explained({name: reward}, sample, {name: scored})
-            both = {**result.scored, name: settled(scored)}, {**result.parts, **parts}
-            batch[place] = result._replace(scored=both[0], parts=both[1])
+        for row, sample, scored in zip(rows, samples, explain(reward, samples).scored, strict=True):
+            result = batch[row]
+            parts = part_values({name: reward}, sample, {name: scored})
+            batch[row] = result._replace(
+                scored={**result.scored, name: mark_lost(scored)}, parts={**result.parts, **parts}
+            )
 
 
 def explain(reward: FileReward, samples: Sequence[Any]) -> Scores:
-    """Values with reasons, from the reward's own `score` where it has one."""
+    """Return values with reasons, from the reward's own `score` where it has one."""
     score = getattr(reward, "score", None)
     if score is not None:
-        found = score(samples)
-        if isinstance(found, Scores):
-            return found
+        scored = score(samples)
+        if isinstance(scored, Scores):
+            return scored
     values = reward(samples)
     if tuple(values.shape) != (len(samples),):
         raise ValueError(f"{type(reward).__name__}: got values of shape {tuple(values.shape)}, need ({len(samples)},)")
@@ -320,27 +321,27 @@ def score_command(
     table = out or f"{named(file)}.{'_'.join(rewards)}.csv"
     source = source_of(rewards, file, own)
     summary = score_file(file, rewards, table, source, overwrite=overwrite, progress=Progress())
-    state = "complete already; overwrite=true starts again" if summary.found else "table"
+    state = "complete already; overwrite=true starts again" if summary.existed else "table"
     print(f"{summary}\n{state}: {table}")
     return summary.exit_code(allow_failures=allow_failures)
 
 
 def named(file: str) -> Path:
-    """A file or folder with a name that can be put before a suffix."""
+    """Return the path of a file or folder, resolved if it has no name to put before a suffix, such as "."."""
     return Path(file) if Path(file).name else Path(file).resolve()
 
 
 class Progress:
-    """Lines on stderr about a long run."""
+    """A callback that prints the progress of a long run on stderr."""
 
     def __init__(self) -> None:
-        self.began = self.shown = time.monotonic()
+        self.start = self.last_print = time.monotonic()
         self.first: int | None = None
 
     def __call__(self, done: int) -> None:
         now = time.monotonic()
         self.first = done if self.first is None else self.first
-        if now > self.shown + SHOWN:
-            self.shown = now
-            rate = (done - self.first) / (now - self.began)
+        if now > self.last_print + PRINT_INTERVAL:
+            self.last_print = now
+            rate = (done - self.first) / (now - self.start)
             print(f"{done} records, {rate:.0f} per second", file=sys.stderr)

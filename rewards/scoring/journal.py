@@ -1,4 +1,4 @@
-"""A job that appends to one file and may be killed: what it was about, how far it got, and who is at it."""
+"""The journal of a job that appends to one file and may be killed: its subject, its progress and its lock."""
 
 import contextlib
 import dataclasses
@@ -14,7 +14,7 @@ from typing import Any
 from molrl.config import ConfigError
 from molrl.runs.folder import differences
 
-HEAD = 1 << 20  # bytes of a file that identify it
+HEAD_BYTES = 1 << 20  # at the beginning of a file, which identify it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Journal:
 
     Attributes:
         out: the output; it appears when it is complete.
-        subject: what the job is about, as JSON: another subject may not continue it.
+        subject: input and settings of the job, as JSON: a job with another subject may not continue it.
     """
 
     out: Path
@@ -31,24 +31,24 @@ class Journal:
 
     @property
     def part(self) -> Path:
-        """What there is of the output."""
+        """Return the path of the part of the output that is written."""
         return Path(f"{self.out}.part")
 
     @property
     def ready(self) -> Path:
-        """The output, complete, if it takes a last step from the part to the output."""
+        """Return the path of the complete output, for formats with a last step from the part to the output."""
         return Path(f"{self.out}.ready")
 
     @property
     def state(self) -> Path:
-        """Subject and progress."""
+        """Return the path of the file with subject and progress."""
         return Path(f"{self.out}.state")
 
     def begin(self, *, overwrite: bool) -> dict[str, Any] | None:
-        """Make ready to append to the part; what was kept at the end if the output is complete already.
+        """Prepare to append to the part; return what `finish` recorded if the output is complete already, or None.
 
         Raises:
-            ConfigError: the output is that of another job, or of none that is known.
+            ConfigError: the output is that of another job, or has no state file.
         """
         old = None if overwrite else self.read()
         if old is None:
@@ -73,43 +73,43 @@ class Journal:
         self.part.unlink(missing_ok=True)
         if self.out.exists():
             return dict(old["end"])
-        self.note(0)  # somebody took the output away
+        self.note(0)  # the output has been removed since
         return None
 
     def read(self) -> dict[str, Any] | None:
-        """The state file, if there is one.
+        """Return the contents of the state file, None if there is none.
 
         Raises:
             ConfigError: it is something else.
         """
         try:
-            found = json.loads(self.state.read_bytes())
+            state = json.loads(self.state.read_bytes())
         except FileNotFoundError:
             return None
         except (RecursionError, ValueError):
-            found = None
-        ended = isinstance(found, dict) and "end" in found
+            state = None
+        ended = isinstance(state, dict) and "end" in state
         if (
-            not isinstance(found, dict)
-            or "subject" not in found
-            or (ended and not (isinstance(found["end"], dict) and isinstance(found.get("ready"), bool)))
+            not isinstance(state, dict)
+            or "subject" not in state
+            or (ended and not (isinstance(state["end"], dict) and isinstance(state.get("ready"), bool)))
         ):
             raise ConfigError(f"{self.state}: not a state file of molrl score; name another out=")
-        return found
+        return state
 
     def note(self, records: int) -> None:
-        """Write down how far the job got; the part itself is what counts."""
+        """Record the progress, for information: a job is continued from the part itself."""
         self.write({"records": records, "subject": self.subject})
 
     def finish(self, records: int, end: Mapping[str, Any]) -> None:
-        """Make the part, or what was made ready of it, the output; killed in between, `begin` does the rest."""
+        """Rename the part, or the file made of it, to the output; after a kill in between, `begin` completes it."""
         ready = self.ready.exists()
         self.write({"records": records, "subject": self.subject, "ready": ready, "end": end})
         (self.ready if ready else self.part).replace(self.out)
         self.part.unlink(missing_ok=True)
 
     def write(self, state: Mapping[str, Any]) -> None:
-        """Replace the state file such that a reader finds the old one or the new one."""
+        """Replace the state file atomically: a reader finds the old one or the new one."""
         staging = Path(f"{self.state}.new")
         with staging.open("wb") as file:
             file.write(json.dumps(state, indent=1).encode())
@@ -119,8 +119,8 @@ class Journal:
 
 
 @contextlib.contextmanager
-def exclusive(out: Path) -> Iterator[None]:
-    """One process per output; the lock goes with the process, however it ends."""
+def output_lock(out: Path) -> Iterator[None]:
+    """Hold the lock of an output, which ends with the process; raise ConfigError if another process holds it."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -146,37 +146,37 @@ def exclusive(out: Path) -> Iterator[None]:
 
 
 def identity(path: str | Path) -> dict[str, Any]:
-    """What tells a file from another one, or from itself after a change."""
+    """Return JSON that tells a file from another one, or from itself after a change."""
     with Path(path).open("rb") as file:
-        head = hashlib.sha256(file.read(HEAD)).hexdigest()[:16]
+        head = hashlib.sha256(file.read(HEAD_BYTES)).hexdigest()[:16]
         stat = os.fstat(file.fileno())
     changed = datetime.fromtimestamp(stat.st_mtime_ns / 1e9, UTC).isoformat()
     return {"bytes": stat.st_size, "changed": changed, "head": head}
 
 
-def description(thing: Any) -> Any:
-    """An object as JSON that says what it is made of, for telling settings apart.
+def description(value: Any) -> Any:
+    """Return an object as JSON that shows its settings, to tell two jobs apart.
 
-    Fields of dataclasses that do not count in comparisons do not count here; things unknown are their type.
+    Fields of dataclasses that are left out of comparisons are left out here; any other object is named by its type.
     """
-    if thing is None or isinstance(thing, bool | int | float | str):
-        return thing
-    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
-            field.name: description(getattr(thing, field.name)) for field in dataclasses.fields(thing) if field.compare
+            field.name: description(getattr(value, field.name)) for field in dataclasses.fields(value) if field.compare
         }
-        return {"is": qualified(type(thing)), **fields}
-    if isinstance(thing, functools.partial):
-        return {"is": description(thing.func), "arguments": description([*thing.args, thing.keywords])}
-    if isinstance(thing, Mapping):
-        return {str(key): description(value) for key, value in thing.items()}
-    if isinstance(thing, Sequence):
-        return [description(value) for value in thing]
-    if isinstance(thing, Path):
-        return str(thing)
-    return qualified(thing if hasattr(thing, "__qualname__") else type(thing))
+        return {"is": qualified_name(type(value)), **fields}
+    if isinstance(value, functools.partial):
+        return {"is": description(value.func), "arguments": description([*value.args, value.keywords])}
+    if isinstance(value, Mapping):
+        return {str(key): description(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [description(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return qualified_name(value if hasattr(value, "__qualname__") else type(value))
 
 
-def qualified(thing: Any) -> str:
-    """The name by which a class or function can be imported."""
-    return f"{thing.__module__}.{thing.__qualname__}"
+def qualified_name(target: Any) -> str:
+    """Return the name by which a class or function can be imported."""
+    return f"{target.__module__}.{target.__qualname__}"

@@ -1,4 +1,4 @@
-"""What scoring a file came to: figures that are gathered row by row in bounded memory."""
+"""The summary of scoring a file: statistics that are gathered row by row in bounded memory."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,17 +9,17 @@ import numpy as np
 
 from molrl.rewards.scores import category
 from molrl.rewards.scoring.record import LOST
-from molrl.rewards.scoring.table import Row, single_reasons
+from molrl.rewards.scoring.table import Row, split_reasons
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-DONE, NOTHING_SCORED, SOME_FAILED = 0, 3, 4
-NAMED = 5  # lines that are named for each reason
-MOST_KINDS = 30  # of reasons
+DONE, NOTHING_SCORED, SOME_FAILED = 0, 3, 4  # exit codes
+MAX_LINES = 5  # line numbers that are kept for each reason
+MAX_CATEGORIES = 30  # of reasons that are told apart by their detail
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What one reward said of a file.
+    """The statistics of one reward over a file.
 
     Attributes:
         scored: good samples.
@@ -45,38 +45,38 @@ class Figures:
 
 @dataclass(frozen=True)
 class Summary:
-    """What scoring a file came to.
+    """The result of scoring a file.
 
     Attributes:
         records: in the file, readable or not.
         failed: those that could not be read, or not be scored with every reward, through no fault of the sample.
         figures: by reward.
-        found: the output was there already, and complete.
+        existed: the output was there already, and complete.
     """
 
     source: str
     records: int
     failed: int
     figures: Mapping[str, Figures]
-    found: bool = False
+    existed: bool = False
 
     def exit_code(self, *, allow_failures: bool = False) -> int:
-        """0; 3 when no reward could score anything; 4 when some records failed, unless that is allowed."""
-        if self.found:
+        """Return 0; 3 when no reward could score anything; 4 when some records failed, unless that is allowed."""
+        if self.existed:
             return DONE
         if not any(figures.scored for figures in self.figures.values()):
             return NOTHING_SCORED
         return SOME_FAILED if self.failed and not allow_failures else DONE
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for JSON."""
+        """Return the summary as a dictionary for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Summary":
-        """Back from JSON, as of an output that was there already."""
+        """Return the summary of an output that was there already, from JSON."""
         figures = {name: Figures(**figures) for name, figures in values["figures"].items()}
-        return cls(values["source"], values["records"], values["failed"], figures, found=True)
+        return cls(values["source"], values["records"], values["failed"], figures, existed=True)
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {self.records} records"]
@@ -91,7 +91,7 @@ class Summary:
 
 
 class Tally:
-    """The figures of one reward while they are gathered; values are counted in four significant digits."""
+    """A running count of one reward's statistics; values are counted in four significant digits."""
 
     def __init__(self) -> None:
         self.scored = 0
@@ -101,51 +101,52 @@ class Tally:
         self.lines: dict[str, list[int]] = {}
 
     def add(self, cell: str, reason: str, line: int) -> None:
-        """Count a cell, or why it is empty."""
+        """Count the value of a cell, or the reason why it is empty."""
         if cell:
             value = float(cell)
             self.scored += 1
             self.total += value
             self.values[float(f"{value:.4g}")] += 1
             return
-        kind = self.kind(reason, detailed=not line)
-        self.missing[kind] += 1
-        lines = self.lines.setdefault(kind, [])
-        if line and len(lines) < NAMED:
+        group = self.group(reason, detailed=not line)
+        self.missing[group] += 1
+        lines = self.lines.setdefault(group, [])
+        if line and len(lines) < MAX_LINES:
             lines.append(line)
 
-    def kind(self, reason: str, *, detailed: bool) -> str:
-        """The category of a reason; where that says little, with what follows, as long as there are few of these.
+    def group(self, reason: str, *, detailed: bool) -> str:
+        """Return the category of a reason, with its detail where the category is vague and there are few of these.
 
         Args:
-            detailed: no line can be named, so what was unreadable should be told.
+            detailed: add the detail to "unreadable" as well, for records without a line number.
         """
         general, _, rest = reason.partition(": ")
         special = f"{general}: {category(rest)}" if rest else general
         vague = general == "not scored" or (detailed and general == "unreadable")
-        if vague and (special in self.missing or len(self.missing) < MOST_KINDS):
+        if vague and (special in self.missing or len(self.missing) < MAX_CATEGORIES):
             return special
         return category(reason)
 
     def figures(self) -> Figures:
+        """Return the statistics of what was counted."""
         mean = self.total / self.scored if self.scored else None
         return Figures(self.scored, mean, self.quantiles(), dict(self.missing.most_common()), self.lines)
 
     def quantiles(self) -> list[float]:
-        """Interpolated between neighbours, as numpy does it."""
+        """Return the values at `QUANTILES`, interpolated between neighbours as numpy does it."""
         if not self.scored:
             return []
         values = np.array(sorted(self.values))
         ranks = np.cumsum([self.values[value] for value in values.tolist()])  # up to and with each value
-        places = np.array(QUANTILES) * (self.scored - 1)
+        positions = np.array(QUANTILES) * (self.scored - 1)
         below, above = (
-            values[np.searchsorted(ranks, edge, side="right")] for edge in (np.floor(places), np.ceil(places))
+            values[np.searchsorted(ranks, edge, side="right")] for edge in (np.floor(positions), np.ceil(positions))
         )
-        return [float(value) for value in below + (places - np.floor(places)) * (above - below)]
+        return [float(value) for value in below + (positions - np.floor(positions)) * (above - below)]
 
 
 class Tallies:
-    """The summary of a file while it is gathered."""
+    """A running count of the statistics of all rewards over a file."""
 
     def __init__(self, rewards: Sequence[str]) -> None:
         self.rewards = tuple(rewards)
@@ -156,12 +157,12 @@ class Tallies:
     def add(self, row: Row) -> None:
         """Count a row of the table."""
         self.records += 1
-        reasons = single_reasons(row.reason, self.rewards)
+        reasons = split_reasons(row.reason, self.rewards)
         self.failed += any(category(reason) in LOST for reason in reasons.values())
         for name, tally in self.by_reward.items():
             tally.add(row.cells[name], reasons.get(name, ""), row.line)
 
     def summary(self, source: str) -> Summary:
-        """What it came to."""
+        """Return the summary of the rows that were counted."""
         figures = {name: tally.figures() for name, tally in self.by_reward.items()}
         return Summary(source, self.records, self.failed, figures)

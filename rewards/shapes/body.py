@@ -1,7 +1,7 @@
-"""Rewards of point clouds: which clouds are worth scoring, and how one formula serves numbers and gradients.
+"""Rewards of point clouds: the check that a cloud is worth scoring, and formulas with and without a gradient.
 
-What a cloud is scored by is its body: the largest part of it, without stray points, in the unit box. Twenty stray
-points of 2048 suffice to turn any measure of a bounding box or of a hull, and a policy finds them.
+A cloud is scored by its body: the largest connected part of it, without stray points, in the unit box. Twenty stray
+points of 2048 suffice to change any measure of a bounding box or of a hull, and a policy learns to make them.
 """
 
 import math
@@ -21,44 +21,44 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = TypeVar("Array", "NDArray[np.float64]", "Tensor")
-"""Numbers without or with a gradient; formulas use only what both have."""
+"""Numbers without or with a gradient; formulas use only operations that both have."""
 
-FEWEST, MOST = 128, 4096  # points; of more, as many are taken as evenly as they lie along x
-GAP = 5.0  # median distances between neighbours: more parts two parts of a cloud; a bit more again in sparse ones
-REFERENCE = 2048  # points that lengths are meant for
-WHOLE = 0.8  # smallest share of the points in the largest part
-THINNEST = 0.02  # smallest standard deviation along the second of the principal axes
+MIN_POINTS, MAX_POINTS = 128, 4096  # larger clouds are thinned out to MAX_POINTS
+GAP_FACTOR = 5.0  # median distances between neighbours: a wider gap separates two parts of a cloud of 2048 points
+REFERENCE_POINTS = 2048  # of the clouds that lengths are given for
+MIN_LARGEST_PART = 0.8  # fraction of the points
+MIN_SPREAD = 0.02  # standard deviation along the second of the principal axes
 AXES = np.arange(3)
 
 
 class UnsoundError(Exception):
-    """Why a cloud must not be scored, as "category" or "category: detail"."""
+    """The reason why a cloud must not be scored, as "category" or "category: detail"."""
 
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """A sound cloud.
+    """The sound part of a cloud that is scored.
 
     Attributes:
         points: without strays, in the unit box, float64 [m, 3].
-        kept: their rows in the sample.
-        strays: the share of the sample's points that were dropped.
+        rows: of the points in the sample, int [m].
+        strays: the fraction of the sample's points that were dropped.
     """
 
     points: NDArray[np.float64]
-    kept: NDArray[np.intp]
+    rows: NDArray[np.intp]
     strays: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class PointCloudReward(PerSample[PointCloud]):
-    """A number worked out from the body of a cloud, or a floor for what has none.
+    """A value computed from the body of a cloud, or a floor for a cloud without one.
 
-    Neither the order of the points nor the place and size of the cloud change the value.
+    The value does not depend on the order of the points, nor on position and size of the cloud.
 
     Attributes:
-        floor: the value of a bad sample, and the least that any has. A higher one than is given tells a policy that
-            faults beyond it are all the same, so that a few large ones do not decide the spread of the rewards.
+        floor: the value of a bad sample, and the minimum of all. With a higher one than the default, faults beyond it
+            count alike, so that a few large ones do not dominate the spread of the rewards.
     """
 
     floor: float
@@ -72,22 +72,21 @@ class PointCloudReward(PerSample[PointCloud]):
         import_scipy("spatial")  # a missing package is an error now, not a lost measurement each time
 
     @abstractmethod
-    def measured(self, body: Body) -> Scored:
-        """The number for a sound cloud; may raise UnsoundError."""
+    def measure(self, body: Body) -> Scored:
+        """Return the value of a sound cloud; may raise UnsoundError."""
 
     def score_one(self, sample: PointCloud, /) -> Scored:
         try:
-            return self.measured(body_of(sample.points))
+            return self.measure(body_of(sample.points))
         except UnsoundError as flaw:
             return Scored(self.floor, str(flaw))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DifferentiableReward(PointCloudReward):
-    """A reward with a gradient: samples may be traced clouds too, all of a batch or none, as a domain decodes states
-    that have a gradient.
+    """A reward with a gradient: the samples of a batch may all be traced clouds, decoded from states with a gradient.
 
-    Which points are nearest or outermost is taken as it is; the gradient is that of the formula with these choices. It
+    The choice of nearest or outermost points is held fixed; the gradient is that of the formula with these choices. It
     is zero where the value is the floor.
     """
 
@@ -95,13 +94,13 @@ class DifferentiableReward(PointCloudReward):
 
     @abstractmethod
     def formula(self, points: Array, body: Body) -> Array:
-        """The value of points [m, 3], a scalar; `body` has the same points as numbers."""
+        """Return the value of points [m, 3], a scalar; `body` has the same points without a gradient."""
 
-    def measured(self, body: Body) -> Scored:
+    def measure(self, body: Body) -> Scored:
         return Scored(max(float(self.formula(body.points, body)), self.floor))
 
     def __call__(self, samples: Sequence[Any]) -> Values:
-        """One float32 for each sample, with a gradient if the samples have one."""
+        """Return one float32 for each sample, with a gradient if the samples have one."""
         if not samples or isinstance(samples[0], PointCloud):
             return super().__call__(samples)
         import torch
@@ -109,66 +108,69 @@ class DifferentiableReward(PointCloudReward):
         return torch.stack([self.traced(sample.points) for sample in samples])
 
     def traced(self, sample: "Tensor") -> "Tensor":
-        """The value of points [n, 3] with a gradient; NaN for those that hold a NaN."""
+        """Return the value of points [n, 3] with a gradient; NaN for points that are not finite."""
         try:
-            inside, body = traceable(sample)
-            return self.formula(inside, body).clamp(min=self.floor).float()
+            points, body = trace_body(sample)
+            return self.formula(points, body).clamp(min=self.floor).float()
         except UnsoundError:
             return (sample.sum() * 0 + self.floor).float()
         except ValueError:
             return sample.sum() * float("nan")
 
 
-def traceable(sample: "Tensor") -> "tuple[Tensor, Body]":
-    """The body of a tensor [n, 3], its points with their gradient; ValueError for what is not finite."""
+def trace_body(sample: "Tensor") -> "tuple[Tensor, Body]":
+    """Return the points of the body of a tensor [n, 3] with their gradient, and the body; ValueError if not finite."""
     numbers = sample.detach().cpu().numpy()
     if not np.isfinite(numbers).all():
         raise ValueError("non-finite points")
     body = body_of(numbers)
-    return in_box(sample[body.kept], numbers[body.kept]), body
+    return place_in_unit_box(sample[body.rows], numbers[body.rows]), body
 
 
 def body_of(points: NDArray[np.floating]) -> Body:
-    """The largest part of a cloud [n, 3].
+    """Return the largest part of a cloud [n, 3].
 
-    Raises UnsoundError for a cloud of too few points, in several large parts, or collapsed to a place or a line.
+    Raises:
+        UnsoundError: the cloud has too few points or several large parts, or it is collapsed to a point or a line.
     """
-    if len(points) < FEWEST:
-        raise UnsoundError(f"too few points: {len(points)}, at least {FEWEST}")
-    rows = np.arange(len(points)) if len(points) <= MOST else evenly(points)
-    cloud = boxed(points[rows].astype(np.float64))
+    if len(points) < MIN_POINTS:
+        raise UnsoundError(f"too few points: {len(points)}, at least {MIN_POINTS}")
+    rows = np.arange(len(points)) if len(points) <= MAX_POINTS else thin_out(points)
+    cloud = unit_box(points[rows].astype(np.float64))
     spacing = float(np.median(nearest_distances(cloud)))
     if spacing == 0:
         raise UnsoundError("collapsed: most points coincide")
-    labels = component_labels(cloud, GAP * spacing * rarity(len(cloud)) ** 0.5)  # legs of few points have wide gaps
+    labels = component_labels(
+        cloud, GAP_FACTOR * spacing * relative_spacing(len(cloud)) ** 0.5
+    )  # sparse legs have wide gaps
     sizes = np.bincount(labels)
-    kept = np.flatnonzero(labels == sizes.argmax())
-    if len(kept) < WHOLE * len(cloud):
-        raise UnsoundError(f"in pieces: {len(sizes)}, the largest has {len(kept) / len(cloud):.0%} of the points")
-    body = boxed(cloud[kept])
-    second = float(np.sqrt(max(np.linalg.eigvalsh(np.cov(body.T))[1], 0.0)))
-    if second < THINNEST:
+    largest = np.flatnonzero(labels == sizes.argmax())
+    if len(largest) < MIN_LARGEST_PART * len(cloud):
+        raise UnsoundError(f"in pieces: {len(sizes)}, the largest has {len(largest) / len(cloud):.0%} of the points")
+    body = unit_box(cloud[largest])
+    spread = float(np.sqrt(max(np.linalg.eigvalsh(np.cov(body.T))[1], 0.0)))
+    if spread < MIN_SPREAD:
         raise UnsoundError("collapsed: a line")
-    return Body(body, rows[kept], 1 - len(kept) / len(cloud))
+    return Body(body, rows[largest], 1 - len(largest) / len(cloud))
 
 
-def boxed(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The points with the middle of their box at 0 and its longest edge 2."""
+def unit_box(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the points [n, 3] with the centre of their box at 0 and its longest edge 2."""
     if not np.ptp(points, axis=0).max() > 0:
         raise UnsoundError("collapsed: all points in one place")
-    return in_box(points, points)
+    return place_in_unit_box(points, points)
 
 
-def in_box(points: Array, numbers: NDArray[np.floating]) -> Array:
-    """The same for points with a gradient; `numbers` are their values."""
+def place_in_unit_box(points: Array, numbers: NDArray[np.floating]) -> Array:
+    """Place points [n, 3], with or without a gradient, in the unit box; `numbers` are their values."""
     low, high = points[numbers.argmin(0), AXES], points[numbers.argmax(0), AXES]
     longest = int(np.ptp(numbers, axis=0).argmax())
-    inside: Any = (points - (low + high) / 2) * (2 / (high - low)[longest])
-    return cast("Array", inside)
+    placed: Any = (points - (low + high) / 2) * (2 / (high - low)[longest])
+    return cast("Array", placed)
 
 
-def like(points: Array, numbers: NDArray[np.float64]) -> Array:
-    """Constants as something that can be added to the points."""
+def constant_like(points: Array, numbers: NDArray[np.float64]) -> Array:
+    """Return constants as an array or tensor of the type, dtype and device of the points."""
     if isinstance(points, np.ndarray):
         return numbers
     import torch
@@ -176,12 +178,12 @@ def like(points: Array, numbers: NDArray[np.float64]) -> Array:
     return torch.from_numpy(numbers).to(points)
 
 
-def rarity(count: int) -> float:
-    """How much farther apart points of a surface are than those of a cloud of REFERENCE points, at least 1."""
-    return float(np.sqrt(REFERENCE / min(count, REFERENCE)))
+def relative_spacing(count: int) -> float:
+    """Return the spacing of so many points on a surface, in units of that of REFERENCE_POINTS points; at least 1."""
+    return float(np.sqrt(REFERENCE_POINTS / min(count, REFERENCE_POINTS)))
 
 
-def evenly(points: NDArray[np.floating]) -> NDArray[np.intp]:
-    """The rows of MOST points, whatever their order, evenly along x."""
+def thin_out(points: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Return the rows of MAX_POINTS points, evenly along x and whatever their order."""
     order: NDArray[np.intp] = np.lexsort(points.T[::-1])
-    return order[np.linspace(0, len(points) - 1, MOST).round().astype(np.intp)]
+    return order[np.linspace(0, len(points) - 1, MAX_POINTS).round().astype(np.intp)]

@@ -1,4 +1,4 @@
-"""How surely a shape is of a class, by a point classifier: the task of RGDM (Zhang and Xu 2023, arXiv:2304.07132)."""
+"""Class probability of a shape by a point classifier, the task of RGDM (Zhang and Xu 2023, arXiv:2304.07132)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from molrl.data.shapes.cloud import PointCloud, TracedPointCloud
 from molrl.data.shapes.neighbours import import_scipy
 from molrl.rewards.scores import PerSample, Scored, Scores, Values, scores
-from molrl.rewards.shapes.body import UnsoundError, traceable
+from molrl.rewards.shapes.body import UnsoundError, trace_body
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from molrl.models.shapes.classifier import PointClassifier
 
-BATCH = 64  # clouds at a time
+BATCH_SIZE = 64  # clouds at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassProbability(PerSample[PointCloud]):
-    """log p(class | shape), at most 0.
+    """The logarithm of p(class | shape), at most 0.
 
-    The classifier knows noise and has a class for what is no shape, but a policy that is trained long enough finds its
-    blind spots: check with a second one (`weights=shape_judge`).
+    The classifier was trained on noisy shapes too and has a class for what is no shape, but a policy that is trained
+    long enough finds its blind spots: check with a second one (`weights=shape_judge`).
 
     Attributes:
-        wanted: the class; None: the one that each sample is labelled with, as it was asked for; or the class for each
-            label, such as {"chair": "armchair"}.
+        wanted: the class; None: the label of each sample, which is the class it was conditioned on; or the class for
+            each label, such as {"chair": "armchair"}.
         weights: a classifier, shipped or a folder.
-        floor: the value of a bad sample, and the least that any has.
+        floor: the value of a bad sample, and the minimum of all.
     """
 
     wanted: str | Mapping[str, str] | None
@@ -44,72 +44,72 @@ class ClassProbability(PerSample[PointCloud]):
             raise ValueError(f"floor: got {self.floor}, need a finite number below 0, the logarithm of a probability")
         import_scipy("spatial")  # a missing package is an error now
         for name in [self.wanted] if isinstance(self.wanted, str) else (self.wanted or {}).values():
-            self.number(name)
+            self.class_index(name)
 
     @cached_property
     def classifier(self) -> "PointClassifier":
-        """The network, loaded once."""
+        """Return the network, loaded once."""
         from molrl.models.shapes.classifier import load_classifier
 
         return load_classifier(self.weights)
 
-    def named(self, label: str) -> str:
-        """The class that is wanted of a sample with this label; ValueError where none is."""
+    def wanted_class(self, label: str) -> str:
+        """Return the class that is wanted of a sample with this label; ValueError if there is none."""
         if isinstance(self.wanted, str):
             return self.wanted
         if self.wanted is None:
             return label
         if label not in self.wanted:
-            raise ValueError(f"class: got {label!r}, wanted says nothing of it, but of {', '.join(self.wanted)}")
+            raise ValueError(f"class: got {label!r}, wanted has only {', '.join(self.wanted)}")
         return self.wanted[label]
 
-    def number(self, label: str) -> int:
-        """The output of a class; ValueError for one that the classifier does not know."""
+    def class_index(self, name: str) -> int:
+        """Return the index of a class in the output; ValueError for one that the classifier does not have."""
         classes = list(self.classifier.design.classes)
-        if label not in classes:
-            raise ValueError(f"class: got {label!r}, {self.weights} knows {', '.join(classes)}")
-        return classes.index(label)
+        if name not in classes:
+            raise ValueError(f"class: got {name!r}, {self.weights} has {', '.join(classes)}")
+        return classes.index(name)
 
     def score_one(self, sample: PointCloud, /) -> Scored:
         return self.score([sample]).scored[0]
 
     def score(self, samples: Sequence[PointCloud]) -> Scores:
-        """Values and reasons, in the order of the samples."""
+        """Return values and reasons in the order of the samples."""
         import torch
 
         values, reasons = self.traced([TracedPointCloud(torch.from_numpy(one.points), one.label) for one in samples])
         return scores(Scored(float(value), reason) for value, reason in zip(values, reasons, strict=True))
 
     def __call__(self, samples: Sequence[Any]) -> Values:
-        """One float32 for each sample, with a gradient if the samples have one."""
+        """Return one float32 for each sample, with a gradient if the samples have one."""
         if not samples or isinstance(samples[0], PointCloud):
             return self.score(samples).tensor()
         return self.traced(samples)[0]
 
     def traced(self, samples: Sequence[TracedPointCloud]) -> "tuple[Tensor, list[str]]":
-        """The values, and the reasons of those that have the floor or none."""
+        """Return the values [b] with their gradient, and the reasons of floors and missing values."""
         import torch
 
         from molrl.models.shapes.classifier import stack_clouds
 
         bodies: list[Tensor] = []
-        numbers, sound = list[int](), list[int]()
+        classes, sound = list[int](), list[int]()
         values = [sample.points.sum() * 0 + self.floor for sample in samples]
         reasons = [""] * len(samples)
         for row, sample in enumerate(samples):
             try:
-                bodies.append(traceable(sample.points)[0])
-                numbers.append(self.number(self.named(sample.label)))
+                bodies.append(trace_body(sample.points)[0])
+                classes.append(self.class_index(self.wanted_class(sample.label)))
                 sound.append(row)
             except UnsoundError as flaw:
                 reasons[row] = str(flaw)
             except ValueError as error:
                 values[row], reasons[row] = sample.points.sum() * math.nan, f"error: {error}"
-                del bodies[len(numbers) :]
-        for start in range(0, len(sound), BATCH):
-            part = slice(start, start + BATCH)
+                del bodies[len(classes) :]
+        for start in range(0, len(sound), BATCH_SIZE):
+            part = slice(start, start + BATCH_SIZE)
             network = self.classifier.to(bodies[start].device)
-            found = network(stack_clouds(bodies[part]).float()).clamp(min=self.floor)
-            for row, number, line in zip(sound[part], numbers[part], found, strict=True):
-                values[row] = line[number]
+            log_probabilities = network(stack_clouds(bodies[part]).float()).clamp(min=self.floor)
+            for row, index, log_probability in zip(sound[part], classes[part], log_probabilities, strict=True):
+                values[row] = log_probability[index]
         return torch.stack([value.float() for value in values]) if values else torch.zeros(0), reasons

@@ -1,4 +1,4 @@
-"""How ball-like the convex hull of a shape is (isoperimetric quotient)."""
+"""Compactness of a shape: the isoperimetric quotient of its convex hull."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,13 @@ from molrl.rewards.shapes.body import Body, PointCloudReward, UnsoundError
 
 @dataclass(frozen=True, kw_only=True)
 class Compactness(PointCloudReward):
-    """36 pi V^2 / A^3 of the convex hull, in [0, 1]: 1 for a ball, pi / 6 for a cube, 0 for a flat or bad sample."""
+    """The quotient 36 pi V^2 / A^3 of the convex hull, in [0, 1]: 1 for a ball, pi / 6 for a cube, 0 for a flat or bad
+    sample.
+    """
 
     floor: float = 0.0
 
-    def measured(self, body: Body) -> Scored:
+    def measure(self, body: Body) -> Scored:
         spatial = import_scipy("spatial")
         try:
             hull = spatial.ConvexHull(body.points)

@@ -1,7 +1,7 @@
-"""Does a shape stay up when physics is let loose on it (`pip install 'molrl[shapes]'` for MuJoCo).
+"""Stability of a shape by rigid-body simulation in MuJoCo (`pip install 'molrl[shapes]'`).
 
-The idea of DSO (Li et al. 2025, arXiv:2503.22677), which counts how far the whole body has turned; here it is the angle
-between the up axes, so that a spin about the vertical is no fall.
+After DSO (Li et al. 2025, arXiv:2503.22677), which takes the rotation angle of the body; here it is the angle between
+the up axes, so that a spin about the vertical does not count.
 """
 
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from molrl.data.shapes.neighbours import import_scipy
 from molrl.rewards.scores import Scored
 from molrl.rewards.shapes.body import Body, PointCloudReward, UnsoundError
 
-STEP = 0.002  # seconds
+TIME_STEP = 0.002  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class DropTest(PointCloudReward):
     """Minus the tilt in degrees after a simulation on a floor; -180 for a bad sample.
 
-    The shape is rigid, collides as its convex hull, and has its mass in its points. What tips by less than 20 degrees
-    is called stable in DSO; a low shape whose body soon meets the floor is that too.
+    The shape is rigid, collides as its convex hull, and has its mass in its points. DSO calls a tilt of less than 20
+    degrees stable; this includes a low shape whose body soon meets the floor.
 
     Attributes:
         seconds: of simulated time.
@@ -38,12 +38,12 @@ class DropTest(PointCloudReward):
             raise ValueError(f"seconds: got {self.seconds}, need more than 0, up to 60")
         simulator()
 
-    def measured(self, body: Body) -> Scored:
+    def measure(self, body: Body) -> Scored:
         return Scored(max(-tilt(body.points, self.seconds), self.floor))
 
 
 def simulator() -> Any:
-    """MuJoCo; ImportError with what to install."""
+    """Import MuJoCo, or raise ImportError with the package to install."""
     try:
         return import_module("mujoco")
     except ModuleNotFoundError as error:
@@ -51,7 +51,7 @@ def simulator() -> Any:
 
 
 def tilt(points: NDArray[np.float64], seconds: float) -> float:
-    """The angle in degrees between up before and after, of points [n, 3] with y up."""
+    """Return the angle in degrees between the up axes before and after, for points [n, 3] with y up."""
     mujoco = simulator()
     upright = points[:, [0, 2, 1]] * np.array([1.0, -1.0, 1.0])  # z up, and no mirror image
     centre = upright.mean(0)
@@ -61,7 +61,7 @@ def tilt(points: NDArray[np.float64], seconds: float) -> float:
     upper = " ".join(f"{inertia[i, j]:.9g}" for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)))
     model = mujoco.MjModel.from_xml_string(f"""
 <mujoco>
-  <option timestep="{STEP}"/>
+  <option timestep="{TIME_STEP}"/>
   <asset><mesh name="hull" vertex="{" ".join(f"{value:.7g}" for value in corners.ravel())}"/></asset>
   <worldbody>
     <geom type="plane" size="0 0 1"/>
@@ -73,7 +73,7 @@ def tilt(points: NDArray[np.float64], seconds: float) -> float:
   </worldbody>
 </mujoco>""")
     data = mujoco.MjData(model)
-    for _ in range(round(seconds / STEP)):
+    for _ in range(round(seconds / TIME_STEP)):
         mujoco.mj_step(model, data)
     up = float(data.xmat[1].reshape(3, 3)[2, 2])
     if not np.isfinite(up):
@@ -82,7 +82,7 @@ def tilt(points: NDArray[np.float64], seconds: float) -> float:
 
 
 def hull(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The corners of the convex hull."""
+    """Return the corners of the convex hull of points [n, 3]; UnsoundError for flat ones."""
     spatial = import_scipy("spatial")
     try:
         corners: NDArray[np.float64] = points[spatial.ConvexHull(points).vertices]

@@ -1,4 +1,4 @@
-"""What can be measured of one shape without a reference: whether it is one, whether it stands, how symmetric it is.
+"""The examination of one shape without a reference: soundness, stability and symmetry.
 
 Worker processes import this module, so it must not import torch.
 """
@@ -17,15 +17,15 @@ from molrl.rewards.shapes.symmetry import MIRROR, MirrorSymmetry
 
 
 class Examined(NamedTuple):
-    """What was measured of a shape; NaN for what it does not have.
+    """The measurements of a shape; NaN for those that it does not have.
 
     Attributes:
-        flaw: why it is no sound shape; "" for one that is.
+        flaw: why it is no sound shape; "" for a sound one.
         margin: of stability, in half lengths.
         tilt: in the drop test, in degrees.
-        sdi: Chamfer distance to its mirror image in the middle of its box, both directions added, as it is published
+        sdi: Chamfer distance to its mirror image in the middle of its box, both directions added, as published
             (Quartet of Diffusions, ICLR 2026).
-        asymmetry: one direction of that in the plane that suits it best, less what chance explains.
+        asymmetry: one direction of it in the best mirror plane, less the distance between two samplings of a surface.
     """
 
     flaw: str
@@ -37,7 +37,7 @@ class Examined(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Exam:
-    """Measures a shape.
+    """A function that examines a shape.
 
     Attributes:
         plate: of the stability margin.
@@ -53,19 +53,19 @@ class Exam:
         except UnsoundError as flaw:
             return Examined(str(flaw))
         mirrored = body.points * MIRROR
-        away = mirrored - body.points[nearest_rows(mirrored, body.points)]
-        dropped = math.nan
+        offset = mirrored - body.points[nearest_rows(mirrored, body.points)]
+        minus_tilt = math.nan
         if self.seconds is not None:
-            dropped = value_of(score_safely(DropTest(seconds=self.seconds), sample))
+            minus_tilt = measurement(score_safely(DropTest(seconds=self.seconds), sample))
         return Examined(
             "",
-            margin=value_of(score_safely(StabilityMargin(plate=self.plate), sample)),
-            tilt=-dropped,
-            sdi=2 * float((away**2).sum(-1).mean()),
-            asymmetry=value_of(score_safely(MirrorSymmetry(), sample)) ** 2,
+            margin=measurement(score_safely(StabilityMargin(plate=self.plate), sample)),
+            tilt=-minus_tilt,
+            sdi=2 * float((offset**2).sum(-1).mean()),
+            asymmetry=measurement(score_safely(MirrorSymmetry(), sample)) ** 2,
         )
 
 
-def value_of(scored: Scored) -> float:
-    """A measurement, but no floor."""
+def measurement(scored: Scored) -> float:
+    """Return the value of a good sample, NaN in place of a floor."""
     return math.nan if scored.reason else scored.value

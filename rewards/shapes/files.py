@@ -1,4 +1,4 @@
-"""Files and folders of shapes as something to score: their records, and the class of each.
+"""Files and folders of shapes for `molrl score`: their records, and the class of each.
 
 Worker processes import this module, so it must not import torch.
 """
@@ -14,20 +14,21 @@ from molrl.data.shapes.files import SHAPE_SUFFIXES
 from molrl.data.shapes.records import ShapeReader, ShapeRecord, identity_of
 from molrl.rewards.scores import Scorer
 from molrl.rewards.scoring.journal import description
-from molrl.rewards.scoring.record import RecordRequest, RecordResult, asked, unread
+from molrl.rewards.scoring.record import RecordRequest, RecordResult, score_sample, unreadable
+from molrl.rewards.scoring.table import TABLES, Table
 
 
 @dataclass(frozen=True)
 class ShapeFiles:
-    """Files and folders of shapes."""
+    """The source of records in files and folders of shapes."""
 
     reader: ShapeReader
-    domain: ClassVar[str] = "shapes"
+    kind: ClassVar[str] = "shapes"
     column: ClassVar[str] = "class"
-    suffixes: ClassVar[tuple[str, ...]] = (".csv", ".csv.gz", ".parquet")
+    tables: ClassVar[Mapping[str, type[Table]]] = TABLES
 
     def records(self, path: str | Path) -> Iterator[ShapeRecord]:
-        """Those of a file or folder in order; ValueError, at once, for what has none."""
+        """Yield the records of a file or folder in order; raise ValueError, at once, if there are none."""
         if not Path(path).is_dir() and suffix(path) not in SHAPE_SUFFIXES:
             allowed = f"{', '.join(SHAPE_SUFFIXES)} and folders"
             raise ValueError(f"{path}: the reward scores shapes, got {suffix(path)!r}, allowed are {allowed}")
@@ -36,26 +37,26 @@ class ShapeFiles:
     def record_scorer(
         self, scorers: Mapping[str, Scorer[Any]], others: tuple[str, ...], *, texts: bool
     ) -> "ShapeRecordScorer":
-        """Who reads them and asks the scorers; there are no texts."""
+        """Return a function that reads and scores records; no table of shapes needs texts."""
         del texts
         return ShapeRecordScorer(scorers=scorers, reader=self.reader, others=others)
 
     def identity(self, path: str | Path) -> Mapping[str, Any]:
-        """What tells a file or folder from another one."""
+        """Return JSON that tells a file or folder from another one."""
         return identity_of(path)
 
     def settings(self) -> Mapping[str, Any]:
-        """How it reads."""
+        """Return the settings of the reader."""
         return {"shapes": description(self.reader)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeRecordScorer:
-    """Reads records and scores them.
+    """A function that reads a record of a shape file and scores the shape.
 
     Attributes:
         scorers: by reward.
-        others: rewards that are not asked here, but need the record to be readable and the shape handed back.
+        others: rewards that are computed elsewhere and need the shape in the result.
     """
 
     scorers: Mapping[str, Scorer[PointCloud]]
@@ -66,6 +67,6 @@ class ShapeRecordScorer:
         record: ShapeRecord = request.record
         entry = self.reader.point_cloud(record)
         if isinstance(entry, Skipped):
-            return unread(record, entry.reason, record.label, (*request.rewards, *self.others))
-        scored, parts = asked(self.scorers, request.rewards, entry)
+            return unreadable(record, entry.reason, record.label, (*request.rewards, *self.others))
+        scored, parts = score_sample(self.scorers, request.rewards, entry)
         return RecordResult(record.name, record.label, scored, parts, "", entry if self.others else None)

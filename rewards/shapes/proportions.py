@@ -1,4 +1,4 @@
-"""The proportions of a shape's bounding box."""
+"""A reward for the proportions of a shape's bounding box."""
 
 import math
 from collections.abc import Sequence
@@ -8,18 +8,18 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from molrl.rewards.shapes.body import AXES, Array, Body, DifferentiableReward, like
+from molrl.rewards.shapes.body import AXES, Array, Body, DifferentiableReward, constant_like
 
-OUTER = 0.01  # share of the points that mark each side of the box
+OUTER_FRACTION = 0.01  # of the points, whose mean marks each side of the box
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proportions(DifferentiableReward):
     """Minus the squared distance of the edges of the box from wanted ones, both with their longest as 1; in [-2, 0].
 
-    -2 for a bad sample. Sizes are relative because nothing else survives the normalisation of shapes, and because a
-    reward of the absolute size would be paid for shrinking or growing. A side of the box is where the outermost 1 % of
-    the points are on the average.
+    -2 for a bad sample. Sizes are relative because shapes are normalised, and because a reward of the absolute size
+    could be raised by shrinking or growing. The position of a side of the box is the mean of the outermost 1 % of the
+    points.
 
     Attributes:
         size: wanted width, height and depth, in any unit: [1, 2, 1] is a column.
@@ -37,13 +37,13 @@ class Proportions(DifferentiableReward):
         edges = extents(points, body.points)
         longest = int(extents(body.points, body.points).argmax())
         wanted = np.array(self.size, dtype=np.float64) / max(self.size)
-        missed: Any = ((edges / edges[longest] - like(points, wanted)) ** 2).sum()
-        return cast("Array", -missed)
+        error: Any = ((edges / edges[longest] - constant_like(points, wanted)) ** 2).sum()
+        return cast("Array", -error)
 
 
 def extents(points: Array, numbers: NDArray[np.float64]) -> Array:
-    """The edges [3] of the box around points [n, 3], whose values are `numbers`."""
-    count = max(1, math.floor(OUTER * len(numbers)))
+    """Return the edges [3] of the box around points [n, 3], whose values are `numbers`."""
+    count = max(1, math.floor(OUTER_FRACTION * len(numbers)))
     order = numbers.argsort(0)
     edges: Any = points[order[-count:], AXES].mean(0) - points[order[:count], AXES].mean(0)
     return cast("Array", edges)

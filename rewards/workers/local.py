@@ -1,7 +1,7 @@
-"""Rewards in worker processes: a sample that hangs, crashes or eats memory costs its own value and nothing else.
+"""Worker processes on this machine: an item that hangs, crashes or exhausts memory costs its own answer only.
 
 Chemistry toolkits hang and end the interpreter on odd molecules, neither of which Python can catch, so each worker is
-a process that may die. Pebble keeps the processes; this file decides whose fault a death was.
+a process that may die. Pebble manages the processes; this module finds the item that killed one.
 """
 
 import math
@@ -9,7 +9,6 @@ import os
 import pickle
 import signal
 import sys
-import threading
 import time
 import warnings
 import weakref
@@ -18,18 +17,17 @@ from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import KW_ONLY, dataclass
 from multiprocessing import get_context
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from molrl.rewards.scores import Scored, Scorer, Scores, Values, isolated, score_safely, scores
-from molrl.rewards.workers.process import Unloadable, answer, load, perform
-from molrl.rewards.workers.protocol import Lost, WorkerPool, ahead, chunks, gathered
+from molrl.rewards.workers.process import TaskLoadError, load_task, run_chunk, run_item
+from molrl.rewards.workers.protocol import Lost, chunks, collect_answers, prefetch
 
-GRACE = 5.0  # seconds beyond a chunk's own timers before pebble ends its worker
-START_LIMIT = 120.0  # seconds a worker may take to import its task, on a loaded machine
-ATTEMPTS = 4  # fruitless ones, after which an item is given up
-AHEAD = 4  # chunks handed out for each worker
+GRACE_PERIOD = 5.0  # seconds beyond a chunk's own timers before pebble ends its worker
+START_TIMEOUT = 120.0  # seconds a worker may take to import its task, on a loaded machine
+MAX_ATTEMPTS = 4  # at an item whose pool breaks each time
+CHUNKS_PER_WORKER = 4  # handed out in advance
 
 
 class Assignment(NamedTuple):
@@ -75,35 +73,36 @@ class Workers:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, need a positive number")
         self._pool: ProcessPool | None = None
-        self._end: Callable[[], object] = lambda: None
+        self._stop: Callable[[], object] = lambda: None
 
     def stream(self, items: Iterable[Any], chunk: int | None = None) -> Iterator[Any]:
-        """Answers in the order of the items, `Lost` where none came; reads a few chunks ahead and no more.
+        """Yield answers in the order of the items, `Lost` where there is none; read only a few chunks ahead.
 
         Args:
-            chunk: another size of these than usual.
+            chunk: items handed out at a time, instead of `self.chunk`.
 
         Raises:
             RuntimeError: a worker could not start, for instance because the task cannot be imported there.
         """
         if self.workers == 0:
-            return (answer(self.task, item) for item in items)
-        return gathered(self, ahead(map(self.assign, chunks(items, chunk or self.chunk)), AHEAD * self.workers))
+            return (run_item(self.task, item) for item in items)
+        assignments = map(self.assign, chunks(items, chunk or self.chunk))
+        return collect_answers(self, prefetch(assignments, CHUNKS_PER_WORKER * self.workers))
 
     def submit(self, items: Sequence[Any]) -> Iterator[Any]:
-        """Hand out all items now; their answers, as `stream` gives them, for later."""
+        """Hand out all items now and return an iterator over their answers, which are those of `stream`."""
         if self.workers == 0:
             return self.stream(items)
-        return gathered(self, list(map(self.assign, chunks(items, self.chunk))))
+        return collect_answers(self, list(map(self.assign, chunks(items, self.chunk))))
 
     def start(self) -> None:
-        """Start the workers and wait until one has imported the task: a broken set-up fails here, early."""
+        """Start the workers and wait until one has imported the task, so that a broken set-up fails early."""
         if self.workers:
-            self._staffed()
+            self._ensure_pool()
 
     def close(self) -> None:
         """End the workers; the next item starts new ones."""
-        self._end()
+        self._stop()
 
     def __enter__(self) -> "Workers":
         self.start()
@@ -113,44 +112,45 @@ class Workers:
         self.close()
 
     def assign(self, items: list[Any]) -> Assignment:
-        """Hand out a chunk."""
-        pool = self._staffed()
+        """Hand out a chunk of items to the pool."""
+        pool = self._ensure_pool()
         return Assignment(items, pool, schedule(pool, items, self.timeout))
 
-    def answers(self, given: Assignment) -> Iterator[Any]:
-        """The answers to a chunk; one that is lost is handed out again item by item, to find the culprit."""
-        if len(given.items) == 1:
-            yield self._answer(given)
-        elif isinstance(found := self._outcome(given), list):
-            yield from found
+    def answers(self, assignment: Assignment) -> Iterator[Any]:
+        """Yield the answers to a chunk; a lost one is handed out again item by item, to find the item at fault."""
+        if len(assignment.items) == 1:
+            yield self._answer(assignment)
+        elif isinstance(answers := self._outcome(assignment), list):
+            yield from answers
         else:
-            yield from map(self._answer, [self.assign([item]) for item in given.items])
+            yield from map(self._answer, [self.assign([item]) for item in assignment.items])
 
-    def _answer(self, given: Assignment) -> Any:
-        """The answer to a single item. What is lost with a whole pool is tried again, by then alone in a new one."""
-        for _ in range(ATTEMPTS):
-            found = self._outcome(given)
-            if found is not None:
-                return found[0] if isinstance(found, list) else found
-            given = self.assign(given.items)
+    def _answer(self, assignment: Assignment) -> Any:
+        """Return the answer to a single item; if its pool breaks it is tried again, then alone in a new pool."""
+        for _ in range(MAX_ATTEMPTS):
+            outcome = self._outcome(assignment)
+            if outcome is not None:
+                return outcome[0] if isinstance(outcome, list) else outcome
+            assignment = self.assign(assignment.items)
         return Lost("crash: all workers were lost")
 
-    def _outcome(self, given: Assignment) -> list[Any] | Lost | None:
-        """The answers, or how they were lost; None if the pool broke, which may be the fault of others.
+    def _outcome(self, assignment: Assignment) -> list[Any] | Lost | None:
+        """Return the answers or how they were lost; None if the pool broke, perhaps through another chunk.
 
-        Pebble gives up all tasks when a worker dies before its first words arrived.
+        Pebble gives up all tasks when a worker dies before its first message arrives.
         """
-        if not settled(given.task, given.pool, START_LIMIT + AHEAD * self.chunk * self.timeout):
-            if given.pool is self._pool:
+        timeout = START_TIMEOUT + CHUNKS_PER_WORKER * self.chunk * self.timeout
+        if not wait_for(assignment.task, assignment.pool, timeout):
+            if assignment.pool is self._pool:
                 self.close()
             return None
-        error = given.task.exception()
-        if isinstance(error, Unloadable):
+        error = assignment.task.exception()
+        if isinstance(error, TaskLoadError):
             raise error
-        return given.task.result() if error is None else Lost(cause(error))
+        return assignment.task.result() if error is None else Lost(loss_reason(error))
 
-    def _staffed(self) -> ProcessPool:
-        """The pool, new if there is none or it broke, with at least one worker that has its task."""
+    def _ensure_pool(self) -> ProcessPool:
+        """Return the pool, a new one if there is none or it broke, with at least one worker that has its task."""
         if self._pool is not None and self._pool.active:
             return self._pool
         self.close()
@@ -165,144 +165,46 @@ class Workers:
         self._pool = pool = ProcessPool(
             self.workers,
             max_tasks=math.ceil(self.recycle / self.chunk),
-            initializer=load,
+            initializer=load_task,
             initargs=(task, self.memory),
             context=get_context("spawn"),  # a fork would copy the threads' locks and torch with them
         )
-        self._end = weakref.finalize(self, end, pool)
+        self._stop = weakref.finalize(self, stop_pool, pool)
         first = schedule(pool, [], self.timeout)
-        if not settled(first, pool, START_LIMIT):
+        if not wait_for(first, pool, START_TIMEOUT):
             raise RuntimeError(
                 "the reward workers did not start; a script that uses worker processes needs the guard "
-                '`if __name__ == "__main__":` around what it does'
+                '`if __name__ == "__main__":` around its statements'
             )
         first.result()
         return pool
 
 
-@dataclass(frozen=True)
-class Judging:
-    """The task of scoring one sample."""
-
-    scorer: Scorer[Any]
-
-    def __call__(self, sample: Any) -> Scored:
-        return score_safely(self.scorer, sample)
-
-
-@dataclass(eq=False)
-class Pooled:
-    """A reward computed by worker processes; see `Workers` for the settings.
-
-    Attributes:
-        scorer: scores one sample (`score_one`), for instance `QED(reader=rdkit_bonds)`.
-        workers: a number, or "ray" for those of a Ray cluster (`molrl.rewards.workers.ray`).
-    """
-
-    scorer: Scorer[Any]
-    _: KW_ONLY
-    workers: int | Literal["ray"]
-    timeout: float = 10.0
-    chunk: int = 8
-    memory: int = 4096
-    recycle: int = 20_000
-
-    def __post_init__(self) -> None:
-        self._crew = make_pool(
-            Judging(self.scorer),
-            workers=self.workers,
-            timeout=self.timeout,
-            chunk=self.chunk,
-            memory=self.memory,
-            recycle=self.recycle,
-        )
-        self._lock = threading.Lock()
-        if self.workers == 0 and (dangerous := isolated(self.scorer)):
-            raise ValueError(f"workers: got 0, {dangerous} may end the process that it is in and needs at least 1")
-
-    def __call__(self, samples: Sequence[Any]) -> Values:
-        """One float32 for each sample; NaN where a sample could not be scored."""
-        return self.score(samples).tensor()
-
-    def score(self, samples: Sequence[Any]) -> Scores:
-        """Values and reasons, in the order of the samples.
-
-        Raises:
-            RuntimeError: a worker could not start, for instance because the scorer cannot be imported there.
-        """
-        with self._lock:
-            return gauged(self._crew.stream(samples))
-
-    def submit(self, samples: Sequence[Any]) -> Callable[[], Values]:
-        """Let the workers begin with a batch; what this returns waits for the values.
-
-        Several batches may be under way. Without workers the batch is scored when it is waited for.
-        """
-        with self._lock:
-            answers = self._crew.submit(samples)
-
-        def values() -> Values:
-            with self._lock:
-                return gauged(answers).tensor()
-
-        return values
-
-    def start(self) -> None:
-        """Start the workers and wait until one has imported the scorer: a broken set-up fails here, early."""
-        with self._lock:
-            self._crew.start()
-
-    def close(self) -> None:
-        """End the workers; the next batch starts new ones."""
-        self._crew.close()
-
-    def __enter__(self) -> "Pooled":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def make_pool(task: Callable[[Any], Any], *, workers: int | Literal["ray"], **settings: Any) -> WorkerPool:
-    """Processes for a task, here or on a Ray cluster; see `Workers` for the settings."""
-    if workers == "ray":
-        from molrl.rewards.workers.ray import RayWorkers
-
-        return RayWorkers(task, **settings)
-    return Workers(task, workers=workers, **settings)
-
-
-def gauged(answers: Iterable[Any]) -> Scores:
-    """The answers of `Judging` as scores."""
-    return scores(Scored(math.nan, found.reason) if isinstance(found, Lost) else found for found in answers)
-
-
 def schedule(pool: ProcessPool, items: list[Any], timeout: float) -> "ProcessFuture[list[Any]]":
-    """Hand out a chunk, or a failed task if the pool has broken.
+    """Hand out a chunk, or return a failed task if the pool has broken.
 
     Pebble's own limit is for systems without timers; items go as bytes because pebble would wait for ever for a task
     that a worker cannot unpickle.
     """
     content = pickle.dumps(items)
     try:
-        return pool.schedule(perform, (content, timeout), timeout=timeout * max(1, len(items)) + GRACE)
+        return pool.schedule(run_chunk, (content, timeout), timeout=timeout * max(1, len(items)) + GRACE_PERIOD)
     except RuntimeError as error:
         broken: ProcessFuture[list[Any]] = ProcessFuture()
         broken.set_exception(BrokenProcessPool(str(error)))
         return broken
 
 
-def settled(task: "ProcessFuture[Any]", pool: ProcessPool, patience: float) -> bool:
-    """Wait for a task; whether it ended before its pool broke or the seconds ran out."""
-    deadline = time.monotonic() + patience
+def wait_for(task: "ProcessFuture[Any]", pool: ProcessPool, timeout: float) -> bool:
+    """Wait for a task and return True if it ended before its pool broke or `timeout` seconds had passed."""
+    deadline = time.monotonic() + timeout
     while pool.active and time.monotonic() < deadline and not wait([task], 1.0).done:
         pass
     return task.done() and not task.cancelled() and not isinstance(task.exception(), BrokenProcessPool)
 
 
-def cause(error: BaseException) -> str:
-    """The reason for the loss of an item that was alone with its worker."""
+def loss_reason(error: BaseException) -> str:
+    """Return the reason for the loss of an item that was alone with its worker."""
     if isinstance(error, TimeoutError):
         return "timeout"
     if not isinstance(error, ProcessExpired):
@@ -313,14 +215,14 @@ def cause(error: BaseException) -> str:
     return "timeout" if name == "SIGALRM" else f"crash: {name}"
 
 
-def end(pool: ProcessPool) -> None:
-    """End all processes of a pool, whatever they are at."""
+def stop_pool(pool: ProcessPool) -> None:
+    """End all processes of a pool, also those that are at work."""
     pool.stop()  # type: ignore[no-untyped-call]
     pool.join()
 
 
 def warn_of_spinning_threads(workers: int) -> None:
-    """Say so when idle OpenMP threads will spin on cores that the workers need, which slows torch 10 to 25 times.
+    """Warn when idle OpenMP threads will spin on cores that the workers need, which slows torch 10 to 25 times.
 
     GNU's OpenMP lets threads spin while they wait, unless told otherwise before torch is imported.
     """

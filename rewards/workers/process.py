@@ -1,4 +1,4 @@
-"""One worker process: it holds a task, performs it under a timer and with limited memory, and may die of it."""
+"""One worker process: it holds a task and runs it under a timer and with limited memory, either of which may end it."""
 
 import os
 import pickle
@@ -13,47 +13,47 @@ from molrl.rewards.workers.protocol import Lost
 ONE_THREAD: dict[str, str] = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
-class Unloadable(RuntimeError):
-    """A worker cannot load its task."""
+class TaskLoadError(RuntimeError):
+    """The error of a worker that cannot load its task."""
 
 
-class Scorers:
-    """What a worker process holds: its task, or why there is none."""
+class WorkerState:
+    """The state of a worker process: its task, or the error that kept it from loading one."""
 
     task: Callable[[Any], Any] | None = None
-    trouble: str = ""
+    load_error: str = ""
 
 
-def load(task: bytes, memory: int) -> None:
-    """Prepare a worker process."""
+def load_task(task: bytes, memory: int) -> None:
+    """Prepare a worker process: unpickle its task and limit its memory."""
     os.environ.update(ONE_THREAD)  # before the task brings its libraries with it
     try:
-        Scorers.task = pickle.loads(task)
+        WorkerState.task = pickle.loads(task)
     except Exception as error:  # pebble would replace this worker by the next that fails
-        Scorers.trouble = f"{type(error).__name__}: {error}"
+        WorkerState.load_error = f"{type(error).__name__}: {error}"
     limit_memory(memory)
 
 
-def perform(items: bytes, timeout: float) -> list[Any]:
-    """Answer a chunk in a worker process.
+def run_chunk(items: bytes, timeout: float) -> list[Any]:
+    """Answer the items of a chunk in a worker process.
 
     The timer lets the kernel end the process, also in the middle of C++ and when its parent is gone.
     """
-    if Scorers.task is None:
-        raise Unloadable(f"a reward worker cannot load its scorer: {Scorers.trouble}")
+    if WorkerState.task is None:
+        raise TaskLoadError(f"a reward worker cannot load its scorer: {WorkerState.load_error}")
     set_timer = getattr(signal, "setitimer", lambda *_: None)  # Windows has none; 0 is ITIMER_REAL
     answers = []
     try:
         for item in pickle.loads(items):
             set_timer(0, timeout)
-            answers.append(answer(Scorers.task, item))
+            answers.append(run_item(WorkerState.task, item))
     finally:
         set_timer(0, 0)
     return answers
 
 
-def answer(task: Callable[[Any], Any], item: Any) -> Any:
-    """What the task makes of an item; an exception costs this item alone."""
+def run_item(task: Callable[[Any], Any], item: Any) -> Any:
+    """Return the task's answer to an item; an exception costs this item alone."""
     try:
         return task(item)
     except Exception as error:
@@ -61,7 +61,7 @@ def answer(task: Callable[[Any], Any], item: Any) -> Any:
 
 
 def limit_memory(mebibytes: int) -> None:
-    """Let this process allocate so much more and then fail (Linux)."""
+    """Limit what this process may allocate beyond its present size; further allocations fail (Linux)."""
     if sys.platform != "linux":
         return
     import resource

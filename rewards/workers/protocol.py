@@ -1,4 +1,4 @@
-"""Processes that answer questions in order, here or elsewhere: what they have in common."""
+"""Worker pools: processes, on this machine or others, that hold one task and apply it to a stream of items in order."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Lost(NamedTuple):
-    """What there is instead of an answer."""
+    """The place holder for the answer to an item that its worker did not give."""
 
     reason: str
 
@@ -18,19 +18,19 @@ class WorkerPool(Protocol):
     """Processes that hold one task and answer items with it, on this machine (`Workers`) or others (`RayWorkers`)."""
 
     def stream(self, items: Iterable[Any], chunk: int | None = None) -> Iterator[Any]:
-        """Answers in the order of the items, `Lost` where none came; reads a few chunks ahead and no more."""
+        """Yield answers in the order of the items, `Lost` where there is none; read only a few chunks ahead."""
         ...
 
     def submit(self, items: Sequence[Any]) -> Iterator[Any]:
-        """Hand out all items now; their answers, as `stream` gives them, for later."""
+        """Hand out all items now and return an iterator over their answers, which are those of `stream`."""
         ...
 
-    def answers(self, given: Any) -> Iterator[Any]:
-        """The answers to a chunk that was handed out."""
+    def answers(self, assignment: Any) -> Iterator[Any]:
+        """Yield the answers to a chunk that was handed out."""
         ...
 
     def start(self) -> None:
-        """Start the workers and wait for the first: a broken set-up fails here, early."""
+        """Start the workers and wait for the first, so that a broken set-up fails early."""
         ...
 
     def close(self) -> None:
@@ -39,28 +39,28 @@ class WorkerPool(Protocol):
 
 
 def chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """The items, some at a time."""
+    """Yield the items in lists of at most `size`."""
     source = iter(items)
-    while some := list(islice(source, size)):
-        yield some
+    while chunk := list(islice(source, size)):
+        yield chunk
 
 
-def ahead(made: Iterator[T], most: int) -> Iterator[T]:
-    """The same things, so many of which are made before the first is used up."""
-    waiting = deque(islice(made, most))
-    while waiting:
-        yield waiting.popleft()
-        waiting.extend(islice(made, 1))
+def prefetch(source: Iterator[T], count: int) -> Iterator[T]:
+    """Yield the items of a source, of which `count` are drawn before the first is yielded."""
+    buffer = deque(islice(source, count))
+    while buffer:
+        yield buffer.popleft()
+        buffer.extend(islice(source, 1))
 
 
-def gathered(pool: WorkerPool, given: Iterable[Any]) -> Iterator[Any]:
-    """The answers to chunks that a pool was given; if they are given up, the pool ends, Ctrl-C included.
+def collect_answers(pool: WorkerPool, assignments: Iterable[Any]) -> Iterator[Any]:
+    """Yield the answers to chunks that were handed out; when the consumer stops early, the pool is closed.
 
-    It would be half a batch behind.
+    This includes Ctrl-C: a pool that kept the remaining chunks would be half a batch behind.
     """
     try:
-        for chunk in given:
-            yield from pool.answers(chunk)
+        for assignment in assignments:
+            yield from pool.answers(assignment)
     except BaseException:
         pool.close()
         raise

@@ -1,8 +1,8 @@
-"""Rewards on a Ray cluster (Moritz et al. 2018, arXiv:1712.05889): what `Workers` does, on many machines.
+"""Workers on a Ray cluster (Moritz et al. 2018, arXiv:1712.05889), as `Workers` does it on one machine.
 
 Each of Ray's processes that gets a chunk keeps `Workers` with one process, and that one does the work: a sample that
-hangs, crashes or eats memory ends it and never Ray's own, and the reasons are those of local workers. What Ray itself
-loses, when a machine goes down for instance, is handed out again.
+hangs, crashes or exhausts memory ends it and never Ray's own, and the reasons are those of local workers. What Ray
+itself loses, when a machine goes down for instance, is handed out again.
 
 The cluster is the one at RAY_ADDRESS, or that of `ray start --head` on this machine, or else one that is started here
 for the time being. All its machines need the same molrl, and whatever the task imports. Ray serialises with
@@ -20,14 +20,14 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from molrl.rewards.workers.local import AHEAD, ATTEMPTS, START_LIMIT, Workers
-from molrl.rewards.workers.protocol import Lost, ahead, chunks, gathered
+from molrl.rewards.workers.local import CHUNKS_PER_WORKER, MAX_ATTEMPTS, START_TIMEOUT, Workers
+from molrl.rewards.workers.protocol import Lost, chunks, collect_answers, prefetch
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
 
 
-class Errand(NamedTuple):
-    """A chunk of items on its way through the cluster, and what Ray calls it."""
+class RayAssignment(NamedTuple):
+    """A chunk of items on its way through the cluster, and Ray's reference to its answers."""
 
     items: list[Any]
     reference: Any
@@ -51,7 +51,7 @@ class RayWorkers:
     def __post_init__(self) -> None:
         if find_spec("ray") is None:
             raise ValueError("workers=ray needs Ray: pip install 'molrl[ray]'")
-        self._hire = partial(
+        self._make_workers = partial(
             Workers,
             self.task,
             workers=1,
@@ -60,116 +60,124 @@ class RayWorkers:
             memory=self.memory,
             recycle=self.recycle,
         )
-        self._hire()  # refuses impossible settings
-        self._cluster, self._ours = "", False
-        self._contract: Any = None
-        self._out: dict[Any, Any] = {}
+        self._make_workers()  # refuses impossible settings
+        self._driver_id, self._owns_cluster = "", False
+        self._factory_reference: Any = None
+        self._pending: dict[Any, Any] = {}
 
     def stream(self, items: Iterable[Any], chunk: int | None = None) -> Iterator[Any]:
-        """Answers in the order of the items, `Lost` where none came; reads a few chunks ahead and no more.
+        """Yield answers in the order of the items, `Lost` where there is none; read only a few chunks ahead.
 
         Raises:
             RuntimeError: no cluster can be reached, it has no CPU to spare, or the task cannot be imported there.
         """
         self.start()
-        return gathered(self, ahead(map(self.assign, chunks(items, chunk or self.chunk)), AHEAD * cpus()))
+        assignments = map(self.assign, chunks(items, chunk or self.chunk))
+        return collect_answers(self, prefetch(assignments, CHUNKS_PER_WORKER * cluster_cpus()))
 
     def submit(self, items: Sequence[Any]) -> Iterator[Any]:
-        """Hand out all items now; their answers, as `stream` gives them, for later."""
+        """Hand out all items now and return an iterator over their answers, which are those of `stream`."""
         self.start()
-        return gathered(self, list(map(self.assign, chunks(items, self.chunk))))
+        return collect_answers(self, list(map(self.assign, chunks(items, self.chunk))))
 
-    def assign(self, items: list[Any]) -> Errand:
-        """Hand out a chunk."""
+    def assign(self, items: list[Any]) -> RayAssignment:
+        """Hand out a chunk of items to the cluster."""
         import ray
 
-        reference = ray.remote(num_cpus=1, max_retries=0)(perform_here).remote([self._contract], items)
-        self._out[reference] = None
-        return Errand(items, reference)
+        reference = ray.remote(num_cpus=1, max_retries=0)(run_chunk_on_ray).remote([self._factory_reference], items)
+        self._pending[reference] = None
+        return RayAssignment(items, reference)
 
-    def answers(self, given: Errand) -> Iterator[Any]:
-        """The answers to a chunk; one that Ray lost is handed out again item by item."""
-        if isinstance(found := self._outcome(given), list):
-            yield from found
+    def answers(self, assignment: RayAssignment) -> Iterator[Any]:
+        """Yield the answers to a chunk; one that Ray lost is handed out again item by item."""
+        if isinstance(answers := self._outcome(assignment), list):
+            yield from answers
         else:
-            yield from map(self._answer, [self.assign([item]) for item in given.items])
+            yield from map(self._answer, [self.assign([item]) for item in assignment.items])
 
-    def _answer(self, given: Errand) -> Any:
-        """The answer to a single item, handed out again when Ray loses it."""
-        found = self._outcome(given)
-        for _ in range(ATTEMPTS - 1):
-            if isinstance(found, list):
+    def _answer(self, assignment: RayAssignment) -> Any:
+        """Return the answer to a single item, handed out again when Ray loses it."""
+        outcome = self._outcome(assignment)
+        for _ in range(MAX_ATTEMPTS - 1):
+            if isinstance(outcome, list):
                 break
-            found = self._outcome(self.assign(given.items))
-        return found[0] if isinstance(found, list) else found
+            outcome = self._outcome(self.assign(assignment.items))
+        return outcome[0] if isinstance(outcome, list) else outcome
 
-    def _outcome(self, given: Errand) -> list[Any] | Lost:
-        """The answers, or how Ray lost them; a set-up that cannot work is an error."""
+    def _outcome(self, assignment: RayAssignment) -> list[Any] | Lost:
+        """Return the answers or how Ray lost them; a set-up that cannot work is an error."""
         import ray
         from ray.exceptions import RayError, RayTaskError
 
         try:
-            return list(ray.get(given.reference))
+            return list(ray.get(assignment.reference))
         except RayTaskError as error:
             raise RuntimeError(f"a worker of the Ray cluster cannot work: {error.cause}") from None
         except RayError as error:
             return Lost(f"crash: Ray: {type(error).__name__}")
         finally:
-            self._out.pop(given.reference, None)
+            self._pending.pop(assignment.reference, None)
 
     def start(self) -> None:
         """Join the cluster and wait until one of its processes has imported the task."""
         import ray
 
         if not ray.is_initialized():
-            self._ours = join()
-        if self._cluster == (here := ray.get_runtime_context().get_worker_id()):
+            self._owns_cluster = connect()
+        driver_id = ray.get_runtime_context().get_worker_id()
+        if self._driver_id == driver_id:
             return
-        self._contract = ray.put(self._hire)
+        self._factory_reference = ray.put(self._make_workers)
         first = self.assign([])
-        if not ray.wait([first.reference], timeout=START_LIMIT)[0]:
+        if not ray.wait([first.reference], timeout=START_TIMEOUT)[0]:
             self.close()
-            raise RuntimeError(f"none of the {cpus()} CPUs of the Ray cluster became free in {START_LIMIT:.0f} seconds")
+            raise RuntimeError(
+                f"none of the {cluster_cpus()} CPUs of the Ray cluster became free in {START_TIMEOUT:.0f} seconds"
+            )
         if isinstance(lost := self._outcome(first), Lost):
             raise RuntimeError(f"the Ray cluster started no worker ({lost.reason})")
-        self._cluster = here
+        self._driver_id = driver_id
 
     def close(self) -> None:
-        """Give up what is still out, and end the cluster if it was started here; the next item starts again."""
+        """Cancel pending chunks, and end the cluster if it was started here; the next item starts again."""
         import ray
         from ray.exceptions import RayError
 
         if ray.is_initialized():
-            for reference in self._out:
+            for reference in self._pending:
                 with contextlib.suppress(RayError):
                     ray.cancel(reference, force=True)
-            if self._ours:
+            if self._owns_cluster:
                 ray.shutdown()
-        self._out.clear()
-        self._cluster, self._ours = "", False
+        self._pending.clear()
+        self._driver_id, self._owns_cluster = "", False
 
 
-class Site:
-    """What one of Ray's processes keeps: workers by the name of their contract."""
+class ProcessState:
+    """The state of one of Ray's processes: its workers, by the reference to the factory that made them."""
 
-    crews: dict[str, Workers] = {}  # noqa: RUF012
+    workers: dict[str, Workers] = {}  # noqa: RUF012
 
 
-def perform_here(contract: list[Any], items: list[Any]) -> list[Any]:
-    """Answer a chunk in one of Ray's processes; the contract is in a list so that Ray does not send it every time."""
+def run_chunk_on_ray(factory: list[Any], items: list[Any]) -> list[Any]:
+    """Answer the items of a chunk in one of Ray's processes.
+
+    Args:
+        factory: a reference to the function that makes `Workers`, in a list so that Ray does not resolve it each time.
+    """
     import ray
 
-    (reference,) = contract
-    if (name := reference.hex()) not in Site.crews:
-        hire: Any = ray.get(reference)
-        pool: Workers = hire()
-        pool.start()
-        Site.crews[name] = pool
-    return list(Site.crews[name].stream(items))
+    (reference,) = factory
+    if (name := reference.hex()) not in ProcessState.workers:
+        make_workers: Any = ray.get(reference)
+        workers: Workers = make_workers()
+        workers.start()
+        ProcessState.workers[name] = workers
+    return list(ProcessState.workers[name].stream(items))
 
 
-def join() -> bool:
-    """Connect to a cluster; whether it was started for that.
+def connect() -> bool:
+    """Connect to a cluster and return True if it was started for this process alone.
 
     Raises:
         RuntimeError: none answers at RAY_ADDRESS, or none could be started.
@@ -178,24 +186,24 @@ def join() -> bool:
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = os.environ.get("RAY_ADDRESS", "")
-    refuse_silence(address)
+    check_address(address)
     try:
         ray.init(address or "auto", **QUIET)
-        where, ours = address or "of this machine", address == "local"
+        where, owned = address or "of this machine", address == "local"
     except (ConnectionError, ValueError) as error:
         if address:
             raise RuntimeError(
                 f"RAY_ADDRESS={address}: cannot join the Ray cluster there ({error}); one that asks for tokens needs "
                 "RAY_AUTH_MODE=token"
             ) from error
-        start_here()
-        where, ours = "started on this machine for want of another", True
-    print(f"Ray cluster {where}: {cpus()} CPUs", file=sys.stderr)
-    return ours
+        start_local_cluster()
+        where, owned = "started on this machine for want of another", True
+    print(f"Ray cluster {where}: {cluster_cpus()} CPUs", file=sys.stderr)
+    return owned
 
 
-def start_here() -> None:
-    """A cluster on this machine, for this process alone.
+def start_local_cluster() -> None:
+    """Start a cluster on this machine, for this process alone.
 
     Raises:
         RuntimeError: Ray gave up; it allows its processes half a minute, which a busy machine may need.
@@ -209,8 +217,8 @@ def start_here() -> None:
         raise RuntimeError(f"no Ray cluster could be started on this machine ({error})") from error
 
 
-def refuse_silence(address: str) -> None:
-    """An address at which nothing listens: Ray itself would try for minutes."""
+def check_address(address: str) -> None:
+    """Raise RuntimeError for an address at which nothing listens; Ray itself would try for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon:  # none, "auto" or "local"
         return
@@ -220,8 +228,8 @@ def refuse_silence(address: str) -> None:
         raise RuntimeError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({error})") from None
 
 
-def cpus() -> int:
-    """CPUs of the cluster, whoever uses them."""
+def cluster_cpus() -> int:
+    """Return the number of CPUs of the cluster, in use or not, at least 1."""
     import ray
 
     return max(1, int(ray.cluster_resources().get("CPU", 0)))  # type: ignore[no-untyped-call]

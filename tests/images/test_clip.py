@@ -11,7 +11,7 @@ from torch import nn
 
 from molrl.data.images.image import CaptionedImage
 from molrl.models.images.small_pipeline import word_tokenizer
-from molrl.rewards.images.clip import CLIPReward, affine_head, prepared
+from molrl.rewards.images.clip import CLIPReward, affine_head, preprocess
 
 TRANSFORMERS: Any = pytest.importorskip("transformers", reason="images need the extra image")
 WIDTH, EDGE = 8, 16
@@ -40,17 +40,17 @@ def images(count: int = 5) -> list[CaptionedImage]:
     ]
 
 
-def reward(folder: Path, kind: str, **changes: Any) -> CLIPReward:
+def reward(folder: Path, metric: str, **changes: Any) -> CLIPReward:
     settings = {"model": str(folder), "revision": None, "tokenizer": None, "head": None, "batch": 2, "device": "cpu"}
-    return CLIPReward(kind=kind, **{**settings, **changes})  # type: ignore[arg-type]
+    return CLIPReward(metric=metric, **{**settings, **changes})  # type: ignore[arg-type]
 
 
 def cosines(folder: Path, texts: list[str], samples: list[CaptionedImage]) -> torch.Tensor:
-    """By the network's own forward pass."""
+    """Return the cosines [b] by the network's own forward pass."""
     model, tokenizer = (getattr(TRANSFORMERS, name).from_pretrained(folder) for name in ("CLIPModel", "CLIPTokenizer"))
     tokens = tokenizer(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
-        out = model.eval()(pixel_values=torch.cat([prepared(s, EDGE) for s in samples]), **tokens)
+        out = model.eval()(pixel_values=torch.cat([preprocess(s, EDGE) for s in samples]), **tokens)
     return torch.as_tensor(out.logits_per_image.diagonal() / model.logit_scale.exp())
 
 
@@ -78,16 +78,16 @@ def test_the_aesthetic_head_is_one_affine_map(clip: Path, tmp_path: Path) -> Non
     save_file(state, tmp_path / "layers.safetensors")
     save_file({"weight": weight, "bias": offset}, tmp_path / "affine.safetensors")
     both = [reward(clip, "aesthetic", head=str(tmp_path / f"{name}.safetensors")) for name in ("layers", "affine")]
-    one, other = (found(images()) for found in both)
+    one, other = (values(images()) for values in both)
     torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
-    seen = CLIPReward.unit(both[0].network.get_image_features(pixel_values=prepared(images()[0], EDGE)))
+    seen = CLIPReward.normalise(both[0].network.get_image_features(pixel_values=preprocess(images()[0], EDGE)))
     assert one[0].item() == pytest.approx(layers(seen).item(), abs=1e-5)
 
 
 def test_layers_that_are_no_head_are_named() -> None:
-    with pytest.raises(ValueError, match="no head of one mark"):
+    with pytest.raises(ValueError, match="no head with one output"):
         affine_head({"layers.0.weight": torch.zeros(3, 2)})
-    with pytest.raises(ValueError, match="no head of one mark"):
+    with pytest.raises(ValueError, match="no head with one output"):
         affine_head({"layers.0.weight": torch.zeros(3, 2), "layers.0.bias": torch.zeros(3)})
 
 
@@ -100,17 +100,17 @@ def test_images_are_prepared_as_clip_was_trained(clip: Path) -> None:
     smooth = Image.fromarray(images(1)[0].pixels).resize((48, 40), Image.Resampling.BICUBIC)
     image = CaptionedImage(np.asarray(smooth))
     expected = torch.as_tensor(own(smooth, return_tensors="pt").pixel_values)
-    got = prepared(image, EDGE)
+    got = preprocess(image, EDGE)
     assert got.shape == (1, 3, EDGE, EDGE)
     assert (got - expected).abs().mean().item() < 0.02  # 8-bit rounding in between
 
 
-@pytest.mark.parametrize(("kind", "floor"), [("clip_score", 0.0), ("pick_score", -100.0)])
-def test_what_is_no_image_has_the_floor(kind: str, floor: float, clip: Path) -> None:
+@pytest.mark.parametrize(("metric", "floor"), [("clip_score", 0.0), ("pick_score", -100.0)])
+def test_what_is_no_image_has_the_floor(metric: str, floor: float, clip: Path) -> None:
     good, bad = images(1)[0], CaptionedImage(np.zeros((4, 4, 3), np.uint8), "cat", "not finite")
-    found = reward(clip, kind).score([bad, good, bad])
-    assert found.scored[0] == found.scored[2] == (floor, "not finite")
-    assert found.values[1] == pytest.approx(reward(clip, kind)([good]).item())
+    scores = reward(clip, metric).score([bad, good, bad])
+    assert scores.scored[0] == scores.scored[2] == (floor, "not finite")
+    assert scores.values[1] == pytest.approx(reward(clip, metric)([good]).item())
 
 
 @pytest.mark.parametrize(
@@ -118,10 +118,10 @@ def test_what_is_no_image_has_the_floor(kind: str, floor: float, clip: Path) -> 
     [
         ({"model": "nowhere"}, "model: got 'nowhere', no such folder"),
         ({"batch": 0}, "batch: got 0"),
-        ({"kind": "aesthetic"}, "head: got None, no such file; docs/images.md"),
-        ({"kind": "aesthetic", "head": "gone.safetensors"}, "head: got 'gone.safetensors'"),
+        ({"metric": "aesthetic"}, "head: got None, no such file; docs/images.md"),
+        ({"metric": "aesthetic", "head": "gone.safetensors"}, "head: got 'gone.safetensors'"),
     ],
 )
-def test_what_is_missing_is_said(changes: dict[str, Any], words: str, clip: Path) -> None:
+def test_missing_files_are_named(changes: dict[str, Any], words: str, clip: Path) -> None:
     with pytest.raises(ValueError, match=words):
-        reward(clip, changes.get("kind", "clip_score"), **{k: v for k, v in changes.items() if k != "kind"})
+        reward(clip, changes.get("metric", "clip_score"), **{k: v for k, v in changes.items() if k != "metric"})

@@ -31,10 +31,10 @@ def test_the_size_is_that_of_the_paper() -> None:
 
 
 def test_headers_may_be_left_out() -> None:
-    found = size(above_flat=True)([flat(32), flat(32, 30), noise(32)])
-    assert found[0] == 0
-    assert abs(found[1]) < 0.02
-    assert found[2].item() == pytest.approx(size()([noise(32)]).item() - size()([flat(32)]).item(), abs=1e-6)
+    values = size(above_flat=True)([flat(32), flat(32, 30), noise(32)])
+    assert values[0] == 0
+    assert abs(values[1]) < 0.02
+    assert values[2].item() == pytest.approx(size()([noise(32)]).item() - size()([flat(32)]).item(), abs=1e-6)
 
 
 def test_a_better_quality_is_larger() -> None:
@@ -45,9 +45,9 @@ def test_a_better_quality_is_larger() -> None:
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_what_is_no_image_is_worse_than_any_image(sign: float) -> None:
     bad = CaptionedImage(flat(32).pixels, flaw="not finite")
-    found = size(sign, above_flat=True).score([bad, flat(32), noise(32)])
-    assert found.reasons == ["not finite", "", ""]
-    assert found.values[0] < min(found.values[1:])
+    scores = size(sign, above_flat=True).score([bad, flat(32), noise(32)])
+    assert scores.reasons == ["not finite", "", ""]
+    assert scores.values[0] < min(scores.values[1:])
 
 
 @pytest.mark.parametrize(("changes", "words"), [({"sign": 0.5}, "sign: got 0.5"), ({"quality": 0}, "quality: got 0")])
@@ -72,14 +72,14 @@ def alignment(**weights: float) -> DrawingAlignment:
 def test_a_drawing_is_as_good_as_it_shows_its_caption() -> None:
     rng = np.random.default_rng(0)
     drawn = draw(Caption("red", "circle", "blue"), rng).pixels
-    asked = {
+    expected = {
         "a red circle on a blue background": 1.0,
         "a red square on a blue background": 2 / 3,
         "a green square on a blue background": 1 / 3,
         "a green star on a white background": 0.0,
     }
-    found = alignment()([CaptionedImage(drawn, prompt) for prompt in asked])
-    assert found.tolist() == pytest.approx(list(asked.values()))
+    values = alignment()([CaptionedImage(drawn, prompt) for prompt in expected])
+    assert values.tolist() == pytest.approx(list(expected.values()))
     blob = alignment(shape=0.0)([CaptionedImage(drawn, "a red square on a blue background")])
     assert blob.item() == 1.0
 
@@ -89,20 +89,20 @@ def test_every_real_drawing_is_wholly_right() -> None:
     assert (alignment()([draw(caption, rng) for caption in all_captions()]) == 1).all()
 
 
-def test_the_parts_are_told() -> None:
+def test_the_parts_come_with_the_value() -> None:
     drawn = draw(Caption("red", "ring", "blue"), np.random.default_rng(0))
-    judged = alignment().score_one(CaptionedImage(drawn.pixels, "a red star on a blue background"))
-    assert isinstance(judged, Explained)
-    assert judged.parts == {"colour": 1.0, "shape": 0.0, "background": 1.0}
+    scored = alignment().score_one(CaptionedImage(drawn.pixels, "a red star on a blue background"))
+    assert isinstance(scored, Explained)
+    assert scored.parts == {"colour": 1.0, "shape": 0.0, "background": 1.0}
 
 
 def test_a_prompt_that_is_no_caption_cannot_be_scored() -> None:
-    found = alignment().score(
+    scores = alignment().score(
         [CaptionedImage(flat(32).pixels, "a cat"), CaptionedImage(flat(32).pixels, flaw="not finite")]
     )
-    assert found.values[0] != found.values[0]
-    assert "no caption of a drawing" in found.reasons[0]
-    assert found.scored[1] == (0.0, "not finite")
+    assert scores.values[0] != scores.values[0]
+    assert "no caption of a drawing" in scores.reasons[0]
+    assert scores.scored[1] == (0.0, "not finite")
 
 
 def test_weights_that_mean_nothing_are_refused() -> None:

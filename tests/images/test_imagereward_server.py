@@ -48,10 +48,10 @@ def red(prompt: str) -> CaptionedImage:
 
 def test_scores_come_in_order_and_what_fails_has_a_reason(url: str) -> None:
     reward = RemoteScorer(url=url, floor=-3.0, batch=2, timeout=20.0, retries=0, parallel=2, key_variable=None)
-    found = reward.score([red("a dog"), red("bad"), red("a")])
-    assert [one.value for one in found.scored][::2] == [105.0, 101.0]
-    assert np.isnan(found.scored[1].value)
-    assert "out of order" in found.scored[1].reason
+    scores = reward.score([red("a dog"), red("bad"), red("a")])
+    assert [one.value for one in scores.scored][::2] == [105.0, 101.0]
+    assert np.isnan(scores.scored[1].value)
+    assert "out of order" in scores.scored[1].reason
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", json.dumps({"prompts": ["a"], "images": []}).encode()])

@@ -1,4 +1,4 @@
-"""Rewards of the molecular graph beyond QED, SA and logP: values from the literature, and what they refuse."""
+"""Rewards of the molecular graph beyond QED, SA and logP: values from the literature, and refused settings."""
 
 import math
 from pathlib import Path
@@ -11,7 +11,7 @@ from test_molecule_rewards import ASPIRIN, BAD, IMATINIB, embedded, from_graph, 
 from molrl.data.files import MAX_LINE
 from molrl.data.molecules.bonds import edm_table, rdkit_bonds
 from molrl.rewards.molecules.alerts import NoAlerts, alerts
-from molrl.rewards.molecules.descriptors import COMPUTED, Descriptor, Name
+from molrl.rewards.molecules.descriptors import FUNCTIONS, Descriptor, Name
 from molrl.rewards.molecules.graph import GraphReward
 from molrl.rewards.molecules.rings import AllowedRings
 from molrl.rewards.molecules.similarity import Novelty, Similarity
@@ -31,7 +31,7 @@ PUBLISHED = {
     IMATINIB: (493.6, 86.3, 2, 5),
 }
 REWARDS: list[GraphReward] = [
-    *(Descriptor(reader=edm_table, name=name) for name in COMPUTED),
+    *(Descriptor(reader=edm_table, name=name) for name in FUNCTIONS),
     NoAlerts(reader=edm_table, catalogues=["PAINS", "BRENK"]),
     AllowedRings(reader=edm_table, sizes=[5, 6, 7]),
     Similarity(reader=edm_table, reference=[ASPIRIN, CAFFEINE]),
@@ -178,6 +178,6 @@ def test_a_bad_sample_gets_the_floor_and_a_reason(reward: GraphReward, smiles: s
 def test_neither_hydrogens_nor_the_order_of_atoms_change_anything(reward: GraphReward) -> None:
     mol = Chem.MolFromSmiles(IMATINIB)
     turned = Chem.RenumberAtoms(mol, [*range(mol.GetNumAtoms())][::-1])
-    found = [reward.score_one(from_graph(graph)) for graph in (mol, turned, Chem.AddHs(mol))]
-    assert found[0] == found[1] == found[2]
-    assert math.isfinite(found[0].value)
+    scores = [reward.score_one(from_graph(graph)) for graph in (mol, turned, Chem.AddHs(mol))]
+    assert scores[0] == scores[1] == scores[2]
+    assert math.isfinite(scores[0].value)

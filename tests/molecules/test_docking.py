@@ -19,11 +19,11 @@ from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.molecule import Molecule, count_hydrogens
 from molrl.rewards.molecules.docking.atom_types import graph_ligand
 from molrl.rewards.molecules.docking.placement import Placement
-from molrl.rewards.molecules.docking.proxy import DockingProxy, clashing
+from molrl.rewards.molecules.docking.proxy import DockingProxy, clash_fraction
 from molrl.rewards.molecules.docking.scoring_function import Box, Ligands
 from molrl.rewards.molecules.docking.site import Site, ligand_positions
 from molrl.rewards.molecules.geometry import NO_GEOMETRY
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 from molrl.rewards.wrapping import parts_of
 
 RECEPTOR = str(Path(__file__).parents[1] / "data/docking/1iep_pocket.pdbqt")
@@ -38,7 +38,7 @@ def reward(starts: int = 8, steps: int = 12, size: float = 20.0) -> DockingProxy
 
 
 def embedded(smiles: str) -> Molecule:
-    """All atoms at positions, bonds unknown."""
+    """Return an embedded molecule with all atoms at positions, bonds unknown."""
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
     assert rdDistGeom.EmbedMolecule(mol, randomSeed=7) == 0
     numbers = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
@@ -92,21 +92,21 @@ def test_turning_and_shifting_the_sample_changes_little() -> None:
     ],
 )
 def test_a_bad_sample_has_the_floor_and_a_reason(sample: Molecule, reason: str) -> None:
-    found = reward().score([sample, embedded(BENZENE)])
-    assert found.values[0] == DockingProxy.floor == 0.0
-    assert found.reasons == [reason, ""]
+    scores = reward().score([sample, embedded(BENZENE)])
+    assert scores.values[0] == DockingProxy.floor == 0.0
+    assert scores.reasons == [reason, ""]
 
 
 def test_a_sample_without_a_geometry_has_no_value() -> None:
     sample = Molecule(np.array([6, 6]), np.zeros((2, 3), np.float32), graph=Chem.MolFromSmiles("CC"))
-    (found,) = reward().score([sample]).scored
-    assert math.isnan(found.value)
-    assert found.reason == NO_GEOMETRY
+    (scored,) = reward().score([sample]).scored
+    assert math.isnan(scored.value)
+    assert scored.reason == NO_GEOMETRY
 
 
 def test_a_sample_larger_than_the_box_has_the_floor() -> None:
-    found = reward(size=4.0).score([embedded("CCCCCCCC")])
-    assert found.scored == ((0.0, "box: the molecule does not fit in"),)
+    scores = reward(size=4.0).score([embedded("CCCCCCCC")])
+    assert scores.scored == ((0.0, "box: the molecule does not fit in"),)
 
 
 def test_a_sample_that_only_clashes_is_worth_no_less_than_a_bad_one() -> None:
@@ -133,9 +133,9 @@ def test_the_value_is_the_score_of_a_pose() -> None:
 def test_worker_processes_give_the_same_values() -> None:
     samples = [embedded(BENZENE), Molecule(np.zeros(0, np.int64), np.zeros((0, 3), np.float32)), embedded(PHENOL)]
     with Pooled(reward(), workers=1, timeout=60.0, chunk=2) as pooled:
-        found = pooled.score(samples)
-    assert found.reasons == ["", "no atoms", ""]
-    assert found.values == pytest.approx(reward().score(samples).values, abs=1e-5)
+        scores = pooled.score(samples)
+    assert scores.reasons == ["", "no atoms", ""]
+    assert scores.values == pytest.approx(reward().score(samples).values, abs=1e-5)
 
 
 def test_a_reward_that_was_sent_somewhere_needs_its_file_no_more(tmp_path: Path) -> None:
@@ -194,11 +194,11 @@ def test_a_device_that_is_not_there_is_refused(device: str) -> None:
 
 
 def test_parts_are_those_of_the_pose() -> None:
-    (found,) = reward().score([embedded(PHENOL)]).scored
-    parts = parts_of(found)
+    (scored,) = reward().score([embedded(PHENOL)]).scored
+    parts = parts_of(scored)
     assert tuple(parts) == DockingProxy.parts
     assert parts["heavy_atoms"] == 7
-    assert parts["per_heavy_atom"] == pytest.approx(found.value / 7)
+    assert parts["per_heavy_atom"] == pytest.approx(scored.value / 7)
     assert parts["clashes"] == 0
 
 
@@ -210,7 +210,7 @@ def test_atoms_on_top_of_the_receptor_clash() -> None:
     free = torch.from_numpy(ligand_positions(LIGAND)[:1]).float()
     pose = torch.cat([atoms[inside][:1], free])
     ligand = graph_ligand(Chem.MolFromSmiles("CC"))
-    assert clashing(docking.pocket, ligand, Placement(0.0, pose)) == 0.5
+    assert clash_fraction(docking.pocket, ligand, Placement(0.0, pose)) == 0.5
 
 
 def test_a_short_run_in_a_pocket_trains(tmp_path: Path) -> None:

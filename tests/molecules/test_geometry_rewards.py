@@ -1,4 +1,4 @@
-"""Rewards of the geometry: published values, invariances, and what they say of a sample without a geometry."""
+"""Rewards of the geometry: published values, invariances, and samples without a geometry."""
 
 import math
 from dataclasses import replace
@@ -13,10 +13,10 @@ from test_molecule_rewards import ASPIRIN, BAD, embedded, from_smiles
 from molrl.data.molecules.bonds import edm_table, rdkit_bonds
 from molrl.data.molecules.molecule import Molecule, count_hydrogens
 from molrl.rewards.molecules.geometry import NO_GEOMETRY
-from molrl.rewards.molecules.graph import LARGEST
+from molrl.rewards.molecules.graph import MAX_ATOMS
 from molrl.rewards.molecules.plausibility import Plausibility
 from molrl.rewards.molecules.stability import Stability
-from molrl.rewards.molecules.strain import WORST, Strain
+from molrl.rewards.molecules.strain import MAX_STRAIN, Strain
 from molrl.rewards.scores import Explained, PerSample, Scored
 
 STRAIN = Strain(reader=rdkit_bonds, steps=500)
@@ -27,7 +27,7 @@ each_reward = pytest.mark.parametrize("reward", REWARDS, ids=lambda reward: type
 
 
 def at(smiles: str, positions: list[list[float]] | NDArray[np.floating]) -> Molecule:
-    """The heavy atoms of a SMILES at these positions, with its bonds."""
+    """Return the heavy atoms of a SMILES at these positions, with its bonds."""
     mol = Chem.MolFromSmiles(smiles)
     atoms = list(mol.GetAtoms())
     return Molecule(
@@ -39,7 +39,7 @@ def at(smiles: str, positions: list[list[float]] | NDArray[np.floating]) -> Mole
 
 
 def relaxed(smiles: str) -> Molecule:
-    """All atoms where MMFF94 wants them, bonds unknown."""
+    """Return all atoms at a minimum of MMFF94, bonds unknown."""
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
     assert rdDistGeom.EmbedMolecule(mol, randomSeed=7) == 0
     assert rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=5000) == 0
@@ -48,7 +48,7 @@ def relaxed(smiles: str) -> Molecule:
 
 
 def turned(sample: Molecule) -> Molecule:
-    """The same elsewhere, its mirror image."""
+    """Return the mirror image of a sample, rotated and shifted."""
     matrix = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     return replace(sample, positions=(sample.positions @ matrix + [3.0, -2.0, 1.0]).astype(np.float32))
 
@@ -105,26 +105,26 @@ def test_a_relaxed_geometry_has_no_strain() -> None:
 
 def test_strain_grows_with_the_noise_and_ends_at_its_worst() -> None:
     sample = at("CCO", relaxed("CCO").positions[:3])
-    found = [STRAIN.score_one(shaken(sample, size)) for size in (0.0, 0.05, 0.1, 0.2)]
-    assert [scored.value for scored in found] == sorted({scored.value for scored in found})
+    scores = [STRAIN.score_one(shaken(sample, size)) for size in (0.0, 0.05, 0.1, 0.2)]
+    assert [scored.value for scored in scores] == sorted({scored.value for scored in scores})
     overlapping = replace(sample, positions=sample.positions * 0.01)
-    assert STRAIN.score_one(overlapping) == Scored(WORST)
+    assert STRAIN.score_one(overlapping) == Scored(MAX_STRAIN)
 
 
-def test_hydrogens_that_have_no_positions_are_relaxed_before_the_heavy_atoms_are_judged() -> None:
+def test_hydrogens_that_have_no_positions_are_relaxed_before_the_heavy_atoms_are_scored() -> None:
     whole = relaxed("CC(C)O")
     assert STRAIN([count_hydrogens(whole)]).item() == pytest.approx(STRAIN([whole]).item(), abs=0.05)
 
 
 def test_more_steps_find_no_less_strain() -> None:
     sample = shaken(at(ASPIRIN, relaxed(ASPIRIN).positions[:13]), 0.1)
-    found = [Strain(reader=rdkit_bonds, steps=steps)([sample]).item() for steps in (5, 50, 500)]
-    assert found == sorted(found)
+    values = [Strain(reader=rdkit_bonds, steps=steps)([sample]).item() for steps in (5, 50, 500)]
+    assert values == sorted(values)
 
 
 def test_an_element_that_no_force_field_knows_is_not_scored() -> None:
-    found = STRAIN.score_one(at("[Rf]", [[0, 0, 0]]))
-    assert (math.isnan(found.value), found.reason) == (True, "no force field")
+    scored = STRAIN.score_one(at("[Rf]", [[0, 0, 0]]))
+    assert (math.isnan(scored.value), scored.reason) == (True, "no force field")
 
 
 def test_strain_takes_at_least_one_step() -> None:
@@ -146,7 +146,7 @@ def test_strain_takes_at_least_one_step() -> None:
         ("COC", [[1.42, 0, 0], [0, 0, 0], [0.2466, 1.3984, 0]], (True, True, True)),  # 80 degrees
     ],
 )
-def test_bonds_and_angles_are_judged_as_by_posebusters(
+def test_bonds_and_angles_are_checked_as_by_posebusters(
     smiles: str, positions: list[list[float]], result: tuple[bool, bool, bool]
 ) -> None:
     parts = PLAUSIBILITY.explain(at(smiles, positions))
@@ -159,10 +159,10 @@ def test_a_sound_geometry_is_plausible_and_every_impossible_atom_costs_its_share
     assert PLAUSIBILITY.score_one(chain) == Scored(1.0)
     torn = chain.positions.copy()
     torn[5] += 1.0 * (torn[5] - torn[4])  # its bond is twice as long
-    found = PLAUSIBILITY.score_one(replace(chain, positions=torn))
-    assert isinstance(found, Explained)
-    assert found.parts["lengths"] == pytest.approx(4 / 6)
-    assert found.value <= found.parts["lengths"]
+    scored = PLAUSIBILITY.score_one(replace(chain, positions=torn))
+    assert isinstance(scored, Explained)
+    assert scored.parts["lengths"] == pytest.approx(4 / 6)
+    assert scored.value <= scored.parts["lengths"]
 
 
 def test_ends_that_meet_are_a_clash() -> None:
@@ -195,15 +195,15 @@ def test_the_order_of_the_atoms_changes_nothing(reward: PerSample[Molecule]) -> 
 @each_reward
 def test_permuting_the_batch_permutes_the_values(reward: PerSample[Molecule]) -> None:
     samples = [relaxed("CO"), shaken(relaxed("CCO"), 0.1), from_smiles(""), from_smiles(ASPIRIN)]
-    found = reward.score(samples)
-    assert reward.score(samples[::-1]).reasons == found.reasons[::-1]
-    assert np.array_equal(reward.score(samples[::-1]).values, found.values[::-1], equal_nan=True)
+    scores = reward.score(samples)
+    assert reward.score(samples[::-1]).reasons == scores.reasons[::-1]
+    assert np.array_equal(reward.score(samples[::-1]).values, scores.values[::-1], equal_nan=True)
 
 
 @each_reward
 def test_a_sample_without_a_geometry_is_not_scored(reward: PerSample[Molecule]) -> None:
-    found = reward.score_one(from_smiles(ASPIRIN))
-    assert (math.isnan(found.value), found.reason) == (True, NO_GEOMETRY)
+    scored = reward.score_one(from_smiles(ASPIRIN))
+    assert (math.isnan(scored.value), scored.reason) == (True, NO_GEOMETRY)
 
 
 @each_reward
@@ -216,8 +216,10 @@ def test_a_geometry_without_numbers_gets_the_floor(reward: Stability | Strain | 
 
 @each_reward
 def test_too_many_atoms_and_none_get_the_floor(reward: Stability | Strain | Plausibility) -> None:
-    many = Molecule(np.full(LARGEST + 1, 6), np.random.default_rng(0).normal(size=(LARGEST + 1, 3)).astype(np.float32))
-    assert reward.score_one(many) == Scored(reward.floor, f"too large: {LARGEST + 1} atoms, at most {LARGEST}")
+    many = Molecule(
+        np.full(MAX_ATOMS + 1, 6), np.random.default_rng(0).normal(size=(MAX_ATOMS + 1, 3)).astype(np.float32)
+    )
+    assert reward.score_one(many) == Scored(reward.floor, f"too large: {MAX_ATOMS + 1} atoms, at most {MAX_ATOMS}")
     assert reward.score_one(from_smiles("")) == Scored(reward.floor, "no atoms")
 
 

@@ -1,4 +1,4 @@
-"""Every reward of conf/reward, as its YAML builds it, against numbers that others published; and against abuse."""
+"""Every reward of conf/reward, as its YAML builds it, against published numbers and on odd samples."""
 
 import math
 from collections.abc import Mapping
@@ -143,7 +143,7 @@ def reward(name: str) -> Any:
     return build(compose("score", settings)["reward"], "reward")
 
 
-def test_no_reward_is_without_truth() -> None:
+def test_every_reward_has_published_values() -> None:
     """Those of shapes have theirs in test_shape_rewards.py, test_shape_class.py and test_drop_test.py."""
     assert {*TRUTH, *ELSEWHERE, *IMAGES} == {name for name in choices("reward") if not name.startswith("shape_")}
 
@@ -151,9 +151,9 @@ def test_no_reward_is_without_truth() -> None:
 @pytest.mark.parametrize("name", TRUTH)
 def test_values_are_those_that_were_published(name: str) -> None:
     samples, tolerance = TRUTH[name]
-    found = reward(name).score([sample for sample, _ in samples])
-    assert found.reasons == [""] * len(samples)
-    np.testing.assert_allclose(found.values, [value for _, value in samples], rtol=0, atol=tolerance + 1e-9)
+    scores = reward(name).score([sample for sample, _ in samples])
+    assert scores.reasons == [""] * len(samples)
+    np.testing.assert_allclose(scores.values, [value for _, value in samples], rtol=0, atol=tolerance + 1e-9)
 
 
 # Abuse
@@ -164,7 +164,7 @@ GRAPHS = [name for name in TRUTH if name not in ("stability", "geometry", "strai
 
 
 def spread(smiles: str) -> Molecule:
-    """A graph with its atoms on a line, 1.5 angstrom apart."""
+    """Return a graph with its atoms on a line, 1.5 angstrom apart."""
     n = Chem.MolFromSmiles(smiles).GetNumAtoms()
     return at(smiles, np.arange(n, dtype=np.float64)[:, None] * np.array([[1.5, 0.0, 0.0]]))
 
@@ -202,12 +202,12 @@ NO_MATTER_FOR_STABILITY = {
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_sample_has_the_floor_and_the_same_reason_everywhere(name: str, kind: str) -> None:
     sample, reason = BAD[kind]
-    (found,) = reward(name).score([sample]).scored
+    (scored,) = reward(name).score([sample]).scored
     if name == "stability" and kind in NO_MATTER_FOR_STABILITY:
-        assert found.reason == ""
+        assert scored.reason == ""
     else:
         expected = "element" if (name, kind) == ("stability", "dummy atom") else reason
-        assert found == Scored(FLOORS.get(name, 0.0), expected)
+        assert scored == Scored(FLOORS.get(name, 0.0), expected)
 
 
 @pytest.mark.parametrize("name", HERE)
@@ -215,9 +215,9 @@ def test_a_bad_sample_has_the_floor_and_the_same_reason_everywhere(name: str, ki
     "smiles", ["[NH4+]", "C[N+](C)(C)CC([O-])=O", "[2H]C", "[13CH4]", "C[Hg]C", "[U]", "FS(F)(F)(F)(F)F", "[C-]#[O+]"]
 )
 def test_odd_but_sound_samples_have_a_number_or_a_reason(name: str, smiles: str) -> None:
-    (found,) = reward(name).score([spread(smiles)]).scored
-    assert math.isfinite(found.value) or found.reason
-    assert not found.reason.startswith("error")
+    (scored,) = reward(name).score([spread(smiles)]).scored
+    assert math.isfinite(scored.value) or scored.reason
+    assert not scored.reason.startswith("error")
 
 
 @pytest.mark.parametrize("name", GRAPHS)

@@ -1,4 +1,4 @@
-"""What rewards of the molecular graph promise: golden values, invariances, and floors with a reason."""
+"""Rewards of the molecular graph: golden values, invariances, and floors with a reason."""
 
 import math
 from dataclasses import replace
@@ -13,7 +13,7 @@ from rdkit.Chem import rdDistGeom
 
 from molrl.data.molecules.bonds import BondReader, edm_table, rdkit_bonds
 from molrl.data.molecules.molecule import Molecule
-from molrl.rewards.molecules.graph import LARGEST, GraphReward
+from molrl.rewards.molecules.graph import MAX_ATOMS, GraphReward
 from molrl.rewards.molecules.logp import LogP
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.molecules.sa import SA, Synthesisability
@@ -45,7 +45,7 @@ BAD = {
     f"{ASPIRIN}.C": "disconnected: 2 fragments",
     "C[CH2]": "radical: 1 unpaired electrons",
     "[H][H]": "no heavy atoms",
-    "C" * (LARGEST + 1): f"too large: {LARGEST + 1} atoms, at most {LARGEST}",
+    "C" * (MAX_ATOMS + 1): f"too large: {MAX_ATOMS + 1} atoms, at most {MAX_ATOMS}",
 }
 
 each_reward = pytest.mark.parametrize("reward", REWARDS, ids=lambda reward: type(reward).__name__)
@@ -61,7 +61,7 @@ def from_smiles(smiles: str) -> Molecule:
 
 
 def embedded(smiles: str) -> Molecule:
-    """All atoms at positions, bonds unknown."""
+    """Return an embedded molecule with all atoms at positions, bonds unknown."""
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
     assert rdDistGeom.EmbedMolecule(mol, randomSeed=7) == 0
     numbers = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
@@ -71,8 +71,8 @@ def embedded(smiles: str) -> Molecule:
 @pytest.mark.parametrize(("smiles", "expected"), GOLDEN.items())
 def test_scores_of_known_molecules(smiles: str, expected: tuple[float, float, float]) -> None:
     sample = [from_smiles(smiles)]
-    found = [reward(sample).item() for reward in (QED(reader=edm_table), LogP(reader=edm_table), SA(reader=edm_table))]
-    assert found == pytest.approx(expected, abs=1e-3)
+    values = [reward(sample).item() for reward in (QED(reader=edm_table), LogP(reader=edm_table), SA(reader=edm_table))]
+    assert values == pytest.approx(expected, abs=1e-3)
 
 
 def test_synthesisability_is_the_published_score_turned_and_scaled_to_one() -> None:
@@ -150,24 +150,24 @@ def test_an_overcrowded_geometry_gets_the_floor() -> None:
     ],
 )
 def test_a_fault_costs_its_own_value_and_has_a_reason(fault: str, reason: str) -> None:
-    found = score_safely(Faulty(), fault)
-    assert math.isnan(found.value)
-    assert found.reason.startswith(reason)
+    scored = score_safely(Faulty(), fault)
+    assert math.isnan(scored.value)
+    assert scored.reason.startswith(reason)
 
 
 def test_reasons_are_counted_by_category() -> None:
     samples: list[Any] = [2, "raise", "nan", "infinity", 3, "floor"]
-    found = scores(score_safely(Faulty(), sample) for sample in samples)
-    assert found.counts() == {"ok": 2, "non-finite": 2, "error": 1, "bad": 1}
+    scored = scores(score_safely(Faulty(), sample) for sample in samples)
+    assert scored.counts() == {"ok": 2, "non-finite": 2, "error": 1, "bad": 1}
     expected = torch.tensor([4, torch.nan, torch.nan, torch.nan, 9, -1])
-    torch.testing.assert_close(found.tensor(), expected, equal_nan=True)
+    torch.testing.assert_close(scored.tensor(), expected, equal_nan=True)
 
 
 def test_integers_become_float32() -> None:
     assert scores([score_safely(Square(), 3)]).tensor().dtype == torch.float32
 
 
-def test_a_reward_of_single_samples_needs_only_its_judge() -> None:
+def test_a_reward_of_single_samples_needs_only_score_one() -> None:
     class Doubled(PerSample[int]):
         def score_one(self, sample: int, /) -> Scored:
             return Scored(2.0 * sample)

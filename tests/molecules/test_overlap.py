@@ -1,4 +1,4 @@
-"""Overlap with a reference is 1 for the reference itself wherever it lies, and what two spheres have is known."""
+"""Overlap with a reference: 1 for the reference itself wherever it lies, and the formula for two spheres."""
 
 import pickle
 from dataclasses import replace
@@ -28,7 +28,7 @@ def overlap(reference: Path = IMATINIB, colour_weight: float = 0.5) -> Overlap:
 
 
 def written(path: Path, smiles: str, *, flat: bool = False) -> Path:
-    """A file with the molecule, placed or drawn."""
+    """Write a file with the molecule, with a geometry or as a drawing."""
     sample = embedded(smiles)
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
     mol.AddConformer(Chem.Conformer(mol.GetNumAtoms()))
@@ -38,7 +38,7 @@ def written(path: Path, smiles: str, *, flat: bool = False) -> Path:
 
 
 def turned(sample: Molecule, *, mirrored: bool) -> Molecule:
-    """The same elsewhere, or its mirror image, bonds unknown."""
+    """Return a sample, or its mirror image, rotated and shifted, bonds unknown."""
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     turn *= np.sign(np.linalg.det(turn)) * (-1 if mirrored else 1)
     return replace(sample, positions=(sample.positions @ turn + [3.0, -2.0, 5.0]).astype(np.float32))
@@ -46,9 +46,9 @@ def turned(sample: Molecule, *, mirrored: bool) -> Molecule:
 
 def test_the_reference_itself_is_worth_one_wherever_it_lies() -> None:
     ((imatinib,), _) = read(IMATINIB)
-    (found, moved) = overlap().score([imatinib, turned(imatinib, mirrored=False)]).scored
-    assert (found.value, moved.value) == pytest.approx((1.0, 1.0), abs=1e-6)
-    assert parts_of(found) == pytest.approx({"shape": 1.0, "colour": 1.0}, abs=1e-6)
+    (scored, moved) = overlap().score([imatinib, turned(imatinib, mirrored=False)]).scored
+    assert (scored.value, moved.value) == pytest.approx((1.0, 1.0), abs=1e-6)
+    assert parts_of(scored) == pytest.approx({"shape": 1.0, "colour": 1.0}, abs=1e-6)
 
 
 def test_the_mirror_image_and_other_molecules_are_worth_less(tmp_path: Path) -> None:
@@ -66,16 +66,16 @@ def test_two_spheres_overlap_as_two_gaussians_do(tmp_path: Path) -> None:
     """
     carbon, oxygen = 1.70**2, 1.52**2
     both, one, other = ((a * b / (a + b)) ** 1.5 for a, b in ((carbon, oxygen), (carbon, carbon), (oxygen, oxygen)))
-    (found,) = overlap(written(tmp_path / "x.sdf", "C"), colour_weight=0.0)([embedded("O")]).tolist()
-    assert found == pytest.approx(both / (one + other - both), abs=1e-4)
+    (value,) = overlap(written(tmp_path / "x.sdf", "C"), colour_weight=0.0)([embedded("O")]).tolist()
+    assert value == pytest.approx(both / (one + other - both), abs=1e-4)
 
 
 def test_the_weight_is_that_of_colour() -> None:
     sample = embedded("COc1ccc(CC(N)=O)cc1")
     for weight in (0.0, 0.3, 1.0):
-        (found,) = overlap(colour_weight=weight).score([sample]).scored
-        parts = parts_of(found)
-        assert found.value == pytest.approx((1 - weight) * parts["shape"] + weight * parts["colour"])
+        (scored,) = overlap(colour_weight=weight).score([sample]).scored
+        parts = parts_of(scored)
+        assert scored.value == pytest.approx((1 - weight) * parts["shape"] + weight * parts["colour"])
 
 
 def test_colour_counts_in_the_superposition(tmp_path: Path) -> None:
@@ -113,9 +113,9 @@ def test_an_element_without_a_radius_has_the_floor() -> None:
 
 
 def test_a_sample_without_a_geometry_has_no_value() -> None:
-    found = overlap().score([from_smiles("CCO")])
-    assert found.reasons == [NO_GEOMETRY]
-    assert np.isnan(found.values[0])
+    scores = overlap().score([from_smiles("CCO")])
+    assert scores.reasons == [NO_GEOMETRY]
+    assert np.isnan(scores.values[0])
 
 
 def test_a_reward_that_was_sent_somewhere_needs_its_file_no_more(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_reward_that_was_sent_somewhere_needs_its_file_no_more(tmp_path: Path)
         ("CC.O", 0.5, False, "x.sdf: disconnected: 2 fragments"),
     ],
 )
-def test_a_reference_that_tells_nothing_is_refused(
+def test_a_reference_without_features_is_refused(
     tmp_path: Path, smiles: str, weight: float, flat: bool, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

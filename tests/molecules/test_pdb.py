@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 from molrl.data.molecules import pdb
 from molrl.data.molecules.pdb import group_positions, read_groups, read_pdb
 from molrl.data.molecules.pdbqt import ELEMENTS, Structure, read_receptor
-from molrl.rewards.molecules.docking.atom_types import heavy, structure_kinds
+from molrl.rewards.molecules.docking.atom_types import heavy, structure_types
 
 POCKET = Path(__file__).parents[1] / "data/docking/1iep_pocket.pdbqt"
 ROWS = [row for row in POCKET.read_text().splitlines() if row.startswith("ATOM")]
@@ -59,9 +59,9 @@ def test_a_file_with_hydrogens_has_the_classes_of_its_pdbqt_file(tmp_path: Path,
     """Expected types are from MGLTools' receptor preparation, in the example of the AutoDock Vina repository."""
     found, expected = read(tmp_path, as_pdb(hydrogens=True, elements=elements)), read_receptor(POCKET)
     assert_array_equal(found.positions[heavy(found)], expected.positions[heavy(expected)])
-    for mine, theirs in zip(structure_kinds(found), structure_kinds(expected), strict=True):
+    for mine, theirs in zip(structure_types(found), structure_types(expected), strict=True):
         assert_array_equal(mine, theirs)
-    assert structure_kinds(expected).donor.sum() > 50
+    assert structure_types(expected).donor.sum() > 50
 
 
 def test_without_hydrogens_only_the_protonation_of_histidine_is_unknown(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_without_hydrogens_only_the_protonation_of_histidine_is_unknown(tmp_path
     names = np.array([row[12:20].split() for row in ROWS if ELEMENTS[row[77:].strip()] != "H"])
     certain = ~((names[:, 1] == "HIS") & (names[:, 0] == "ND1"))
     assert 0 < (~certain).sum() < 5
-    for mine, theirs in zip(structure_kinds(found), structure_kinds(expected), strict=True):
+    for mine, theirs in zip(structure_types(found), structure_types(expected), strict=True):
         assert_array_equal(mine[certain], theirs[certain])
 
 
@@ -86,14 +86,14 @@ def test_without_hydrogens_only_the_protonation_of_histidine_is_unknown(tmp_path
 def test_the_name_of_histidine_tells_its_protons(tmp_path: Path, residue: str, donors: str, acceptors: str) -> None:
     names = ("ND1", "NE2")
     rows = [atom(f" {name}", residue, 9.0 * row, record="ATOM", element="N") for row, name in enumerate(names)]
-    kinds = structure_kinds(read(tmp_path, "".join(rows)))
+    kinds = structure_types(read(tmp_path, "".join(rows)))
     assert [name for name, yes in zip(names, kinds.donor, strict=True) if yes] == donors.split()
     assert [name for name, yes in zip(names, kinds.acceptor, strict=True) if yes] == acceptors.split()
 
 
 def test_protons_in_the_file_have_the_last_word_about_histidine(tmp_path: Path) -> None:
     text = atom(" ND1", "HIS", 0.0, record="ATOM") + atom(" NE2", "HIS", 9.0, record="ATOM")
-    kinds = structure_kinds(read(tmp_path, text + atom(" HD1", "HIS", 0.0, 1.0, record="ATOM")))
+    kinds = structure_types(read(tmp_path, text + atom(" HD1", "HIS", 0.0, 1.0, record="ATOM")))
     assert (kinds.donor.tolist(), kinds.acceptor.tolist()) == ([True, False], [False, True])
 
 
@@ -101,7 +101,7 @@ def test_bases_bind_by_the_rules_of_watson_and_crick(tmp_path: Path) -> None:
     """Guanine donates by N1 and N2 and accepts by O6; cytosine donates by N4 and accepts by N3 and O2."""
     atoms = [("DG", "N1"), ("DG", "N2"), ("DG", "O6"), ("DG", "N9"), ("DC", "N4"), ("DC", "N3"), ("DC", "O2")]
     rows = [atom(f" {name}", base, 9.0 * row, number=row, record="ATOM") for row, (base, name) in enumerate(atoms)]
-    kinds = structure_kinds(read(tmp_path, "".join(rows)))
+    kinds = structure_types(read(tmp_path, "".join(rows)))
     assert kinds.donor.tolist() == [True, True, False, False, True, False, False]
     assert kinds.acceptor.tolist() == [False, False, True, False, False, True, True]
 
@@ -118,8 +118,8 @@ def test_only_water_is_left_out_in_silence_and_all_can_be_kept(tmp_path: Path) -
     text = glycine() + atom(" O", "HOH", 20.0, number=4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert len(structure_kinds(read(tmp_path, text)).radius) == 4
-        kinds = structure_kinds(read(tmp_path, text, keep=("HOH",)))
+        assert len(structure_types(read(tmp_path, text)).radius) == 4
+        kinds = structure_types(read(tmp_path, text, keep=("HOH",)))
     assert (kinds.donor[-1], kinds.acceptor[-1]) == (True, True)
 
 
@@ -142,13 +142,13 @@ def test_a_hydrogen_that_a_kept_group_lacks_is_told_by_its_bond(
     tmp_path: Path, name: str, length: float, donor: bool, acceptor: bool
 ) -> None:
     group = atom(" C1", "LIG", 20.0, number=2) + atom(name, "LIG", 20.0 + length, number=2)
-    kinds = structure_kinds(read(tmp_path, glycine() + group, keep=("LIG",)))
+    kinds = structure_types(read(tmp_path, glycine() + group, keep=("LIG",)))
     assert (kinds.donor[-1], kinds.acceptor[-1]) == (donor, acceptor)
 
 
 def test_a_histidine_that_binds_a_metal_has_no_hydrogen_there(tmp_path: Path) -> None:
     histidine = atom(" ND1", "HIS", 0.0, record="ATOM") + atom(" NE2", "HIS", 9.0, record="ATOM")
-    kinds = structure_kinds(read(tmp_path, histidine + atom("ZN", "ZN", 11.1, number=2)))
+    kinds = structure_types(read(tmp_path, histidine + atom("ZN", "ZN", 11.1, number=2)))
     assert (kinds.donor.tolist(), kinds.acceptor.tolist()) == ([False, False, True], [True, False, False])
 
 
@@ -156,7 +156,7 @@ def test_the_nitrogen_of_a_proline_bears_no_hydrogen_whatever_it_is_called(tmp_p
     atoms = [(" N", 20.0, 0.0), (" CA", 21.4, 0.0), (" C", 22.0, 1.4), (" CD", 19.6, -1.4)]
     ring = "".join(atom(name, "HYP", x, y, number=2) for name, x, y in atoms)
     chain = "".join(atom(name, "XYZ", x, y, number=2) for name, x, y in atoms[:3])
-    donors = [structure_kinds(read(tmp_path, glycine() + group)).donor[4] for group in (ring, chain)]
+    donors = [structure_types(read(tmp_path, glycine() + group)).donor[4] for group in (ring, chain)]
     assert donors == [False, True]
 
 
@@ -164,7 +164,7 @@ def test_a_nitrogen_bound_to_a_metal_has_no_pair_left(tmp_path: Path) -> None:
     ring = [(" C1", 20.0, 0.0, ""), (" N1", 21.2, 0.6, ""), (" C2", 22.4, 0.0, ""), ("FE", 21.2, 2.6, "FE")]
     bound = "".join(atom(name, "HEM", x, y, number=2, element=element) for name, x, y, element in ring)
     free = "".join(atom(name, "HEM", x, y, number=2, element=element) for name, x, y, element in ring[:3])
-    acceptors = [structure_kinds(read(tmp_path, glycine() + group, keep=("HEM",))).acceptor for group in (bound, free)]
+    acceptors = [structure_types(read(tmp_path, glycine() + group, keep=("HEM",))).acceptor for group in (bound, free)]
     assert [bool(found[5]) for found in acceptors] == [False, True]
 
 
@@ -226,4 +226,4 @@ def test_every_donor_bears_a_hydrogen_that_no_other_atom_is_bonded_to(tmp_path: 
     protons = found.positions[~heavy(found)]
     distance = np.linalg.norm(protons[:, None] - found.positions[heavy(found)][None], axis=-1)
     assert (distance < 1.25).sum(1).tolist() == [1] * len(protons)
-    assert len(protons) == structure_kinds(found).donor.sum()
+    assert len(protons) == structure_types(found).donor.sum()

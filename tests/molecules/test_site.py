@@ -1,4 +1,4 @@
-"""A site is a receptor and a box, from what people have: files, names in files, a benchmark's targets."""
+"""Sites of docking: a receptor and a box from files, from names in files, or from a benchmark's targets."""
 
 import importlib.util
 import sys
@@ -60,7 +60,7 @@ def test_the_ligand_may_be_a_name_in_the_file_of_the_receptor(tmp_path: Path) ->
     ("settings", "message"),
     [
         ({"receptor": "x.cif"}, "receptor x.cif: need a .pdb, .ent or .pdbqt file, or dockstring:TARGET"),
-        ({"receptor": RECEPTOR, "keep": ["HOH"]}, "keep=.'HOH'.: only of a PDB file something is left out, got /"),
+        ({"receptor": RECEPTOR, "keep": ["HOH"]}, "keep=.'HOH'.: is for PDB files, of others all is kept, got /"),
         ({"receptor": "x.pdb", "keep": "HOH"}, r"keep: got 'HOH', need a list of residue names, \[HOH\]"),
         ({"receptor": RECEPTOR, "margin": -1.0}, "margin: got -1.0, need at least 0 angstrom"),
     ],
@@ -72,7 +72,7 @@ def test_what_is_no_receptor_is_refused(settings: dict[str, object], message: st
 
 @pytest.fixture
 def dockstring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package of that name that must not be imported, with one target; returns its box file."""
+    """Make a package of that name that must not be imported, with one target, and return its box file."""
     targets = tmp_path / "dockstring/resources/targets"
     targets.mkdir(parents=True)
     (tmp_path / "dockstring/__init__.py").write_text("raise ImportError('openbabel')")

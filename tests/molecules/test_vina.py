@@ -16,17 +16,17 @@ from torch.testing import assert_close
 
 from molrl.data.molecules.pdbqt import MAX_LIGAND_ATOMS, Structure, read_ligand, read_receptor
 from molrl.rewards.molecules.docking.atom_types import (
-    Kinds,
+    AtomTypes,
     Ligand,
     graph_ligand,
     heavy,
-    structure_kinds,
     structure_ligand,
+    structure_types,
 )
 from molrl.rewards.molecules.docking.placement import in_principal_axes, place, quaternion, rotation
 from molrl.rewards.molecules.docking.scoring_function import (
-    CAP,
     CUTOFF,
+    MAX_REPULSION,
     ROTOR_WEIGHT,
     WEIGHTS,
     Box,
@@ -34,7 +34,7 @@ from molrl.rewards.molecules.docking.scoring_function import (
     Pocket,
     Terms,
     pair_terms,
-    weighted,
+    weighted_sum,
 )
 
 DATA = Path(__file__).parents[1] / "data/docking"
@@ -69,9 +69,9 @@ def golden_pose(golden: dict[str, Any]) -> tuple[Tensor, Ligand]:
 
 
 def all_pairs(pose: Tensor, ligand: Ligand, receptor: Structure, at: Callable[[Tensor], list[Tensor]]) -> list[Tensor]:
-    """The five terms of each ligand atom [5, n], from every pair of atoms, each the mean over the distances `at`."""
-    kinds = [torch.tensor(np.asarray(kind, dtype=np.float64)) for kind in structure_kinds(receptor)]
-    mine = [torch.tensor(np.asarray(kind, dtype=np.float64))[:, None] for kind in ligand.kinds]
+    """Return the five terms of each ligand atom [5, n] from every pair of atoms, as means over the distances `at`."""
+    kinds = [torch.tensor(np.asarray(kind, dtype=np.float64)) for kind in structure_types(receptor)]
+    mine = [torch.tensor(np.asarray(kind, dtype=np.float64))[:, None] for kind in ligand.types]
     r = (pose[:, None] - torch.tensor(receptor.positions[heavy(receptor)])[None]).norm(dim=-1)
     sums = []
     for distance in at(r):
@@ -82,7 +82,7 @@ def all_pairs(pose: Tensor, ligand: Ligand, receptor: Structure, at: Callable[[T
 
 
 def nodes(r: Tensor) -> list[Tensor]:
-    """The package's tables have the mean of the two nodes that the squared distance, in 1/32, lies between."""
+    """Return the two nodes of the package's tables, in 1/32 of the squared distance, that it takes the mean of."""
     below = (r.square() * 32).floor()
     return [(below / 32).sqrt(), ((below + 1) / 32).sqrt()]
 
@@ -92,8 +92,8 @@ def test_terms_and_scores_are_those_of_the_package(golden: dict[str, Any]) -> No
     """To 0.01 kcal/mol where nothing clashes; its table makes 0.3 % of the repulsion."""
     pose, ligand = golden_pose(golden)
     ligands = Ligands([ligand], dtype=torch.float64)
-    found = torch.stack([term.sum() for term in pocket().terms(pose[None], ligands)])
-    off = (found - torch.tensor(golden["terms"], dtype=torch.float64)) * torch.tensor(WEIGHTS, dtype=torch.float64)
+    computed = torch.stack([term.sum() for term in pocket().terms(pose[None], ligands)])
+    off = (computed - torch.tensor(golden["terms"], dtype=torch.float64)) * torch.tensor(WEIGHTS, dtype=torch.float64)
     clash = WEIGHTS[2] * golden["terms"][2]
     assert off[[0, 1, 3, 4]].abs().max() < 0.01
     assert off[2].abs() < 0.01 + 0.003 * clash
@@ -105,8 +105,8 @@ def test_terms_and_scores_are_those_of_the_package(golden: dict[str, Any]) -> No
 def test_with_the_table_of_the_package_the_energy_is_its_own_to_the_last_digit(golden: dict[str, Any]) -> None:
     pose, ligand = golden_pose(golden)
     terms = all_pairs(pose, ligand, RECEPTOR, nodes)
-    e = weighted(Terms(*terms))
-    capped = torch.where(e > 0, CAP * e / (CAP + e), e).sum().item()
+    e = weighted_sum(Terms(*terms))
+    capped = torch.where(e > 0, MAX_REPULSION * e / (MAX_REPULSION + e), e).sum().item()
     assert capped == pytest.approx(golden["inter"], abs=0.0015)
     assert capped / (1 + ROTOR_WEIGHT * ligand.rotors) == pytest.approx(golden["score"], abs=0.0015)
     assert [term.sum().item() for term in terms] == pytest.approx(golden["terms"], abs=2e-3, rel=1e-5)
@@ -123,17 +123,17 @@ def test_neighbour_lists_miss_no_pair() -> None:
     ligand = structure_ligand(IMATINIB)
     shifts = torch.randn(4, 1, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     poses = CRYSTAL + shifts
-    found = pocket().terms(poses, imatinib())
+    computed = pocket().terms(poses, imatinib())
     for row, pose in enumerate(poses):
-        for term, expected in zip(found, all_pairs(pose, ligand, RECEPTOR, lambda r: [r]), strict=True):
+        for term, expected in zip(computed, all_pairs(pose, ligand, RECEPTOR, lambda r: [r]), strict=True):
             assert_close(term[row], expected, rtol=1e-10, atol=1e-10)
 
 
 def test_single_precision_is_enough() -> None:
     single = Pocket(RECEPTOR, BOX)
-    found = single.score(CRYSTAL[None].float(), Ligands([structure_ligand(IMATINIB)]))
-    assert found.dtype == torch.float32
-    assert found.item() == pytest.approx(pocket().score(CRYSTAL[None], imatinib()).item(), abs=1e-4)
+    scores = single.score(CRYSTAL[None].float(), Ligands([structure_ligand(IMATINIB)]))
+    assert scores.dtype == torch.float32
+    assert scores.item() == pytest.approx(pocket().score(CRYSTAL[None], imatinib()).item(), abs=1e-4)
 
 
 def test_turning_receptor_and_ligand_together_changes_nothing() -> None:
@@ -145,19 +145,19 @@ def test_turning_receptor_and_ligand_together_changes_nothing() -> None:
         Box((0, 0, 0), (30, 30, 30)),
         dtype=torch.float64,
     )
-    found = moved.score(((CRYSTAL - centre) @ turn)[None], imatinib())
-    assert_close(found, pocket().score(CRYSTAL[None], imatinib()), rtol=0, atol=1e-9)
+    scores = moved.score(((CRYSTAL - centre) @ turn)[None], imatinib())
+    assert_close(scores, pocket().score(CRYSTAL[None], imatinib()), rtol=0, atol=1e-9)
 
 
 def lone(kind: str, x: float, *, more: tuple[tuple[str, float], ...] = ()) -> Structure:
-    """Atoms on the x axis."""
+    """Return a structure of atoms on the x axis."""
     atoms = ((kind, x), *more)
     positions = np.array([[place, 0.0, 0.0] for _, place in atoms])
     return Structure(tuple(name for name, _ in atoms), positions, np.zeros(len(atoms)), np.zeros((0, 2), np.int64))
 
 
 def carbon(rotors: float = 0.0) -> Ligands:
-    kinds = Kinds(np.array([1.9]), np.array([True]), np.array([False]), np.array([False]))
+    kinds = AtomTypes(np.array([1.9]), np.array([True]), np.array([False]), np.array([False]))
     return Ligands([Ligand(kinds, rotors)], dtype=torch.float64)
 
 
@@ -169,9 +169,9 @@ def test_two_carbons_have_the_energy_of_the_formula_up_to_the_cutoff_and_none_be
         ramp = min(1.0, max(0.0, 1.5 - d))
         e = -0.035579 * math.exp(-4 * d * d) - 0.005156 * math.exp(-(((d - 3) / 2) ** 2))
         e += 0.840245 * min(d, 0.0) ** 2 - 0.035069 * ramp
-        expected = 0.0 if r > CUTOFF else e if e < 0 else CAP * e / (CAP + e)
-        found = space.energy(torch.tensor([[[r, 0.0, 0.0]]], dtype=torch.float64), carbon())
-        assert found.item() == pytest.approx(expected, abs=1e-12)
+        expected = 0.0 if r > CUTOFF else e if e < 0 else MAX_REPULSION * e / (MAX_REPULSION + e)
+        values = space.energy(torch.tensor([[[r, 0.0, 0.0]]], dtype=torch.float64), carbon())
+        assert values.item() == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_hydrogen_bond_needs_a_donor_and_an_acceptor_and_counts_once(
 ) -> None:
     space = Pocket(receptor, Box((0, 0, 0), (20, 20, 20)), dtype=torch.float64)
     donor, acceptor = ligand
-    kinds = Kinds(np.array([1.7]), np.array([False]), np.array([donor]), np.array([acceptor]))
+    kinds = AtomTypes(np.array([1.7]), np.array([False]), np.array([donor]), np.array([acceptor]))
     touching = torch.tensor([[[-1.5, 0.0, 0.0]]], dtype=torch.float64)
     terms = space.terms(touching, Ligands([Ligand(kinds, 0.0)], dtype=torch.float64))
     assert terms.hydrogen_bond.sum().item() == float(bonds)
@@ -250,12 +250,12 @@ def test_rotors_are_counted_as_the_package_counts_them(smiles: str, expected: fl
     assert graph_ligand(Chem.AddHs(mol)).rotors == expected
 
 
-def test_a_graph_and_a_prepared_file_have_the_same_kinds() -> None:
+def test_a_graph_and_a_prepared_file_have_the_same_types() -> None:
     """Imatinib, neutral in the graph; both protons of the file are on nitrogens that then accept nothing."""
     smiles = "Cc1ccc(NC(=O)c2ccc(C[NH+]3CC[NH+](C)CC3)cc2)cc1Nc1nccc(-c2cccnc2)n1"
     graph, file = graph_ligand(Chem.MolFromSmiles(smiles)), structure_ligand(IMATINIB)
-    assert [kind.sum() for kind in graph.kinds] == pytest.approx([kind.sum() for kind in file.kinds])
-    assert [int(kind.sum()) for kind in file.kinds[1:]] == [15, 4, 4]
+    assert [kind.sum() for kind in graph.types] == pytest.approx([kind.sum() for kind in file.types])
+    assert [int(kind.sum()) for kind in file.types[1:]] == [15, 4, 4]
 
 
 def test_an_element_without_a_radius_is_named() -> None:
@@ -286,12 +286,12 @@ def test_a_box_far_from_the_receptor_is_refused() -> None:
 def test_a_search_finds_the_pose_of_the_crystal_again() -> None:
     """Minimised in place by the package, with its rotors free, the crystal pose has -13.249 kcal/mol."""
     single = Pocket(RECEPTOR, Box(BOX.centre, (20, 20, 20)))
-    found = place(single, structure_ligand(IMATINIB), CRYSTAL.float(), starts=64, steps=45, seed=0)
-    assert found is not None
-    assert -13.3 < found.score < -12.8
-    assert (found.positions - CRYSTAL).norm(dim=-1).mean() < 1.0
-    again = single.score(found.positions[None], Ligands([structure_ligand(IMATINIB)]))
-    assert again.item() == pytest.approx(found.score, abs=1e-4)
+    placement = place(single, structure_ligand(IMATINIB), CRYSTAL.float(), starts=64, steps=45, seed=0)
+    assert placement is not None
+    assert -13.3 < placement.score < -12.8
+    assert (placement.positions - CRYSTAL).norm(dim=-1).mean() < 1.0
+    again = single.score(placement.positions[None], Ligands([structure_ligand(IMATINIB)]))
+    assert again.item() == pytest.approx(placement.score, abs=1e-4)
 
 
 def test_a_search_keeps_the_shape_and_repeats_itself_by_seed() -> None:

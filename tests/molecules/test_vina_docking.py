@@ -23,9 +23,9 @@ from molrl.data.molecules.molecule import Molecule, count_hydrogens
 from molrl.data.molecules.pdbqt import ELEMENTS, read_receptor, receptor_text
 from molrl.rewards.desirability import Desirability
 from molrl.rewards.molecules.docking.site import Site
-from molrl.rewards.molecules.docking.vina import NEEDED, Mode, VinaDocking
+from molrl.rewards.molecules.docking.vina import PACKAGES, Mode, VinaDocking
 from molrl.rewards.scores import Scored
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 from molrl.rewards.wrapping import parts_of
 
 DATA = Path(__file__).parents[1] / "data/docking"
@@ -33,7 +33,7 @@ RECEPTOR = str(DATA / "1iep_pocket.pdbqt")
 CENTRE, SIZE = [15.190, 53.903, 16.917], [20.0, 20.0, 20.0]
 SITE = Site(receptor=RECEPTOR, centre=CENTRE, size=SIZE)
 installed = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in NEEDED), reason="the extra docking is not installed"
+    any(importlib.util.find_spec(name) is None for name in PACKAGES), reason="the extra docking is not installed"
 )
 
 
@@ -42,8 +42,8 @@ def docking(mode: Mode = "dock", exhaustiveness: int = 4) -> VinaDocking:
 
 
 def imatinib() -> Molecule:
-    ((found,), _) = read(DATA / "imatinib.sdf")
-    return found
+    ((molecule,), _) = read(DATA / "imatinib.sdf")
+    return molecule
 
 
 def shifted(sample: Molecule, by: float) -> Molecule:
@@ -109,19 +109,19 @@ def test_bad_samples_have_the_floor_and_a_reason(pooled: dict[Mode, Pooled]) -> 
 @installed
 def test_a_search_that_takes_too_long_is_given_up() -> None:
     with Pooled(docking("dock", exhaustiveness=10_000), workers=1, timeout=6.0) as pool:
-        found = pool.score([embedded("CCCCCCCCCCCC")])
-    assert found.reasons == ["timeout"]
-    assert math.isnan(found.values[0])
+        scores = pool.score([embedded("CCCCCCCCCCCC")])
+    assert scores.reasons == ["timeout"]
+    assert math.isnan(scores.values[0])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Emptied(VinaDocking):
     """Hands the package an empty ligand, at which it ends its process, for methane."""
 
-    def measured(self, mol: Chem.Mol, sample: Molecule) -> Scored:
+    def measure(self, mol: Chem.Mol, sample: Molecule) -> Scored:
         if mol.GetNumAtoms() == 1:
             self.engine.set_ligand_from_string("")
-        return super().measured(mol, sample)
+        return super().measure(mol, sample)
 
 
 @installed
@@ -136,10 +136,10 @@ def test_what_ends_the_process_costs_its_own_sample() -> None:
 
 @installed
 def test_it_never_runs_in_this_process() -> None:
-    (found,) = docking().score([embedded("CCO")]).scored
-    assert math.isnan(found.value)
-    assert "worker processes only" in found.reason
-    wrapped = Desirability(scorer=docking(), low=2.0, high=8.0, kind="larger")
+    (scored,) = docking().score([embedded("CCO")]).scored
+    assert math.isnan(scored.value)
+    assert "worker processes only" in scored.reason
+    wrapped = Desirability(scorer=docking(), low=2.0, high=8.0, goal="larger")
     with pytest.raises(ValueError, match="workers: got 0, VinaDocking may end the process"):
         Pooled(wrapped, workers=0)
 
@@ -154,8 +154,8 @@ def test_a_receptor_is_written_as_it_was_read(tmp_path: Path) -> None:
 
 
 def test_without_the_packages_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "meeko" else found(name))
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "meeko" else find_spec(name))
     with pytest.raises(ValueError, match=r"meeko not installed: pip install 'molrl\[docking\]'"):
         docking()
 

@@ -1,4 +1,4 @@
-"""GFN2-xTB's forces and energies: published numbers, laws of a gradient, and what has none."""
+"""GFN2-xTB's forces and energies: published numbers, laws of a gradient, and samples without a value."""
 
 import csv
 import math
@@ -18,10 +18,10 @@ from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.molecule import Molecule, count_hydrogens
 from molrl.rewards.molecules import relaxation
 from molrl.rewards.molecules.geometry import NO_GEOMETRY
-from molrl.rewards.molecules.graph import LARGEST
-from molrl.rewards.molecules.xtb import GFN2, HARTREE, HIGHEST, STRONGEST, TOLERANCE, Energy, Force
+from molrl.rewards.molecules.graph import MAX_ATOMS
+from molrl.rewards.molecules.xtb import GFN2, HARTREE, MAX_FORCE, MAX_STRAIN, TOLERANCE, Energy, Force
 from molrl.rewards.scores import Explained, Scored
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 
 pytest.importorskip("tblite")
 
@@ -61,10 +61,10 @@ def surface_of(sample: Molecule, charge: int = 0) -> GFN2:
 
 
 def minimum(smiles: str) -> Molecule:
-    """All atoms where GFN2-xTB wants them, bonds unknown."""
+    """Return all atoms at a minimum of GFN2-xTB, bonds unknown."""
     sample = relaxed(smiles)
     free = np.ones(len(sample), np.bool_)
-    point = relaxation.relaxed(surface_of(sample), sample.positions.astype(float), free, 500, TOLERANCE)
+    point = relaxation.relax(surface_of(sample), sample.positions.astype(float), free, 500, TOLERANCE)
     assert relaxation.lengths(point.gradient).max() <= TOLERANCE
     return replace(sample, positions=point.positions.astype(np.float32))
 
@@ -85,29 +85,29 @@ def minimum(smiles: str) -> Molecule:
 def test_energies_and_forces_are_those_that_were_published(
     sample: Molecule, energy: float, force: float | None
 ) -> None:
-    found = FORCE.score_one(sample)
-    assert isinstance(found, Explained)
-    assert found.reason == ""
-    assert found.parts["energy"] == pytest.approx(energy, abs=2e-6)
+    scored = FORCE.score_one(sample)
+    assert isinstance(scored, Explained)
+    assert scored.reason == ""
+    assert scored.parts["energy"] == pytest.approx(energy, abs=2e-6)
     if force is not None:
-        assert -found.value == pytest.approx(force, abs=2e-4)
-    assert found.parts["largest"] >= -found.value
+        assert -scored.value == pytest.approx(force, abs=2e-4)
+    assert scored.parts["largest"] >= -scored.value
 
 
 @pytest.mark.parametrize(("charge", "energy"), [(1, -41.66290264), (-1, -42.31195569)])
 def test_a_charge_is_that_of_the_molecule_and_not_of_the_electrons(charge: int, energy: float) -> None:
     """Caffeine's ions in tblite's tutorial."""
-    found, _ = surface_of(CAFFEINE, charge)(CAFFEINE.positions.astype(float))
-    assert found / HARTREE == pytest.approx(energy, abs=2e-6)
+    total, _ = surface_of(CAFFEINE, charge)(CAFFEINE.positions.astype(float))
+    assert total / HARTREE == pytest.approx(energy, abs=2e-6)
 
 
 def test_the_charge_comes_from_the_bonds() -> None:
     ammonium = at("[NH4+]", [[0, 0, 0]])
-    found = FORCE.score_one(ammonium)
-    assert isinstance(found, Explained)
+    scored = FORCE.score_one(ammonium)
+    assert isinstance(scored, Explained)
     tetrahedron = np.array([[0, 0, 0], *CORNERS]) * 0.59  # nearly relaxed
     neutral, charged = (GFN2(np.array([7, 1, 1, 1, 1]), tetrahedron, charge)(tetrahedron)[0] for charge in (0, 1))
-    assert found.parts["energy"] * HARTREE == pytest.approx(charged, abs=0.1)
+    assert scored.parts["energy"] * HARTREE == pytest.approx(charged, abs=0.1)
     assert abs(neutral - charged) > 1
 
 
@@ -131,9 +131,9 @@ def test_the_force_on_heavy_atoms_is_the_slope_of_the_energy_that_they_alone_dec
     def energy(stretch: float) -> float:
         positions = base.positions.copy()
         positions[1] += np.float32(stretch) * unit
-        found = FORCE.score_one(replace(base, positions=positions))
-        assert isinstance(found, Explained)
-        return found.parts["energy"] * HARTREE
+        scored = FORCE.score_one(replace(base, positions=positions))
+        assert isinstance(scored, Explained)
+        return scored.parts["energy"] * HARTREE
 
     slope = (energy(0.02) - energy(-0.02)) / 0.04
     assert -FORCE.score_one(base).value == pytest.approx(abs(slope), abs=0.05)  # two atoms, one bond, equal forces
@@ -170,9 +170,9 @@ def test_noise_costs_and_both_rewards_end_at_their_worst() -> None:
     forces = [FORCE.score_one(shaken(sample, size)).value for size in (0.0, 0.02, 0.05, 0.1)]
     assert forces == sorted(forces, reverse=True)
     squeezed = replace(at("CCO", relaxed("CCO").positions[:3]), positions=sample.positions[:3] * np.float32(0.5))
-    assert FORCE.score_one(squeezed).value == -STRONGEST
+    assert FORCE.score_one(squeezed).value == -MAX_FORCE
     assert FORCE.score_one(squeezed).reason == ""
-    assert ENERGY.score_one(squeezed) == Scored(HIGHEST)
+    assert ENERGY.score_one(squeezed) == Scored(MAX_STRAIN)
 
 
 @each_reward
@@ -198,13 +198,13 @@ def test_turning_mirroring_and_reordering_change_nothing(reward: Force | Energy,
         (at("CO", [[0, 0, 0], [math.nan, 0, 0]]), "non-finite positions"),
         (at("C[Fe]", [[0, 0, 0], [1.9, 0, 0]]), "radical: odd number of electrons"),
         (at("", np.zeros((0, 3))), "no atoms"),
-        (Molecule(np.full(501, 6), np.eye(501, 3, dtype=np.float32)), f"too large: 501 atoms, at most {LARGEST}"),
+        (Molecule(np.full(501, 6), np.eye(501, 3, dtype=np.float32)), f"too large: 501 atoms, at most {MAX_ATOMS}"),
     ],
     ids=lambda value: value.partition(":")[0] if isinstance(value, str) else "",
 )  # fmt: skip
 def test_a_bad_sample_gets_the_floor_and_a_reason(reward: Force | Energy, sample: Molecule, reason: str) -> None:
-    found = reward.score_one(replace(sample, graph=None) if reason == "non-finite positions" else sample)
-    assert found == Scored(reward.floor, reason)
+    scored = reward.score_one(replace(sample, graph=None) if reason == "non-finite positions" else sample)
+    assert scored == Scored(reward.floor, reason)
 
 
 @each_reward
@@ -220,8 +220,8 @@ def test_a_bad_sample_gets_the_floor_and_a_reason(reward: Force | Energy, sample
 def test_what_cannot_be_computed_is_not_scored_and_prints_nothing(
     reward: Force | Energy, sample: Molecule, reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    found = reward.score_one(sample)
-    assert (math.isnan(found.value), found.reason) == (True, reason)
+    scored = reward.score_one(sample)
+    assert (math.isnan(scored.value), scored.reason) == (True, reason)
     assert capfd.readouterr() == ("", "")
 
 
@@ -235,8 +235,8 @@ def test_a_single_atom_a_metal_and_an_ion_have_values(
         at("[NH4+]", [[0, 0, 0]]),
         at("C[Zn]C", [[-1.93, 0, 0], [0, 0, 0], [1.93, 0, 0]]),
     ):
-        found = reward.score_one(sample)
-        assert (found.reason, abs(found.value) < 1) == ("", True), found
+        scored = reward.score_one(sample)
+        assert (scored.reason, abs(scored.value) < 1) == ("", True), scored
     assert capfd.readouterr() == ("", "")
 
 
@@ -285,7 +285,7 @@ def bowl(positions: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
 
 def test_the_bottom_of_a_bowl_is_found_and_what_is_fixed_stays() -> None:
     start, free = np.zeros((4, 3)), np.array([False, True, True, True])
-    point = relaxation.relaxed(bowl, start, free, 200, 0.02)
+    point = relaxation.relax(bowl, start, free, 200, 0.02)
     assert np.abs(point.gradient[free]).max() <= 0.02
     np.testing.assert_array_equal(point.positions[0], 0)
     np.testing.assert_allclose(point.positions[1:], 1, atol=0.02)
@@ -295,7 +295,7 @@ def test_the_bottom_of_a_bowl_is_found_and_what_is_fixed_stays() -> None:
 def test_no_steps_and_nothing_free_leave_everything_where_it_is() -> None:
     start = np.zeros((2, 3))
     for free, steps in (([True, True], 0), ([False, False], 50)):
-        np.testing.assert_array_equal(relaxation.relaxed(bowl, start, np.array(free), steps, 0.0).positions, start)
+        np.testing.assert_array_equal(relaxation.relax(bowl, start, np.array(free), steps, 0.0).positions, start)
 
 
 def test_more_steps_lead_no_higher_also_where_the_way_is_rough() -> None:
@@ -303,8 +303,7 @@ def test_more_steps_lead_no_higher_also_where_the_way_is_rough() -> None:
         value, slope = bowl(positions)
         return value + float(np.cos(20 * positions).sum()), slope - 20 * np.sin(20 * positions)
 
-    found = [
-        relaxation.relaxed(rough, np.zeros((3, 3)) + 0.1, np.ones(3, np.bool_), n, 0.0).energy
-        for n in (0, 1, 3, 10, 40)
+    values = [
+        relaxation.relax(rough, np.zeros((3, 3)) + 0.1, np.ones(3, np.bool_), n, 0.0).energy for n in (0, 1, 3, 10, 40)
     ]
-    assert found == sorted(found, reverse=True)
+    assert values == sorted(values, reverse=True)

@@ -79,8 +79,8 @@ class Environment:
 
 
 @dataclass(frozen=True)
-class HangsAfterTelling:
-    """Writes its process into a file and hangs."""
+class HangsAfterNote:
+    """A scorer that writes its process into a file and hangs."""
 
     path: str
 
@@ -92,11 +92,11 @@ class HangsAfterTelling:
 
 @dataclass(frozen=True)
 class Weight(PerSample[Molecule]):
-    """The number of heavy atoms; a molecule with the name of a fault commits it. Writes down whom it was asked about.
+    """The number of heavy atoms; a molecule with the name of a fault commits it. Logs the names of its samples.
 
     Attributes:
         log: file that gets the names; "" for none.
-        seconds: that every answer takes.
+        seconds: that every sample takes.
     """
 
     log: str = field(default="", compare=False)
@@ -116,7 +116,7 @@ class Weight(PerSample[Molecule]):
 
 @dataclass(frozen=True)
 class Half(Weight):
-    """Half of that, without parts and without faults."""
+    """Half the number of heavy atoms, without parts and without faults."""
 
     parts: ClassVar[tuple[str, ...]] = ()
 
@@ -125,7 +125,7 @@ class Half(Weight):
 
 
 def faulty_reader(molecule: Molecule) -> Reading:
-    """EDM's table; a molecule with the name of a fault and "read" before it commits the fault."""
+    """Read bonds by EDM's table; a molecule with the name of a fault after "read" commits the fault."""
     fault = FAULTS.get(molecule.name.removeprefix("read "))
     if molecule.name.startswith("read ") and fault is not None:
         fault()
@@ -134,7 +134,7 @@ def faulty_reader(molecule: Molecule) -> Reading:
 
 @dataclass(frozen=True)
 class KillsItsParent:
-    """The square of a number; the first time it is asked about "kill" it kills the process that started this one.
+    """The square of a number; at the first sample "kill" it kills the process that started this one.
 
     Attributes:
         mark: file that says that this has happened.

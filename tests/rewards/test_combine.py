@@ -1,15 +1,17 @@
-"""Combined, normalised, remembered and limited rewards."""
+"""Rewards that wrap others: combinations, desirabilities, caches, budgets, and the kinds that they score."""
 
 import csv
 import itertools
 import math
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from command import molrl
 from faulty_scorers import Faulty, Square
 from rdkit import Chem
@@ -18,6 +20,7 @@ from test_molecule_rewards import ASPIRIN, BAD, IMATINIB, embedded, from_graph, 
 from molrl.composition import choices
 from molrl.data.molecules.bonds import Reading, edm_table, rdkit_bonds
 from molrl.data.molecules.molecule import Molecule
+from molrl.domains import reward_kinds
 from molrl.rewards.combine import Combination, Term, WeightedProduct, WeightedSum
 from molrl.rewards.desirability import Desirability
 from molrl.rewards.molecules.cached import Cached
@@ -29,9 +32,11 @@ from molrl.rewards.molecules.sa import Synthesisability
 from molrl.rewards.molecules.stability import Stability
 from molrl.rewards.molecules.strain import Strain
 from molrl.rewards.scores import Explained, Scored, Scorer, score_safely
+from molrl.rewards.shapes.stability import StabilityMargin
 from molrl.rewards.workers.budget import BudgetError, Capped
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 
+CONF = Path(__file__).parents[2] / "conf/reward"
 NAN = math.nan
 # QED and SA from RDKit 2026.09.1 called on its own, as in test_rewards
 ASPIRIN_QED, ASPIRIN_SYNTHESISABILITY = 0.5501, (10 - 1.5800) / 9
@@ -63,10 +68,10 @@ class Counting:
 
 
 def terms(*weights: float, thresholds: Mapping[int, float] | None = None) -> dict[str, Term]:
-    """Weights of the first, second ... coordinate, called a, b ..."""
-    asked = thresholds or {}
+    """Return terms for the first, second ... coordinate, named a, b ..., with these weights."""
+    thresholds = thresholds or {}
     return {
-        "abcdef"[place]: Term(scorer=Coordinate(place), weight=weight, threshold=asked.get(place))
+        "abcdef"[place]: Term(scorer=Coordinate(place), weight=weight, threshold=thresholds.get(place))
         for place, weight in enumerate(weights)
     }
 
@@ -81,7 +86,7 @@ def qed_sa(reader: Any = edm_table) -> WeightedProduct:
 
 
 def same(first: Scored, second: Scored) -> bool:
-    """Equal, NaN included."""
+    """Return True if two scores are equal, NaN included."""
     return first.reason == second.reason and (first.value == second.value or math.isnan(first.value + second.value))
 
 
@@ -113,8 +118,8 @@ def test_scaling_all_weights_scales_a_sum_and_leaves_a_product(scale: float) -> 
 def test_the_order_of_the_parts_changes_nothing(sample: tuple[Any, ...]) -> None:
     parts = terms(1.0, 2.0, 0.5, thresholds={0: 0.2, 1: 0.6})
     for kind in (lambda each: WeightedSum(terms=each, floor=-1.0), lambda each: WeightedProduct(terms=each)):
-        found = [kind(dict(order)).score_one(sample) for order in itertools.permutations(parts.items())]
-        assert all(same(found[0], other) for other in found)
+        scores = [kind(dict(order)).score_one(sample) for order in itertools.permutations(parts.items())]
+        assert all(same(scores[0], other) for other in scores)
 
 
 def test_a_product_lies_between_its_parts_and_is_zero_with_any_of_them() -> None:
@@ -133,8 +138,8 @@ def test_a_product_lies_between_its_parts_and_is_zero_with_any_of_them() -> None
 def test_a_lost_part_makes_the_whole_lost_and_never_zero(kind: type[Combination], others: Any) -> None:
     more = {"floor": 0.0} if kind is WeightedSum else {}
     reward = kind(terms=terms(1.0, 1.0, 1.0, thresholds={0: 0.9}), **more)
-    found = reward.score_one((others, NAN, others))
-    assert (math.isnan(found.value), found.reason) == (True, "timeout (b)")
+    scored = reward.score_one((others, NAN, others))
+    assert (math.isnan(scored.value), scored.reason) == (True, "timeout (b)")
     assert math.isnan(reward([(others, NAN, others)]).item())
 
 
@@ -161,9 +166,9 @@ def test_below_a_threshold_the_whole_has_its_floor_whatever_the_weight() -> None
 
 
 def test_a_part_that_a_product_cannot_take_is_lost_and_says_what_to_do() -> None:
-    found = score_safely(WeightedProduct(terms=terms(1.0, 1.0)), (0.5, -0.1))
-    assert math.isnan(found.value)
-    assert found.reason == "error: ValueError: b is -0.1, a product needs parts of at least 0: wrap it in Desirability"
+    scored = score_safely(WeightedProduct(terms=terms(1.0, 1.0)), (0.5, -0.1))
+    assert math.isnan(scored.value)
+    assert scored.reason == "error: ValueError: b is -0.1, a product needs parts of at least 0: wrap it in Desirability"
 
 
 @pytest.mark.parametrize(
@@ -194,10 +199,10 @@ def test_the_parts_are_reported_before_their_weights_also_below_a_threshold() ->
 
 def test_a_part_without_a_value_is_nan_in_the_report() -> None:
     reward = WeightedSum(terms=terms(1.0, 1.0, 1.0), floor=0.0)
-    found = reward.explain((0.5, NAN, "valence"))
-    assert found["a"] == 0.5
-    assert math.isnan(found["b"])
-    assert math.isnan(found["c"])
+    parts = reward.explain((0.5, NAN, "valence"))
+    assert parts["a"] == 0.5
+    assert math.isnan(parts["b"])
+    assert math.isnan(parts["c"])
 
 
 def test_parts_have_parts() -> None:
@@ -213,10 +218,10 @@ def test_parts_have_parts() -> None:
         *("shape", "shape.lengths", "shape.angles", "shape.clashes"),
         *("drug", "drug.logp", "drug.logp.measured"),
     )
-    found = outer.explain(embedded(ASPIRIN))
-    assert tuple(found) == outer.parts
-    assert found["drug.logp.measured"] == pytest.approx(1.3101, abs=1e-3)
-    assert found["shape.clashes"] == 1.0
+    parts = outer.explain(embedded(ASPIRIN))
+    assert tuple(parts) == outer.parts
+    assert parts["drug.logp.measured"] == pytest.approx(1.3101, abs=1e-3)
+    assert parts["shape.clashes"] == 1.0
     lost = outer.explain(from_smiles("C.C"))
     assert tuple(lost) == outer.parts
     assert all(map(math.isnan, lost.values()))
@@ -278,18 +283,18 @@ def test_parts_with_different_readers_keep_them() -> None:
 
 
 def desirable(scorer: Scorer[Any], **changes: Any) -> Desirability:
-    return Desirability(**{"scorer": scorer, "low": 1.0, "high": 3.0, "kind": "window", "slack": 2.0, **changes})
+    return Desirability(**{"scorer": scorer, "low": 1.0, "high": 3.0, "goal": "window", "slack": 2.0, **changes})
 
 
 @pytest.mark.parametrize(
     ("settings", "values"),
     [
-        ({"kind": "larger", "slack": None}, {-9: 0, 1: 0, 1.5: 0.25, 2: 0.5, 3: 1, 99: 1}),
-        ({"kind": "smaller", "slack": None}, {-9: 1, 1: 1, 1.5: 0.75, 2: 0.5, 3: 0, 99: 0}),
-        ({"kind": "window"}, {-1: 0, 0: 0.5, 1: 1, 2: 1, 3: 1, 4: 0.5, 5: 0, 9: 0}),
-        ({"kind": "window", "low": 2.0, "high": 2.0}, {0: 0, 1: 0.5, 2: 1, 3: 0.5, 4: 0}),
-        ({"kind": "larger", "slack": None, "power": 2.0}, {1: 0, 2: 0.25, 3: 1}),
-        ({"kind": "smaller", "slack": None, "power": 0.5}, {1: 1, 2: 0.5**0.5, 3: 0}),
+        ({"goal": "larger", "slack": None}, {-9: 0, 1: 0, 1.5: 0.25, 2: 0.5, 3: 1, 99: 1}),
+        ({"goal": "smaller", "slack": None}, {-9: 1, 1: 1, 1.5: 0.75, 2: 0.5, 3: 0, 99: 0}),
+        ({"goal": "window"}, {-1: 0, 0: 0.5, 1: 1, 2: 1, 3: 1, 4: 0.5, 5: 0, 9: 0}),
+        ({"goal": "window", "low": 2.0, "high": 2.0}, {0: 0, 1: 0.5, 2: 1, 3: 0.5, 4: 0}),
+        ({"goal": "larger", "slack": None, "power": 2.0}, {1: 0, 2: 0.25, 3: 1}),
+        ({"goal": "smaller", "slack": None, "power": 0.5}, {1: 1, 2: 0.5**0.5, 3: 0}),
     ],
 )
 def test_desirability_is_that_of_derringer_and_suich(settings: dict[str, Any], values: Mapping[float, float]) -> None:
@@ -300,13 +305,13 @@ def test_desirability_is_that_of_derringer_and_suich(settings: dict[str, Any], v
 def test_a_bad_sample_is_not_desirable_however_good_its_floor_looks() -> None:
     reward = desirable(Coordinate(0, floor=2.0))
     assert reward.score_one(("valence",)) == Scored(0.0, "valence")
-    smaller = desirable(Coordinate(0), kind="smaller", slack=None)
+    smaller = desirable(Coordinate(0), goal="smaller", slack=None)
     assert smaller.score_one(("valence",)) == Scored(0.0, "valence")
 
 
 def test_what_was_not_measured_is_not_undesirable() -> None:
-    found = desirable(Coordinate(0)).score_one((NAN,))
-    assert (math.isnan(found.value), found.reason) == (True, "timeout")
+    scored = desirable(Coordinate(0)).score_one((NAN,))
+    assert (math.isnan(scored.value), scored.reason) == (True, "timeout")
 
 
 def test_a_desirability_reports_what_was_measured() -> None:
@@ -317,14 +322,14 @@ def test_a_desirability_reports_what_was_measured() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"kind": "target"}, "kind: got 'target', allowed are larger, smaller, window"),
+        ({"goal": "target"}, "goal: got 'target', allowed are larger, smaller, window"),
         ({"low": 4.0}, "low 4.0, high 3.0; low must not exceed high"),
-        ({"kind": "larger", "slack": None, "low": 3.0}, "low 3.0, high 3.0; low must be smaller than high"),
+        ({"goal": "larger", "slack": None, "low": 3.0}, "low 3.0, high 3.0; low must be smaller than high"),
         ({"low": NAN}, "low nan"),
         ({"high": math.inf}, "high inf"),
         ({"slack": None}, "slack: got None"),
         ({"slack": 0.0}, "slack: got 0.0"),
-        ({"kind": "larger"}, "slack: got 2.0, only a window"),
+        ({"goal": "larger"}, "slack: got 2.0, only a window"),
         ({"power": 0.0}, "power: got 0.0"),
     ],
 )
@@ -340,8 +345,8 @@ def test_a_structure_is_scored_once_however_it_is_drawn() -> None:
     reward = Cached(qed_sa(), size=10)
     mol = Chem.MolFromSmiles(IMATINIB)
     turned = Chem.RenumberAtoms(mol, [*range(mol.GetNumAtoms())][::-1])
-    found = [reward.score_one(from_graph(graph)) for graph in (mol, turned, Chem.AddHs(mol))]
-    assert found[0] == found[1] == found[2] == qed_sa().score_one(from_graph(mol))
+    scores = [reward.score_one(from_graph(graph)) for graph in (mol, turned, Chem.AddHs(mol))]
+    assert scores[0] == scores[1] == scores[2] == qed_sa().score_one(from_graph(mol))
     assert (reward.hits, reward.misses) == (2, 1)
     assert reward.explain(from_graph(mol)) == qed_sa().explain(from_graph(mol))
 
@@ -351,14 +356,14 @@ def test_a_cache_changes_no_value() -> None:
     assert Cached(qed_sa(), size=1).score(samples) == qed_sa().score(samples)
 
 
-def test_what_was_not_asked_for_longest_is_forgotten_first() -> None:
+def test_the_least_recently_used_value_is_forgotten_first() -> None:
     reward = Cached(QED(reader=edm_table), size=2)
     for smiles in ("C", "CC", "C", "CCC", "C", "CC"):  # CCC takes the place of CC
         reward.score_one(from_smiles(smiles))
     assert (reward.hits, reward.misses) == (2, 4)
 
 
-def test_lost_measurements_are_asked_for_again() -> None:
+def test_lost_measurements_are_repeated() -> None:
     odd = WeightedProduct(terms={"logp": Term(scorer=LogP(reader=edm_table), weight=1.0)})  # negative for water
     reward = Cached(odd, size=10)
     assert [score_safely(reward, from_smiles("O")).reason.partition(":")[0] for _ in range(2)] == ["error", "error"]
@@ -381,7 +386,7 @@ def test_lost_measurements_are_asked_for_again() -> None:
     ],
     ids=["stability", "strain", "part", "unknown"],
 )
-def test_what_may_depend_on_the_geometry_is_not_remembered(scorer: Scorer[Any]) -> None:
+def test_a_scorer_that_may_depend_on_the_geometry_is_not_cached(scorer: Scorer[Any]) -> None:
     with pytest.raises(ValueError, match="may depend on the geometry"):
         Cached(scorer, size=10)
 
@@ -421,10 +426,10 @@ def test_a_cache_may_be_a_part() -> None:
 def test_a_spent_budget_is_an_error_before_anything_more_is_scored() -> None:
     reward = Capped(Pooled(Square(), workers=0), calls=5)
     assert reward([1, 2, 3]).tolist() == [1, 4, 9]
-    with pytest.raises(BudgetError, match=r"5 samples \(calls\): 3 are spent, 3 more were asked for"):
+    with pytest.raises(BudgetError, match=r"5 samples \(calls\): 3 are spent, a batch of 3"):
         reward([1, 2, 3])
     assert reward.score([4, 5]).values == [16, 25]
-    with pytest.raises(BudgetError, match="5 are spent, 1 more"):
+    with pytest.raises(BudgetError, match="5 are spent, a batch of 1"):
         reward([1])
 
 
@@ -439,6 +444,44 @@ def test_a_limit_starts_and_ends_the_workers_it_stands_before() -> None:
         Capped(pool, calls=0)
 
 
+# Kinds of samples
+
+MARGIN = StabilityMargin(plate=0.25)
+
+
+def test_a_wrapper_scores_what_it_wraps() -> None:
+    qed = QED(reader=edm_table)
+    product = qed_sa()
+    window = desirable(Cached(product, size=1))
+    for reward in (qed, product, window, Pooled(window, workers=0), Capped(Pooled(window, workers=0), calls=1)):
+        assert reward_kinds(reward) == {"molecules"}
+    mixed = {"a": Term(scorer=MARGIN, weight=1.0), "b": Term(scorer=qed, weight=1.0)}
+    assert reward_kinds(Pooled(WeightedSum(terms=mixed, floor=-1.0), workers=0)) == {"molecules", "shapes"}
+
+
+def test_a_reward_that_states_no_kind_has_none() -> None:
+    plain: list[Any] = [lambda samples: samples, Square(), Pooled(Square(), workers=0), terms(1.0)["a"].scorer]
+    assert [reward_kinds(reward) for reward in plain] == [frozenset()] * 4
+
+
+def scorer_classes(node: Any) -> Iterator[type]:
+    """Yield the classes in a reward's YAML that score samples and wrap no other scorer."""
+    if isinstance(node, Mapping):
+        for value in node.values():
+            yield from scorer_classes(value)
+        module, _, name = str(node.get("_target_", "")).rpartition(".")
+        if name and callable(scorer := getattr(import_module(module), name)) and hasattr(scorer, "score"):
+            yield from () if hasattr(scorer, "inner") else (scorer,)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_reward_states_what_it_scores(path: Path) -> None:
+    """A class in rewards/shapes scores shapes, and so on."""
+    scorers = list(scorer_classes(yaml.safe_load(path.read_text("utf-8"))))
+    assert scorers
+    assert [scorer.kind for scorer in scorers] == [scorer.__module__.split(".")[2] for scorer in scorers]  # type: ignore[attr-defined]
+
+
 # From the command line
 
 GRAPH_REWARDS = ("alerts", "descriptor", "desirable_logp", "qed_sa", "rings", "similarity")
@@ -446,7 +489,7 @@ GEOMETRY_REWARDS = ("geometry", "stability", "strain")
 
 
 def sdf(*smiles: str) -> str:
-    """Records with geometries and bonds."""
+    """Return SDF records with geometries and bonds."""
     text = ""
     for item in smiles:
         mol = Chem.AddHs(Chem.MolFromSmiles(item))
@@ -467,7 +510,7 @@ def scored_file(path: Path, reward: str) -> list[dict[str, str]]:
 
 
 def cell(row: Mapping[str, str], end: str) -> str:
-    """The value in the column whose name ends so."""
+    """Return the cell in the column whose name ends so."""
     (column,) = [name for name in row if name.endswith(end)]
     return row[column]
 

@@ -1,4 +1,4 @@
-"""Rewards on a server, against a stub of one on this machine."""
+"""Rewards on a server, against a stub server on this machine."""
 
 import base64
 import io
@@ -18,17 +18,17 @@ from molrl.data.images.image import CaptionedImage
 from molrl.rewards.images.vlm import RemoteScorer, VLMJudge
 from molrl.rewards.scores import category
 from molrl.rewards.workers import http as remote
-from molrl.rewards.workers.http import MOST_BYTES, Endpoint, RemoteError
+from molrl.rewards.workers.http import MAX_RESPONSE_BYTES, Endpoint, RemoteError
 
 Answer = tuple[int, dict[str, str], bytes]
 
 
 class Stub:
-    """A server that answers as it is told, and remembers what it was asked."""
+    """A server with given responses, which keeps the requests."""
 
     def __init__(self, answer: Callable[[Any, int], Answer]) -> None:
         self.answer = answer
-        self.asked: list[Any] = []
+        self.requests: list[Any] = []
         self.keys: list[str | None] = []
         self.at_once = self.most = 0
         self.lock = threading.Lock()
@@ -38,9 +38,9 @@ class Stub:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with stub.lock:
-                    stub.asked.append(body)
+                    stub.requests.append(body)
                     stub.keys.append(self.headers.get("Authorization"))
-                    number = len(stub.asked)
+                    number = len(stub.requests)
                     stub.at_once += 1
                     stub.most = max(stub.most, stub.at_once)
                 status, headers, data = stub.answer(body, number)
@@ -74,22 +74,22 @@ def serving(answer: Callable[[Any, int], Answer]) -> Iterator[Stub]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(remote, "INITIAL_BACKOFF", 0.01)
 
 
-def said(value: Any, status: int = 200) -> Answer:
+def json_answer(value: Any, status: int = 200) -> Answer:
     return status, {}, json.dumps(value).encode()
 
 
 def chat(content: str) -> Answer:
-    return said({"choices": [{"message": {"content": content}}]})
+    return json_answer({"choices": [{"message": {"content": content}}]})
 
 
 def image(value: int, prompt: str = "a cat", flaw: str = "") -> CaptionedImage:
     return CaptionedImage(np.full((8, 8, 3), value, np.uint8), prompt, flaw)
 
 
-def judge(url: str, **changes: Any) -> VLMJudge:
+def vlm_judge(url: str, **changes: Any) -> VLMJudge:
     settings = {"model": "m", "question": "Is it {prompt}?", "timeout": 20.0, "retries": 1, "parallel": 3}
     return VLMJudge(url=url, **{**settings, **changes})
 
@@ -99,12 +99,12 @@ def scorer(url: str, **changes: Any) -> RemoteScorer:
 
 
 def red_of(address: str) -> int:
-    """The first number of the image in a data URL or plain base64."""
+    """Return the first number of the image in a data URL or plain base64."""
     image = Image.open(io.BytesIO(base64.b64decode(address.removeprefix("data:image/png;base64,"))))
     return int(np.asarray(image)[0, 0, 0])
 
 
-def test_a_judge_is_shown_the_image_and_its_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_judge_gets_the_image_and_its_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(body: Any, _: int) -> Answer:
         text, image = body["messages"][0]["content"]
         assert text["text"] == "Is it a cat?"
@@ -112,72 +112,72 @@ def test_a_judge_is_shown_the_image_and_its_prompt(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setenv("SECRET", "abc")
     with serving(answer) as stub:
-        asked = judge(f"{stub.url}/v1", key_variable="SECRET")
+        reward = vlm_judge(f"{stub.url}/v1", key_variable="SECRET")
         samples = [image(value) for value in (0, 50, 100)]
-        assert asked(samples).tolist() == pytest.approx([0.0, 0.5, 1.0])
-        assert stub.asked[0]["temperature"] == 0
+        assert reward(samples).tolist() == pytest.approx([0.0, 0.5, 1.0])
+        assert stub.requests[0]["temperature"] == 0
         assert set(stub.keys) == {"Bearer abc"}
-        assert "abc" not in repr(asked)
-        assert asked(samples).tolist() == pytest.approx([0.0, 0.5, 1.0])
-        assert len(stub.asked) == 3  # nothing is asked twice
-        assert asked.submit([image(70), image(50)])().tolist() == pytest.approx([0.7, 0.5])
+        assert "abc" not in repr(reward)
+        assert reward(samples).tolist() == pytest.approx([0.0, 0.5, 1.0])
+        assert len(stub.requests) == 3  # no image is sent twice
+        assert reward.submit([image(70), image(50)])().tolist() == pytest.approx([0.7, 0.5])
 
 
 @pytest.mark.parametrize(
     "content",
     ["7", "the score is 7", '{"score": "7"}', '{"score": 11}', '{"score": -1}', '{"score": true}', '{"mark": 7}', "[]"],
 )
-def test_a_mark_that_is_none_is_not_trained_on(content: str) -> None:
+def test_an_invalid_rating_is_nan(content: str) -> None:
     def answer(body: Any, _: int) -> Answer:
         return chat('{"score": 5}' if red_of(body["messages"][0]["content"][1]["image_url"]["url"]) else content)
 
     with serving(answer) as stub:
-        found = judge(stub.url).score([image(0), image(9)])
-        assert category(found.reasons[0]) == "nonsense"
-        assert found.values[0] != found.values[0]
-        assert found.scored[1] == (0.5, "")
+        scores = vlm_judge(stub.url).score([image(0), image(9)])
+        assert category(scores.reasons[0]) == "nonsense"
+        assert scores.values[0] != scores.values[0]
+        assert scores.scored[1] == (0.5, "")
 
 
 @pytest.mark.parametrize("answered", [{}, {"choices": []}, [], "text", {"choices": [{"message": {"content": None}}]}])
-def test_a_server_that_only_answers_nonsense_is_one_error(answered: Any) -> None:
-    with serving(lambda *_: said(answered)) as stub, pytest.raises(RemoteError, match="none of 2 samples"):
-        judge(stub.url)([image(0), image(1)])
+def test_a_server_with_invalid_responses_only_is_one_error(answered: Any) -> None:
+    with serving(lambda *_: json_answer(answered)) as stub, pytest.raises(RemoteError, match="none of 2 samples"):
+        vlm_judge(stub.url)([image(0), image(1)])
 
 
 def test_a_server_that_is_down_is_one_error() -> None:
-    with serving(lambda *_: said({})) as stub:
+    with serving(lambda *_: json_answer({})) as stub:
         url = stub.url
     with pytest.raises(RemoteError, match=rf"none of 1 samples could be scored; unreachable: {url}/x "):
         scorer(f"{url}/x")([image(0)])
 
 
-def test_busy_servers_are_asked_again_and_others_are_not() -> None:
+def test_busy_servers_are_tried_again_and_others_are_not() -> None:
     for status, tries in ((503, 3), (429, 3), (400, 1), (401, 1)):
 
         def busy(_: Any, number: int, status: int = status) -> Answer:
-            return said({"scores": [1]}, status if number < 3 else 200)
+            return json_answer({"scores": [1]}, status if number < 3 else 200)
 
         with serving(busy) as stub:
-            asked = scorer(stub.url, retries=2)
+            reward = scorer(stub.url, retries=2)
             if tries == 3:
-                assert asked([image(0)]).tolist() == [1.0]
+                assert reward([image(0)]).tolist() == [1.0]
             else:
                 with pytest.raises(RemoteError, match=f"status {status}"):
-                    asked([image(0)])
-            assert len(stub.asked) == tries
+                    reward([image(0)])
+            assert len(stub.requests) == tries
 
 
-def test_a_slow_server_is_given_up() -> None:
+def test_a_slow_server_is_a_timeout() -> None:
     def slow(body: Any, number: int) -> Answer:
         time.sleep(2.0)
-        return said({"scores": [1]})
+        return json_answer({"scores": [1]})
 
     with serving(slow) as stub, pytest.raises(RemoteError, match=r"timeout: .* within 0\.2 s"):
         scorer(stub.url, timeout=0.2, retries=0)([image(0)])
 
 
 def test_no_redirect_is_followed() -> None:
-    with serving(lambda *_: said({"scores": [1]})) as other:
+    with serving(lambda *_: json_answer({"scores": [1]})) as other:
         there = {"Location": f"{other.url}/x"}
         for status in (301, 302, 307, 308):
             with (
@@ -185,12 +185,12 @@ def test_no_redirect_is_followed() -> None:
                 pytest.raises(RemoteError, match=f"refused: .* status {status}"),
             ):
                 scorer(stub.url)([image(0)])
-        assert not other.asked
+        assert not other.requests
 
 
-def test_an_endless_answer_is_cut_off() -> None:
+def test_a_response_that_is_too_large_is_cut_off() -> None:
     with (
-        serving(lambda *_: (200, {}, b"[" + b"1," * MOST_BYTES)) as stub,
+        serving(lambda *_: (200, {}, b"[" + b"1," * MAX_RESPONSE_BYTES)) as stub,
         pytest.raises(RemoteError, match="more than"),
     ):
         scorer(stub.url)([image(0)])
@@ -200,21 +200,23 @@ def test_a_scorer_is_sent_batches_and_keeps_the_order() -> None:
     def answer(body: Any, _: int) -> Answer:
         values: list[Any] = [red_of(image) for image in body["images"]]
         assert body["prompts"] == ["a cat"] * len(values)
-        return said({"scores": [None if value == 3 else value for value in values], "reasons": ["dark"] * len(values)})
+        return json_answer(
+            {"scores": [None if value == 3 else value for value in values], "reasons": ["dark"] * len(values)}
+        )
 
     with serving(answer) as stub:
         samples = [*map(image, range(5)), image(9, flaw="not finite")]
-        found = scorer(stub.url).score(samples)
-        assert found.values[:3] == [0, 1, 2]
-        assert (found.values[4], found.scored[5]) == (4, (-1.0, "not finite"))
-        assert found.reasons[3] == "error: dark"
-        assert sorted(len(body["images"]) for body in stub.asked) == [1, 2, 2]
+        scores = scorer(stub.url).score(samples)
+        assert scores.values[:3] == [0, 1, 2]
+        assert (scores.values[4], scores.scored[5]) == (4, (-1.0, "not finite"))
+        assert scores.reasons[3] == "error: dark"
+        assert sorted(len(body["images"]) for body in stub.requests) == [1, 2, 2]
 
 
 @pytest.mark.parametrize("scores", [[1], [1, 2, 3], ["1", 2], [True, 2], [1e9, 2], "12", None])
-def test_scores_that_do_not_fit_are_nonsense(scores: Any) -> None:
+def test_scores_that_do_not_fit_are_refused(scores: Any) -> None:
     with (
-        serving(lambda *_: said({"scores": scores})) as stub,
+        serving(lambda *_: json_answer({"scores": scores})) as stub,
         pytest.raises(RemoteError, match="none of 2 samples could be scored; nonsense"),
     ):
         scorer(stub.url)([image(0), image(1)])
@@ -223,26 +225,26 @@ def test_scores_that_do_not_fit_are_nonsense(scores: Any) -> None:
 def test_no_more_requests_than_allowed_are_made_at_a_time() -> None:
     def answer(body: Any, _: int) -> Answer:
         time.sleep(0.05)
-        return said({"scores": [0]})
+        return json_answer({"scores": [0]})
 
     with serving(answer) as stub:
-        asked = scorer(stub.url, batch=1, parallel=2)
-        waiting = [asked.submit([image(k) for k in range(4)]) for _ in range(2)]
+        reward = scorer(stub.url, batch=1, parallel=2)
+        waiting = [reward.submit([image(k) for k in range(4)]) for _ in range(2)]
         assert [len(values()) for values in waiting] == [4, 4]
         assert stub.most == 2
 
 
-def test_closing_gives_up_what_is_still_to_be_asked() -> None:
+def test_closing_cancels_the_requests_that_have_not_begun() -> None:
     def answer(*_: Any) -> Answer:
         time.sleep(0.2)
-        return said({"scores": [0]})
+        return json_answer({"scores": [0]})
 
     with serving(answer) as stub:
-        asked = scorer(stub.url, batch=1, parallel=1)
-        asked.submit([image(k) for k in range(50)])
-        asked.close()
-        assert asked([image(0)]).tolist() == [0.0]  # and it can be used again
-        assert len(stub.asked) < 10
+        reward = scorer(stub.url, batch=1, parallel=1)
+        reward.submit([image(k) for k in range(50)])
+        reward.close()
+        assert reward([image(0)]).tolist() == [0.0]  # and it can be used again
+        assert len(stub.requests) < 10
 
 
 @pytest.mark.parametrize(
@@ -263,10 +265,10 @@ def test_an_address_that_cannot_be_is_refused(changes: dict[str, Any], words: st
 
 def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="parallel"):
-        judge("http://host", parallel=0)
+        vlm_judge("http://host", parallel=0)
     with pytest.raises(ValueError, match="question"):
-        judge("http://host", question='Answer {"score": 1}')
+        vlm_judge("http://host", question='Answer {"score": 1}')
     with pytest.raises(ValueError, match="url"):
-        judge("host/v1")
+        vlm_judge("host/v1")
     with pytest.raises(ValueError, match="batch"):
         scorer("http://host", batch=0)

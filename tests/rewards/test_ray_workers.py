@@ -1,4 +1,4 @@
-"""What workers on a Ray cluster promise: values and reasons of local ones, whatever becomes of its processes."""
+"""Workers on a Ray cluster: values and reasons of local ones, even when Ray's processes are killed."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from molrl.composition import compose
 from molrl.config import ConfigError
 from molrl.data.molecules.bonds import edm_table
 from molrl.rewards.molecules.qed import QED
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 
 pytestmark = pytest.mark.timeout(900)  # seconds on a machine that is busy with something else; 20 on one that is not
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install 'molrl[ray]'")
@@ -37,7 +37,7 @@ from faulty_scorers import Faulty, KillsItsParent, Square
 from molrl.data.molecules.bonds import edm_table
 from molrl.rewards.molecules.qed import QED
 from command import score_molecules as score_file
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 
 def local_scorer():
     class Local:
@@ -47,29 +47,29 @@ def local_scorer():
 if __name__ == "__main__":
     samples, folder, short = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=short)
-    found = {}
+    results = {}
     with Pooled(Faulty(), workers="ray", timeout=1.0, chunk=4) as reward:
         scores = reward.score(samples)
-        found["faults"] = [scores.values, scores.reasons]
+        results["faults"] = [scores.values, scores.reasons]
         first, second = reward.submit([5]), reward.submit([6, 7])
-        found["submitted"] = [second().tolist(), first().tolist()]
+        results["submitted"] = [second().tolist(), first().tolist()]
     with Pooled(KillsItsParent(f"{folder}/mark"), workers="ray", chunk=4) as reward:
         scores = reward.score([*range(30), "kill", *range(30)])
-        found["killed"] = [scores.values, scores.reasons]
+        results["killed"] = [scores.values, scores.reasons]
     pooled = Pooled(QED(reader=edm_table), workers="ray")
     score_file(f"{folder}/in.smi", {"qed": pooled}, f"{folder}/ray.csv", reader=edm_table)
     try:
         Pooled(local_scorer(), workers="ray").start()
     except RuntimeError as error:
-        found["unloadable"] = str(error)
-    found["left alone"] = ray.is_initialized()
-    print(json.dumps(found))
+        results["unloadable"] = str(error)
+    results["left alone"] = ray.is_initialized()
+    print(json.dumps(results))
 """
 
 
 @pytest.fixture(scope="module")
 def short() -> Iterator[str]:
-    """A folder whose name is short enough for Ray's sockets."""
+    """Make a folder whose name is short enough for Ray's sockets."""
     folder = tempfile.mkdtemp(prefix="ray")
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -90,7 +90,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(folder: Path, short: str) -> Mapping[str, Any]:
-    """What a script with a cluster of its own found."""
+    """Return the results of a script with a cluster of its own."""
     command = [sys.executable, str(folder / "script.py"), json.dumps(SAMPLES), str(folder), short]
     start = partial(
         subprocess.run, command, env=environment(), capture_output=True, text=True, timeout=400, check=False
@@ -99,8 +99,8 @@ def cluster(folder: Path, short: str) -> Mapping[str, Any]:
     if "timed out during startup" in done.stderr:  # Ray gives its processes half a minute, which a busy machine needs
         done = start()
     assert done.returncode == 0, done.stderr
-    found: Mapping[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    results: Mapping[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return results
 
 
 @needs_ray
@@ -130,7 +130,7 @@ def test_a_file_scored_on_a_cluster_is_the_same(cluster: Mapping[str, Any], fold
 
 @needs_ray
 def test_a_scorer_that_cannot_be_sent_is_an_error_at_the_start(cluster: Mapping[str, Any]) -> None:
-    assert "a worker of the Ray cluster cannot work: Judging cannot be sent to a worker" in cluster["unloadable"]
+    assert "a worker of the Ray cluster cannot work: ScoreTask cannot be sent to a worker" in cluster["unloadable"]
 
 
 @needs_ray

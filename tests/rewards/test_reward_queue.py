@@ -21,7 +21,7 @@ from molrl.composition import compose
 from molrl.noise import Key
 from molrl.oracle.linear_gaussian import Points
 from molrl.reward_queue import MIN_PART_NUMBERS, PART_ROWS, RewardQueue, parts
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 from molrl.task import Task
 
 KEY = Key(3)
@@ -161,7 +161,7 @@ import molrl.reward_queue
 from dataclasses import replace
 from faulty_scorers import Faulty
 from molrl.noise import Key
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 from molrl.task import opened
 from toy import number_task
 from molrl.oracle.linear_gaussian import Points

@@ -1,4 +1,4 @@
-"""Scoring files: one row for each record, every failure explained, and nothing lost when it is killed."""
+"""Scoring files: one row for each record, a reason for every failure, and resumption after a kill."""
 
 import csv
 import gzip
@@ -33,10 +33,10 @@ from molrl.rewards.molecules.logp import LogP
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.scores import Explained, PerSample, Scored
 from molrl.rewards.scoring.command import FileReward
-from molrl.rewards.scoring.journal import exclusive
+from molrl.rewards.scoring.journal import output_lock
 from molrl.rewards.scoring.summary import Tally
-from molrl.rewards.scoring.table import joint_reason, single_reasons
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.scoring.table import join_reasons, split_reasons
+from molrl.rewards.workers.pooled import Pooled
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 DRUG_LIKENESS = {"qed": QED(reader=edm_table)}
@@ -129,7 +129,7 @@ def test_quantiles_are_those_of_all_values_to_four_digits(count: int) -> None:
 )
 def test_joint_reasons_can_be_told_apart_again(reasons: dict[str, str]) -> None:
     plain = {name: reason.replace("; ", ", ") for name, reason in reasons.items()}
-    assert single_reasons(joint_reason(reasons, ["qed", "sa"]), ["qed", "sa"]) == plain
+    assert split_reasons(join_reasons(reasons, ["qed", "sa"]), ["qed", "sa"]) == plain
 
 
 def test_rewards_that_disagree_are_each_explained(tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_parts_that_come_with_a_value_are_not_worked_out_again(mixed: Path, tmp_
             return Explained(0.0, "bad: as a whole", {"good": 1.0, "bad": float("nan")})
 
         def explain(self, sample: Molecule) -> dict[str, float]:
-            raise AssertionError("asked twice")
+            raise AssertionError("explained twice")
 
     rewards: dict[str, FileReward] = {"pooled": Pooled(Whole(), workers=0), "plain": Whole()}
     for name, reward in rewards.items():
@@ -294,14 +294,14 @@ def test_an_sdf_file_has_a_record_for_every_record_with_the_score_as_a_property(
     (tmp_path / source).write_bytes(text.encode("latin-1"))
     rewards: dict[str, FileReward] = {"qed": QED(reader=rdkit_bonds)}
     score_file(tmp_path / source, rewards, tmp_path / "out.sdf", reader=rdkit_bonds)
-    found = list(Chem.SDMolSupplier(str(tmp_path / "out.sdf"), removeHs=True))
-    assert [Chem.MolToSmiles(mol) for mol in found] == [ASPIRIN, "", "CCO"]
-    assert [bool(mol.HasProp("qed")) for mol in found] == [True, False, True]
-    assert float(found[0].GetProp("qed")) == pytest.approx(0.5501, abs=1e-3)
-    assert [mol.GetProp("molrl_record") for mol in found] == list("123")
-    assert [bool(mol.HasProp("molrl_reason")) for mol in found] == [False, True, False]
-    assert bool(found[0].HasProp("kept")) is (source == "in.sdf")
-    assert bool(found[0].GetConformer().GetPositions()[:, 2].any()) is (source != "in.smi")
+    mols = list(Chem.SDMolSupplier(str(tmp_path / "out.sdf"), removeHs=True))
+    assert [Chem.MolToSmiles(mol) for mol in mols] == [ASPIRIN, "", "CCO"]
+    assert [bool(mol.HasProp("qed")) for mol in mols] == [True, False, True]
+    assert float(mols[0].GetProp("qed")) == pytest.approx(0.5501, abs=1e-3)
+    assert [mol.GetProp("molrl_record") for mol in mols] == list("123")
+    assert [bool(mol.HasProp("molrl_reason")) for mol in mols] == [False, True, False]
+    assert bool(mols[0].HasProp("kept")) is (source == "in.sdf")
+    assert bool(mols[0].GetConformer().GetPositions()[:, 2].any()) is (source != "in.smi")
 
 
 def test_compressed_tables_hold_the_same(mixed: Path, tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_parquet_columns_have_their_types_and_exact_numbers(
     mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("molrl.rewards.scoring.table.ROWS_AT_ONCE", 4)  # several row groups, one with no value at all
+    monkeypatch.setattr("molrl.rewards.scoring.table.ROW_GROUP_SIZE", 4)  # several row groups, one with no value at all
     rewards: dict[str, FileReward] = {"w": Weight(), "qed": QED(reader=edm_table)}
     score_file(mixed, rewards, tmp_path / "out.parquet", reader=edm_table)
     table = parquet.read_table(tmp_path / "out.parquet")
@@ -374,7 +374,7 @@ def test_an_unknown_format_names_the_known_ones(mixed: Path, tmp_path: Path) -> 
 
 
 def many(path: Path, *, count: int = 2000) -> list[str]:
-    """A file of molecules, one in a hundred broken, two that hang and two that crash; the reason due to each."""
+    """Write molecules, one in a hundred broken, two that hang and two that crash, and return the reason of each."""
     names = {700: "hang", 703: "segmentation fault", 1200: "read hang", 1201: "read exit"}
     due = {
         "hang": "timeout",
@@ -401,11 +401,11 @@ def test_broken_hanging_and_crashing_molecules_are_named_and_no_good_one_is_lost
     summary = score_file(tmp_path / "in.smi", rewards, tmp_path / "out.csv", reader=faulty_reader)
     rows = rows_of(tmp_path / "out.csv")
     assert [int(row["line"]) for row in rows] == list(range(1, 2001))
-    for row, (found, reason) in enumerate(zip(rows, due, strict=True)):
+    for row, (cells, reason) in enumerate(zip(rows, due, strict=True)):
         alone = reason in ("timeout", "crash: SIGSEGV")  # with one reward, and the other one scored it
-        assert found["weight"] == ("" if reason else str(1 + row % 9))
-        assert found["half"] == ("" if reason and not alone else f"{(1 + row % 9) / 2:g}")
-        shown = found["reason"].removeprefix("weight: ")
+        assert cells["weight"] == ("" if reason else str(1 + row % 9))
+        assert cells["half"] == ("" if reason and not alone else f"{(1 + row % 9) / 2:g}")
+        shown = cells["reason"].removeprefix("weight: ")
         assert (shown.partition(":")[0] if reason == "unreadable" else shown) == reason
     assert summary.figures["weight"].missing == {"unreadable": 20, "timeout": 2, "crash": 2}
     assert summary.figures["half"].missing == {"unreadable": 20, "timeout": 1, "crash": 1}
@@ -432,7 +432,7 @@ import sys
 from faulty_scorers import Weight
 from molrl.data.molecules.bonds import edm_table
 from command import score_molecules as score_file
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 if __name__ == "__main__":
     source, out, log, workers = sys.argv[1:]
     score_file(source, {"weight": Pooled(Weight(log, 0.004), workers=int(workers))}, out, reader=edm_table)
@@ -440,7 +440,7 @@ if __name__ == "__main__":
 
 
 def started(folder: Path, out: str, log: str, workers: int) -> "subprocess.Popen[bytes]":
-    """A process that scores slowly and writes down what it scores."""
+    """Start a process that scores slowly and logs the names of what it scores."""
     (folder / "script.py").write_text(SCRIPT, "utf-8")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     files = [str(folder / name) for name in ("script.py", "in.smi", out, log)]
@@ -505,7 +505,7 @@ def test_killed_between_the_last_row_and_the_output_it_is_complete(mixed: Path, 
     whole = (tmp_path / out).read_bytes()
     (tmp_path / out).rename(tmp_path / f"{out}.{'ready' if out.endswith('.gz') else 'part'}")
     again = score_file(mixed, DRUG_LIKENESS, tmp_path / out, reader=edm_table)
-    assert again == replace(summary, found=True)
+    assert again == replace(summary, existed=True)
     assert (tmp_path / out).read_bytes() == whole
 
 
@@ -513,12 +513,12 @@ def test_a_complete_output_is_left_alone_unless_it_may_be_overwritten(mixed: Pat
     log, out = tmp_path / "log", tmp_path / "out.csv"
     score = partial(score_file, mixed, {"weight": Weight(str(log))}, out, reader=edm_table)
     summary = score()
-    asked = log.read_text("utf-8")
-    assert score() == replace(summary, found=True)
+    scored = log.read_text("utf-8")
+    assert score() == replace(summary, existed=True)
     assert score().exit_code() == 0
-    assert log.read_text("utf-8") == asked
+    assert log.read_text("utf-8") == scored
     assert score(overwrite=True) == summary
-    assert log.read_text("utf-8") == asked * 2
+    assert log.read_text("utf-8") == scored * 2
     out.unlink()
     assert score() == summary
 
@@ -541,8 +541,8 @@ def test_another_input_or_other_settings_are_refused_with_what_differs(mixed: Pa
 def test_how_many_workers_score_is_free_to_change(mixed: Path, tmp_path: Path) -> None:
     for workers in (0, 1):
         pooled: dict[str, FileReward] = {"qed": Pooled(QED(reader=edm_table), workers=workers, timeout=5.0)}
-        found = score_file(mixed, pooled, tmp_path / "out.csv", reader=edm_table).found
-        assert found is (workers == 1)
+        summary = score_file(mixed, pooled, tmp_path / "out.csv", reader=edm_table)
+        assert summary.existed is (workers == 1)
 
 
 def test_files_of_others_are_not_overwritten(mixed: Path, tmp_path: Path) -> None:
@@ -561,7 +561,7 @@ def test_files_of_others_are_not_overwritten(mixed: Path, tmp_path: Path) -> Non
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
 def test_two_processes_cannot_write_one_output(mixed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
-    with exclusive(out), pytest.raises(ConfigError, match="is being written by another process"):
+    with output_lock(out), pytest.raises(ConfigError, match="is being written by another process"):
         score_file(mixed, DRUG_LIKENESS, out, reader=edm_table)
     assert score_file(mixed, DRUG_LIKENESS, out, reader=edm_table).records == 6
     assert not (tmp_path / "out.csv.lock").exists()

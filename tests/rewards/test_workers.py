@@ -1,4 +1,4 @@
-"""What worker processes promise: a fault costs one value, and nothing depends on how many workers there are."""
+"""Worker processes: a fault costs one value, and nothing depends on the number of workers."""
 
 import math
 import multiprocessing
@@ -19,7 +19,8 @@ from test_molecule_rewards import BAD, GOLDEN, from_smiles
 from molrl.data.molecules.bonds import edm_table
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.scores import Scored
-from molrl.rewards.workers.local import Pooled, warn_of_spinning_threads
+from molrl.rewards.workers.local import warn_of_spinning_threads
+from molrl.rewards.workers.pooled import Pooled
 
 FAULTS = {
     "hang": "timeout",
@@ -41,18 +42,18 @@ def test_every_fault_costs_one_value_and_the_others_are_right() -> None:
     samples: list[Any] = [1, 2, *FAULTS, 3, "hang", 4]
     started = time.monotonic()
     with Pooled(Faulty(), workers=2, timeout=1.0, chunk=4) as reward:
-        found = reward.score(samples)
+        scores = reward.score(samples)
     assert time.monotonic() - started < 20
-    assert found.reasons == ["", "", *FAULTS.values(), "", "timeout", ""]
-    assert [value for value in found.values if not math.isnan(value)] == [1, 4, 9, 16]
-    assert found.counts() == {"ok": 4, "crash": 2, "timeout": 2, "error": 2, "non-finite": 1}
+    assert scores.reasons == ["", "", *FAULTS.values(), "", "timeout", ""]
+    assert [value for value in scores.values if not math.isnan(value)] == [1, 4, 9, 16]
+    assert scores.counts() == {"ok": 4, "crash": 2, "timeout": 2, "error": 2, "non-finite": 1}
 
 
-def test_several_culprits_in_one_chunk_cost_only_their_values() -> None:
+def test_several_faults_in_one_chunk_cost_only_their_values() -> None:
     with Pooled(Faulty(), workers=1, timeout=1.0, chunk=8) as reward:
-        found = reward.score([1, "exit", 2, "hang", "raise", 3, "segmentation fault", 4])
+        scores = reward.score([1, "exit", 2, "hang", "raise", 3, "segmentation fault", 4])
     reasons = ["", FAULTS["exit"], "", "timeout", FAULTS["raise"], "", FAULTS["segmentation fault"], ""]
-    assert found.reasons == reasons
+    assert scores.reasons == reasons
 
 
 def test_a_hang_costs_its_own_time_limit_and_not_that_of_its_chunk() -> None:
@@ -103,7 +104,7 @@ def test_workers_are_kept_between_batches() -> None:
         assert reward.score([0]) == reward.score([0])
 
 
-def test_workers_are_replaced_when_worn_out() -> None:
+def test_workers_are_replaced_after_so_many_items() -> None:
     with Pooled(ProcessId(), workers=1, chunk=1, recycle=3) as reward:
         uses = Counter(reward.score([0] * 8).values)
     assert len(uses) >= 3
@@ -165,7 +166,7 @@ def test_a_scorer_that_cannot_be_imported_is_an_error_at_the_start(tmp_path: Pat
         "utf-8",
     )
     script = """
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 if __name__ == "__main__":
     from plugin import Scorer
     Pooled(Scorer(), workers=1).start()
@@ -178,7 +179,7 @@ if __name__ == "__main__":
 def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
     script = """
 from faulty_scorers import Square
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 Pooled(Square(), workers=1).start()
 """
     done = run(tmp_path, script)
@@ -190,7 +191,7 @@ def test_ctrl_c_in_the_middle_of_a_batch_leaves_no_process(tmp_path: Path) -> No
     script = """
 import multiprocessing, os, signal, threading
 from faulty_scorers import Faulty
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 if __name__ == "__main__":
     reward = Pooled(Faulty(), workers=2)
     reward.start()
@@ -210,7 +211,7 @@ def test_workers_end_with_their_parent(tmp_path: Path, ending: str) -> None:
     script = f"""
 import os, signal
 from faulty_scorers import ProcessId
-from molrl.rewards.workers.local import Pooled
+from molrl.rewards.workers.pooled import Pooled
 if __name__ == "__main__":
     print(int(Pooled(ProcessId(), workers=1).score([0]).values[0]), flush=True)
     {ending}
@@ -241,10 +242,10 @@ def workers_alive() -> list[str]:
 def test_a_worker_that_hangs_when_its_parent_is_killed_ends_too(tmp_path: Path) -> None:
     script = f"""
 import os, signal, threading
-from faulty_scorers import HangsAfterTelling
-from molrl.rewards.workers.local import Pooled
+from faulty_scorers import HangsAfterNote
+from molrl.rewards.workers.pooled import Pooled
 if __name__ == "__main__":
-    reward = Pooled(HangsAfterTelling({str(tmp_path / "worker")!r}), workers=1, timeout=2.0)
+    reward = Pooled(HangsAfterNote({str(tmp_path / "worker")!r}), workers=1, timeout=2.0)
     reward.start()
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGKILL)).start()
     reward([0])
@@ -254,7 +255,7 @@ if __name__ == "__main__":
 
 
 def ended(process: int) -> bool:
-    """Whether a process ends within seconds."""
+    """Return True if a process ends within seconds."""
     deadline = time.monotonic() + 8
     while running(process) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -262,7 +263,7 @@ def ended(process: int) -> bool:
 
 
 def running(process: int) -> bool:
-    """Whether a process exists and is no zombie."""
+    """Return True if a process exists and is no zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text("ascii").rpartition(")")[2].split()[0] != "Z"
     except OSError:

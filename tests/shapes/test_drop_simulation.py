@@ -1,4 +1,4 @@
-"""What tips in a simulation: shapes whose fate geometry tells."""
+"""The drop simulation: shapes of which geometry predicts whether they fall."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What rewards of shapes promise: values known in closed form, invariances, floors with a reason, and no tricks."""
+"""Rewards of shapes: values known in closed form, invariances, floors with a reason, and robustness to tricks."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,13 +18,13 @@ from molrl.gaussian import Context
 from molrl.models.shapes.checks import MAX_ASYMMETRY
 from molrl.noise import Key
 from molrl.rewards.scores import category
-from molrl.rewards.shapes.body import FEWEST, MOST, DifferentiableReward, PointCloudReward, body_of
+from molrl.rewards.shapes.body import MAX_POINTS, MIN_POINTS, DifferentiableReward, PointCloudReward, body_of
 from molrl.rewards.shapes.chamfer import Likeness
 from molrl.rewards.shapes.compactness import Compactness
 from molrl.rewards.shapes.proportions import Proportions
 from molrl.rewards.shapes.smoothness import Smoothness
 from molrl.rewards.shapes.stability import StabilityMargin
-from molrl.rewards.shapes.symmetry import MirrorSymmetry, chance, mirror_plane
+from molrl.rewards.shapes.symmetry import MirrorSymmetry, mirror_plane, sampling_distance
 
 pytest.importorskip("scipy")
 
@@ -45,14 +45,14 @@ each_differentiable = pytest.mark.parametrize("reward", DIFFERENTIABLE, ids=lamb
 
 
 def value(reward: PointCloudReward, points: Points) -> float:
-    """Of a sound sample."""
-    found = reward.score_one(cloud(points))
-    assert found.reason == ""
-    return found.value
+    """Return the value of a sound sample."""
+    scored = reward.score_one(cloud(points))
+    assert scored.reason == ""
+    return scored.value
 
 
 def oblique(shear: float) -> Points:
-    """A unit cube whose top is moved aside."""
+    """Return a unit cube whose top is moved aside."""
     points = box(1, 1, 1, 4000)
     return points + np.outer(points[:, 1] + 0.5, [shear, 0, 0])
 
@@ -77,7 +77,7 @@ def test_the_margin_of_a_table_whose_feet_are_moved(foot: float, shift: float, s
     assert value(MARGIN, table(foot, shift, seed=seed)) == pytest.approx(table_margin(foot, shift), abs=0.08)
 
 
-def test_a_margin_is_paid_up_to_what_is_enough() -> None:
+def test_a_margin_is_rewarded_up_to_its_maximum() -> None:
     wide, narrow = table(0.45, 0), oblique(1.2)
     limited = StabilityMargin(plate=0.25, enough=0.2)
     assert value(MARGIN, wide) > 0.5
@@ -138,10 +138,10 @@ def test_lopsided_shapes_are_told_from_sound_ones(family: str) -> None:
 
 @pytest.mark.parametrize("count", [256, 512, 2048])
 @pytest.mark.parametrize("shape", [sphere, table])
-def test_the_luck_of_the_points_is_no_asymmetry(shape: Callable[..., Points], count: int) -> None:
+def test_the_chance_of_sampling_is_no_asymmetry(shape: Callable[..., Points], count: int) -> None:
     shapes = [shape(count=count, seed=seed) for seed in range(8)]
     mean = float(np.mean([value(MirrorSymmetry(), points) ** 2 for points in shapes]))
-    assert mean < 0.1 * chance(body_of(shapes[0]).points)
+    assert mean < 0.1 * sampling_distance(body_of(shapes[0]).points)
     assert value(MirrorSymmetry(), table(legs=3, count=count)) ** 2 > max(5 * mean, 0.01)
 
 
@@ -165,11 +165,11 @@ def test_planes_and_balls_are_smooth_and_clouds_that_fill_a_space_are_not() -> N
 
 
 def test_likeness_is_minus_the_chamfer_distance() -> None:
-    found, wanted = table(count=300), sphere(400)
-    body = body_of(found).points
+    points, wanted = table(count=300), sphere(400)
+    body = body_of(points).points
     square = np.square(body[:, None] - body_of(wanted).points[None]).sum(-1)
     expected = square.min(1).mean() + square.min(0).mean()
-    assert value(Likeness(target=cloud(wanted)), found) == pytest.approx(-expected, rel=1e-5)
+    assert value(Likeness(target=cloud(wanted)), points) == pytest.approx(-expected, rel=1e-5)
     assert value(Likeness(target=cloud(wanted)), wanted * 3 + 1) == pytest.approx(0, abs=1e-9)
 
 
@@ -193,7 +193,7 @@ def test_neither_order_nor_place_nor_size_change_the_value(reward: PointCloudRew
 
 @each_reward
 def test_the_order_of_many_points_changes_nothing_either(reward: PointCloudReward) -> None:
-    points = table(count=MOST + 1000)
+    points = table(count=MAX_POINTS + 1000)
     order = np.random.default_rng(1).permutation(len(points))
     assert value(reward, points[order]) == pytest.approx(value(reward, points), abs=1e-6)
 
@@ -214,7 +214,7 @@ def test_one_float32_for_each_sample_in_its_order(reward: PointCloudReward) -> N
 @pytest.mark.parametrize(
     ("points", "reason"),
     [
-        (sphere(FEWEST - 1), "too few points: 127, at least 128"),
+        (sphere(MIN_POINTS - 1), "too few points: 127, at least 128"),
         (np.zeros((200, 3)), "collapsed: all points in one place"),
         (box(1, 1, 1, 8).repeat(100, 0), "collapsed: most points coincide"),
         (np.random.default_rng(0).normal(size=(500, 3)) * [1, 0.03, 0.03], "collapsed: a line"),
@@ -222,9 +222,9 @@ def test_one_float32_for_each_sample_in_its_order(reward: PointCloudReward) -> N
     ],
 )
 def test_a_bad_cloud_gets_the_floor_and_a_reason(reward: PointCloudReward, points: Points, reason: str) -> None:
-    found = reward.score_one(cloud(points))
-    assert found.value == reward.floor
-    assert found.reason.startswith(reason)
+    scored = reward.score_one(cloud(points))
+    assert scored.value == reward.floor
+    assert scored.reason.startswith(reason)
 
 
 @pytest.mark.parametrize(
@@ -238,8 +238,8 @@ def test_a_bad_cloud_gets_the_floor_and_a_reason(reward: PointCloudReward, point
     ],
 )
 def test_what_one_reward_finds_bad(reward: PointCloudReward, points: Points, reason: str) -> None:
-    found = reward.score_one(cloud(points))
-    assert (found.value, category(found.reason)) == (reward.floor, reason)
+    scored = reward.score_one(cloud(points))
+    assert (scored.value, category(scored.reason)) == (reward.floor, reason)
 
 
 @pytest.mark.parametrize(
@@ -300,10 +300,10 @@ def test_strays_are_rough() -> None:
     assert value(Smoothness(), points) < 0.96
 
 
-def test_the_margin_tells_what_it_was_made_of() -> None:
-    found: Any = MARGIN.score_one(cloud(box(1, 1, 1)))
-    assert found.parts["contact"] == pytest.approx(1 / 6, abs=0.03)
-    assert found.parts["strays"] == 0
+def test_the_margin_comes_with_its_parts() -> None:
+    scored: Any = MARGIN.score_one(cloud(box(1, 1, 1)))
+    assert scored.parts["contact"] == pytest.approx(1 / 6, abs=0.03)
+    assert scored.parts["strays"] == 0
 
 
 # gradients
@@ -326,10 +326,12 @@ def test_the_gradient_is_the_slope_of_the_value(reward: DifferentiableReward) ->
 
     def moved(way: float) -> float:
         body = body_of(numbers + way * direction)
-        found = reward.measured(body).value
-        if isinstance(reward, MirrorSymmetry):  # no gradient is taken of the chance
-            return -float((found**2 + chance(body.points) - chance(body_of(numbers).points)) ** 0.5)
-        return found
+        value = reward.measure(body).value
+        if isinstance(reward, MirrorSymmetry):  # the sampling distance is a constant of the gradient
+            return -float(
+                (value**2 + sampling_distance(body.points) - sampling_distance(body_of(numbers).points)) ** 0.5
+            )
+        return value
 
     slope = (moved(step) - moved(-step)) / (2 * step)
     assert (gradient.numpy() * direction).sum() == pytest.approx(slope, rel=1e-3, abs=1e-6)
@@ -343,10 +345,10 @@ def test_symmetry_counted_in_logarithms(points: Points) -> None:
     far, logarithm = (
         r([TracedPointCloud(traced)]) for r in (MirrorSymmetry(), MirrorSymmetry(sound=sound, floor=-9.0))
     )
-    slope, found = (torch.autograd.grad(v.sum(), traced)[0] for v in (far, logarithm))
+    slope, logarithmic = (torch.autograd.grad(v.sum(), traced)[0] for v in (far, logarithm))
     times = -far.item() / sound
     assert logarithm.item() == pytest.approx(-math.log(max(times, 1.0)), abs=1e-5)
-    torch.testing.assert_close(found, slope / -far.item() if times > 1 else torch.zeros_like(slope))
+    torch.testing.assert_close(logarithmic, slope / -far.item() if times > 1 else torch.zeros_like(slope))
     assert logarithm.item() == pytest.approx(value(MirrorSymmetry(sound=sound, floor=-9.0), points), abs=1e-5)
 
 
@@ -407,8 +409,8 @@ class TracedPointClouds(Clouds):
 def test_gradient_guidance_pulls_toward_the_reward() -> None:
     """A chain of 128 free points, wanted as a column: reward-guided training asks for the gradient and gets one."""
     reward = Proportions(size=[1, 3, 1])
-    task = cloud_task(reward, sizes=(FEWEST,), width=FEWEST)
-    task = type(task)(task.name, task.policy, TracedPointClouds((FEWEST,), FEWEST, channels=3), reward)
+    task = cloud_task(reward, sizes=(MIN_POINTS,), width=MIN_POINTS)
+    task = type(task)(task.name, task.policy, TracedPointClouds((MIN_POINTS,), MIN_POINTS, channels=3), reward)
     settings: dict[str, Any] = {"source": "policy", "guidance": "gradient", "candidates": 2, "radius": 0.5}
     settings |= {
         "temperature": 1.0,
@@ -419,6 +421,6 @@ def test_gradient_guidance_pulls_toward_the_reward() -> None:
         "held": 0,
         "kl_weight": 0.0,
     }
-    found = RGDM(**settings).collect(learner(task), [0, 1, 2], Key(0))
-    assert found.metrics["pull"] > 0
-    assert found.metrics["payoff_lost"] == 0
+    rollout = RGDM(**settings).collect(learner(task), [0, 1, 2], Key(0))
+    assert rollout.metrics["pull"] > 0
+    assert rollout.metrics["payoff_lost"] == 0

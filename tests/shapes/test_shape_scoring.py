@@ -144,14 +144,14 @@ def test_a_folder_has_a_row_for_each_file_in_order_with_the_class_of_its_folder(
     assert rows[2]["reason"] == "unreadable: no GLB file of version 2"
     assert summary.exit_code() == 4
     again = score_file(source, {"margin": MARGIN}, source / "out.csv")
-    assert (again.found, again.records) == (True, 5)
+    assert (again.existed, again.records) == (True, 5)
     write_off(source / "box" / "three.off")
     with pytest.raises(ConfigError, match="begun with something else"):
         score_file(source, {"margin": MARGIN}, source / "out.csv")
 
 
 def wing(path: Path) -> None:
-    """A box with a sheet on one of its edges, which then has three triangles."""
+    """Write a box with a sheet on one of its edges, which then has three triangles."""
     corners = np.concatenate([CORNERS, [[3.0, 3.0, 3.0]]])
     write_off(path, corners, np.concatenate([FACES, [[0, 1, 8]]]))
 
@@ -221,7 +221,7 @@ def test_edges_are_those_of_places_not_of_numbers() -> None:
     assert needle.count_non_manifold_edges() == 0
 
 
-def test_a_reward_says_what_it_scores() -> None:
+def test_a_combination_scores_the_kinds_of_its_parts() -> None:
     both = {"a": Term(scorer=MARGIN, weight=1.0), "b": Term(scorer=QED(reader=edm_table), weight=1.0)}
     assert reward_kinds(MARGIN) == {"shapes"}
     assert reward_kinds(WeightedSum(terms={"a": both["a"]}, floor=-1.0)) == {"shapes"}
@@ -291,7 +291,7 @@ def test_the_table_of_a_folder_lies_beside_it(tmp_path: Path, monkeypatch: pytes
     assert float(row["shape_stability"]) == pytest.approx(0.5, abs=0.03)
 
 
-def test_the_class_that_is_judged_is_that_of_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_class_that_is_scored_is_that_of_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     points = np.stack([cloud(table()).points] * 3)
     np.savez(tmp_path / "in.npz", points=points, label=["table", "airplane", "spoon"])

@@ -1,4 +1,4 @@
-"""What Vina knows of an atom: radius, hydrophobic, donor, acceptor; and how many rotors a ligand has.
+"""The types that Vina gives to atoms (radius, hydrophobic, donor, acceptor) and the number of rotors of a ligand.
 
 From AutoDock types and distances, as the package does it (Trott and Olson 2010, J. Comput. Chem. 31, 455; Eberhardt et
 al. 2021, J. Chem. Inf. Model. 61, 3891), or from a molecular graph, by the typing rules of the ligand preparation that
@@ -25,9 +25,9 @@ COVALENT_RADII = {
     **{"Si": 1.11, "At": 1.44, **dict.fromkeys(METALS, OTHER_METAL)},
     **{"Mg": 1.30, "Mn": 1.39, "Zn": 1.31, "Ca": 1.74, "Fe": 1.25},
 }
-BOND_ALLOWANCE = 1.1  # bonds are shorter than this times the sum of the covalent radii
+BOND_TOLERANCE = 1.1  # bonds are shorter than this times the sum of the covalent radii
 HALOGENS = ("F", "Cl", "Br", "I")
-CHUNK = 64  # atoms whose neighbours are looked for at a time
+CHUNK_SIZE = 64  # atoms whose neighbours are searched at a time
 
 # Nitrogens that accept no hydrogen bond: pyrroles and anilines, amides and amidines, triazenes, cations
 NO_ACCEPTORS = tuple(
@@ -39,8 +39,8 @@ TRIPLE_END = Chem.MolFromSmarts("*-[*]#[*]")
 POLAR_HYDROGEN_BEARERS = frozenset((7, 8, 9, 15, 16))
 
 
-class Kinds(NamedTuple):
-    """What the scoring function asks of n atoms: radius in angstrom, float64 [n]; the rest bool [n]."""
+class AtomTypes(NamedTuple):
+    """The types of n atoms for the scoring function: radius in angstrom, float64 [n]; the rest bool [n]."""
 
     radius: NDArray[np.float64]
     hydrophobic: NDArray[np.bool_]
@@ -50,78 +50,78 @@ class Kinds(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Ligand:
-    """The heavy atoms of a molecule as the scoring function sees them.
+    """The heavy atoms of a molecule as the scoring function takes them.
 
     Attributes:
-        kinds: of the heavy atoms.
-        rotors: how many bonds turn; those to a terminal OH or NH2 count a half, those to a methyl nothing.
+        types: of the heavy atoms.
+        rotors: number of rotatable bonds; those to a terminal OH or NH2 count a half, those to a methyl nothing.
     """
 
-    kinds: Kinds
+    types: AtomTypes
     rotors: float
 
     def __len__(self) -> int:
-        return len(self.kinds.radius)
+        return len(self.types.radius)
 
 
 def heavy(structure: Structure) -> NDArray[np.bool_]:
-    """Which atoms of a structure are no hydrogens, bool [n]."""
-    return np.array([ELEMENTS[kind] != "H" for kind in structure.types], dtype=np.bool_)
+    """Return the mask of the heavy atoms of a structure, bool [n]."""
+    return np.array([ELEMENTS[name] != "H" for name in structure.types], dtype=np.bool_)
 
 
-def structure_kinds(structure: Structure) -> Kinds:
-    """The kinds of the heavy atoms of a structure; what is attach_bonds is read off the distances."""
-    elements = np.array([ELEMENTS[kind] for kind in structure.types])
-    types = np.array(structure.types)
-    bonds = attach_bonds(structure.positions, np.array([COVALENT_RADII[element] for element in elements]))
+def structure_types(structure: Structure) -> AtomTypes:
+    """Return the types of the heavy atoms of a structure; its bonds follow from the distances."""
+    elements = np.array([ELEMENTS[name] for name in structure.types])
+    names = np.array(structure.types)
+    bonds = find_bonds(structure.positions, np.array([COVALENT_RADII[element] for element in elements]))
     hetero = ~np.isin(elements, ["H", "C", *set(METALS) - {"Mg", "Mn", "Zn", "Ca", "Fe"}])
-    beside_hetero = beside(hetero, bonds)
-    beside_polar_hydrogen = beside(types == "HD", bonds)
+    beside_hetero = bonded_to(hetero, bonds)
+    beside_polar_hydrogen = bonded_to(names == "HD", bonds)
     keep = elements != "H"
-    return Kinds(
+    return AtomTypes(
         radius=np.array([RADII.get(element, 0.0) for element in elements])[keep],
         hydrophobic=((elements == "C") & ~beside_hetero | np.isin(elements, HALOGENS))[keep],
         donor=(np.isin(elements, ["N", "O"]) & beside_polar_hydrogen | np.isin(elements, METALS))[keep],
-        acceptor=np.isin(types, ["NA", "OA"])[keep],
+        acceptor=np.isin(names, ["NA", "OA"])[keep],
     )
 
 
 def structure_ligand(structure: Structure) -> Ligand:
-    """A ligand as its PDBQT file has it, rotors from its branches."""
-    elements = [ELEMENTS[kind] for kind in structure.types]
-    bonds = attach_bonds(structure.positions, np.array([COVALENT_RADII[element] for element in elements]))
+    """Return the ligand of a PDBQT file, with rotors from its branches."""
+    elements = [ELEMENTS[name] for name in structure.types]
+    bonds = find_bonds(structure.positions, np.array([COVALENT_RADII[element] for element in elements]))
     is_heavy = heavy(structure)
-    partners = np.bincount(bonds[is_heavy[bonds].all(1)].ravel(), minlength=len(structure))
-    turning = structure.rotatable[is_heavy[structure.rotatable].all(1)]
-    return Ligand(structure_kinds(structure), float((partners[turning] > 1).sum() / 2))
+    degrees = np.bincount(bonds[is_heavy[bonds].all(1)].ravel(), minlength=len(structure))
+    rotatable = structure.rotatable[is_heavy[structure.rotatable].all(1)]
+    return Ligand(structure_types(structure), float((degrees[rotatable] > 1).sum() / 2))
 
 
-def attach_bonds(positions: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Pairs of atoms closer than 1.1 times the sum of their covalent radii, int64 [pairs, 2]."""
+def find_bonds(positions: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the pairs of atoms closer than 1.1 times the sum of their covalent radii, int64 [pairs, 2]."""
     order = np.argsort(positions[:, 0], kind="stable")
     x, r = positions[order], radii[order]
-    reach = 2 * BOND_ALLOWANCE * r.max(initial=0.0)
+    max_length = 2 * BOND_TOLERANCE * r.max(initial=0.0)
     pairs = [np.zeros((0, 2), dtype=np.int64)]
-    for start in range(0, len(x), CHUNK):
-        stop = min(start + CHUNK, len(x))
-        end = int(np.searchsorted(x[:, 0], x[stop - 1, 0] + reach, side="right"))
+    for start in range(0, len(x), CHUNK_SIZE):
+        stop = min(start + CHUNK_SIZE, len(x))
+        end = int(np.searchsorted(x[:, 0], x[stop - 1, 0] + max_length, side="right"))
         distance = np.linalg.norm(x[start:stop, None] - x[None, start:end], axis=-1)
-        near = distance < BOND_ALLOWANCE * (r[start:stop, None] + r[None, start:end])
+        near = distance < BOND_TOLERANCE * (r[start:stop, None] + r[None, start:end])
         pairs.append(np.argwhere(np.triu(near, 1)) + start)
-    found: NDArray[np.int64] = order[np.concatenate(pairs)]
-    return found
+    bonds: NDArray[np.int64] = order[np.concatenate(pairs)]
+    return bonds
 
 
-def beside(wanted: NDArray[np.bool_], bonds: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which atoms are attach_bonds to a wanted one, bool [n]."""
-    found = np.zeros_like(wanted)
-    for here, there in ((0, 1), (1, 0)):
-        found[bonds[wanted[bonds[:, there]], here]] = True
-    return found
+def bonded_to(atoms: NDArray[np.bool_], bonds: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return the mask of the atoms that are bonded to one in a mask, bool [n]."""
+    neighbours = np.zeros_like(atoms)
+    for one, other in ((0, 1), (1, 0)):
+        neighbours[bonds[atoms[bonds[:, other]], one]] = True
+    return neighbours
 
 
 def graph_ligand(mol: Chem.Mol) -> Ligand:
-    """A ligand as its molecular graph has it; hydrogens may be atoms of the graph or implicit.
+    """Return the ligand of a molecular graph; hydrogens may be atoms of the graph or implicit.
 
     Rings are rigid, also large ones, which Meeko can open.
 
@@ -137,31 +137,31 @@ def graph_ligand(mol: Chem.Mol) -> Ligand:
     polar = np.array([any(near.GetAtomicNum() not in {1, 6} for near in atom.GetNeighbors()) for atom in atoms])
     hydrogens = np.array([atom.GetTotalNumHs(includeNeighbors=True) for atom in atoms])
     accepting = np.array([atom.GetIdx() not in no_acceptors for atom in atoms])
-    kinds = Kinds(
+    types = AtomTypes(
         radius=np.array([RADII[symbol] for symbol in symbols]),
         hydrophobic=(symbols == "C") & ~polar | np.isin(symbols, HALOGENS),
         donor=np.isin(symbols, ["N", "O"]) & (hydrogens > 0) | np.isin(symbols, METALS),
         acceptor=(symbols == "N") & accepting | (symbols == "O"),
     )
-    return Ligand(kinds, rotors(mol))
+    return Ligand(types, count_rotors(mol))
 
 
-def rotors(mol: Chem.Mol) -> float:
-    """Half an end of a rotatable bond for each that leads to an atom with another heavy neighbour.
+def count_rotors(mol: Chem.Mol) -> float:
+    """Count a half for each end of a rotatable bond whose atom has another heavy neighbour.
 
     Rotatable are single bonds outside rings, except amides (but not tertiary ones with two different substituents) and
-    bonds beside a triple bond; an inner triple bond turns in their place.
+    bonds beside a triple bond; an inner triple bond counts in their place.
     """
-    stiff, turning = rigid_amides(mol), set()
+    rigid, rotatable = rigid_amides(mol), set()
     for end, first, second in mol.GetSubstructMatches(TRIPLE_END, uniquify=False):
-        stiff.add(frozenset((end, first)))
-        if continues(mol.GetAtomWithIdx(second), first):
-            turning.add(frozenset((first, second)))
+        rigid.add(frozenset((end, first)))
+        if has_other_heavy(mol.GetAtomWithIdx(second), first):
+            rotatable.add(frozenset((first, second)))
     total = 0.0
     for bond in mol.GetBonds():
         pair = frozenset((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))
-        single = bond.GetBondType() == Chem.BondType.SINGLE and pair not in stiff
-        if bond.IsInRing() or not (single or pair in turning):
+        single = bond.GetBondType() == Chem.BondType.SINGLE and pair not in rigid
+        if bond.IsInRing() or not (single or pair in rotatable):
             continue
         ends = (bond.GetBeginAtom(), bond.GetEndAtom())
         if all(visible_neighbours(atom) > 1 for atom in ends):
@@ -170,9 +170,9 @@ def rotors(mol: Chem.Mol) -> float:
 
 
 def rigid_amides(mol: Chem.Mol) -> set[frozenset[int]]:
-    """Bonds from nitrogen to an amide-like carbon that do not turn."""
+    """Return the bonds from nitrogen to an amide-like carbon that are not rotatable."""
     ranks = list(Chem.CanonicalRankAtoms(mol, breakTies=False))
-    stiff = set()
+    rigid = set()
     for nitrogen, carbon, _ in mol.GetSubstructMatches(AMIDE, uniquify=False):
         others = [
             near.GetIdx()
@@ -180,26 +180,26 @@ def rigid_amides(mol: Chem.Mol) -> set[frozenset[int]]:
             if near.GetAtomicNum() > 1 and near.GetIdx() != carbon
         ]
         if len(others) < 2 or ranks[others[0]] == ranks[others[1]]:
-            stiff.add(frozenset((nitrogen, carbon)))
-    return stiff
+            rigid.add(frozenset((nitrogen, carbon)))
+    return rigid
 
 
-def continues(atom: Chem.Atom, before: int) -> bool:
-    """Whether the atom is singly attach_bonds to a heavy one that it was not reached from."""
+def has_other_heavy(atom: Chem.Atom, neighbour: int) -> bool:
+    """Return True if the atom has a single bond to a heavy atom other than this neighbour."""
     return any(
         bond.GetBondType() == Chem.BondType.SINGLE
-        and bond.GetOtherAtomIdx(atom.GetIdx()) != before
+        and bond.GetOtherAtomIdx(atom.GetIdx()) != neighbour
         and bond.GetOtherAtom(atom).GetAtomicNum() > 1
         for bond in atom.GetBonds()
     )
 
 
 def heavy_degree(atom: Chem.Atom) -> int:
-    """Heavy neighbours of an atom."""
+    """Return the number of heavy neighbours of an atom."""
     return sum(near.GetAtomicNum() > 1 for near in atom.GetNeighbors())
 
 
 def visible_neighbours(atom: Chem.Atom) -> int:
-    """Neighbours of an atom when hydrogens on carbon and silicon have been merged into their atoms."""
+    """Return the number of neighbours of an atom, not counting hydrogens on carbon and silicon."""
     polar = atom.GetAtomicNum() in POLAR_HYDROGEN_BEARERS
     return heavy_degree(atom) + (atom.GetTotalNumHs(includeNeighbors=True) if polar else 0)

@@ -1,4 +1,4 @@
-"""A stand-in for docking: the best Vina score of the sample's own conformer in the pocket of a receptor."""
+"""A proxy for docking: the best Vina score of the sample's own conformer in the pocket of a receptor."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -17,24 +17,24 @@ from molrl.rewards.molecules.docking.site import Site
 from molrl.rewards.molecules.geometry import GeometryReward
 from molrl.rewards.scores import Explained, Scored
 
-CLOSEST = 0.5  # angstrom; atoms closer than that are no geometry
-CLASH = 1.0  # angstrom that the surfaces of two atoms overlap; a hydrogen bond is at some 0.7
+MIN_DISTANCE = 0.5  # angstrom between two atoms of a valid geometry
+CLASH_OVERLAP = 1.0  # angstrom by which the surfaces of two clashing atoms overlap; those of a hydrogen bond some 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
 class DockingProxy(GeometryReward):
     """Minus the best Vina score in kcal/mol, larger is better; 0 for a bad sample and for one that binds nowhere.
 
-    The geometry is kept as it is: what is searched is where it lies and how it is turned, while docking would also
-    turn its rotors. Strain costs nothing. The score grows with the number of atoms, so the parts have it for each heavy
-    atom too, with the share of the heavy atoms that clash with the receptor.
+    The geometry is rigid: position and orientation are searched, while docking would also turn the rotors. Strain costs
+    nothing. The score grows with the number of atoms, so the parts also give it for each heavy atom, with the fraction
+    of the heavy atoms that clash with the receptor.
 
     Attributes:
-        site: a sample that does not fit into its box is a bad one.
-        starts: poses that are moved downhill.
+        site: the receptor and a box, into which a good sample must fit.
+        starts: poses that are relaxed.
         steps: gradient steps of each.
         seed: of the starts, the same for every sample.
-        device: where poses are moved.
+        device: of the search.
     """
 
     site: Site
@@ -47,39 +47,39 @@ class DockingProxy(GeometryReward):
     parts: ClassVar[tuple[str, ...]] = ("heavy_atoms", "per_heavy_atom", "clashes")
 
     def __post_init__(self) -> None:
-        for name, least in (("starts", 1), ("steps", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: got {getattr(self, name)}, need at least {least}")
+        for name, minimum in (("starts", 1), ("steps", 0)):
+            if getattr(self, name) < minimum:
+                raise ValueError(f"{name}: got {getattr(self, name)}, need at least {minimum}")
         device = choose_device(self.device)
         object.__setattr__(self, "pocket", Pocket(self.site.structure(), self.site.box(), device=device))
 
-    def measured(self, mol: Chem.Mol, sample: Molecule) -> Scored:
+    def measure(self, mol: Chem.Mol, sample: Molecule) -> Scored:
         positions = sample.positions[sample.numbers > 1]
-        if closest(positions) < CLOSEST:
-            return Scored(self.floor, f"no geometry: atoms closer than {CLOSEST} angstrom")
+        if min_distance(positions) < MIN_DISTANCE:
+            return Scored(self.floor, f"no geometry: atoms closer than {MIN_DISTANCE} angstrom")
         try:
             ligand = graph_ligand(mol)
         except ValueError as error:
             return Scored(self.floor, str(error))
-        found = place(
+        placement = place(
             self.pocket, ligand, torch.from_numpy(positions), starts=self.starts, steps=self.steps, seed=self.seed
         )
-        if found is None:
+        if placement is None:
             return Scored(self.floor, "box: the molecule does not fit in")
-        value, n = max(-found.score, self.floor), len(ligand)
-        clashes = clashing(self.pocket, ligand, found)
+        value, n = max(-placement.score, self.floor), len(ligand)
+        clashes = clash_fraction(self.pocket, ligand, placement)
         return Explained(value, "", {"heavy_atoms": n, "per_heavy_atom": value / n, "clashes": clashes})
 
 
-def clashing(pocket: Pocket, ligand: Ligand, placed: Placement) -> float:
-    """The share of a ligand's atoms that overlap with one of the receptor by more than 1 angstrom."""
-    x = placed.positions
-    terms, felt = pocket.pairs(x[None], Ligands([ligand], dtype=x.dtype, device=x.device))
-    return ((terms.repulsion > CLASH**2) & felt).any(-1).float().mean().item()
+def clash_fraction(pocket: Pocket, ligand: Ligand, placement: Placement) -> float:
+    """Return the fraction of a ligand's atoms that overlap with one of the receptor by more than 1 angstrom."""
+    x = placement.positions
+    terms, in_range = pocket.pairs(x[None], Ligands([ligand], dtype=x.dtype, device=x.device))
+    return ((terms.repulsion > CLASH_OVERLAP**2) & in_range).any(-1).float().mean().item()
 
 
-def closest(positions: NDArray[np.float32]) -> float:
-    """The shortest distance between two of n atoms, angstrom; infinite for one."""
+def min_distance(positions: NDArray[np.float32]) -> float:
+    """Return the shortest distance between two atoms at positions [n, 3], angstrom; infinite for a single atom."""
     x = positions.astype(np.float64)
     distance = np.linalg.norm(x[:, None] - x[None], axis=-1)
     np.fill_diagonal(distance, np.inf)

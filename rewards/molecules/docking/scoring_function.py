@@ -2,7 +2,7 @@
 
 Trott and Olson 2010, J. Comput. Chem. 31, 455, with the weights of version 1.2 (Eberhardt et al. 2021, J. Chem. Inf.
 Model. 61, 3891). The package tabulates its pair functions in steps of 1/32 square angstrom; here they are exact, which
-moves a good pose by some 0.01 kcal/mol.
+changes the score of a good pose by some 0.01 kcal/mol.
 """
 
 import math
@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from molrl.data.molecules.pdbqt import Structure
-from molrl.rewards.molecules.docking.atom_types import Ligand, heavy, structure_kinds
+from molrl.rewards.molecules.docking.atom_types import Ligand, heavy, structure_types
 
 CUTOFF = 8.0  # angstrom
 ROTOR_WEIGHT = 0.05846
-CAP = 1000.0  # kcal/mol; what the repulsion of one ligand atom tends to
-CELL = 2.0  # angstrom; the receptor atoms within the cutoff are listed for each cell of the box
-LONGEST_SIDE = 40.0  # angstrom; the lists then take some 50 MB
-FAR_AWAY = 1e4  # angstrom; where the lists are filled up
+MAX_REPULSION = 1000.0  # kcal/mol; the limit of the repulsion of one ligand atom
+CELL_SIZE = 2.0  # angstrom; the receptor atoms within the cutoff are listed for each cell of the box
+MAX_SIDE = 40.0  # angstrom; the lists then take some 50 MB
+PADDING_POSITION = 1e4  # angstrom; of the atoms that pad the lists
 
 
 class Terms(NamedTuple):
-    """The five terms, kcal/mol once weighted; of a pair of atoms or added up, each of the same shape."""
+    """The five terms, in kcal/mol once weighted, of pairs of atoms or of sums over them; all of the same shape."""
 
     gauss1: Tensor
     gauss2: Tensor
@@ -41,7 +41,7 @@ WEIGHTS = (-0.035579, -0.005156, 0.840245, -0.035069, -0.587439)  # in the order
 
 
 def pair_terms(d: Tensor, hydrophobic: Tensor, hydrogen_bond: Tensor) -> Terms:
-    """The unweighted terms of pairs of atoms at surface distance d = r - R_i - R_j, angstrom.
+    """Return the unweighted terms of pairs of atoms at surface distance d = r - R_i - R_j, angstrom.
 
     Args:
         hydrophobic: 1 where both atoms are, else 0.
@@ -56,15 +56,15 @@ def pair_terms(d: Tensor, hydrophobic: Tensor, hydrogen_bond: Tensor) -> Terms:
     )
 
 
-def weighted(terms: Terms) -> Tensor:
-    """The energy that the terms make, kcal/mol."""
+def weighted_sum(terms: Terms) -> Tensor:
+    """Return the energy, the weighted sum of the terms, kcal/mol."""
     gauss1, gauss2, repulsion, hydrophobic, hydrogen_bond = (w * t for w, t in zip(WEIGHTS, terms, strict=True))
     return gauss1 + gauss2 + repulsion + hydrophobic + hydrogen_bond
 
 
 @dataclass(frozen=True)
 class Box:
-    """Where a ligand may be.
+    """The box that a ligand must be in.
 
     Attributes:
         centre: x, y, z in angstrom.
@@ -78,20 +78,22 @@ class Box:
         for name, values in (("centre", self.centre), ("size", self.size)):
             if len(values) != 3 or not all(isinstance(x, int | float) and math.isfinite(x) for x in values):
                 raise ValueError(f"box {name}: got {list(values)}, need three numbers in angstrom")
-        if not all(0 < side <= LONGEST_SIDE for side in self.size):
-            raise ValueError(f"box size: got {list(self.size)}, need sides of at most {LONGEST_SIDE:g} angstrom")
+        if not all(0 < side <= MAX_SIDE for side in self.size):
+            raise ValueError(f"box size: got {list(self.size)}, need sides of at most {MAX_SIDE:g} angstrom")
 
     @property
     def low(self) -> tuple[float, ...]:
+        """Return the lower corner, angstrom."""
         return tuple(middle - side / 2 for middle, side in zip(self.centre, self.size, strict=True))
 
     @property
     def high(self) -> tuple[float, ...]:
+        """Return the upper corner, angstrom."""
         return tuple(middle + side / 2 for middle, side in zip(self.centre, self.size, strict=True))
 
 
 class Ligands:
-    """Ligands side by side, padded to the largest; one ligand stands for any number of poses of it.
+    """A batch of ligands, padded to the largest; a single ligand is broadcast over all of its poses.
 
     Attributes:
         radius: angstrom [l, n].
@@ -113,7 +115,7 @@ class Ligands:
         shape = (len(ligands), max((len(ligand) for ligand in ligands), default=0))
         table = np.zeros((5, *shape))
         for row, ligand in enumerate(ligands):
-            table[:4, row, : len(ligand)] = ligand.kinds
+            table[:4, row, : len(ligand)] = ligand.types
             table[4, row, : len(ligand)] = 1
         self.radius, self.hydrophobic, self.donor, self.acceptor, real = torch.tensor(table, dtype=dtype, device=device)
         self.mask = real.bool()
@@ -121,7 +123,7 @@ class Ligands:
 
 
 class Pocket:
-    """The part of a receptor that a ligand in a box can feel.
+    """The part of a receptor within the cutoff of a box.
 
     Each cell of the box has a list of the receptor atoms within the cutoff of any of its points, so that a pose is
     compared with some 200 atoms, whatever the size of the receptor, and no pair is missed.
@@ -130,7 +132,7 @@ class Pocket:
     def __init__(
         self, receptor: Structure, box: Box, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> None:
-        """Assign the receptor's types and make the lists.
+        """Assign the types of the receptor's atoms and make the neighbour lists.
 
         Raises:
             ValueError: no receptor atom is within the cutoff of the box.
@@ -145,26 +147,26 @@ class Pocket:
                 f"box: centre {list(box.centre)}, size {list(box.size)} is {outside.min():.1f} angstrom away from the "
                 f"nearest receptor atom, which is beyond the cutoff of {CUTOFF:g}"
             )
-        kinds = np.stack([np.asarray(column, dtype=np.float64)[near] for column in structure_kinds(receptor)], axis=-1)
+        types = np.stack([np.asarray(column, dtype=np.float64)[near] for column in structure_types(receptor)], axis=-1)
         # Positions relative to the centre keep their digits in float32.
-        atoms = np.concatenate([positions[near] - np.array(box.centre), kinds], axis=-1)
+        atoms = np.concatenate([positions[near] - np.array(box.centre), types], axis=-1)
         self.size = len(atoms)
-        self.cells = tuple(math.ceil(side / CELL) for side in box.size)
-        nobody = np.array([[FAR_AWAY, FAR_AWAY, FAR_AWAY, 0, 0, 0, 0]])
+        self.cells = tuple(math.ceil(side / CELL_SIZE) for side in box.size)
+        padding = np.array([[PADDING_POSITION, PADDING_POSITION, PADDING_POSITION, 0, 0, 0, 0]])
         lists = neighbour_lists(atoms[:, :3], self.cells, box.size)
-        table = np.concatenate([atoms, nobody])[lists].transpose(0, 2, 1)
+        table = np.concatenate([atoms, padding])[lists].transpose(0, 2, 1)
         self.table: Float[Tensor, "cells 7 k"] = torch.tensor(table, dtype=dtype, device=device)
         self.centre = torch.tensor(box.centre, dtype=dtype, device=device)
         self.half = torch.tensor(box.size, dtype=dtype, device=device) / 2
 
     def __len__(self) -> int:
-        """How many receptor atoms a ligand in the box can feel."""
+        """Return the number of receptor atoms within the cutoff of the box."""
         return self.size
 
     def pairs(self, poses: Float[Tensor, "b n 3"], ligands: Ligands) -> tuple[Terms, Bool[Tensor, "b n k"]]:
-        """The unweighted terms of each ligand atom with each receptor atom of its list [b, n, k], and which count.
+        """Return the unweighted terms of each ligand atom with its list [b, n, k], and the mask of pairs that count.
 
-        Atoms outside the box are taken to its wall.
+        Atoms outside the box are moved to its wall.
         """
         x = torch.minimum(torch.maximum(poses - self.centre, -self.half), self.half)
         near = self.table[self.cell_of(x.detach())]  # [b, n, 7, k]
@@ -178,18 +180,18 @@ class Pocket:
         return terms, (r < CUTOFF) & ligands.mask[..., None]
 
     def terms(self, poses: Float[Tensor, "b n 3"], ligands: Ligands) -> Terms:
-        """The unweighted terms of each ligand atom with the receptor, [b, n]."""
-        terms, felt = self.pairs(poses, ligands)
-        return Terms(*((term * felt).sum(-1) for term in terms))
+        """Return the unweighted terms of each ligand atom with the receptor, [b, n]."""
+        terms, in_range = self.pairs(poses, ligands)
+        return Terms(*((term * in_range).sum(-1) for term in terms))
 
     def energy(self, poses: Float[Tensor, "b n 3"], ligands: Ligands) -> Float[Tensor, " b"]:
-        """Intermolecular energy, kcal/mol; what clashes is capped atom by atom, E -> 1000 E / (1000 + E)."""
-        terms, felt = self.pairs(poses, ligands)
-        e = (weighted(terms) * felt).sum(-1)
-        return torch.where(e > 0, CAP * e / (CAP + e.clamp(min=0.0)), e).sum(-1)
+        """Return the intermolecular energy, kcal/mol; that of a clashing atom is capped, E -> 1000 E / (1000 + E)."""
+        terms, in_range = self.pairs(poses, ligands)
+        e = (weighted_sum(terms) * in_range).sum(-1)
+        return torch.where(e > 0, MAX_REPULSION * e / (MAX_REPULSION + e.clamp(min=0.0)), e).sum(-1)
 
     def score(self, poses: Float[Tensor, "b n 3"], ligands: Ligands) -> Float[Tensor, " b"]:
-        """Predicted free energy of binding, kcal/mol: E / (1 + 0.05846 rotors), as `vina --score_only` has it.
+        """Return the predicted free energy of binding, E / (1 + 0.05846 rotors) in kcal/mol, as `vina --score_only`.
 
         Infinite for a pose that is not inside the box. A number that is not finite gives NaN.
 
@@ -201,30 +203,32 @@ class Pocket:
         return torch.where(self.beyond(poses, ligands) > 0, torch.inf, score)
 
     def beyond(self, poses: Float[Tensor, "b n 3"], ligands: Ligands) -> Float[Tensor, " b"]:
-        """How far the atoms of each pose are outside the box, angstrom, added up."""
+        """Return the sum over the atoms of each pose of their distance outside the box along each axis, angstrom."""
         out = ((poses - self.centre).abs() - self.half).clamp(min=0.0)
         return (out.sum(-1) * ligands.mask).sum(-1)
 
     def cell_of(self, x: Float[Tensor, "b n 3"]) -> Int[Tensor, "b n"]:
-        """The row of the neighbour lists for positions inside the box, relative to its centre."""
+        """Return the cell of positions inside the box, relative to its centre: the row of the neighbour lists."""
         counts = torch.tensor(self.cells, device=x.device)
-        place = ((x + self.half) / CELL).nan_to_num().long().clamp(min=0).minimum(counts - 1)
-        return (place[..., 0] * self.cells[1] + place[..., 1]) * self.cells[2] + place[..., 2]
+        index = ((x + self.half) / CELL_SIZE).nan_to_num().long().clamp(min=0).minimum(counts - 1)
+        return (index[..., 0] * self.cells[1] + index[..., 1]) * self.cells[2] + index[..., 2]
 
 
 def neighbour_lists(positions: NDArray[np.float64], cells: Sequence[int], size: Sequence[float]) -> NDArray[np.int64]:
-    """For each cell of a box around 0, the atoms within the cutoff of any of its points [cells, k].
+    """Return, for each cell of a box around 0, the atoms within the cutoff of any of its points [cells, k].
 
-    Filled up with the number of atoms.
+    Rows are padded with the number of atoms.
     """
-    beyond = []  # squared distance of each atom from each slab of the box, [slabs, m] along each axis
+    squared = []  # distance of each atom from each slab of the box, [slabs, m] along each axis
     for axis, count in enumerate(cells):
-        low = -size[axis] / 2 + CELL * np.arange(count)[:, None]
-        beyond.append((positions[:, axis] - positions[:, axis].clip(low, low + CELL)) ** 2)
-    across = beyond[1][:, None] + beyond[2][None]  # [slabs of y, slabs of z, m]
-    reach = (CUTOFF + 1e-3) ** 2  # a position may be rounded into the next cell
-    lists = [np.nonzero(row)[0] for slab in beyond[0] for row in (slab + across < reach).reshape(-1, len(positions))]
-    filled = np.full((len(lists), max(map(len, lists))), len(positions), dtype=np.int64)
-    for row, found in zip(filled, lists, strict=True):
-        row[: len(found)] = found
-    return filled
+        low = -size[axis] / 2 + CELL_SIZE * np.arange(count)[:, None]
+        squared.append((positions[:, axis] - positions[:, axis].clip(low, low + CELL_SIZE)) ** 2)
+    squared_yz = squared[1][:, None] + squared[2][None]  # [slabs of y, slabs of z, m]
+    limit = (CUTOFF + 1e-3) ** 2  # a position may be rounded into the next cell
+    lists = [
+        np.nonzero(row)[0] for slab in squared[0] for row in (slab + squared_yz < limit).reshape(-1, len(positions))
+    ]
+    padded = np.full((len(lists), max(map(len, lists))), len(positions), dtype=np.int64)
+    for row, atoms in zip(padded, lists, strict=True):
+        row[: len(atoms)] = atoms
+    return padded

@@ -1,4 +1,4 @@
-"""Where to dock: a receptor, and the box in it that a ligand may be in."""
+"""The site of docking: a receptor, and the box around its pocket that a ligand must be in."""
 
 import importlib.util
 import re
@@ -17,9 +17,9 @@ from molrl.rewards.molecules.docking.atom_types import heavy
 from molrl.rewards.molecules.docking.scoring_function import Box
 
 DOCKSTRING = "dockstring:"
-PDB, PDBQT, GEOMETRY = (".pdb", ".ent"), ".pdbqt", (".sdf", ".mol", ".xyz")
-GROUP = re.compile("[A-Za-z0-9]{1,5}")
-BOX_BYTES = 1 << 16
+PDB, PDBQT, GEOMETRY = (".pdb", ".ent"), ".pdbqt", (".sdf", ".mol", ".xyz")  # suffixes
+RESIDUE_NAME = re.compile("[A-Za-z0-9]{1,5}")
+MAX_BOX_BYTES = 1 << 16  # of a file with a box
 BOX_LINE = re.compile(r"(center|size)_([xyz])\s*=\s*(-?[0-9]+\.?[0-9]*)")
 
 
@@ -28,11 +28,11 @@ class Site:
     """A receptor and a box: around a reference ligand, or given by its centre and size.
 
     Attributes:
-        receptor: a PDBQT file, all of it; or a PDB file, of which chains, metal ions and what `keep` names are taken;
-            or dockstring:NAME for a target of that package, where it is installed, with the box that it comes with.
+        receptor: a PDBQT file, all of it; or a PDB file, of which chains, metal ions and the residues in `keep` are
+            taken; or dockstring:NAME for a target of that package, where it is installed, with its own box.
         ligand: a file with a molecule in the coordinates of the receptor (.pdbqt, .sdf, .mol or .xyz; of several the
             first); or the name of one in the PDB file of the receptor, such as STI; or null.
-        margin: how far the box reaches beyond the ligand's heavy atoms on each side, angstrom.
+        margin: distance of the box from the ligand's heavy atoms on each side, angstrom.
         centre, size: x, y, z of the box in angstrom in place of a ligand, or null.
         keep: residue names that belong to the receptor of a PDB file beside chains and metal ions, such as HEM or HOH.
     """
@@ -46,13 +46,13 @@ class Site:
 
     def __post_init__(self) -> None:
         given = (self.ligand is not None, self.centre is not None, self.size is not None)
-        own = [(False, False, False)] if self.receptor.startswith(DOCKSTRING) else []
-        if given not in ((True, False, False), (False, True, True), *own):
-            what = ", ".join(
+        default_box = [(False, False, False)] if self.receptor.startswith(DOCKSTRING) else []
+        if given not in ((True, False, False), (False, True, True), *default_box):
+            settings = ", ".join(
                 f"{name}={getattr(self, name)}" for name in ("ligand", "centre", "size") if getattr(self, name)
             )
             raise ValueError(
-                f"the box: got {what or 'nothing'}, need ligand=FILE, a molecule that lies where others should bind, "
+                f"the box: got {settings or 'nothing'}, need ligand=FILE, a molecule in the binding site, "
                 "or both centre=[x,y,z] and size=[x,y,z]"
             )
         if not 0 <= self.margin < np.inf:
@@ -60,16 +60,16 @@ class Site:
         if isinstance(self.keep, str):
             raise ValueError(f"keep: got {self.keep!r}, need a list of residue names, [{self.keep}]")
         if self.keep and not self.is_pdb:
-            raise ValueError(f"keep={list(self.keep)}: only of a PDB file something is left out, got {self.receptor}")
+            raise ValueError(f"keep={list(self.keep)}: is for PDB files, of others all is kept, got {self.receptor}")
 
     @property
     def is_pdb(self) -> bool:
-        """Whether the receptor is a PDB file."""
+        """Return True if the receptor is a PDB file."""
         return not self.receptor.startswith(DOCKSTRING) and suffix(self.receptor) in PDB
 
     @property
     def file(self) -> Path:
-        """The file of the receptor.
+        """Return the path of the receptor's file.
 
         Raises:
             ValueError: dockstring is not installed or has no such target.
@@ -79,7 +79,7 @@ class Site:
         return dockstring_file(self.receptor.removeprefix(DOCKSTRING), "_target.pdbqt")
 
     def structure(self) -> Structure:
-        """The atoms of the receptor.
+        """Read the atoms of the receptor.
 
         Raises:
             ValueError: the file is missing or no receptor.
@@ -91,7 +91,7 @@ class Site:
         return read_receptor(self.file)
 
     def box(self) -> Box:
-        """Where a ligand may be.
+        """Return the box that a ligand must be in.
 
         Raises:
             ValueError: there is no such ligand, it has no geometry, or the box is too large.
@@ -100,19 +100,19 @@ class Site:
             return Box(tuple(self.centre), tuple(self.size))
         if self.ligand is None:
             return read_box(dockstring_file(self.receptor.removeprefix(DOCKSTRING), "_conf.txt"))
-        if self.is_pdb and GROUP.fullmatch(self.ligand) and not Path(self.ligand).exists():
-            return around(group_positions(self.receptor, self.ligand), self.margin)
-        return around(ligand_positions(self.ligand), self.margin)
+        if self.is_pdb and RESIDUE_NAME.fullmatch(self.ligand) and not Path(self.ligand).exists():
+            return box_around(group_positions(self.receptor, self.ligand), self.margin)
+        return box_around(ligand_positions(self.ligand), self.margin)
 
 
-def around(positions: NDArray[np.floating], margin: float) -> Box:
-    """The box that has these positions [n, 3] inside, with some room on each side, angstrom."""
+def box_around(positions: NDArray[np.floating], margin: float) -> Box:
+    """Return the bounding box of positions [n, 3] with a margin on each side, angstrom."""
     low, high = positions.min(0).astype(float) - margin, positions.max(0).astype(float) + margin
     return Box(((low + high) / 2).tolist(), (high - low).tolist())
 
 
 def ligand_positions(path: str) -> NDArray[np.floating]:
-    """Where the heavy atoms of the first molecule of a file are, angstrom [n, 3]."""
+    """Return the positions of the heavy atoms of the first molecule of a file, angstrom [n, 3]."""
     if suffix(path) == PDBQT:
         structure = read_ligand(path)
         return structure.positions[heavy(structure)]
@@ -128,7 +128,7 @@ def ligand_positions(path: str) -> NDArray[np.floating]:
 
 
 def dockstring_file(target: str, ending: str) -> Path:
-    """A file of a target of dockstring (Garcia-Ortegon et al. 2022, doi:10.1021/acs.jcim.1c01334).
+    """Return the path of a file of a target of dockstring (Garcia-Ortegon et al. 2022, doi:10.1021/acs.jcim.1c01334).
 
     The package itself, which needs OpenBabel, is not imported.
     """
@@ -136,23 +136,23 @@ def dockstring_file(target: str, ending: str) -> Path:
     if spec is None or spec.origin is None:
         raise ValueError(f"{DOCKSTRING}{target}: dockstring is not installed: pip install 'molrl[docking]'")
     folder = Path(spec.origin).parent / "resources" / "targets"
-    known = sorted(path.name.removesuffix(ending) for path in folder.glob(f"*{ending}"))
-    if target not in known:
-        raise ValueError(f"{DOCKSTRING}{target}: no such target, known are {', '.join(known)}")
+    targets = sorted(path.name.removesuffix(ending) for path in folder.glob(f"*{ending}"))
+    if target not in targets:
+        raise ValueError(f"{DOCKSTRING}{target}: no such target, known are {', '.join(targets)}")
     return folder / f"{target}{ending}"
 
 
 def read_box(path: str | Path) -> Box:
-    """The box of a configuration file of Vina, lines such as `center_x = 9.25`.
+    """Read the box of a configuration file of Vina, lines such as `center_x = 9.25`.
 
     Raises:
         ValueError: it is missing or not all six numbers are there.
     """
     try:
-        found = [match.groups() for line in text_lines(path, BOX_BYTES) if (match := BOX_LINE.match(line.strip()))]
+        lines = [match.groups() for line in text_lines(path, MAX_BOX_BYTES) if (match := BOX_LINE.match(line.strip()))]
     except BrokenStreamError as error:
         raise ValueError(f"{path}: {error}") from None
-    numbers = {(name, axis): float(value) for name, axis, value in found}
+    numbers = {(name, axis): float(value) for name, axis, value in lines}
     if len(numbers) < 6:
         raise ValueError(f"{path}: got {len(numbers)} of center_x, ... size_z, need all six")
     return Box(*([numbers[name, axis] for axis in "xyz"] for name in ("center", "size")))
