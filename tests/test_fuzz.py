@@ -286,7 +286,7 @@ WRITERS = (
     ),
     *("models/images/decoder.py: write", "molrl/run.py: muted"),
     *(
-        "rewards/scoring/journal.py: exclusive",
+        "rewards/scoring/journal.py: output_lock",
         "rewards/scoring/journal.py: write",
         "rewards/scoring/command.py: open_part",
     ),
