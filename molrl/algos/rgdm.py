@@ -206,7 +206,7 @@ class RGDM:
                 own = {name: value[part] for name, value in context.items()}
                 clean = task.policy.lookahead_x0(table.y[part] + offset[part], step[part], self.lookahead, own)
                 queue.submit(task.decoder.decode(clean, own))
-        rewards = queue.results().to(table.x.device)
+        rewards = queue.results().to(table.x)
         return rewards.view(len(offsets), -1), queue.seconds
 
     def uphill(
