@@ -18,10 +18,10 @@ from test_processes import (
     distance,
     environment,
     free_port,
+    half_of_the_rows_are_lost,
     launch,
     one_row_is_lost,
     same_run,
-    second_process_is_left_out,
 )
 from tiny_images import tiny_task
 from torch import Tensor
@@ -58,7 +58,7 @@ def test_a_shared_network_makes_the_same_run_as_a_whole_one(name: str, two: Path
     assert same_run(got, alone(name, tiny_pipeline))
 
 
-@pytest.mark.parametrize("error", [second_process_is_left_out, one_row_is_lost])
+@pytest.mark.parametrize("error", [half_of_the_rows_are_lost, one_row_is_lost])
 @pytest.mark.parametrize("name", ["DDPO", "RGDM"])
 def test_a_contribution_that_is_missing_is_no_rounding(
     name: str, error: Callable[..., Iterator[Tensor]], tiny_pipeline: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,8 +5,8 @@ a run of molecules in FOLDER/run.
 
 The cases are computed in float64. There the order of a sum moves the last of 16 digits: one bound lies far above what
 any CPU's kernels make of the same sum, and far below what a missing contribution makes of it. In float32 no bound does.
-An adaptive optimiser divides each gradient by its own size, so it moves a weight whose gradient is rounding noise as far
-as any other. In float64 that noise is smaller than Adam's eps by eight orders, and nothing moves.
+An adaptive optimiser divides each gradient by its own size, so it moves a weight whose gradient is rounding noise as
+far as any other. In float64 that noise is smaller than Adam's eps by eight orders, and nothing moves.
 """
 
 import json
@@ -39,7 +39,7 @@ from molrl.task import Metrics, Task
 
 NAN = float("nan")
 WAIT = 200.0  # seconds; all the processes of a test share few cores
-MOLECULES = ("algo=dpok", *QUICK_RUN)
+MOLECULES = ("algo=dpok", *QUICK_RUN, "optimizer._target_=torch.optim.SGD", "optimizer.lr=0.003")
 
 
 class Wide(DDIM):

@@ -101,8 +101,8 @@ def test_two_processes_make_the_same_run_as_one(name: str, two: Path) -> None:
         assert same_run(got, alone(name))
 
 
-def second_process_is_left_out(self: Finetuning, places: Tensor) -> Iterator[Tensor]:
-    """The rows of the second half of the samples add nothing to the gradient, nor to the metrics."""
+def half_of_the_rows_are_lost(self: Finetuning, places: Tensor) -> Iterator[Tensor]:
+    """As when the second of two processes adds nothing to the gradient."""
     half = len(places) // 2
     yield from (places[:half] if half else places).split(self.microbatch or len(places))
 
@@ -112,7 +112,7 @@ def one_row_is_lost(self: Finetuning, places: Tensor) -> Iterator[Tensor]:
     yield from kept.split(self.microbatch or len(kept))
 
 
-@pytest.mark.parametrize("error", [second_process_is_left_out, one_row_is_lost])
+@pytest.mark.parametrize("error", [half_of_the_rows_are_lost, one_row_is_lost])
 @pytest.mark.parametrize("name", SENSITIVE)
 def test_a_contribution_that_is_missing_is_no_rounding(
     name: str, error: Callable[..., Iterator[Tensor]], monkeypatch: pytest.MonkeyPatch
@@ -146,13 +146,18 @@ def test_all_processes_have_the_same_weights_and_numbers_to_the_last_bit(name: s
 
 
 def test_two_processes_train_molecules_as_one_does(two: Path, tmp_path: Path) -> None:
-    """The first writes all of the samples and one row for each round; the weights of a value network are the same."""
+    """The first writes all of the samples and one row for each round; the weights of a value network are the same.
+
+    The run is in float32. Its optimiser is SGD, which moves a weight in proportion to the gradient, rounding included.
+    A log-ratio is the difference of two log-probabilities of about 100 nats, each a sum of some sixty squares: it may
+    move by 16 x 100 x 2^-23 < 2e-4. Other numbers are sums of terms of one sign, or ratios of those.
+    """
     done = molrl("train", f"run={tmp_path / 'run'}", *MOLECULES)
     assert done.code == 0, done.err
     got, expected = (untimed(read_metrics(folder / "run/metrics.jsonl")) for folder in (two, tmp_path))
     assert len(got) == len(expected) == 2
     for row, same in zip(got, expected, strict=True):
-        assert row == {name: pytest.approx(value, rel=2e-3, abs=2e-4) for name, value in same.items()}
+        assert row == {name: pytest.approx(value, rel=2e-4, abs=2e-4) for name, value in same.items()}
     before = [(folder / "run/samples/before.sdf").read_text() for folder in (two, tmp_path)]
     assert before[0].count("$$$$") == before[1].count("$$$$") == 8
     summaries = [json.loads((folder / "run/summary.json").read_text()) for folder in (two, tmp_path)]
