@@ -28,6 +28,8 @@ FILES = (
     *("algos/test_rgdm.py", "algos/test_rwr.py", "algos/test_sft.py"),
     *("images/test_scheduler_chain.py", "images/test_sharding.py", "machine/test_processes.py"),
 )
+# Tests of how processes start and end: slow, and without numbers.
+UNRELATED = "process_dies or that_dies or process_fails or signal_to_one or accelerate"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -44,7 +46,8 @@ def test_the_numeric_tests_hold_under_the_kernels_of(setting: str) -> None:
     if not usable_capability(capability):
         pytest.skip(f"{setting}: this CPU has {torch.backends.cpu.get_cpu_capability()}, needs {capability}")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(str(TESTS / file) for file in FILES)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", f"not ({UNRELATED})"]
+    command += ["--numprocesses", "2", "--dist", "loadfile", *(str(TESTS / file) for file in FILES)]
     done = subprocess.run(
         command, env={**inherited, **variables}, cwd=TESTS.parent, capture_output=True, text=True, check=False
     )
