@@ -90,7 +90,7 @@ class CandidatePull:
                 part_context = {name: value[part] for name, value in context.items()}
                 x0 = task.policy.lookahead_x0(steps.y[part] + offset[part], step[part], self.lookahead, part_context)
                 queue.submit(task.decoder.decode(x0, part_context))
-        rewards = queue.results().to(steps.x.device)
+        rewards = queue.results().to(steps.x)
         return rewards.view(len(offsets), -1), queue.seconds
 
     def metrics(self, rewards: Float[Tensor, "j m"], scale: float) -> Metrics:

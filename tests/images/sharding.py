@@ -2,6 +2,9 @@
 
 `python sharding.py FOLDER PIPELINE` leaves samples, rewards, weights and metrics of every case in FOLDER, by process;
 `python sharding.py leave PIPELINE` is a run that its last process leaves.
+
+The network and the decoder compute in float64 (see `sharing`), so that a pixel is rounded to the same of 256 values
+whatever the kernels, and rewards, which are means of pixels, do not jump by a 255th of one.
 """
 
 import json
@@ -9,25 +12,29 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
-from sharing import WAIT, Result
+from sharing import WAIT, Result, widened
 from test_finetune import ALGORITHMS, finetuning, untimed
 from tiny_images import PROMPTS, brightness, tiny_task
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from molrl.algos import Algorithm
 from molrl.cli import complain
 from molrl.data.images.image import CaptionedImage
 from molrl.finetune import finetune, freeze_copy
 from molrl.machine.processes import ALONE, Processes, launched
+from molrl.models.images.decoder import ImageDecoder
+from molrl.models.images.guided_unet import GuidedUNet
 from molrl.noise import Key
-from molrl.task import Metrics
+from molrl.samplers import DDIM
+from molrl.task import Metrics, Task
 from molrl.trainable_parameters import trainable_module
 
 
@@ -55,10 +62,46 @@ def some_lost(samples: Sequence[CaptionedImage]) -> Tensor:
     return values.masked_fill(torch.tensor([sample.prompt == PROMPTS[0] for sample in samples]), torch.nan)
 
 
+class WideDecoder(ImageDecoder):
+    """Images by an autoencoder of float64."""
+
+    def shown(self, x0: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        drawn: Tensor = vae.decode(x0.double() / vae.config.scaling_factor, return_dict=False)[0]
+        return (drawn / 2 + 0.5).clamp(0, 1)
+
+
+def wide(task: Task) -> Task:
+    """The task in float64, but for the draws, the rewards and what a UNet hands on, which are float32."""
+    decoder, policy, values = task.decoder, task.policy, task.value_network
+    assert isinstance(decoder, ImageDecoder)
+    assert isinstance(policy.denoiser, GuidedUNet)
+    assert isinstance(policy.sampler, DDIM)
+    assert values is not None
+    policy.denoiser.unet.double().register_forward_pre_hook(in_double, with_kwargs=True)
+    decoder.pipeline.vae.double()
+    settings = {field.name: getattr(decoder, field.name) for field in fields(decoder)}
+    return replace(
+        task,
+        policy=replace(policy, sampler=widened(policy.sampler)),
+        decoder=WideDecoder(**settings),
+        value_network=lambda: values().double(),
+    )
+
+
+def in_double(_: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
+    """What a network is given, in float64."""
+    return tree_map_only(Tensor, as_double, inputs), tree_map_only(Tensor, as_double, named)
+
+
+def as_double(value: Tensor) -> Tensor:
+    return value.double() if value.is_floating_point() else value
+
+
 def outcome(case: Case, pipeline: Path, world: Processes = ALONE) -> Result:
     """What is drawn before, and what two rounds make of the adapter."""
     settings = {"num_steps": 4, "guidance_scale": 2.0, **case.task, "shard": world.size > 1}
-    task = tiny_task(pipeline, reward=some_lost if case.lost else brightness, **settings)
+    task = wide(tiny_task(pipeline, reward=some_lost if case.lost else brightness, **settings))
     task = replace(task, processes=replace(world, lockstep=world.size > 1))
     drawn = task.rollout(list(range(8)), Key(5))
     seen: list[Metrics] = []

@@ -3,16 +3,31 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 from sharding import CASES, outcome
-from test_processes import environment, free_port, launch
+from sharing import Result
+from test_processes import (
+    ROUNDING,
+    close,
+    distance,
+    environment,
+    free_port,
+    half_of_the_rows_are_lost,
+    launch,
+    one_row_is_lost,
+    same_run,
+)
 from tiny_images import tiny_task
+from torch import Tensor
 from torch.testing import assert_close
 
+from molrl.finetune import FinetuneConfig
 from molrl.machine.processes import Processes
 
 HERE = Path(__file__).parent
@@ -29,16 +44,30 @@ def two(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline: Path) -> Path:
     return folder
 
 
+@cache
+def alone(name: str, pipeline: Path) -> Result:
+    """What one process makes of a case."""
+    return outcome(CASES[name], pipeline)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_shared_network_makes_the_same_run_as_a_whole_one(name: str, two: Path, tiny_pipeline: Path) -> None:
-    alone = outcome(CASES[name], tiny_pipeline)
     first, second = (load_file(two / f"{name}.{rank}.safetensors") for rank in range(2))
     assert_close(first, second, rtol=0, atol=0, equal_nan=True)
-    assert first.keys() == alone.tensors.keys()
-    for kind, expected in alone.tensors.items():
-        assert_close(first[kind], expected, rtol=0, atol=1 if kind == "samples" else 1e-5, equal_nan=True)
-    for row, same in zip(json.loads((two / f"{name}.0.json").read_text()), alone.metrics, strict=True):
-        assert row == {key: pytest.approx(value, rel=1e-3, abs=2e-3, nan_ok=True) for key, value in same.items()}
+    got = Result(first, json.loads((two / f"{name}.0.json").read_text()))
+    assert same_run(got, alone(name, tiny_pipeline))
+
+
+@pytest.mark.parametrize("error", [half_of_the_rows_are_lost, one_row_is_lost])
+@pytest.mark.parametrize("name", ["DDPO", "RGDM"])
+def test_a_contribution_that_is_missing_is_no_rounding(
+    name: str, error: Callable[..., Iterator[Tensor]], tiny_pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = alone(name, tiny_pipeline)
+    monkeypatch.setattr(FinetuneConfig, "microbatches", error)
+    wrong = outcome(CASES[name], tiny_pipeline)
+    assert distance(wrong, right) > 1000 * ROUNDING
+    assert not close(wrong.metrics, right.metrics)
 
 
 def test_a_process_that_dies_ends_the_others_in_order(tiny_pipeline: Path) -> None:

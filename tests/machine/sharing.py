@@ -2,12 +2,17 @@
 
 `python sharing.py FOLDER` leaves samples, rewards, weights and metrics of every case there, by process, and then makes
 a run of molecules in FOLDER/run.
+
+The cases are computed in float64. There the order of a sum moves the last of 16 digits: one bound lies far above what
+any CPU's kernels make of the same sum, and far below what a missing contribution makes of it. In float32 no bound does.
+An adaptive optimiser divides each gradient by its own size, so it moves a weight whose gradient is rounding noise as
+far as any other. In float64 that noise is smaller than Adam's eps by eight orders, and nothing moves.
 """
 
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,13 +33,36 @@ from molrl.finetune import finetune, freeze_copy
 from molrl.gaussian import Context
 from molrl.machine.processes import ALONE, Processes, launched
 from molrl.noise import Key
-from molrl.oracle.linear_gaussian import Points
-from molrl.task import Metrics
+from molrl.oracle.linear_gaussian import AffineDenoiser, Points, Values, make_sampler
+from molrl.policy import Policy
+from molrl.samplers import DDIM
+from molrl.task import Metrics, Task
 from molrl.trainable_parameters import trainable_module
 
 NAN = float("nan")
 WAIT = 200.0  # seconds; all the processes of a test share few cores
-MOLECULES = ("algo=dpok", *QUICK_RUN)
+MOLECULES = ("algo=dpok", *QUICK_RUN, "optimizer._target_=torch.optim.SGD", "optimizer.lr=0.003")
+
+
+class Wide(DDIM):
+    """DDIM on states of float64: the prior's type is that of the whole chain."""
+
+    def prior(self, noise: Tensor, context: Context) -> Tensor:
+        return super().prior(noise.double(), context)
+
+
+def widened(sampler: DDIM) -> Wide:
+    return Wide(**{field.name: getattr(sampler, field.name) for field in fields(sampler)})
+
+
+def wide_policy() -> Policy:
+    sampler = widened(make_sampler())
+    return Policy(AffineDenoiser(sampler, torch.float64), sampler)
+
+
+def wide_task(reward: Callable[[Sequence[Any]], Tensor]) -> Task:
+    """The oracle in float64, but for the draws and the rewards, which are float32 by contract."""
+    return replace(number_task(reward), policy=wide_policy(), value_network=lambda: Values().double())
 
 
 class Case(NamedTuple):
@@ -92,11 +120,11 @@ def outcome(case: Case, world: Processes = ALONE) -> Result:
         return values if case.lost is None else values.masked_fill(case.lost(numbers[:, 1].long()), NAN)
 
     reward.differentiable = True  # type: ignore[attr-defined]
-    task = replace(number_task(reward), decoder=Numbered(), processes=world)
+    task = replace(wide_task(reward), decoder=Numbered(), processes=world)
     drawn = task.rollout(list(range(16)), Key(5))
     seen: list[Metrics] = []
     loop = finetuning(**case.settings)
-    finetune(loop, task, case.algorithm, freeze_copy(number_task().policy), None, seen.append)
+    finetune(loop, task, case.algorithm, freeze_copy(wide_policy()), None, seen.append)
     tensors = {"samples": torch.stack(list(drawn.samples)), "rewards": drawn.rewards}
     return Result({**tensors, **trainable_module(task.policy).state_dict()}, untimed(seen))
 
