@@ -95,8 +95,8 @@ def composed(command: str, settings: Sequence[str], folders: Sequence[Path]) -> 
 
     Settings of the reward, such as reward.workers=4, are those of all of them that have such a setting.
     """
-    domain = domain_asked(command, settings)
     names = several(command, settings)
+    domain = None if names else domain_asked(command, settings, folders)
     if not names:
         return Composition(command, settings, folders, domain).config
     rest = [item for item in settings if not item.startswith("reward=")]
@@ -111,13 +111,14 @@ def composed(command: str, settings: Sequence[str], folders: Sequence[Path]) -> 
     return {**first, "chosen": chosen, "reward": {name: config["reward"] for name, config in each.items()}}
 
 
-def domain_asked(command: str, settings: Sequence[str]) -> str | None:
+def domain_asked(command: str, settings: Sequence[str], folders: Sequence[Path] = ()) -> str | None:
     """Return the domain of a command whose file alone tells it; None where its groups do."""
     given = dict(item.partition("=")[::2] for item in settings)
     if command == "evaluate" and given.get("domain", "null") != "null":
         return given["domain"]
-    is_code = ":" in given.get("reward", "")
-    if "file" not in given or not (command == "evaluate" or (command == "score" and is_code)):
+    if "file" not in given or command not in ("evaluate", "score"):
+        return None
+    if command == "score" and Composition(command, settings, folders).choices["reward"].domain is not None:
         return None
     return domain_of_file(unquoted(given["file"])).name
 

@@ -47,9 +47,17 @@ def check_arguments(callee: Callable[..., Any], values: Mapping[str, Any], where
     ]
     if missing and not partial:
         raise ConfigError(f"{where}: missing {', '.join(missing)}" if where else f"missing {', '.join(missing)}")
-    hints = typing.get_type_hints(callee.__init__ if inspect.isclass(callee) else callee)
+    hints = annotations(callee.__init__ if inspect.isclass(callee) else callee)
     for name, value in values.items():
         check_type(value, hints.get(name, Any), dotted(where, name))
+
+
+def annotations(callee: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations of a callable, without those whose types are only imported for type checkers."""
+    try:
+        return typing.get_type_hints(callee)
+    except NameError:
+        return {name: hint for name, hint in inspect.get_annotations(callee).items() if not isinstance(hint, str)}
 
 
 def check_type(value: Any, hint: Any, where: str) -> None:

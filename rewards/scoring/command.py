@@ -293,8 +293,10 @@ def explain(reward: FileReward, samples: Sequence[Any]) -> Scores:
         if isinstance(scored, Scores):
             return scored
     values = reward(samples)
-    if tuple(values.shape) != (len(samples),):
-        raise ValueError(f"{type(reward).__name__}: got values of shape {tuple(values.shape)}, need ({len(samples)},)")
+    shape = getattr(values, "shape", None)
+    if shape is None or tuple(shape) != (len(samples),):
+        given = type(values).__name__ if shape is None else f"values of shape {tuple(shape)}"
+        raise ValueError(f"{type(reward).__name__}: got {given}, need a tensor of shape ({len(samples)},)")
     return scores(Scored(value, "" if math.isfinite(value) else "not scored") for value in values.tolist())
 
 

@@ -1,0 +1,1 @@
+"""A domain of its own, as somebody else would add one: points in the plane, near a circle."""
