@@ -1,8 +1,37 @@
-"""Fine-tune diffusion models of molecules, shapes and images toward rewards."""
+"""Fine-tune diffusion models of molecules, shapes and images toward rewards.
+
+    import molrl
+
+    policy = molrl.load_policy("qm9_heavy")
+    molecules = molrl.sample(policy, 100)
+    values = molrl.score(molecules, "qed")
+
+The functions of this module are what the commands do: `load_policy`, `sample`, `score`, `evaluate` and `train`.
+"""
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from molrl.api import FinishedRun, evaluate, load_policy, sample, score, train
 
 try:
     __version__ = version("molrl")
 except PackageNotFoundError:  # a checkout that was never installed
     __version__ = "0"
+
+__all__ = ["FinishedRun", "__version__", "evaluate", "load_policy", "sample", "score", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public functions when they are first used: torch takes seconds."""
+    if name in __all__:
+        from molrl import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'molrl' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return list(__all__)

@@ -1,0 +1,174 @@
+"""The public functions: what the commands do, with samples as Python objects. Import them from `molrl` itself."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from jaxtyping import Float
+from torch import Tensor
+
+from molrl.building import build
+from molrl.composition import Composition
+from molrl.config import ConfigError
+from molrl.domains import PolicySettings, Sampling, domain
+from molrl.machine.device import choose_device
+from molrl.reward_queue import check_rewards
+from molrl.runs.folder import SUMMARY, dated
+from molrl.runs.tracking import METRICS_FILE, read_metrics
+from molrl.task import Reward, open_reward
+
+BATCH = 256  # samples that are drawn at a time
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run of fine-tuning that has ended.
+
+    Attributes:
+        folder: of the run: `model/`, `best/`, `samples/`, `report.html` and the rest.
+        summary: what summary.json says: task, reward, algo, seed, and the figures `before` and `after` training.
+        metrics: one row for each round, as in metrics.jsonl.
+        policy: what `load_policy`, `sample` and the command line take as this run's model.
+    """
+
+    folder: Path
+    summary: Mapping[str, Any]
+    metrics: Sequence[Mapping[str, Any]]
+
+    @property
+    def policy(self) -> str:
+        """Return the name of this run's model."""
+        return str(self.folder)
+
+
+def load_policy(name: str, **settings: Any) -> PolicySettings:
+    """Return a model and how it is sampled, as `policy=NAME policy.SETTING=VALUE` does on the command line.
+
+    Args:
+        name: a shipped model ("qm9_heavy", "shapes", "images" ...), a model's folder, a run, or "hub:OWNER/NAME".
+        settings: `num_steps`, `grid_power`, `eta`, and others of the domain, such as `guidance_scale` of images.
+
+    Raises:
+        ConfigError: there is no such model or setting.
+    """
+    overrides = [f"policy={name}", *(f"policy.{key}={value}" for key, value in settings.items())]
+    return cast(PolicySettings, build(Composition("sample", overrides).config["policy"], "policy"))
+
+
+def sample(
+    policy: PolicySettings | str,
+    n: int,
+    *,
+    seed: int = 0,
+    condition: Mapping[str, Any] | None = None,
+    device: str = "auto",
+) -> list[Any]:
+    """Draw n finished samples: molecules, point clouds or images.
+
+    Sample i depends on the seed and on i alone, not on n (up to float rounding).
+
+    Args:
+        policy: what `load_policy` returned, or the name that it takes.
+        n: at least 1.
+        seed: of the noise.
+        condition: what the samples are asked for, such as {"class": "chair"} or {"prompt": "a red circle"}.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        ConfigError: a wrong argument.
+        CheckpointError: the model is missing or damaged.
+    """
+    from molrl.models.draws import draw_samples
+
+    if n < 1:
+        raise ConfigError(f"n: got {n}, need at least 1")
+    sampling = sampling_of(policy, condition or {}, device)
+    batch = min(BATCH, sampling.batch or BATCH)
+    return draw_samples(sampling.policy, sampling.decoder, n, seed=seed, batch=batch, device=choose_device(device))
+
+
+def score(samples: Sequence[Any], reward: str | Reward, **settings: Any) -> Float[Tensor, " n"]:
+    """Return the value of each sample by a reward, float32 [n]; NaN where one could not be scored.
+
+    Args:
+        samples: finished samples of the domain that the reward scores.
+        reward: the name of a reward ("qed", "shape_stability" ...), code ("my_rewards.py:name"), or a function of
+            samples.
+        settings: of a named reward, as `reward.SETTING=VALUE` on the command line; nested ones as `{"site": {...}}`.
+
+    Raises:
+        ConfigError: there is no such reward or setting.
+    """
+    if callable(reward):
+        return check_rewards(reward(samples), len(samples))
+    overrides = [f"reward={reward}", "file=none", *flatten("reward", settings)]
+    scorer = build(Composition("score", overrides).config["reward"], "reward")
+    with open_reward(scorer):
+        return check_rewards(scorer(samples), len(samples))
+
+
+def evaluate(samples: Sequence[Any], policy: PolicySettings | str) -> dict[str, float]:
+    """Return the held-out metrics of samples, such as validity, uniqueness and novelty of molecules, in [0, 1].
+
+    Args:
+        samples: finished samples.
+        policy: the model whose training set or held-out samples they are compared with.
+    """
+    return dict(sampling_of(policy, {}, "cpu").decoder.assess(samples))
+
+
+def train(*settings: str, reward: Reward | None = None, **values: Any) -> FinishedRun:
+    """Fine-tune a model toward a reward, as `molrl train` does, and return the finished run.
+
+    A run that is complete already is returned as it is; one that was interrupted goes on.
+
+        molrl.train("algo.clip=0.1", task="qed", algo="ddpo", iterations=20, run="runs/mine")
+
+    Args:
+        settings: `name=value`, as on the command line.
+        reward: in place of a configured one, any function of finished samples that returns one number for each.
+        values: settings without a dot in their names.
+
+    Raises:
+        ConfigError: a wrong setting; nothing has been written then.
+        RuntimeError: the run ended without a result; the message says why.
+    """
+    from molrl.run import train as run_training
+
+    overrides = [*settings, *(f"{name}={plain(value)}" for name, value in values.items())]
+    config = Composition("train", overrides).config
+    folder = Path(config["run"] or dated(config["chosen"]["task"]))
+    if code := run_training({**config, "run": str(folder)}, reward):
+        raise RuntimeError(f"{folder}: the run ended with exit code {code}")
+    summary = json.loads((folder / SUMMARY).read_text())
+    return FinishedRun(folder, summary, read_metrics(folder / METRICS_FILE))
+
+
+def sampling_of(policy: PolicySettings | str, condition: Mapping[str, Any], device: str) -> Sampling:
+    """Return what to draw samples of a policy from, with the domain's own settings as YAML has them."""
+    loaded = load_policy(policy) if isinstance(policy, str) else policy
+    config = Composition("sample", [f"policy={loaded.weights}"]).config
+    common = {"chosen", "_target_", "policy", "n", "out", "condition", "seed", "batch", "device", "threads", "guidance"}
+    own = {name: build(value, name) for name, value in config.items() if name not in common}
+    about = domain(loaded.domain)
+    return about.sampling(policy=loaded, condition=condition, device=choose_device(device), **own)
+
+
+def flatten(prefix: str, settings: Mapping[str, Any]) -> list[str]:
+    """Return nested settings as `name=value`, with dots between the levels."""
+    found: list[str] = []
+    for name, value in settings.items():
+        place = f"{prefix}.{name}"
+        found += flatten(place, value) if isinstance(value, Mapping) else [f"{place}={plain(value)}"]
+    return found
+
+
+def plain(value: Any) -> str:
+    """Return a value as Hydra's grammar has it; text in quotes."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, Path) or (isinstance(value, str) and not value.isidentifier()):
+        return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return str(value)

@@ -1,0 +1,76 @@
+"""The public functions do what the commands do, and `dir(molrl)` shows them."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command import molrl as command
+
+import molrl
+from molrl.config import ConfigError
+from molrl.data.molecules.files import read
+
+QUICK = {"iterations": 1, "rollouts": 8, "minibatch": 16, "evaluate": 8, "threads": 1}
+
+
+def test_dir_shows_the_public_names_and_each_has_a_docstring() -> None:
+    assert set(dir(molrl)) == {"FinishedRun", "__version__", "evaluate", "load_policy", "sample", "score", "train"}
+    assert all(getattr(molrl, name).__doc__ for name in dir(molrl) if name != "__version__")
+    with pytest.raises(AttributeError, match="it has FinishedRun"):
+        molrl.sampel  # noqa: B018
+
+
+def test_samples_are_those_of_the_command(tmp_path: Path) -> None:
+    policy = molrl.load_policy("qm9_heavy", num_steps=8)
+    drawn = molrl.sample(policy, 6, seed=3)
+    done = command("sample", "n=6", "seed=3", "policy.num_steps=8", f"out={tmp_path / 'x.sdf'}", "threads=1")
+    assert done.code == 0
+    written = read(tmp_path / "x.sdf")[0]
+    assert [list(one.numbers) for one in drawn] == [list(one.numbers) for one in written]
+
+
+def test_scores_come_by_name_by_code_and_by_function(tmp_path: Path) -> None:
+    molecules = molrl.sample("qm9_heavy", 4)
+    by_name = molrl.score(molecules, "qed", workers=0)
+    assert by_name.shape == (4,)
+    assert ((by_name >= 0) & (by_name <= 1)).all()
+    (tmp_path / "mine.py").write_text("def size(samples):\n    return [len(sample.numbers) for sample in samples]\n")
+    sizes = torch.tensor([float(len(one.numbers)) for one in molecules])
+    assert torch.equal(molrl.score(molecules, f"{tmp_path / 'mine.py'}:size"), sizes)
+    assert math.isnan(molrl.score(molecules, lambda samples: torch.full((len(samples),), torch.nan))[0])
+    nested = molrl.score(molecules, "strain", workers=0, scorer={"scorer": {"steps": 1}})
+    assert nested.shape == (4,)
+
+
+def test_shapes_and_conditions(tmp_path: Path) -> None:
+    chairs = molrl.sample(molrl.load_policy("shapes", num_steps=5), 2, condition={"class": "chair"})
+    assert [chair.label for chair in chairs] == ["chair", "chair"]
+    assert {"validity", "one_nna"} <= set(molrl.evaluate(chairs, "shapes"))
+
+
+def test_a_run_comes_back_with_its_summary_and_its_metrics(tmp_path: Path) -> None:
+    def rings(molecules: Sequence[Any]) -> torch.Tensor:
+        return torch.tensor([float(len(one.numbers)) for one in molecules])
+
+    run = molrl.train("policy.num_steps=5", algo="ddpo", reward=rings, run=tmp_path / "it's mine", **QUICK)
+    assert run.summary["reward"] == "rings"
+    assert [row["iteration"] for row in run.metrics] == [0]
+    assert len(molrl.sample(molrl.load_policy(run.policy, num_steps=5), 2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: molrl.load_policy("nope"), "policy=nope"),
+        (lambda: molrl.load_policy("qm9_heavy", steps=3), "no setting 'policy.steps'; did you mean policy.num_steps"),
+        (lambda: molrl.sample("qm9_heavy", 0), "n: got 0"),
+        (lambda: molrl.score([], "qedd"), "did you mean qed"),
+        (lambda: molrl.train(algo="rgmd"), "did you mean rgdm"),
+    ],
+)
+def test_wrong_arguments_are_one_clear_error(call: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        call()
