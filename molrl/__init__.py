@@ -9,16 +9,12 @@
 The functions of this module are what the commands do: `load_policy`, `sample`, `score`, `evaluate` and `train`.
 """
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from molrl.version import __version__
 
 if TYPE_CHECKING:
     from molrl.api import FinishedRun, evaluate, load_policy, sample, score, train
-
-try:
-    __version__ = version("molrl")
-except PackageNotFoundError:  # a checkout that was never installed
-    __version__ = "0"
 
 __all__ = ["FinishedRun", "__version__", "evaluate", "load_policy", "sample", "score", "train"]
 

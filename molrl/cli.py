@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(HELP.format(commands="\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())))
         return 0 if arguments else 2
     if arguments[0] in ("-V", "--version"):
-        from molrl import __version__
+        from molrl.version import __version__
 
         print(__version__)
         return 0
@@ -105,7 +105,7 @@ def carry_out(command: str, options: Options) -> int:
     if options.multirun:
         from molrl.multirun import multirun
 
-        return multirun(command, options.settings, options.folders)
+        return multirun(command, options.settings, options.folders, main)
     config = configured(command, options)
     if options.cfg:
         print(as_yaml(config))

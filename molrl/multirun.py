@@ -8,7 +8,7 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,16 @@ from molrl.config import ConfigError
 TABLE = "table.csv"
 
 
-def multirun(command: str, settings: Sequence[str], folders: Sequence[Path]) -> int:
+def multirun(
+    command: str, settings: Sequence[str], folders: Sequence[Path], main: Callable[[Sequence[str]], int]
+) -> int:
     """Make every run, print a table of them, and return the exit code.
 
     Args:
         command: "train"; runs of others have nothing to compare.
         settings: of the runs, and Hydra's own (`hydra.sweep.dir=FOLDER`, `hydra/launcher=joblib`).
         folders: the user's own YAML folders.
+        main: runs one command line and returns its exit code.
 
     Raises:
         ConfigError: a setting that a sweep cannot have.
@@ -44,7 +47,7 @@ def multirun(command: str, settings: Sequence[str], folders: Sequence[Path]) -> 
     sweep = sweep_folder(settings)
     jobs = [f"++{item.lstrip('+')}" for item in map(with_quotes, settings) if not is_hydras(item)]
     own = [item for item in settings if is_hydras(item) and not item.startswith("hydra.sweep.dir=")]
-    job = Job(str(sweep.resolve()), tuple(str(folder.resolve()) for folder in folders))
+    job = Job(main, str(sweep.resolve()), tuple(str(folder.resolve()) for folder in folders))
     try:
         with initialize_config_dir(str((CONF / "sweep").resolve()), version_base="1.3"):
             hydra = Hydra("molrl", GlobalHydra.instance().config_loader())
@@ -64,11 +67,13 @@ class Job:
     """One run of a sweep; Hydra may send it to another process.
 
     Attributes:
+        main: runs one command line and returns its exit code.
         sweep: folder of all runs.
         folders: the user's own YAML folders.
     """
 
-    def __init__(self, sweep: str, folders: tuple[str, ...]) -> None:
+    def __init__(self, main: Callable[[Sequence[str]], int], sweep: str, folders: tuple[str, ...]) -> None:
+        self.main = main
         self.sweep = sweep
         self.folders = folders
 
@@ -76,15 +81,13 @@ class Job:
         """Make the run that Hydra's overrides ask for, and return its mean reward after training; NaN: it failed."""
         from hydra.core.hydra_config import HydraConfig
 
-        from molrl.cli import main
-
         hydra = HydraConfig.get()
         folder = Path(self.sweep) / hydra.sweep.subdir
         settings = [item.removeprefix("++") for item in hydra.overrides.task]
         print(f"run {hydra.job.num}: {' '.join(settings)}", file=sys.stderr)
         folder.mkdir(parents=True, exist_ok=True)
         options = [option for one in self.folders for option in ("--config-dir", one)]
-        if main(["train", *settings, f"run={folder}", *options]):
+        if self.main(["train", *settings, f"run={folder}", *options]):
             return math.nan  # the other runs go on
         return float(json.loads((folder / "summary.json").read_text())["after"]["reward_mean"])
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from molrl import __version__
+from molrl.version import __version__
 
 RANDOM = "random"  # name of the files in a checkpoint
 

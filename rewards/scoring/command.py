@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
-from molrl import __version__
 from molrl.config import ConfigError, check_arguments
 from molrl.domains import domain, domain_of_file, reward_kinds
 from molrl.rewards.scores import Scored, Scorer, Scores, Values, scores
@@ -31,6 +30,7 @@ from molrl.rewards.scoring.table import Output, Row, Table, join_reasons, output
 from molrl.rewards.workers.local import Workers
 from molrl.rewards.workers.pooled import Pooled, make_pool
 from molrl.rewards.workers.protocol import Lost, WorkerPool
+from molrl.version import __version__
 
 BATCH_SIZE = 256  # samples at a time for rewards that want batches
 NOTE_INTERVAL = 2.0  # seconds between records of the progress in the journal
