@@ -208,8 +208,7 @@ def accumulate_gradient(
         facts: collects what the loss reports of each row.
     """
     world, loss = learner.task.processes, 0.0
-    own = rows[rows >= 0]
-    parts = own.split(config.microbatch or len(own)) if len(own) else ()
+    parts = microbatches(config, rows[rows >= 0])
     missing = world.missing_passes(len(parts))
     for part in parts:
         batch, weight = table[part], len(part) / len(rows)
@@ -220,6 +219,11 @@ def accumulate_gradient(
     for _ in range(missing):  # processes that share a network pass through it together
         (algorithm.loss(learner, table[rows.new_zeros(1)])[0] * 0).backward()
     return loss
+
+
+def microbatches(config: FinetuneConfig, rows: Tensor) -> Sequence[Tensor]:
+    """Split the rows of this process in a minibatch into parts of at most `microbatch`."""
+    return rows.split(config.microbatch or len(rows)) if len(rows) else ()
 
 
 def clip_gradients(optimizer: torch.optim.Optimizer, clip_norm: float) -> float:

@@ -41,7 +41,7 @@ def test_every_algorithm_fine_tunes_molecules(algo: str, tmp_path: Path) -> None
     [
         (["algo=ddpo", "policy.eta=0"], "eta: got 0, a deterministic chain"),
         (["algo=dpok", "policy.eta=0.0"], "eta: got 0"),
-        (["algo=ddpo", "algo.advantage.kind=group", "algo.advantage.size=1"], "a group of one has nobody"),
+        (["algo=ddpo", "algo.advantage.kind=group", "algo.advantage.size=1"], "a group of one has no other"),
         (["algo=ddpo", "algo.advantage.kind=group", "algo.advantage.size=5", "rollouts=12"], "rollouts: got 12"),
         (["algo=ddpo_sf", "algo.advantage.kind=median"], "expected 'global' or 'centred'"),
         (["algo=rwr", "algo.temperature=-1.0"], "temperature: got -1.0, need a number above 0"),

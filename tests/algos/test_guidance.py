@@ -94,7 +94,7 @@ def test_settings_that_mean_nothing_are_refused_by_name(wrong: dict[str, Any], n
 @pytest.mark.parametrize("guidance", ["rgdm", "best_of"])
 def test_guided_molecules_come_as_sdf(guidance: str, tmp_path: Path) -> None:
     out = tmp_path / "new.sdf"
-    quick = ("n=2", "num_steps=5", "threads=1", "reward.workers=0", f"out={out}")
+    quick = ("n=2", "policy.num_steps=5", "threads=1", "reward.workers=0", f"out={out}")
     done = molrl("sample", f"guidance={guidance}", *quick)
     assert done.code in (0, 3), done.err
     assert "reward queries" in done.out

@@ -76,7 +76,7 @@ def test_pretraining_goes_on_to_what_it_would_have_been(trained: Path, tmp_path:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (["data=enumerated"], "enumerated_set has no images"),
+        (["data=enumerated"], "data=enumerated is for molecules"),
         (["model.image_size=15"], "image_size 15 multiple of 2"),
         (["model.vae_steps=0"], "vae_steps 0"),
         (["model.dropped=1.0"], "dropped 1.0"),

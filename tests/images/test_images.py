@@ -523,8 +523,8 @@ def test_the_command_draws_from_the_pipeline_it_is_given(tiny_pipeline: Path, tm
     [
         ("condition.qed=0.5", "condition.qed condition.prompt"),
         ("out=a.sdf", "a.sdf images .zip .png"),
-        ("points=9", "points=9 shapes"),
-        ("guidance_scale=-1", "guidance_scale -1"),
+        ("policy.points=9", "policy.points"),
+        ("policy.guidance_scale=-1", "guidance_scale -1"),
     ],
 )
 def test_what_a_pipeline_cannot_do_is_said(setting: str, words: str, tiny_pipeline: Path) -> None:
@@ -533,7 +533,7 @@ def test_what_a_pipeline_cannot_do_is_said(setting: str, words: str, tiny_pipeli
 
 
 def test_molecules_have_no_guidance_scale() -> None:
-    assert "guidance_scale=3.0: for images" in complaint(["sample", "n=2", "guidance_scale=3.0"], 2)
+    assert "no setting 'policy.guidance_scale'" in complaint(["sample", "n=2", "policy.guidance_scale=3.0"], 2)
 
 
 def test_folders_of_other_models_are_not_taken_for_pipelines(

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -27,7 +27,6 @@ from tiny_images import tiny_task
 from torch import Tensor
 from torch.testing import assert_close
 
-from molrl.finetune import FinetuneConfig
 from molrl.machine.processes import Processes
 
 HERE = Path(__file__).parent
@@ -61,10 +60,10 @@ def test_a_shared_network_makes_the_same_run_as_a_whole_one(name: str, two: Path
 @pytest.mark.parametrize("error", [half_of_the_rows_are_lost, one_row_is_lost])
 @pytest.mark.parametrize("name", ["DDPO", "RGDM"])
 def test_a_contribution_that_is_missing_is_no_rounding(
-    name: str, error: Callable[..., Iterator[Tensor]], tiny_pipeline: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, error: Callable[..., Sequence[Tensor]], tiny_pipeline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = alone(name, tiny_pipeline)
-    monkeypatch.setattr(FinetuneConfig, "microbatches", error)
+    monkeypatch.setattr("molrl.finetune.microbatches", error)
     wrong = outcome(CASES[name], tiny_pipeline)
     assert distance(wrong, right) > 1000 * ROUNDING
     assert not close(wrong.metrics, right.metrics)

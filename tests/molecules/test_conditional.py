@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def test_a_warm_start_from_a_conditional_model_takes_its_condition_along(
 
 def test_weights_that_lack_anything_else_are_no_start(tmp_path: Path) -> None:
     saved(tmp_path / "plain")
-    deeper = Architecture(**{**architecture(CONDITION).plain(), "network": {**SMALL, "blocks": 3}}).build().denoiser
+    deeper = replace(architecture(CONDITION), network={**SMALL, "blocks": 3}).build().denoiser
     with pytest.raises(CheckpointError, match=r"missing.*blocks\.2.*unexpected \[\]"):
         warm_start(deeper, str(tmp_path / "plain"))
     saved(tmp_path / "conditioned", CONDITION)

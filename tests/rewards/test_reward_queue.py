@@ -111,7 +111,8 @@ def test_molecules_and_their_rewards_are_those_of_one_large_batch(monkeypatch: p
     config = compose("train", ["policy.num_steps=4", "reward.workers=1"])
     reward = build(config["reward"], "reward")
     assert isinstance(reward, Pooled)
-    task: Task = build(config["task"], "task", device=CPU, reward=reward)
+    policy = build(config["policy"], "policy")
+    task: Task = build(config["task"], "task", policy=policy, device=CPU, reward=reward)
     with reward:
         handed = task.rollout(range(2 * PART_ROWS), KEY)
     monkeypatch.setattr("molrl.reward_queue.PART_ROWS", 2 * PART_ROWS)
@@ -162,7 +163,7 @@ from dataclasses import replace
 from faulty_scorers import Faulty
 from molrl.noise import Key
 from molrl.rewards.workers.pooled import Pooled
-from molrl.task import opened
+from molrl.task import open_reward
 from toy import number_task
 from molrl.oracle.linear_gaussian import Points
 

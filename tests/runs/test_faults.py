@@ -72,7 +72,10 @@ def test_a_missing_package_is_one_line_before_any_weights_are_loaded(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tblite", None)
     monkeypatch.setitem(sys.modules, "tblite.interface", None)
-    arguments = ["train", "reward=xtb_energy", "policy=no such model", f"run={tmp_path / 'run'}"]
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/manifest.json").write_text("{}")
+    (tmp_path / "broken/model.json").write_text('{"format": 2, "domain": "molecules"}')
+    arguments = ["train", "reward=xtb_energy", f"policy={tmp_path / 'broken'}", f"run={tmp_path / 'run'}"]
     assert "pip install 'molrl[xtb]'" in complaint(arguments, 2)
     assert not (tmp_path / "run").exists()
 

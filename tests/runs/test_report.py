@@ -140,7 +140,7 @@ def test_markup_in_a_name_is_shown_not_run(tmp_path: Path) -> None:
     shown = HOSTILE.replace("_", " ")
     for text in (f"config {HOSTILE}", f"fact {shown} {HOSTILE}", f"{HOSTILE} · {HOSTILE}", f"metric {shown}"):
         assert text in page.text
-    assert f"CaptionedImage {HOSTILE}" in page.text
+    assert f"Image {HOSTILE}" in page.text
     assert ("alt", f"image {HOSTILE}") in page.attributes
 
 
