@@ -39,7 +39,7 @@ PATHS |= {"head", "target", "model", "source"}  # last parts of the names of set
 
 @dataclass
 class Options:
-    """What a command line holds beside its settings.
+    """The arguments of a command line, its settings and its switches.
 
     Attributes:
         settings: `name=value`, and files as they are written.
