@@ -95,7 +95,7 @@ def composed(command: str, settings: Sequence[str], folders: Sequence[Path]) -> 
 
     Settings of the reward, such as reward.workers=4, are those of all of them that have such a setting.
     """
-    domain = domain_asked(command, settings)
+    domain = requested_domain(command, settings)
     names = several(command, settings)
     if not names:
         return Composition(command, settings, folders, domain).config
@@ -111,7 +111,7 @@ def composed(command: str, settings: Sequence[str], folders: Sequence[Path]) -> 
     return {**first, "chosen": chosen, "reward": {name: config["reward"] for name, config in each.items()}}
 
 
-def domain_asked(command: str, settings: Sequence[str]) -> str | None:
+def requested_domain(command: str, settings: Sequence[str]) -> str | None:
     """Return the domain of a command whose file alone tells it; None where its groups do."""
     given = dict(item.partition("=")[::2] for item in settings)
     if command == "evaluate" and given.get("domain", "null") != "null":

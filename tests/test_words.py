@@ -16,7 +16,8 @@ YAML = sorted(ROOT.glob("conf/**/*.yaml"))
 MIN_WORDS = 5
 FRAGMENT = re.compile(r"(What|Whether|Which|Of|Who|How|Those|That)\b")
 
-# Banned as a part of any identifier: `told`, `domain_asked`, `Pictures`. Each has its standard term beside it.
+# Banned as a part of any identifier: `told`, `domain_asked`, `Pictures`. Left out: `found`, whose list is too long, and
+# words with an ordinary meaning elsewhere, such as first, memory, whole, shared, turn and noise.
 PARTS = {
     **dict.fromkeys(("told", "heard", "asked", "said"), "the noun that it holds"),
     **dict.fromkeys(("picture", "pictures"), "image"),
@@ -144,7 +145,7 @@ def test_settings_have_the_standard_names(path: Path) -> None:
         ("Whatever a file holds, its reader says why.", False),
     ],
 )
-def test_a_fragment_is_told_from_a_sentence(docstring: str, is_bad: bool) -> None:
+def test_a_fragment_is_no_sentence(docstring: str, is_bad: bool) -> None:
     sources = (f'"""{docstring}"""', f'class A:\n    """{docstring}"""', f'def f():\n    """{docstring}"""')
     assert [bool(list(bad_docstrings(source))) for source in sources] == [is_bad] * 3
 
