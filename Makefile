@@ -18,7 +18,7 @@ lint: $(INSTALLED)
 	.venv/bin/mypy
 	.venv/bin/pyright --warnings
 	.venv/bin/yamllint --strict .
-	.venv/bin/codespell molrl models rewards data conf tests benchmarks *.md *.toml *.yml *.cff
+	.venv/bin/codespell molrl models rewards data conf tests benchmarks docs *.md *.toml *.yml *.cff
 
 bench: $(INSTALLED)
 	.venv/bin/python benchmarks/networks.py $(ARGS)

@@ -5,8 +5,8 @@
     python -m venv judge && judge/bin/pip install image-reward==1.5 'transformers<4.39' 'setuptools<81'
     judge/bin/python imagereward_server.py 8000
 
-It listens on this machine alone, and takes images of at most MOST_BYTES together. The model is fetched from its
-authors' place on the Hugging Face Hub when it starts.
+It listens on this machine alone, and takes images of at most MAX_BYTES together. The model is fetched from
+the Hugging Face Hub when it starts.
 """
 
 import base64
@@ -16,15 +16,15 @@ import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
-MOST_BYTES = 2**28
+MAX_BYTES = 2**28
 
 
-def answer(model: Any, asked: Any) -> dict[str, list[Any]]:
-    """{"scores", "reasons"} to {"prompts", "images"}; what cannot be scored is null, with the reason."""
+def score_images(model: Any, request: Any) -> dict[str, list[Any]]:
+    """Return {"scores", "reasons"} for {"prompts", "images"}; an image without a score has null and a reason."""
     from PIL import Image
 
     scores, reasons = list[float | None](), list[str]()
-    for prompt, data in zip(asked["prompts"], asked["images"], strict=True):
+    for prompt, data in zip(request["prompts"], request["images"], strict=True):
         try:
             image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)), formats=["PNG"]).convert("RGB")
             scores.append(float(model.score(str(prompt), image)))
@@ -35,20 +35,20 @@ def answer(model: Any, asked: Any) -> dict[str, list[Any]]:
     return {"scores": scores, "reasons": reasons}
 
 
-def serving(model: Any, port: int) -> HTTPServer:
-    """The server, on 127.0.0.1."""
+def make_server(model: Any, port: int) -> HTTPServer:
+    """Return the server of a model, bound to 127.0.0.1."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            """One request for some images."""
+            """Answer one request for the scores of some images."""
             try:
                 length = int(self.headers.get("Content-Length", 0))
-                if not 0 < length <= MOST_BYTES:
-                    raise ValueError(f"{length} bytes, allowed 1 to {MOST_BYTES}")
-                status, found = 200, answer(model, json.loads(self.rfile.read(length)))
+                if not 0 < length <= MAX_BYTES:
+                    raise ValueError(f"{length} bytes, allowed 1 to {MAX_BYTES}")
+                status, response = 200, score_images(model, json.loads(self.rfile.read(length)))
             except (ValueError, KeyError, TypeError) as error:
-                status, found = 400, {"error": [str(error)]}
-            data = json.dumps(found).encode()
+                status, response = 400, {"error": [str(error)]}
+            data = json.dumps(response).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
@@ -62,6 +62,6 @@ if __name__ == "__main__":
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    serving(
+    make_server(
         ImageReward.load("ImageReward-v1.0", device=device), int(sys.argv[1]) if len(sys.argv) > 1 else 8000
     ).serve_forever()

@@ -1,4 +1,4 @@
-"""Samples from a model as it is, without a reward."""
+"""Samples drawn from a policy without a reward."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from molrl.task import Decoder, sample_chains
 
 
 def draw_samples(policy: Policy, decoder: Decoder, n: int, *, seed: int, batch: int, device: torch.device) -> list[Any]:
-    """Draw n finished samples; sample i depends on the seed and on i, not on n or the batch (to float rounding)."""
+    """Draw and decode n samples; sample i depends on the seed and on i alone (up to float rounding)."""
     key, samples = Key(seed, Stream.SAMPLING), list[Any]()
     for start in range(0, n, batch):
         trajectory = sample_chains(policy, decoder, range(start, min(start + batch, n)), key, device)

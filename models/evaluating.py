@@ -6,19 +6,21 @@ from molrl.domains import domain as domain_named
 from molrl.domains import domain_of_file
 
 
-def evaluate_command(*, file: str, domain: str | None, reference: str | None, out: str | None, **own: Any) -> int:
+def evaluate_command(
+    *, file: str, domain: str | None, reference: str | None, out: str | None, **domain_settings: Any
+) -> int:
     """Print the metrics of a file of samples and return the exit code.
 
     Args:
-        file: of samples.
-        domain: what they are; None: as the file looks.
-        reference: what they are compared with: a file, or a model (its training set or held-out samples).
-        out: also write the figures here, as JSON.
-        own: settings of the domain.
+        file: file of samples.
+        domain: domain of the samples; None: the one that reads such a file.
+        reference: samples to compare with: a file, or a model (its training set or held-out samples).
+        out: a JSON file for the metrics; None: no file.
+        domain_settings: further settings, of the domain.
 
     Raises:
-        ValueError: no domain reads such a file.
-        ConfigError: no such domain, or settings that it does not have.
+        ValueError: if no domain reads such a file.
+        ConfigError: if there is no such domain, or it has no such settings.
     """
     about = domain_of_file(file) if domain is None else domain_named(domain)
-    return about.evaluate(file=file, reference=reference, out=out, **own)
+    return about.evaluate(file=file, reference=reference, out=out, **domain_settings)

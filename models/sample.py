@@ -15,7 +15,7 @@ from molrl.task import Reward, Task, open_reward
 
 
 def draw_guided(task: Task, guidance: Guidance, n: int, *, seed: int, batch: int) -> tuple[list[Any], int]:
-    """Return n samples that a reward guided, and how often it was asked."""
+    """Return n samples that a reward guided, and the number of reward queries."""
     samples, queries = list[Any](), 0
     for start in range(0, n, batch):
         drawn = guidance.draw(task, range(start, min(start + batch, n)), Key(seed))
@@ -35,21 +35,21 @@ def sample_file(
     device: str,
     guidance: Guidance | None,
     reward: Reward | None = None,
-    **own: Any,
+    **domain_settings: Any,
 ) -> int:
-    """Write n samples of a policy to a file, print what they are worth, and return the exit code.
+    """Write n samples of a policy to a file, print their metrics, and return the exit code.
 
     Args:
-        policy: which model, and how it is sampled.
-        n: how many.
-        out: the file; None: `samples`, with the suffix of the domain.
-        condition: what the samples are asked for; what is left out or null is drawn as the training set has it.
-        seed: of the noise; sample i does not depend on n or on the batch (up to float rounding).
-        batch: samples that are drawn at a time.
-        device: to draw on.
-        guidance: a way of drawing that asks the reward; None: the model's own samples.
-        reward: what it asks.
-        own: settings of the domain.
+        policy: the model, and how it is sampled.
+        n: number of samples.
+        out: file to write; None: `samples`, with the suffix of the domain.
+        condition: requested properties or classes; those left out or null are drawn as the training set has them.
+        seed: seed of the noise; sample i does not depend on n or on the batch (up to float rounding).
+        batch: number of samples that are drawn at a time.
+        device: device to draw on.
+        guidance: method of reward-guided sampling; None: samples of the model as it is.
+        reward: reward that guides.
+        domain_settings: further settings, of the domain.
     """
     if n < 1 or batch < 1:
         raise ConfigError(f"n, batch: got {n}, {batch}; need at least 1")
@@ -57,7 +57,7 @@ def sample_file(
     given = {name: value for name, value in condition.items() if value is not None}
     if reward is not None:
         refuse_other_kind(reward, policy)
-    arguments = {"policy": policy, "condition": given, "device": place, **own}
+    arguments = {"policy": policy, "condition": given, "device": place, **domain_settings}
     check_arguments(about.sampling, arguments, "", partial=False)
     with settings():
         sampling = about.sampling(**arguments)
@@ -69,7 +69,7 @@ def sample_file(
         print(note)
     path.parent.mkdir(parents=True, exist_ok=True)
     batch = min(batch, sampling.batch or batch)
-    began = time.perf_counter()
+    start = time.perf_counter()
     if guidance is None or reward is None:
         samples = draw_samples(sampling.policy, decoder, n, seed=seed, batch=batch, device=place)
     else:
@@ -78,9 +78,9 @@ def sample_file(
             samples, queries = draw_guided(task, guidance, n, seed=seed, batch=batch)
             mean = task.reward(samples).nanmean().item()
         print(f"mean reward {mean:.3f}, {queries} reward queries")
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     readable = decoder.write(samples, path, {})
     measured = decoder.measure(samples)
-    told = ", ".join(f"{label} {measured[name]:.3f}" for name, label in about.headline.items() if name in measured)
-    print(f"{path}: {n} {about.name} in {seconds:.1f} s, {readable} readable; {told}")
+    metrics = ", ".join(f"{label} {measured[name]:.3f}" for name, label in about.headline.items() if name in measured)
+    print(f"{path}: {n} {about.name} in {seconds:.1f} s, {readable} readable; {metrics}")
     return 0 if readable else 3

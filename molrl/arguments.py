@@ -39,7 +39,7 @@ PATHS |= {"head", "target", "model", "source"}  # last parts of the names of set
 
 @dataclass
 class Options:
-    """What a command line holds beside its settings.
+    """The arguments of a command line, its settings and its switches.
 
     Attributes:
         settings: `name=value`, and files as they are written.
@@ -96,7 +96,7 @@ def composed(command: str, settings: Sequence[str], folders: Sequence[Path]) -> 
     Settings of the reward, such as reward.workers=4, are those of all of them that have such a setting.
     """
     names = several(command, settings)
-    domain = None if names else domain_asked(command, settings, folders)
+    domain = None if names else requested_domain(command, settings, folders)
     if not names:
         return Composition(command, settings, folders, domain).config
     rest = [item for item in settings if not item.startswith("reward=")]
@@ -111,7 +111,7 @@ def composed(command: str, settings: Sequence[str], folders: Sequence[Path]) -> 
     return {**first, "chosen": chosen, "reward": {name: config["reward"] for name, config in each.items()}}
 
 
-def domain_asked(command: str, settings: Sequence[str], folders: Sequence[Path] = ()) -> str | None:
+def requested_domain(command: str, settings: Sequence[str], folders: Sequence[Path] = ()) -> str | None:
     """Return the domain of a command whose file alone tells it; None where its groups do."""
     given = dict(item.partition("=")[::2] for item in settings)
     if command == "evaluate" and given.get("domain", "null") != "null":

@@ -93,7 +93,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
 
 
 def carry_out(command: str, options: Options) -> int:
-    """Compose, check, build, go."""
+    """Compose the settings of a command, check them, build its objects and run it."""
     from molrl.building import NAMED_PACKAGES
 
     NAMED_PACKAGES.update(options.plugins)

@@ -24,7 +24,7 @@ CODE_OPTION, MODEL_OPTION = "code", "model"  # files for what no file describes:
 
 
 class Choice(NamedTuple):
-    """What is taken of a group.
+    """The option that is chosen in a group.
 
     Attributes:
         folder: of the group's files.
@@ -56,11 +56,11 @@ class Composition:
     overrides: Sequence[str] = ()
     folders: Sequence[Path] = ()
     domain: str | None = None
-    asked: Mapping[str, str] = field(init=False, repr=False, compare=False)
+    override_values: Mapping[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         pairs = (override.partition("=") for override in self.overrides)
-        object.__setattr__(self, "asked", {name: value for name, equals, value in pairs if equals})
+        object.__setattr__(self, "override_values", {name: value for name, equals, value in pairs if equals})
         for folder in self.folders:
             if not folder.is_dir():
                 raise ConfigError(f"--config-dir {folder}: no such folder")
@@ -104,7 +104,7 @@ class Composition:
                     continue
                 folder, _, package = key.removeprefix("override ").lstrip("/").partition("@")
                 group = package.removeprefix("_global_.") or folder
-                choice = self.choose(group, folder, self.asked.get(group, default))
+                choice = self.choose(group, folder, self.override_values.get(group, default))
                 yield group, choice
                 yield from self.walk(f"{folder}/{choice.option}")
 
@@ -293,8 +293,8 @@ def refuse_other_domains(choices: Mapping[str, Choice]) -> None:
     """Raise ConfigError where what is taken of two groups is for different domains."""
     domains = {group: choice.domain for group, choice in choices.items() if choice.domain}
     if len(set(domains.values())) > 1:
-        told = ", ".join(f"{group}={choices[group].name} is for {domain}" for group, domain in domains.items())
-        raise ConfigError(f"{told}: they do not go together")
+        choices_text = ", ".join(f"{group}={choices[group].name} is for {domain}" for group, domain in domains.items())
+        raise ConfigError(f"{choices_text}: they do not go together")
 
 
 def apply(config: Any, override: str, known: Sequence[str], command: str) -> None:

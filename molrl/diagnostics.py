@@ -26,7 +26,7 @@ class RowFacts:
         self.facts: dict[str, list[Tensor]] = defaultdict(list)
 
     def add(self, step: Tensor, facts: RowMetrics) -> None:
-        """The facts of one minibatch."""
+        """Add the facts of one minibatch to the table."""
         self.steps.append(step.cpu())
         for name, values in facts.items():
             self.facts[name].append(values.detach().float().cpu())

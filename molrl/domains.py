@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class PolicySettings(Protocol):
-    """What the group `policy=` builds: which model, and how it is sampled."""
+    """The settings that the group `policy=` builds: which model, and how it is sampled."""
 
     @property
     def domain(self) -> str:
@@ -37,7 +37,7 @@ class PolicySettings(Protocol):
 
 @dataclass(frozen=True)
 class Sampling:
-    """What `molrl sample` draws from.
+    """A policy and a decoder that `molrl sample` draws from.
 
     Attributes:
         policy: denoiser and sampler.

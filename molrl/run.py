@@ -87,7 +87,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a finished run came to; summary.json has its fields in this order."""
+    """The summary of a finished run; summary.json has its fields in this order."""
 
     task: str
     reward: str

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import indent
 
-from molrl.arguments import FILES, domain_asked, overrides, several
+from molrl.arguments import FILES, overrides, requested_domain, several
 from molrl.composition import Choice, Composition, base_path
 
 HIDDEN = ("_target_:", "_partial_:", "_shared_:", "# @package")  # keys that only the composition needs
@@ -15,7 +15,7 @@ def usage(command: str, arguments: Sequence[str], folders: Sequence[Path]) -> st
     settings = overrides(command, arguments)
     if names := several(command, settings):
         settings = [item for item in settings if not item.startswith("reward=")] + [f"reward={names[0]}"]
-    composition = Composition(command, settings, folders, domain_asked(command, settings, folders))
+    composition = Composition(command, settings, folders, requested_domain(command, settings, folders))
     title, _, own = text_of(composition, command).partition("\n")
     file = f"{FILES[command].upper()} " if command in FILES else ""
     parts = [f"{title.lstrip('# ')}\n\nusage: molrl {command} {file}[setting=value ...] [--cfg]"]

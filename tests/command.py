@@ -1,4 +1,4 @@
-"""The command line as tests call it: in this process, with what it printed."""
+"""The command line as tests call it: in this process, with its output."""
 
 import contextlib
 import io
@@ -40,7 +40,7 @@ def molrl(*arguments: str) -> Outcome:
 
 
 def complaint(arguments: Sequence[str], code: int) -> str:
-    """What a command that must fail says, after a look at its manners: that exit code and one line on stderr."""
+    """Return the message of a command that must fail, with this exit code and one line on stderr."""
     got = molrl(*arguments)
     assert got.code == code, got
     assert got.err.startswith("molrl: "), got
@@ -58,7 +58,7 @@ def score_molecules(
     smiles_column: str | None = None,
     **more: Any,
 ) -> Summary:
-    """Score a file of molecules."""
+    """Score a file of molecules by the command line."""
     source = MoleculeFiles(reader=reader, embed=embed, smiles_column=smiles_column)
     return score_file(path, rewards, out, source, **more)
 

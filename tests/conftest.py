@@ -1,4 +1,4 @@
-"""What holds for the whole run: one thread, no screen, no network, no file of tests that is skipped unseen."""
+"""Rules of the whole test run: one thread, no screen, no network, no file of tests that is skipped unseen."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ LOOPBACK = ("127.", "::1", "localhost")
 
 
 def refuse_the_network(event: str, arguments: tuple[object, ...]) -> None:
-    """Audit hook that lets sockets reach this machine alone."""
+    """Raise in an audit hook where a socket would reach beyond this machine."""
     if event == "socket.getaddrinfo":
         host = arguments[0]
     elif event in {"socket.connect", "socket.sendto", "socket.sendmsg"}:
@@ -38,7 +38,7 @@ sys.addaudithook(refuse_the_network)
 
 @pytest.fixture(scope="session")
 def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a Stable Diffusion pipeline with random weights; diffusers is imported once for all tests."""
+    """Return the folder of a Stable Diffusion pipeline with random weights, made once for all tests."""
     for package in ("diffusers", "transformers", "peft"):
         pytest.importorskip(package, reason="images need the extra image")
     from tiny_images import write_pipeline
@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Outcomes:
-    """Fails a run under CI in which a whole file of tests was skipped: a missing extra must not look like success."""
+    """A plug-in that fails a run under CI if a whole file was skipped: a missing extra must not look like success."""
 
     def __init__(self) -> None:
         self.outcomes: dict[str, set[str]] = defaultdict(set)  # by file

@@ -30,13 +30,13 @@ YAML = sorted(ROOT.glob("conf/**/*.yaml"))
 
 
 def module_name(path: Path) -> str:
-    """Dotted name of a file: models/molecules/egnn.py is molrl.models.molecules.egnn."""
+    """Return the dotted name of a file: models/molecules/egnn.py is molrl.models.molecules.egnn."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(part for part in ("molrl", *parts[parts[0] == "molrl" :]) if part != "__init__")
 
 
 def imported(source: str, package: str) -> set[str]:
-    """Dotted names that a module of `package` imports anywhere in it, functions and annotations included."""
+    """Return the dotted names that a module of `package` imports anywhere in it, functions and annotations included."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -49,7 +49,7 @@ def imported(source: str, package: str) -> set[str]:
 
 
 def called(source: str) -> set[str]:
-    """Dotted names of everything a module calls."""
+    """Return the dotted names of everything a module calls."""
     return {ast.unparse(node.func) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)}
 
 
@@ -63,7 +63,7 @@ def within(name: str, package: str) -> bool:
 
 
 def offenders(paths: list[Path], forbidden: set[str]) -> list[str]:
-    """Files that import something forbidden, each with what it imports."""
+    """Return the files that import something forbidden, each with the name of the import."""
     return [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in paths
@@ -108,7 +108,7 @@ def import_circles(modules: Mapping[str, Set[str]]) -> list[list[str]]:
 
 
 def targets(node: object) -> Iterator[str]:
-    """Every `_target_` in a configuration, however deep."""
+    """Yield every `_target_` in a configuration, however deep."""
     if isinstance(node, dict):
         yield from (value for key, value in node.items() if key == "_target_")
         for value in node.values():

@@ -1,4 +1,4 @@
-"""What the benchmarks time is what they say they time."""
+"""The benchmarks time the calls that they name."""
 
 import importlib.util
 import subprocess
@@ -27,7 +27,7 @@ def networks() -> ModuleType:
 
 
 class Counting(nn.Module):
-    """A denoiser that knows how often it was asked, and with how many atoms."""
+    """A denoiser that counts its calls, and the atoms of each."""
 
     def __init__(self) -> None:
         super().__init__()

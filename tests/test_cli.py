@@ -1,4 +1,4 @@
-"""The command line does what was asked and exits with 0, or says in one line why not."""
+"""The command line does what the settings say and exits with 0, or says in one line why not."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def shell(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """A command as a process of its own."""
+    """Run a command as a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "molrl.cli", *arguments], capture_output=True, text=True, timeout=120, check=False
     )

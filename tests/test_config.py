@@ -76,7 +76,7 @@ PAIRS = [(task, algo) for task in TASKS for algo in choices("algo")]
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """Something to build."""
+    """A class that YAML may build."""
 
     size: int
     weight: float = 1.0
@@ -86,7 +86,7 @@ class Box:
 
 
 def needed(task: str, request: pytest.FixtureRequest) -> list[str]:
-    """Settings without which a task cannot be built here: a small pipeline for those of images."""
+    """Return the settings that a task needs to be built here: a small pipeline for those of images."""
     if task not in IMAGES:
         return []
     folder = request.getfixturevalue("tiny_pipeline")
@@ -184,7 +184,7 @@ def test_there_are_as_many_settings_at_the_top_of_train_as_the_loop_and_the_run_
 
 
 def nodes(node: Any) -> Iterator[Mapping[str, Any]]:
-    """Every node with a `_target_`."""
+    """Yield every node with a `_target_`."""
     if isinstance(node, dict):
         if "_target_" in node:
             yield node

@@ -1,4 +1,4 @@
-"""What a round reports of itself: parts of the chain, extremes, shares, and whether the policy is still the same."""
+"""Diagnostics of a round: parts of the chain, extremes, shares, and whether the policy is still the same."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ def gathered(step: list[int], **facts: list[float]) -> RowFacts:
 
 
 def parts_of(num_steps: int) -> list[int]:
-    """The part that each reverse step is counted in: its own number is its log-ratio."""
+    """Return the part of the chain that each reverse step is counted in; the log-ratio of a step is its index."""
     summary = gathered(list(range(num_steps)), log_ratio=[float(k) for k in range(num_steps)]).summary(num_steps)
     parts = []
     for number in range(1, CHAIN_PARTS + 1):

@@ -55,7 +55,7 @@ Reader = Callable[[Path], object]
 
 
 def sound(entries: Iterator[Molecule | Skipped]) -> None:
-    """Every entry is a molecule with finite positions, or has a place and a reason."""
+    """Check that every entry is a molecule with finite positions, or has a place and a reason."""
     for entry in entries:
         if isinstance(entry, Skipped):
             assert entry.where
@@ -85,7 +85,7 @@ def arrays(**content: object) -> bytes:
 
 
 def beside(name: str, model: Path, reader: Callable[[str], object]) -> tuple[bytes, str, Reader]:
-    """One file of a model's folder, in the middle of the others; a manifest vouches for whatever it holds."""
+    """Return a file of a model's folder, its name, and a reader of the folder; the manifest fits any content."""
 
     def read(path: Path) -> None:
         folder = path.parent / "model"
@@ -100,7 +100,7 @@ def beside(name: str, model: Path, reader: Callable[[str], object]) -> tuple[byt
 
 
 def in_run(name: str) -> tuple[bytes, str, Reader]:
-    """One file of a run's last checkpoint, vouched for by the manifest and the marker."""
+    """Return a file of a run's last checkpoint, its name, and a reader of the run; the manifest fits any content."""
 
     def read(path: Path) -> None:
         folder = path.parent / "run"
@@ -130,7 +130,7 @@ CONFIG = yaml.safe_dump({**compose("train", ["algo=ddpo", *QUICK_RUN]), "run": "
 
 
 def claimed(path: Path) -> None:
-    """A run's settings, met by the same command and by resume=."""
+    """Read a run's settings as the same command and as resume= do."""
     folder = path.parent / "claimed"
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").write_bytes(path.read_bytes())
@@ -308,7 +308,7 @@ OPENING = {
 
 
 def opening(path: Path) -> set[str]:
-    """Functions of a module that open something, or take text or bytes apart that came from elsewhere."""
+    """Return the functions of a module that open files, or parse text or bytes from elsewhere."""
     return {
         node.name
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
@@ -348,7 +348,7 @@ PIECES = [
 
 @st.composite
 def damaged(draw: st.DrawFn, good: bytes) -> bytes:
-    """A good file with bytes changed, pieces put in and its end cut off; or no file of that kind at all."""
+    """Draw a good file with bytes changed, pieces put in and its end cut off; or random bytes."""
     if draw(st.integers(0, 9)) == 0:
         return draw(st.binary(max_size=300))
     content = bytearray(good)

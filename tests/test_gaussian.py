@@ -23,7 +23,7 @@ def gaussian(seed: int, space: Space, std: tuple[float, ...] = STD) -> Gaussian:
 
 
 def basis(row: int) -> Tensor:
-    """Orthonormal columns that span the subspace of one sample, from the matrix of its projection."""
+    """Return orthonormal columns that span the subspace of one sample, from the matrix of its projection."""
     unit = torch.eye(WIDTH * CHANNELS, dtype=torch.float64).view(-1, WIDTH, CHANNELS)
     context = {"mask": CONTEXT["mask"][row].expand(len(unit), -1)}
     matrix = MaskedPoints().project(unit, context).flatten(1)
@@ -35,7 +35,7 @@ def basis(row: int) -> Tensor:
 
 
 def repeated(p: Gaussian, times: int) -> Gaussian:
-    """The same distributions many times over: [times * b, ...]."""
+    """Repeat the distributions along the batch: [times * b, ...]."""
     context = {"mask": CONTEXT["mask"].repeat(times, 1)}
     return Gaussian(p.mean.repeat(times, 1, 1), p.std.repeat(times), p.space, context)
 

@@ -69,7 +69,7 @@ TRAINED = set(Draw) - {Draw.CHOICE}
 
 
 def numbers_of(member: Draw | Stream) -> list[int]:
-    """The numbers of a member at realistic and huge indices; a member without an index has one."""
+    """Return the numbers of a member at realistic and huge indices; a member without an index has one."""
     return [member.at(index) for index in (*REALISTIC, *HUGE)] if member.room > 1 else [int(member)]
 
 

@@ -1,4 +1,4 @@
-"""What a wheel and an editable install put where."""
+"""The files of a wheel and of an editable install are where they belong."""
 
 import importlib.metadata
 import importlib.util
@@ -17,7 +17,7 @@ BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta
 
 
 def shipped_files() -> set[str]:
-    """Every file of the five folders, by its path in the installed package; links are not followed."""
+    """List every file of the five folders, by its path in the installed package; links are not followed."""
     files = [path for name in ("molrl", *SUBPACKAGES) for path in (ROOT / name).rglob("*") if path.is_file()]
     relative = [path.relative_to(ROOT) for path in files if "__pycache__" not in path.parts]
     return {path.as_posix() if path.parts[0] == "molrl" else f"molrl/{path.as_posix()}" for path in relative}
@@ -44,7 +44,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel_files(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What lies in the wheel that is built from the sdist, so that both are put to the test."""
+    """Return the files of the wheel that is built from the sdist, so that both are tested."""
     unpacked, target = tmp_path_factory.mktemp("unpacked"), tmp_path_factory.mktemp("wheel")
     with tarfile.open(sdist) as archive:
         archive.extractall(unpacked, filter="data")

@@ -37,7 +37,7 @@ def mask(width: int = WIDTH) -> Tensor:
 
 @cache
 def draws() -> Tensor:
-    """[draw, sample, atom, channel]."""
+    """Draw noise of shape [draw, sample, atom, channel]."""
     shape = (STEPS + 1, len(SIZES), WIDTH, 3 + FEATURES)
     return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=F64)
 

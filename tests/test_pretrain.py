@@ -25,7 +25,7 @@ STD = [1.5, 1.5, 1.5, 0.4]
 
 
 class Constant(nn.Module):
-    """Says the same of every atom: F = value / sqrt(s^2 + d^2) * s / d is the exact answer for N(value, d^2)."""
+    """A network of constant output: F = value / sqrt(s^2 + d^2) * s / d is the exact answer for N(value, d^2)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ def randn(seed: int, *shape: int, dtype: torch.dtype = F64) -> Tensor:
 
 
 def gaussian_data(count: int, atoms: int, mean: float, dtype: torch.dtype = torch.float32) -> Bucket:
-    """Centred positions and one feature of the stated mean; the last atom is padding."""
+    """Return centred positions and one feature of the stated mean; the last atom is padding."""
     mask = (torch.arange(atoms + 1) < atoms).expand(count, -1)
     x = randn(atoms, count, atoms + 1, 4) * torch.tensor(STD) + torch.tensor([0, 0, 0, mean])
     return Bucket(MaskedPoints().project(x, {"mask": mask}).to(dtype), {"mask": mask})
@@ -185,7 +185,7 @@ def test_training_finds_the_mean_of_the_data(tmp_path: Path) -> None:
 
 
 class Stop(Exception):
-    """Raised by a report."""
+    """An exception that a report raises."""
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:

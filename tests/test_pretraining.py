@@ -117,7 +117,7 @@ class CircleDesign:
 
 
 def circle(*, radius: float) -> Tensor:
-    """Eight points of a circle around the origin."""
+    """Return eight points of a circle around the origin."""
     angle = torch.arange(8) * torch.pi / 4
     return radius * torch.stack([angle.cos(), angle.sin()], 1)
 

@@ -25,7 +25,7 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 
 
 def ends_of_steps(sampler: DDIM) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """alpha_t, sigma_t, alpha_s, sigma_s of every step."""
+    """Return alpha_t, sigma_t, alpha_s, sigma_s of every step."""
     a, s = alpha(sampler.log_snr), sigma(sampler.log_snr)
     return a[:-1], s[:-1], a[1:], s[1:]
 

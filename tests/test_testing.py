@@ -37,7 +37,7 @@ POINTS = [torch.randn(n, 3, generator=torch.Generator().manual_seed(n)) for n in
 
 
 class Pairwise(nn.Module):
-    """Moves each point along its differences to the others; the smallest equivariant denoiser."""
+    """A denoiser that moves each point along its differences to the others; the smallest equivariant denoiser."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,35 +55,35 @@ class Pairwise(nn.Module):
 
 
 class Skewed(Pairwise):
-    """Treats one direction of space unlike the others."""
+    """A denoiser that treats one direction of space unlike the others."""
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         return super().forward(x, t, context) * torch.tensor([1.0, 1.0, 1.1], dtype=F64)
 
 
 class Ordered(Pairwise):
-    """Treats the first point unlike the others."""
+    """A denoiser that treats the first point unlike the others."""
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         return super().forward(x, t, context) * (1 + (torch.arange(x.shape[1]) == 0).to(x.dtype)[:, None])
 
 
 class Timeless(Pairwise):
-    """Does not read the time."""
+    """A denoiser that does not read the time."""
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         return super().forward(x, 0 * t, context)
 
 
 class Neighbourly(Pairwise):
-    """Depends on the rest of the batch."""
+    """A denoiser that depends on the rest of the batch."""
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         return super().forward(x, t, context) * x.square().mean().sqrt()
 
 
 class Idle(Pairwise):
-    """Has a parameter without influence."""
+    """A denoiser that has a parameter without influence."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -49,7 +49,7 @@ class ExactDenoiser:
 
 @dataclass(frozen=True)
 class Clouds:
-    """Samples are the real rows of padded points: `sizes` in turn, padded to `width`."""
+    """A decoder whose samples are the real rows of padded points: `sizes` in turn, padded to `width`."""
 
     sizes: tuple[int, ...]
     width: int
@@ -73,35 +73,35 @@ class Clouds:
 
 
 def number_task(reward: Callable[[Sequence[Any]], Tensor] = quadratic, dims: int = 1) -> Task:
-    """The linear-Gaussian problem, with a denoiser of its own to train."""
+    """Return the linear-Gaussian problem, with a denoiser to train."""
     return linear_gaussian_task(reward, dims=dims)
 
 
 def cloud_task(reward: Callable[[Sequence[Any]], Tensor], sizes: tuple[int, ...] = (4, 2, 3), width: int = 4) -> Task:
-    """Padded, centred clouds under an exact denoiser."""
+    """Return a task of padded, centred points under an exact denoiser."""
     sampler = DDIM(schedule=Cosine(), num_steps=10, space=MaskedPoints())
     exact = ExactDenoiser(sampler.schedule, means=(0.0,))
     return Task("clouds", Policy(exact, sampler), Clouds(sizes, width, channels=5), reward)
 
 
 def last_state(policy: Policy) -> Moments:
-    """Exact mean and variance at the end of a linear-Gaussian policy's chain, before the decode."""
+    """Compute the exact mean and variance at the end of a linear-Gaussian policy's chain, before the decode."""
     return Chain.from_policy(policy, next(iter(policy.denoiser.parameters())).dtype).states()[-1]  # type: ignore[attr-defined]
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
-    """Standard normal numbers in double precision."""
+    """Draw standard normal numbers in double precision."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def learner(task: Task | Policy, reference: Policy | None = None) -> Learner:
-    """A task, or a linear-Gaussian one with another policy, beside a reference (itself by default); no modules."""
+    """Return a learner without modules: a task, or a policy, beside a reference (itself by default)."""
     task = task if isinstance(task, Task) else Task("numbers", task, Points(), quadratic)
     return Learner(task, reference or task.policy)
 
 
 def always(eps: Tensor) -> Denoiser:
-    """A denoiser that returns the same for every input."""
+    """Return a denoiser that gives the same for every input."""
 
     def denoiser(x: Tensor, t: Tensor, context: Context) -> Tensor:
         return eps
@@ -110,7 +110,7 @@ def always(eps: Tensor) -> Denoiser:
 
 
 def scored(rewards: Tensor) -> Callable[[Sequence[Any]], Tensor]:
-    """A reward that returns the same for every batch."""
+    """Return a reward that gives the same for every batch."""
 
     def reward(samples: Sequence[Any]) -> Tensor:
         return rewards
@@ -119,4 +119,4 @@ def scored(rewards: Tensor) -> Callable[[Sequence[Any]], Tensor]:
 
 
 def unheard(*_: object) -> None:
-    """Ignores a report."""
+    """Ignore a report of training."""

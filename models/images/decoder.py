@@ -1,4 +1,4 @@
-"""Images as a domain of the trainers: what is asked for, how a latent is decoded, what is measured."""
+"""Prompts, decoding, metrics and files of image samples."""
 
 import io
 import zipfile
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageDecoder:
-    """Images of prompts that are drawn first and then kept.
+    """A decoder of latents to images, each of a prompt that is drawn before the noise.
 
     Attributes:
         pipeline: a StableDiffusionPipeline, whose autoencoder makes images of latents.
-        source: where it came from.
+        source: where the pipeline was loaded from.
         texts: prompts, all equally likely; `context["prompt"]` has the row of each sample.
-        batch: images that are decoded at a time.
+        batch: number of images that are decoded at a time.
     """
 
     pipeline: Any
@@ -40,50 +40,54 @@ class ImageDecoder:
     suffixes: ClassVar[tuple[str, ...]] = (".zip", ".png")
 
     def draw_context(self, samples: Sequence[int], key: Key) -> Context:
-        """The row of each sample's prompt."""
+        """Draw a prompt for each sample and return its row in `texts`, as `context["prompt"]` [b]."""
         rows = [int(key.generator(sample, 0).integers(len(self.texts))) for sample in samples]
         return {"prompt": torch.tensor(rows, dtype=torch.long)}
 
     def state_shape(self, context: Context) -> tuple[int, ...]:
-        """[channels, height, width] of a latent."""
+        """Return the shape [channels, height, width] of a latent."""
         config = self.pipeline.unet.config
         edge = config.sample_size
         height, width = (edge, edge) if isinstance(edge, int) else edge
         return (config.in_channels, height, width)
 
     def decode(self, x0: Float[Tensor, "b c h w"], context: Context) -> Sequence[Any]:
-        """Images with their prompts; latents that have a gradient become tensors [3, height, width] in [0, 1] with
-        one, for differentiable rewards.
+        """Decode latents to images with their prompts.
+
+        Latents that require a gradient become tensors [3, height, width] in [0, 1] that carry it, for differentiable
+        rewards.
         """
         if x0.requires_grad:
-            return list(self.shown(x0))
-        asked = context["prompt"].tolist()
+            return list(self.decode_latents(x0))
+        prompts = context["prompt"].tolist()
         with torch.no_grad():
-            parts = [self.shown(part).permute(0, 2, 3, 1).cpu().numpy() for part in x0.split(self.batch)]
+            parts = [self.decode_latents(part).permute(0, 2, 3, 1).cpu().numpy() for part in x0.split(self.batch)]
         arrays = [image for part in parts for image in part]
-        return [quantise(array, self.texts[row]) for array, row in zip(arrays, asked, strict=True)]
+        return [quantise(array, self.texts[row]) for array, row in zip(arrays, prompts, strict=True)]
 
-    def shown(self, x0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 height width"]:
-        """What the autoencoder sees in latents, in [0, 1]."""
+    def decode_latents(self, x0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 height width"]:
+        """Return the autoencoder's images of latents, in [0, 1]."""
         vae = self.pipeline.vae
-        drawn: Tensor = vae.decode(x0.float() / vae.config.scaling_factor, return_dict=False)[0]
-        return (drawn / 2 + 0.5).clamp(0, 1)
+        image: Tensor = vae.decode(x0.float() / vae.config.scaling_factor, return_dict=False)[0]
+        return (image / 2 + 0.5).clamp(0, 1)
 
     def groups(self, context: Context) -> list[int]:
-        """The row of the prompt."""
+        """Return each sample's row in `texts` as its group."""
         return context["prompt"].tolist()
 
     def measure(self, samples: Sequence[CaptionedImage]) -> Mapping[str, float]:
-        """See `image_metrics`."""
+        """Compute the metrics of `image_metrics`, in every round."""
         return image_metrics(samples)
 
     def assess(self, samples: Sequence[CaptionedImage]) -> Mapping[str, float]:
-        """The same: it is fast enough for every round."""
+        """Compute the metrics of `measure`, before and after a run."""
         return self.measure(samples)
 
     def write(self, samples: Sequence[CaptionedImage], path: Path, values: Mapping[str, Sequence[float]]) -> int:
-        """Write a ZIP of PNG files, 0.png and on, with index.tsv: file, prompt and the values of each; or, for a .png,
-        one image of them all. Return the number of sound images.
+        """Write the images to a file and return the number of sound ones.
+
+        A .zip holds PNG files (0.png, 1.png and so on) and index.tsv with the file, the prompt and the values of each
+        image. A .png is one grid of all images.
         """
         readable = sum(not sample.flaw for sample in samples)
         if path.suffix == ".png":
@@ -103,13 +107,13 @@ class ImageDecoder:
         return readable
 
     def draw(self, samples: Sequence[CaptionedImage], captions: Sequence[str]) -> "Image":
-        """A grid of the images with their prompts."""
+        """Draw a grid of the images with their prompts and captions."""
         from molrl.data.images.grid import draw_images
 
         lines = [f"{sample.prompt}\n{caption}".strip() for sample, caption in zip(samples, captions, strict=True)]
         return draw_images(samples, lines)
 
     def save(self, denoiser: nn.Module, folder: Path) -> None:
-        """What was trained, in diffusers' format."""
+        """Write the trained weights to a folder, in the format of diffusers."""
         assert isinstance(denoiser, GuidedUNet)
         save_trained(denoiser, self.pipeline, self.source, folder)

@@ -92,7 +92,7 @@ class GuidedUNet(nn.Module):
 
     @property
     def unet(self) -> Any:
-        """Return the network itself."""
+        """Return the UNet, which is no submodule."""
         return self._unet[0]
 
     @property

@@ -1,4 +1,4 @@
-"""What changed in adapters of image models between format 1 and format 2: adapter.json names its format."""
+"""Migration of image adapters from format 1 to format 2: adapter.json names its format."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""How a text-to-image pipeline is sampled and what of it is trained: the group `policy=` for images."""
+"""The group `policy=` for images: how a text-to-image pipeline is sampled, and what of it is trained."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Molecules as a domain of the trainers: what is drawn, how it is decoded, what is measured."""
+"""Sizes and conditions, decoding, metrics and files of molecule samples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MoleculeDecoder:
-    """Molecules whose size is drawn first and then kept.
+    """A decoder of states to molecules, each of a size that is drawn before the noise.
 
     Attributes:
-        model: how states are coded, which sizes are drawn (the training set's, so that results are comparable), and
-            what the training set was (for novelty).
-        reader: reads bonds for the metrics, the images and the files; the one that read the training set.
-        condition: what a conditional model is asked for, by the name of the property; others are drawn as the training
-            set has them. Sizes stay the training set's.
+        model: brings the coding of states, the distribution of sizes (that of the training set, so that results are
+            comparable) and the training set (for novelty).
+        reader: reads bonds for metrics, images and files; the reader that the training set was read with.
+        condition: requested values of properties, by name, for a conditional model. Other properties, and sizes, are
+            drawn from the distribution of the training set.
     """
 
     model: Pretrained
@@ -46,7 +46,7 @@ class MoleculeDecoder:
         check_request(self.model.conditions, self.condition)
 
     def draw_context(self, samples: Sequence[int], key: Key) -> Context:
-        """The mask of each sample's atoms, and what a conditional model is told."""
+        """Draw the mask [b, n] of each sample's atoms and, for a conditional model, its properties."""
         sizes = self.model.sizes.draw(samples, key)
         context = {"mask": padding_mask(sizes)}
         if self.model.conditions:
@@ -55,30 +55,30 @@ class MoleculeDecoder:
         return context
 
     def state_shape(self, context: Context) -> tuple[int, ...]:
-        """[atoms, 3 + features]."""
+        """Return the shape [atoms, 3 + features] of a padded state."""
         return (context["mask"].shape[1], 3 + self.model.codec.features)
 
     def decode(self, x0: Float[Tensor, "b n c"], context: Context) -> list[Molecule]:
-        """Molecules without bonds: those are the reader's business."""
+        """Decode states to molecules without bonds, which only the reader assigns."""
         return self.model.codec.decode(x0, context)
 
     def groups(self, context: Context) -> list[int]:
-        """The number of atoms."""
+        """Return each sample's number of atoms as its group."""
         return context["mask"].sum(1).tolist()
 
     def measure(self, samples: Sequence[Molecule]) -> Mapping[str, float]:
-        """EDM's protocol with this domain's reader, and the SA score of what is valid (lower is easier to make)."""
+        """Compute the metrics of EDM's protocol and the mean SA score of valid molecules (lower: easier to make)."""
         quality = measure(samples, self.reader, self.model.reference)
         names = ["validity", "validity_connected", "uniqueness", "novelty", "atom_stability", "molecule_stability"]
         names += ["internal_diversity", "aromatic", "mean_heavy_atoms"]
-        found = {name: getattr(quality, name) for name in names}
+        metrics = {name: getattr(quality, name) for name in names}
         scored = SA(reader=self.reader).score(samples).scored
-        easy = [value for value, reason in scored if not reason]
-        found["sa"] = sum(easy) / len(easy) if easy else None
-        return {name: float("nan") if value is None else float(value) for name, value in found.items()}
+        sa_scores = [value for value, reason in scored if not reason]
+        metrics["sa"] = sum(sa_scores) / len(sa_scores) if sa_scores else None
+        return {name: float("nan") if value is None else float(value) for name, value in metrics.items()}
 
     def assess(self, samples: Sequence[Molecule]) -> Mapping[str, float]:
-        """The same: it is fast enough for every round."""
+        """Compute the metrics of `measure`, before and after a run."""
         return self.measure(samples)
 
     def write(self, samples: Sequence[Molecule], path: Path, values: Mapping[str, Sequence[float]]) -> int:
@@ -89,7 +89,7 @@ class MoleculeDecoder:
         return write_sdf(samples, path, self.reader, rows or None)
 
     def save(self, denoiser: nn.Module, folder: Path) -> None:
-        """What `weights=` accepts: a model folder, or weights.safetensors under EDM's names for EDM's network."""
+        """Write a model folder, or weights.safetensors under EDM's parameter names for EDM's network."""
         if self.model.architecture is None:
             folder.mkdir(parents=True, exist_ok=True)
             save_file(checkpoint.detach_tensors(denoiser.state_dict()), folder / "weights.safetensors")
@@ -97,7 +97,7 @@ class MoleculeDecoder:
             save(folder, self.model.architecture, denoiser.state_dict(), self.model.reference)
 
     def draw(self, samples: Sequence[Molecule], captions: Sequence[str]) -> "Image":
-        """A grid of structural formulas."""
+        """Draw a grid of structural formulas with captions."""
         from molrl.data.molecules.drawing import draw_grid
 
         return draw_grid(samples, captions, self.reader, columns=4, title=None)

@@ -20,7 +20,7 @@ POINTS = ("points.npy", "coords.npy")  # arrays that make an .npz file one of po
 
 
 class MoleculeDomain:
-    """Molecules in three dimensions."""
+    """The domain of molecules in three dimensions."""
 
     name = "molecules"
     suffixes = (".sdf", ".mol", ".xyz", ".smi", ".txt", ".csv", ".npz")

@@ -1,4 +1,4 @@
-"""The metrics of a set of molecules by EDM's protocol (Hoogeboom et al. 2022, arXiv:2203.17003), as a table."""
+"""`molrl evaluate` for molecules: the metrics of EDM's protocol (Hoogeboom et al. 2022, arXiv:2203.17003)."""
 
 import json
 import time
@@ -25,10 +25,10 @@ from molrl.rewards.workers.local import Workers
 from molrl.rewards.workers.protocol import Lost
 from molrl.runs.checkpoint import CheckpointError
 
-LARGEST_SAMPLE = 200  # molecules that PoseBusters is asked about
-PATIENCE = 20.0  # seconds that it may take for one
+MAX_POSEBUSTERS_SAMPLES = 200  # molecules that PoseBusters tests
+POSEBUSTERS_TIMEOUT = 20.0  # seconds for each molecule
 
-ROWS = {
+METRIC_DESCRIPTIONS = {
     "atom_stability": "atoms with an allowed valence",
     "molecule_stability": "molecules of such atoms only",
     "validity": "read by the reader",
@@ -42,13 +42,13 @@ ROWS = {
 }
 
 
-class Plausible(NamedTuple):
-    """What PoseBusters says of a sample of molecules.
+class PoseBustersResult(NamedTuple):
+    """The outcome of the PoseBusters tests of some molecules.
 
     Attributes:
-        passed: molecules that pass all tests.
-        tested: those with an answer.
-        lost: how many have none, by reason.
+        passed: number of molecules that pass all tests.
+        tested: number of molecules with an outcome.
+        lost: number of molecules without an outcome, by reason.
     """
 
     passed: int
@@ -56,8 +56,8 @@ class Plausible(NamedTuple):
     lost: dict[str, int]
 
     @property
-    def share(self) -> float | None:
-        """Of the tested that pass; None where none was."""
+    def pass_rate(self) -> float | None:
+        """Return the fraction of the tested molecules that pass; None if none was tested."""
         return self.passed / self.tested if self.tested else None
 
 
@@ -72,15 +72,15 @@ def evaluate_molecules(
     out: str | None,
     reader: BondReader,
 ) -> int:
-    """Print the metrics of a molecule file; returns the exit code.
+    """Print the metrics of a molecule file and return the exit code.
 
     Args:
-        reference: what novelty is against: a molecule file, or a model (its training set).
+        reference: a molecule file, or a model (its training set), that novelty is measured against.
         hydrogens: "file" leaves them as they are, "counts" folds them into the heavy atoms, "atoms" demands them.
         perceive: ignore bonds that the file gives, and read them off the geometry.
         posebusters: which tests of PoseBusters to make, "mol_fast" or "mol"; null for none.
-        seconds: after which no further molecule is given to PoseBusters.
-        out: also write the figures here, as JSON.
+        seconds: time after which no further molecule is given to PoseBusters.
+        out: a JSON file for the metrics; None: no file.
     """
     if posebusters not in (None, *TESTS):
         raise ConfigError(f"posebusters: got {posebusters!r}, allowed are {', '.join(map(repr, TESTS))}, null")
@@ -94,67 +94,75 @@ def evaluate_molecules(
         return 3
     if perceive:
         molecules = [replace(molecule, graph=None) for molecule in molecules]
-    quality = measure(molecules, reader, known_smiles(reference, reader))
-    source = "by" if perceive else "the file's where it has them, else by"
-    print(f"bonds: {source} {getattr(reader, '__name__', type(reader).__name__)}")
-    print(table(quality))
-    figures = quality.as_dict()
+    quality = measure(molecules, reader, reference_smiles(reference, reader))
+    bond_source = "by" if perceive else "the file's where it has them, else by"
+    print(f"bonds: {bond_source} {getattr(reader, '__name__', type(reader).__name__)}")
+    print(format_table(quality))
+    metrics = quality.as_dict()
     if posebusters is not None:
-        found = plausible(molecules, reader, posebusters, seconds) if find_spec("posebusters") else None
-        print(line("posebusters", found and found.share, told(found, posebusters, len(molecules), seconds)))
-        figures |= {"posebusters": found and found.share, "posebusters_tested": found.tested if found else 0}
+        result = run_posebusters(molecules, reader, posebusters, seconds) if find_spec("posebusters") else None
+        pass_rate, tested = (result.pass_rate, result.tested) if result else (None, 0)
+        meaning = describe_posebusters(result, posebusters, len(molecules), seconds)
+        print(format_row("posebusters", pass_rate, meaning))
+        metrics |= {"posebusters": pass_rate, "posebusters_tested": tested}
     if quality.unreadable:
         print(f"unreadable: {', '.join(f'{count} {reason}' for reason, count in quality.unreadable.items())}")
     if out is not None:
-        Path(out).write_text(json.dumps(figures, indent=1) + "\n")
+        Path(out).write_text(json.dumps(metrics, indent=1) + "\n")
     return 0
 
 
-def plausible(molecules: Sequence[Molecule], reader: BondReader, tests: Tests, seconds: float) -> Plausible:
-    """Ask PoseBusters, in a worker process, about at most 200 molecules, chosen evenly, until the time is over."""
-    rows = np.linspace(0, len(molecules) - 1, min(len(molecules), LARGEST_SAMPLE)).round().astype(int)
-    order = np.random.default_rng(0).permutation(rows).tolist()  # whatever the time allows is a fair sample
-    with Workers(PoseBustersCheck(tests, reader), workers=1, timeout=PATIENCE, chunk=1) as workers:
+def run_posebusters(
+    molecules: Sequence[Molecule], reader: BondReader, tests: Tests, seconds: float
+) -> PoseBustersResult:
+    """Test at most `MAX_POSEBUSTERS_SAMPLES` evenly chosen molecules with PoseBusters, in a worker process.
+
+    No further molecule is tested once the seconds are over.
+    """
+    rows = np.linspace(0, len(molecules) - 1, min(len(molecules), MAX_POSEBUSTERS_SAMPLES)).round().astype(int)
+    order = np.random.default_rng(0).permutation(rows).tolist()  # so that any prefix is an even choice as well
+    with Workers(PoseBustersCheck(tests, reader), workers=1, timeout=POSEBUSTERS_TIMEOUT, chunk=1) as workers:
         end = time.monotonic() + seconds
-        answers = list(workers.stream(molecules[row] for row in order if time.monotonic() < end))
-    lost = Counter(category(found.reason) for found in answers if isinstance(found, Lost))
-    return Plausible(sum(found is True for found in answers), len(answers) - lost.total(), dict(lost.most_common()))
+        outcomes = list(workers.stream(molecules[row] for row in order if time.monotonic() < end))
+    lost = Counter(category(outcome.reason) for outcome in outcomes if isinstance(outcome, Lost))
+    passed = sum(outcome is True for outcome in outcomes)
+    return PoseBustersResult(passed, len(outcomes) - lost.total(), dict(lost.most_common()))
 
 
-def told(found: Plausible | None, tests: Tests, molecules: int, seconds: float) -> str:
-    """What was tested, and why not everything."""
-    if found is None:
+def describe_posebusters(result: PoseBustersResult | None, tests: Tests, molecules: int, seconds: float) -> str:
+    """Describe which of the molecules were tested, and why the others were not."""
+    if result is None:
         return "not installed: pip install 'molrl[posebusters]'"
-    asked = found.tested + sum(found.lost.values())
-    text = f"pass all tests of {tests!r}, of {found.tested}"
-    if asked < min(molecules, LARGEST_SAMPLE):
+    submitted = result.tested + sum(result.lost.values())
+    text = f"pass all tests of {tests!r}, of {result.tested}"
+    if submitted < min(molecules, MAX_POSEBUSTERS_SAMPLES):
         text += f" that {seconds:g} s allowed, of {molecules} molecules"
-    elif asked < molecules:
+    elif submitted < molecules:
         text += f" chosen evenly of {molecules} molecules"
-    return text + "".join(f"; {count} more without an answer ({reason})" for reason, count in found.lost.items())
+    return text + "".join(f"; {count} more without an answer ({reason})" for reason, count in result.lost.items())
 
 
-def known_smiles(reference: str | None, reader: BondReader) -> frozenset[str] | None:
-    """SMILES of the reference set."""
+def reference_smiles(reference: str | None, reader: BondReader) -> frozenset[str] | None:
+    """Return the SMILES of the reference set, or None without a reference."""
     if reference is None:
         return None
     if suffix(reference) in SUFFIXES:
         return smiles_set(read(reference)[0], reader)
     try:
-        known = read_reference(locate(reference))
+        smiles = read_reference(locate(reference))
     except CheckpointError as error:
         raise ValueError(f"reference={reference}: neither a model nor one of {', '.join(SUFFIXES)}") from error
-    if known is None:
+    if smiles is None:
         raise ValueError(f"reference={reference}: this model came without its training set")
-    return known
+    return smiles
 
 
-def table(quality: Quality) -> str:
-    """One line per metric."""
-    return "\n".join(line(name, getattr(quality, name), meaning) for name, meaning in ROWS.items())
+def format_table(quality: Quality) -> str:
+    """Format the metrics as a table with one line for each."""
+    return "\n".join(format_row(name, getattr(quality, name), meaning) for name, meaning in METRIC_DESCRIPTIONS.items())
 
 
-def line(name: str, value: float | None, meaning: str) -> str:
-    """One metric: a count, a fraction, or - for none."""
-    shown = "-" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"
-    return f"{name:<20} {shown:>8}  {meaning}"
+def format_row(name: str, value: float | None, meaning: str) -> str:
+    """Format a metric as a line: a count, a fraction, or "-" for a missing value."""
+    text = "-" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"
+    return f"{name:<20} {text:>8}  {meaning}"

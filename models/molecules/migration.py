@@ -1,4 +1,4 @@
-"""What changed in molecule models between format 1 and format 2: a domain in the description, and parameter names."""
+"""Migration of molecule models from format 1 to format 2: a domain in the description, and parameter names."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""How a model of molecules is sampled: the group `policy=` for molecules."""
+"""The group `policy=` for molecules: a model, and how it is sampled."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -91,7 +91,7 @@ def save_classifier(folder: Path, network: PointClassifier) -> None:
     checkpoint.save(folder, {"weights": network.state_dict()}, {"model": description})
 
 
-def stack_clouds(clouds: Sequence[Float[Tensor, "_ 3"]]) -> Float[Tensor, "b n 3"]:
+def stack_point_clouds(clouds: Sequence[Float[Tensor, "_ 3"]]) -> Float[Tensor, "b n 3"]:
     """Return clouds as one tensor; smaller ones repeat a point, which does not change their maximum over the points."""
     size = max(len(cloud) for cloud in clouds)
     return torch.stack([torch.cat([cloud, cloud[:1].expand(size - len(cloud), 3)]) for cloud in clouds])

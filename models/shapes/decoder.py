@@ -1,4 +1,4 @@
-"""Shapes as a domain of the trainers: which class is asked for, how a state is decoded, what is measured."""
+"""Classes, decoding, metrics and files of point cloud samples."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,18 +24,19 @@ from molrl.noise import Key
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-GLANCE, MOST = 48, 512  # samples that are looked at in a round, and before and after a run
+MAX_ROUND_SAMPLES = 48  # samples that the metrics of a round are computed of
+MAX_RUN_SAMPLES = 512  # samples that the metrics before and after a run are computed of
 WRITERS = {".ply": write_ply, ".glb": write_glb}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeDecoder:
-    """Point clouds of a class that is drawn first and then kept.
+    """A decoder of states to point clouds, each of a class that is drawn before the noise.
 
     Attributes:
-        model: how states are coded, which classes there are, and held-out shapes for the metrics.
-        points: per sample; None: as many as the model was trained with.
-        classes: those to draw, all equally likely: one or several; None: all that the model knows.
+        model: brings the coding of states, the classes, and held-out shapes for the metrics.
+        points: number of points per sample; None: as many as the model was trained with.
+        classes: one or several classes to draw from, all equally likely; None: all that the model knows.
     """
 
     model: ShapeModel
@@ -44,9 +45,9 @@ class ShapeDecoder:
     suffixes: ClassVar[tuple[str, ...]] = (".npz", *WRITERS)
 
     def __post_init__(self) -> None:
-        known = self.model.architecture.classes
-        if not self.class_names or any(name not in known for name in self.class_names):
-            raise ValueError(f"class: got {self.classes!r}, this model knows {', '.join(known)}")
+        model_classes = self.model.architecture.classes
+        if not self.class_names or any(name not in model_classes for name in self.class_names):
+            raise ValueError(f"class: got {self.classes!r}, this model knows {', '.join(model_classes)}")
         if self.points is not None and self.points < 2:
             raise ValueError(f"points: got {self.points}, need at least 2")
 
@@ -58,44 +59,50 @@ class ShapeDecoder:
         return [self.classes] if isinstance(self.classes, str) else self.classes
 
     def draw_context(self, samples: Sequence[int], key: Key) -> Context:
-        """The number of each sample's class."""
-        known = list(self.model.architecture.classes)
-        numbers = [known.index(name) for name in self.class_names]
+        """Draw a class for each sample and return its index, as `context["class"]` [b]."""
+        model_classes = list(self.model.architecture.classes)
+        numbers = [model_classes.index(name) for name in self.class_names]
         return {"class": torch.tensor([numbers[key.generator(i, 0).integers(len(numbers))] for i in samples])}
 
     def state_shape(self, context: Context) -> tuple[int, ...]:
-        """[points, 3]."""
+        """Return the shape [points, 3] of a state."""
         return (self.points or self.model.architecture.points, 3)
 
     def decode(self, x0: Float[Tensor, "b n 3"], context: Context) -> Sequence[Any]:
-        """Shapes in the unit box, labelled with their class; states that have a gradient become a `TracedPointCloud`,
-        for differentiable rewards.
+        """Decode states to shapes in the unit box, labelled with their class.
+
+        States that require a gradient become a `TracedPointCloud`, for differentiable rewards.
         """
         decode = self.model.architecture.trace if x0.requires_grad else self.model.architecture.decode
         return decode(x0, context["class"])
 
     def groups(self, context: Context) -> list[int]:
-        """The class."""
+        """Return the index of each sample's class as its group."""
         return context["class"].tolist()
 
     def measure(self, samples: Sequence[PointCloud]) -> Mapping[str, float]:
-        """The figures of `assess`, of the first `GLANCE` samples."""
-        return self.figures(samples, GLANCE)
+        """Compute the metrics of a round, of its first `MAX_ROUND_SAMPLES` samples."""
+        return self.compute_metrics(samples, MAX_ROUND_SAMPLES)
 
     def assess(self, samples: Sequence[PointCloud]) -> Mapping[str, float]:
-        """Distances to the model's held-out shapes and between the samples, how many stand, are symmetric and are
-        recognised by a second classifier, and the share that are shapes at all.
-        """
-        return self.figures(samples, MOST)
+        """Compute the metrics before and after a run, of the first `MAX_RUN_SAMPLES` samples."""
+        return self.compute_metrics(samples, MAX_RUN_SAMPLES)
 
-    def figures(self, samples: Sequence[PointCloud], most: int) -> dict[str, float]:
-        """What is measured, of at most so many samples."""
-        shapes = sum(len(sample) > 1 for sample in samples) / max(1, len(samples))
-        return {"validity": shapes, **quality(samples[:most], self.model.reference), **checks(samples[:most])}
+    def compute_metrics(self, samples: Sequence[PointCloud], max_samples: int) -> dict[str, float]:
+        """Compute the metrics of the first `max_samples` samples, and the validity of all.
+
+        They are the fraction that are shapes at all, distances to the held-out shapes of the model and between samples,
+        and the fractions that are stable, symmetric and recognised by a second classifier.
+        """
+        validity = sum(len(sample) > 1 for sample in samples) / max(1, len(samples))
+        first = samples[:max_samples]
+        return {"validity": validity, **quality(first, self.model.reference), **checks(first)}
 
     def write(self, samples: Sequence[PointCloud], path: Path, values: Mapping[str, Sequence[float]]) -> int:
-        """Write an NPZ with points [k, n, 3], label [k] and the values; or one PLY or GLB file for each sample,
-        numbered where there are several. Return the number of shapes; a sample that is no shape is left out.
+        """Write the shapes to a file and return their number; a sample that is no shape is left out.
+
+        An .npz holds points [k, n, 3], label [k] and the values. A .ply or .glb holds one sample; several samples go to
+        numbered files.
         """
         rows = [row for row, sample in enumerate(samples) if len(sample) > 1]
         if path.suffix in WRITERS:
@@ -106,44 +113,44 @@ class ShapeDecoder:
         arrays: dict[str, Any] = {name: np.asarray(column)[rows] for name, column in values.items()}
         arrays["points"] = np.stack([samples[row].points for row in rows]) if rows else np.zeros((0, 0, 3), np.float32)
         arrays["label"] = np.array([samples[row].label for row in rows], dtype=np.str_)
-        with path.open("wb") as file_of_all:
-            np.savez_compressed(file_of_all, allow_pickle=False, **arrays)
+        with path.open("wb") as archive:
+            np.savez_compressed(archive, allow_pickle=False, **arrays)
         return len(rows)
 
     def draw(self, samples: Sequence[PointCloud], captions: Sequence[str]) -> "Image":
-        """A grid of images of the clouds."""
+        """Draw a grid of point clouds with their classes and captions."""
         from molrl.data.shapes.drawing import draw_point_clouds
 
         lines = [f"{sample.label} {caption}".strip() for sample, caption in zip(samples, captions, strict=True)]
         return draw_point_clouds(samples, lines)
 
     def save(self, denoiser: nn.Module, folder: Path) -> None:
-        """A model folder, with the same held-out shapes."""
+        """Write a model folder with the same held-out shapes."""
         save_shapes(folder, self.model.architecture, denoiser.state_dict(), self.model.reference)
 
 
 @dataclass(frozen=True)
 class RealShapes:
-    """Draws from a set of shapes, in the setting of a decoder: its classes and its number of points."""
+    """A source of states and contexts from a set of shapes, with the classes and number of points of a decoder."""
 
     data: Callable[..., ShapeSet]
     decoder: ShapeDecoder
 
     @cached_property
     def states(self) -> tuple[Tensor, Tensor]:
-        """States [m, n, 3] and classes [m] of the training shapes.
+        """Return the states [m, n, 3] and the classes [m] of the training shapes.
 
         Raises:
-            ValueError: there are none of the class that is asked for.
+            ValueError: if no training shape has one of the requested classes.
         """
         (points, _), classes = self.decoder.state_shape({}), self.decoder.class_names
-        kept = [cloud for cloud in self.data(points=points).train if cloud.label in classes]
-        if not kept:
+        shapes = [shape for shape in self.data(points=points).train if shape.label in classes]
+        if not shapes:
             raise ValueError(f"task.data: no shape of the classes {', '.join(classes)}")
-        return self.decoder.model.architecture.encode(kept)
+        return self.decoder.model.architecture.encode(shapes)
 
     def __call__(self, samples: Sequence[int], key: Key) -> tuple[Tensor, Context]:
-        """States [b, n, 3] and their classes; sample i depends on the key and on i alone."""
+        """Draw states [b, n, 3] with their classes; sample i depends on the key and on i alone."""
         x0, classes = self.states
         rows = torch.tensor([int(key.generator(sample, 0).integers(len(x0))) for sample in samples])
         return x0[rows], {"class": classes[rows]}

@@ -1,4 +1,4 @@
-"""What changed in shape models and shape classifiers between format 1 and format 2: the names of their parameters."""
+"""Migration of shape models and shape classifiers from format 1 to format 2: the names of their parameters."""
 
 from collections.abc import Mapping
 from typing import Any

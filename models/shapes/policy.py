@@ -1,4 +1,4 @@
-"""How a model of point clouds is sampled: the group `policy=` for shapes."""
+"""The group `policy=` for shapes: a model of point clouds, and how it is sampled."""
 
 from dataclasses import dataclass
 from functools import cached_property

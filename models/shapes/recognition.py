@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from molrl.data.shapes.cloud import PointCloud
-from molrl.models.shapes.classifier import load_classifier, stack_clouds
+from molrl.models.shapes.classifier import load_classifier, stack_point_clouds
 from molrl.rewards.shapes.body import UnsoundError, trace_body
 
 BATCH = 64
@@ -32,5 +32,5 @@ def count_recognised(samples: Sequence[PointCloud], judge: str) -> tuple[int, in
             continue
         labels.append(classes.index(sample.label))
     batches = (bodies[start : start + BATCH] for start in range(0, len(bodies), BATCH))
-    predicted = [number for batch in batches for number in network(stack_clouds(batch)).argmax(-1).tolist()]
+    predicted = [number for batch in batches for number in network(stack_point_clouds(batch)).argmax(-1).tolist()]
     return len(labelled), sum(number == label for number, label in zip(predicted, labels, strict=True))

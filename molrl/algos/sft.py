@@ -62,7 +62,7 @@ class SupervisedKLO(WeightedDenoising):
         return learner.reference
 
     def weights(self, rewards: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Compute max(r, 0)."""
+        """Compute the weights max(r, 0) of rewards."""
         return rewards.clamp(min=0)
 
     def loss(self, learner: Learner, batch: Noised) -> tuple[Float[Tensor, ""], RowMetrics]:

@@ -85,7 +85,7 @@ class Points:
         return {"sample": torch.tensor(list(samples))}
 
     def state_shape(self, context: Context) -> tuple[int, ...]:
-        """Return (dims,)."""
+        """Return the shape (dims,) of a state."""
         return (self.dims,)
 
     def decode(self, x0: Float[Tensor, "b d"], context: Context) -> Sequence[Tensor]:
@@ -93,7 +93,7 @@ class Points:
         return cast(Sequence[Tensor], x0)
 
     def measure(self, samples: Sequence[Tensor]) -> dict[str, float]:
-        """Return no metrics."""
+        """Return no metrics, as samples are numbers."""
         return {}
 
     def groups(self, context: Context) -> Sequence[int]:

@@ -40,7 +40,7 @@ class Mixture(NamedTuple):
     covariances: Float[Tensor, "k d d"]
 
     def mean(self) -> Float[Tensor, " d"]:
-        """Compute the mean E[x]."""
+        """Compute the mean E[x] [d] of the mixture."""
         return self.weights @ self.means
 
     def covariance(self) -> Float[Tensor, "d d"]:

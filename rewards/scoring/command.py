@@ -193,8 +193,10 @@ def source_of(rewards: Mapping[str, FileReward], file: str, own: Mapping[str, An
     kinds = {name: reward_kinds(scorer(reward)) for name, reward in rewards.items()}
     stated = frozenset[str]().union(*kinds.values())
     if len(stated) > 1:
-        told = ", ".join(f"{name} scores {' and '.join(sorted(kind)) or 'anything'}" for name, kind in kinds.items())
-        raise ConfigError(f"reward: {told}; ask for one kind at a time")
+        kinds_text = ", ".join(
+            f"{name} scores {' and '.join(sorted(kind)) or 'anything'}" for name, kind in kinds.items()
+        )
+        raise ConfigError(f"reward: {kinds_text}; ask for one kind at a time")
     about = domain(next(iter(stated))) if stated else domain_of_file(file)
     check_arguments(about.source, own, "", partial=False)
     source: Source = about.source(**own)

@@ -90,7 +90,7 @@ class ClassProbability(PerSample[PointCloud]):
         """Return the values [b] with their gradient, and the reasons of floors and missing values."""
         import torch
 
-        from molrl.models.shapes.classifier import stack_clouds
+        from molrl.models.shapes.classifier import stack_point_clouds
 
         bodies: list[Tensor] = []
         classes, sound = list[int](), list[int]()
@@ -109,7 +109,7 @@ class ClassProbability(PerSample[PointCloud]):
         for start in range(0, len(sound), BATCH_SIZE):
             part = slice(start, start + BATCH_SIZE)
             network = self.classifier.to(bodies[start].device)
-            log_probabilities = network(stack_clouds(bodies[part]).float()).clamp(min=self.floor)
+            log_probabilities = network(stack_point_clouds(bodies[part]).float()).clamp(min=self.floor)
             for row, index, log_probability in zip(sound[part], classes[part], log_probabilities, strict=True):
                 values[row] = log_probability[index]
         return torch.stack([value.float() for value in values]) if values else torch.zeros(0), reasons

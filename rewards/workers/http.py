@@ -34,7 +34,7 @@ class NoRedirectHandler(HTTPRedirectHandler):
     """A handler that treats redirects as errors, as any other status that was not wanted."""
 
     def redirect_request(self, *arguments: Any, **named: Any) -> None:
-        """Return no further request."""
+        """Return no further request, which makes a redirect an error."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 
 
 def rolled_out(batch: int, num_steps: int = 10) -> tuple[Policy, Transitions]:
-    """Rollouts of the oracle in double precision, with standardised advantages."""
+    """Return rollouts of the oracle in double precision, with standardised advantages."""
     sampler = make_sampler(num_steps)
     policy = Policy(AffineDenoiser(sampler, F64), sampler)
     noise = randn(num_steps + 1, batch, 1)
@@ -252,7 +252,7 @@ def test_the_members_of_a_group_are_asked_for_the_same_thing() -> None:
 
 
 def train(algorithm: DDPO | DDPOSF, iterations: int, batch: int, rate: float) -> Moments:
-    """On-policy gradient ascent on the oracle with a falling rate; exact mean and variance of the trained chain."""
+    """Train on the oracle with a falling rate, and return the exact mean and variance of the chain."""
     sampler, generator = make_sampler(), torch.Generator().manual_seed(0)
     denoiser = AffineDenoiser(sampler, F64)
     policy = Policy(denoiser, sampler)

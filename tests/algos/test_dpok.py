@@ -61,7 +61,7 @@ def gradients(policy: Policy, loss: Tensor) -> Gradients:
 
 
 def moved(policy: Policy, size: float = 0.3) -> Policy:
-    """The policy with random slopes and shifts."""
+    """Return the policy with random slopes and shifts."""
     with torch.no_grad():
         for seed, parameter in enumerate(trainable_module(policy).parameters()):
             parameter.add_(size * randn(len(parameter), seed=seed).to(parameter))
@@ -69,13 +69,13 @@ def moved(policy: Policy, size: float = 0.3) -> Policy:
 
 
 def affine(num_steps: int = 2) -> Policy:
-    """In double precision, on a grid on which even the last of two steps has something to say."""
+    """Return a policy in double precision, on a grid in which even the last of two steps matters."""
     sampler = DDIM(schedule=LogLinear(0.5, 5.0), num_steps=num_steps, space=Euclidean())
     return Policy(AffineDenoiser(sampler, F64), sampler)
 
 
 def rule(draws: int, points: int) -> tuple[Tensor, Tensor]:
-    """Nodes [points^draws, draws] and weights of Gauss-Hermite quadrature: exact to degree 2 points - 1 in each."""
+    """Return nodes [points^draws, draws] and weights of Gauss-Hermite quadrature, of degree 2 points - 1 in each."""
     nodes, weights = hermegauss(points)
     grid = torch.tensor(list(itertools.product(nodes, repeat=draws)), dtype=F64)
     mass = [float(np.prod(each)) for each in itertools.product(weights / weights.sum(), repeat=draws)]
@@ -102,7 +102,7 @@ def on_nodes(
 
 
 def expected_gradient(algorithm: DPOK, policy: Policy, reference: Policy) -> Gradients:
-    """The mean over all rollouts of the gradient of the loss, summed over the steps."""
+    """Compute the mean over all rollouts of the gradient of the loss, summed over the steps."""
     task = on_nodes(policy)
     _, mass = rule(3, 5)
     modules = algorithm.modules(task).double()
@@ -118,7 +118,7 @@ def expected_gradient(algorithm: DPOK, policy: Policy, reference: Policy) -> Gra
 
 
 def derivative(policy: Policy, value: Callable[[], float]) -> Gradients:
-    """Central differences along each slope and each shift."""
+    """Compute central differences along each slope and each shift."""
     slopes = []
     for parameter in trainable_module(policy).parameters():
         one = torch.zeros_like(parameter)
@@ -135,7 +135,7 @@ def derivative(policy: Policy, value: Callable[[], float]) -> Gradients:
 
 
 def own_kl(policy: Policy, reference: Policy, laws: Sequence[Moments]) -> float:
-    """Sum of the steps' KLs at states of these laws, wherever the policy would lead."""
+    """Sum the steps' KLs at states of these laws, wherever the policy would lead."""
     total = 0.0
     steps = zip(laws, Chain.from_policy(policy).steps, Chain.from_policy(reference).steps, strict=False)
     for law, (a, b, std), (a_ref, b_ref, _) in steps:
@@ -253,7 +253,7 @@ def test_later_kls_are_taken_off_the_reward_and_the_mean_of_each_step_too() -> N
 
 
 def one_step(advantage: float, ratio: float) -> tuple[Policy, Transitions, Tensor]:
-    """A reverse step whose likelihood ratio is `ratio`, and the gradient of its log-probability in the shift."""
+    """Return a reverse step of likelihood ratio `ratio`, and the gradient of its log-probability in the shift."""
     policy = affine()
     noise = randn(3, 1, 1)
     table = policy.rollout({}, lambda i: noise[i]).transitions(torch.full((1,), advantage, dtype=F64))[

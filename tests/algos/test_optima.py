@@ -52,12 +52,12 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 
 
 def base_chain(num_steps: int = 10, eta: float = 1.0) -> Chain:
-    """The chain of the exact denoiser of N(0.5, 0.49)."""
+    """Return the chain of the exact denoiser of N(0.5, 0.49)."""
     return Chain.exact(make_sampler(num_steps, eta), BASE_MEAN, BASE_VARIANCE)
 
 
 def to_the_last_state(of: Chain) -> Chain:
-    """The same chain with its last state as the sample, as the tables have it."""
+    """Return the same chain with its last state as the sample, as in the tables."""
     return replace(of, decode_slope=1.0, decode_offset=0.0)
 
 
@@ -74,7 +74,7 @@ def scalar(*values: float) -> Tensor:
 
 
 def digits(value: float, printed: str) -> bool:
-    """The number rounds to what is printed, give or take half a unit of the last digit and a tenth of it."""
+    """Check that a number rounds to the printed one, up to half a unit of the last digit and a tenth of it."""
     unit = 10.0 ** -len(printed.partition(".")[2])
     return abs(value - float(printed)) <= 0.6 * unit
 
@@ -85,7 +85,7 @@ def same(one: Chain, other: Chain, tolerance: float = 1e-9) -> None:
 
 
 def policy_of(wanted: Chain) -> Policy:
-    """A policy of ten steps with the base's decode whose chain is `wanted`."""
+    """Return a policy of ten steps with the base's decode whose chain is `wanted`."""
     sampler, reference = make_sampler(), base_chain()
     denoiser = AffineDenoiser(sampler, F64)
     std = torch.tensor(reference.std, dtype=F64)
@@ -96,7 +96,7 @@ def policy_of(wanted: Chain) -> Policy:
 
 
 def moved(of: Chain, seed: int, size: float) -> Chain:
-    """Random moves of all means, in units of the steps' stds."""
+    """Return the chain with random moves of all means, in units of the steps' stds."""
     slope, offset = randn(2, len(of.std), seed=seed) * size * torch.tensor(of.std, dtype=F64)
     return replace(
         of,
@@ -106,7 +106,7 @@ def moved(of: Chain, seed: int, size: float) -> Chain:
 
 
 def changed(of: Chain, field: str, step: int, change: float) -> Chain:
-    """One slope or one offset moved."""
+    """Return the chain with one slope or one offset moved."""
     numbers = list(of.slope if field == "slope" else of.offset)
     numbers[step] += change
     return replace(of, slope=tuple(numbers)) if field == "slope" else replace(of, offset=tuple(numbers))
@@ -497,7 +497,7 @@ def test_the_noise_of_one_coordinate_is_that_of_the_toy_denoiser() -> None:
 
 
 def through_a_few_steps(mixture: Mixture, num_steps: int, eta: float) -> float:
-    """Variance of the last state of a chain with the exact denoiser of a mixture, its density carried on a lattice.
+    """Compute the variance of the last state under the exact denoiser of a mixture, by densities on a lattice.
 
     A chain without noise carries the nodes themselves.
     """

@@ -50,7 +50,7 @@ def pull_of(algorithm: RGDM) -> CandidatePull:
 
 
 def pulls(task: Task, collected: Collected[Transitions]) -> Tensor:
-    """Where the table wants the means to go."""
+    """Return the pulls of a table on the means."""
     with torch.no_grad():
         return collected.table.y - task.policy.transition(collected.table).mean
 
@@ -287,7 +287,7 @@ def test_settings_that_mean_nothing_are_refused_by_name(wrong: dict[str, float],
 
 
 def linear(slope: Tensor) -> Callable[[Sequence[Tensor]], Tensor]:
-    """slope . x, of which gradients can be taken."""
+    """Return the reward slope . x, which is differentiable."""
 
     def reward(samples: Sequence[Tensor]) -> Tensor:
         return torch.stack(list(samples)) @ slope
@@ -304,7 +304,7 @@ differentiable_length.differentiable = True  # type: ignore[attr-defined]
 
 
 def real_numbers(x0: Tensor) -> Callable[[Sequence[int], Key], tuple[Tensor, Context]]:
-    """The numbers of the samples that are asked for."""
+    """Return a source of real samples: sample i is row i of `x0`."""
 
     def data(samples: Sequence[int], key: Key) -> tuple[Tensor, Context]:
         return x0[list(samples)], {}
@@ -313,7 +313,7 @@ def real_numbers(x0: Tensor) -> Callable[[Sequence[int], Key], tuple[Tensor, Con
 
 
 def exact_gain(lookahead: int, step: int) -> float:
-    """d x0_hat / d y of the base's exact denoiser from grid point `step`, after so many deterministic steps.
+    """Compute d x0_hat / d y of the base's exact denoiser from grid point `step`, after so many deterministic steps.
 
     x0_hat = (y - s eps) / a with d eps / d y = s / (a^2 v + s^2), and a deterministic step keeps eps.
     """
@@ -441,7 +441,7 @@ def test_gradient_guidance_needs_a_differentiable_reward(differentiable: bool | 
 
 
 def posterior_mean(eta: float, x: Tensor, x0: Tensor, step: Tensor) -> Tensor:
-    """a' x_0 + sqrt(1 - a'^2 - std^2) eps with the true eps = (x - a x_0) / s (Song et al. 2021, Eq. 7)."""
+    """Compute a' x_0 + sqrt(1 - a'^2 - std^2) eps with the true eps = (x - a x_0) / s (Song et al. 2021, Eq. 7)."""
     sampler = make_sampler(eta=eta)
     shape = (-1, *[1] * (x.dim() - 1))
     a, s = (values.view(shape) for values in (alpha(sampler.log_snr)[step], sigma(sampler.log_snr)[step]))
@@ -532,7 +532,7 @@ def test_steps_of_clean_samples_lie_in_the_space(source: str) -> None:
 
 
 def real_clouds(samples: Sequence[int], key: Key) -> tuple[Tensor, Context]:
-    """Clouds of sizes 5 and 1 padded to six, with large features that tell the sample: unlike any rollout."""
+    """Return points of sizes 5 and 1 padded to six, with large features that name the sample, unlike any rollout."""
     mask = torch.arange(6) < torch.tensor([5 if i % 2 else 1 for i in samples])[:, None]
     x0 = torch.zeros(len(samples), 6, 5)
     x0[..., 3] = 100 + torch.tensor(list(samples))[:, None]

@@ -31,20 +31,20 @@ def rwr(temperature: float = 0.5, noisings: int = 4) -> RWR:
 
 
 def finished(x0: Tensor, context: Context | None = None) -> Rollouts:
-    """Samples whose chain nobody asks for."""
+    """Return finished samples whose chain is not needed."""
     run = Trajectory(x0.unsqueeze(0), x0.new_zeros(0, len(x0)), x0, context or {})
     return Rollouts(run, list(x0), x0.new_zeros(len(x0)), {})
 
 
 def normals(count: int) -> Tensor:
-    """Samples of the base [count, 1], one from each of as many equal parts of its law."""
+    """Return samples of the base [count, 1], one from each of `count` parts of equal probability."""
     quantiles = torch.special.ndtri((torch.arange(count, dtype=F64) + 0.5) / count)
     numbers: Tensor = BASE_MEAN + BASE_VARIANCE**0.5 * quantiles
     return numbers.unsqueeze(1)
 
 
 def base_table(count: int, noisings: int, weight: Tensor | None = None) -> tuple[Tensor, Noised]:
-    """Samples of the base and the table of their noised states."""
+    """Return samples of the base and the table of their noisy states."""
     x0, weight = normals(count), torch.ones(count, dtype=F64) if weight is None else weight
     policy = Policy(ExactDenoiser(make_sampler().schedule), make_sampler())
     return x0, noise_samples(policy, finished(x0), weight, list(range(count)), KEY, noisings)
@@ -275,7 +275,7 @@ def test_the_gradient_is_that_of_the_weighted_squared_error() -> None:
 
 
 def bayes_error(variance: float) -> Tensor:
-    """Var(eps | x_t) of normal data at each grid point: a^2 v / (a^2 v + s^2)."""
+    """Compute Var(eps | x_t) of normal data at each grid point: a^2 v / (a^2 v + s^2)."""
     a, s = coefficients()
     return a**2 * variance / (a**2 * variance + s**2)
 
@@ -302,7 +302,7 @@ def test_no_denoiser_beats_the_exact_one() -> None:
 
 
 def residuals(table: Noised, mean: float) -> Mapping[str, Tensor]:
-    """Weighted misses of the exact denoiser of N(mean, base variance), against 1 and x: mean over error of the mean."""
+    """Compute z-scores of the exact denoiser's weighted residuals against 1 and x, for N(mean, base variance)."""
     denoiser = ExactDenoiser(make_sampler().schedule, means=(mean,))
     step = table.step
     with torch.no_grad():

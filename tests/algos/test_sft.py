@@ -29,7 +29,7 @@ METHODS = pytest.mark.parametrize(
 
 
 def moved(student: Learner, slope: float = 0.2, shift: float = 0.7) -> Learner:
-    """A learner whose policy has left the reference."""
+    """Return a learner whose policy differs from the reference."""
     with torch.no_grad():
         trainable_module(student.policy).get_parameter("slope").add_(slope)
         trainable_module(student.policy).get_parameter("shift").add_(shift)
@@ -42,7 +42,7 @@ def oracle() -> Learner:
 
 
 def states(count: int, dims: int = 2, weight: float = 1.0) -> Noised:
-    """Noised states of standard normal samples at random grid points, in double precision."""
+    """Return noisy states of standard normal samples at random grid points, in double precision."""
     sampler = make_sampler()
     x0, noise = randn(count, dims), randn(count, dims, seed=1)
     step = torch.randint(0, 11, (count,), generator=torch.Generator().manual_seed(0))
@@ -56,7 +56,7 @@ def in_double(slope: float, shift: float) -> Learner:
 
 
 def distance(table: Noised, slope: float, shift: float) -> Tensor:
-    """Mean square over the dimensions of what `AffineDenoiser` adds to the base's noise."""
+    """Compute the mean square over the dimensions of the noise that `AffineDenoiser` adds to the base's."""
     sampler = make_sampler()
     unit = torch.cat([sampler.std / sampler.eps_coef, torch.zeros(1, dtype=F64)])[table.step]
     return (unit.unsqueeze(1) * (slope * table.x + shift)).square().mean(1)

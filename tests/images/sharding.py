@@ -63,16 +63,16 @@ def some_lost(samples: Sequence[CaptionedImage]) -> Tensor:
 
 
 class WideDecoder(ImageDecoder):
-    """Images by an autoencoder of float64."""
+    """A decoder of images with an autoencoder of float64."""
 
-    def shown(self, x0: Tensor) -> Tensor:
+    def decode_latents(self, x0: Tensor) -> Tensor:
         vae = self.pipeline.vae
         drawn: Tensor = vae.decode(x0.double() / vae.config.scaling_factor, return_dict=False)[0]
         return (drawn / 2 + 0.5).clamp(0, 1)
 
 
 def wide(task: Task) -> Task:
-    """The task in float64, but for the draws, the rewards and what a UNet hands on, which are float32."""
+    """Return the task in float64; draws, rewards and outputs of a UNet stay float32."""
     decoder, policy, values = task.decoder, task.policy, task.value_network
     assert isinstance(decoder, ImageDecoder)
     assert isinstance(policy.denoiser, GuidedUNet)
@@ -90,7 +90,7 @@ def wide(task: Task) -> Task:
 
 
 def in_double(_: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
-    """What a network is given, in float64."""
+    """Return the inputs of a network in float64."""
     return tree_map_only(Tensor, as_double, inputs), tree_map_only(Tensor, as_double, named)
 
 
@@ -99,7 +99,7 @@ def as_double(value: Tensor) -> Tensor:
 
 
 def outcome(case: Case, pipeline: Path, world: Processes = ALONE) -> Result:
-    """What is drawn before, and what two rounds make of the adapter."""
+    """Return the samples before training, and the adapter after two rounds."""
     settings = {"num_steps": 4, "guidance_scale": 2.0, **case.task, "shard": world.size > 1}
     task = wide(tiny_task(pipeline, reward=some_lost if case.lost else brightness, **settings))
     task = replace(task, processes=replace(world, lockstep=world.size > 1))
@@ -113,14 +113,14 @@ def outcome(case: Case, pipeline: Path, world: Processes = ALONE) -> Result:
 
 
 def leave(pipeline: Path) -> None:
-    """The last process dies when its reward is asked for the second time."""
+    """End the last process at the second call of its reward."""
     with launched(WAIT) as world:
-        asked = 0
+        calls = 0
 
         def reward(samples: Sequence[CaptionedImage]) -> Tensor:
-            nonlocal asked
-            asked += 1
-            if asked == 2 and world.rank == world.size - 1:
+            nonlocal calls
+            calls += 1
+            if calls == 2 and world.rank == world.size - 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             return brightness(samples)
 
@@ -131,7 +131,7 @@ def leave(pipeline: Path) -> None:
 
 
 def main(what: str, pipeline: Path) -> None:
-    """Every case, or the run that fails, by the processes that a launcher started."""
+    """Run every case, or the run that fails, in the processes that a launcher started."""
     if what == "leave":
         leave(pipeline)
         return

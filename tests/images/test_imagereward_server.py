@@ -19,7 +19,7 @@ FILE = Path(__file__).parents[2] / "docs/imagereward_server.py"
 
 
 class Model:
-    """The length of the prompt, and the red of the first point."""
+    """A model whose score is the length of the prompt plus the red of the first pixel."""
 
     def score(self, prompt: str, image: Any) -> float:
         if prompt == "bad":
@@ -34,7 +34,7 @@ def url() -> Iterator[str]:
     assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    with module.serving(Model(), 0) as server:
+    with module.make_server(Model(), 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/score"
         server.shutdown()

@@ -46,7 +46,7 @@ def steps_of(task: Task, count: int = 6) -> Transitions:
 
 
 def moved(task: Task, size: float = 0.3) -> Task:
-    """With an adapter, or weights, that do something."""
+    """Move the adapter, or the weights, so that they have an effect."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in trainable_module(task.policy).parameters():
@@ -55,7 +55,7 @@ def moved(task: Task, size: float = 0.3) -> Task:
 
 
 def pipelines_image(pipeline: Any, generator: torch.Generator, steps: int, guidance: float) -> Tensor:
-    """In [0, 1], [3, height, width]."""
+    """Return the image of the diffusers pipeline, [3, height, width] in [0, 1]."""
     made = pipeline(
         PROMPTS[0],
         num_inference_steps=steps,
@@ -68,13 +68,13 @@ def pipelines_image(pipeline: Any, generator: torch.Generator, steps: int, guida
 
 
 def own_image(task: Task) -> Tensor:
-    """The same by the policy, of the same noise in the same order: its prior, then that of each step."""
+    """Sample with the policy from the same noise in the same order: that of the prior, then that of each step."""
     generator, shape = torch.Generator().manual_seed(5), task.decoder.state_shape({})
     trajectory = task.policy.rollout(
         {"prompt": torch.tensor([0])}, lambda _: torch.randn(1, *shape, generator=generator)
     )
     with torch.no_grad():
-        return decoder_of(task).shown(trajectory.final)[0]
+        return decoder_of(task).decode_latents(trajectory.final)[0]
 
 
 @pytest.mark.parametrize("guidance", [5.0, 1.0])
@@ -89,7 +89,7 @@ def test_a_rollout_draws_the_pipelines_own_image(guidance: float, to_one: bool, 
 
 @pytest.fixture(scope="module")
 def tiny_xl_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a small SDXL."""
+    """Return the folder of a small SDXL pipeline."""
     folder = tmp_path_factory.mktemp("xl") / "tiny"
     tiny_xl().save_pretrained(folder)
     return folder
@@ -276,7 +276,7 @@ def test_an_adapter_draws_the_same_image_in_plain_diffusers(tiny_pipeline: Path,
         {"prompt": torch.tensor([0])}, lambda _: torch.randn(1, *shape, generator=generator)
     )
     with torch.no_grad():
-        ours = decoder_of(task).shown(trajectory.final)[0]
+        ours = decoder_of(task).decode_latents(trajectory.final)[0]
     plain = DIFFUSERS.StableDiffusionPipeline.from_pretrained(str(tiny_pipeline), local_files_only=True)
     untrained = pipelines_image(plain, torch.Generator().manual_seed(5), 6, 5.0)
     plain.load_lora_weights(str(tmp_path / "model"))

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(900)
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline: Path) -> Path:
-    """What two processes made of all cases."""
+    """Run all cases in two processes and return the folder of their outcomes."""
     folder = tmp_path_factory.mktemp("sharded")
     tiny_task(tiny_pipeline)  # writes the prompts, which both will read
     done = launch(2, HERE / "sharding.py", str(folder), str(tiny_pipeline))
@@ -45,7 +45,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline: Path) -> Path:
 
 @cache
 def alone(name: str, pipeline: Path) -> Result:
-    """What one process makes of a case."""
+    """Return the outcome of a case in one process."""
     return outcome(CASES[name], pipeline)
 
 

@@ -27,7 +27,7 @@ def design(prediction: str = "epsilon") -> PipelineDesign:
 
 
 def tiny(prediction: str = "epsilon", scheduler: dict[str, Any] | None = None) -> Any:
-    """The pipeline itself; the same weights every time."""
+    """Build the pipeline, with the same weights every time."""
     torch.manual_seed(0)
     return small_pipeline(design(prediction), scheduler)
 
@@ -38,7 +38,7 @@ def write_pipeline(folder: Path, prediction: str = "epsilon", scheduler: dict[st
 
 
 def brightness(samples: Sequence[CaptionedImage]) -> Tensor:
-    """A reward."""
+    """Return the mean brightness of each image as its reward."""
     return torch.tensor([float(sample.unit.mean()) for sample in samples])
 
 
@@ -57,7 +57,7 @@ def tiny_task(folder: Path, **changes: Any) -> Task:
 
 
 def tiny_xl(scheduler: dict[str, Any] | None = None) -> Any:
-    """A StableDiffusionXLPipeline: two text encoders, the second of which also says what a prompt is as a whole."""
+    """Build a StableDiffusionXLPipeline: two text encoders, the second with a pooled output for the whole prompt."""
     library, transformers = diffusers(), import_module("transformers")
     base = tiny("epsilon", scheduler)
     torch.manual_seed(1)

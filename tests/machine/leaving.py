@@ -1,6 +1,6 @@
 """One of several processes of a run leaves it: `python leaving.py HOW FOLDER`, started once for each process.
 
-The last one does it when its reward is asked for the second time; HOW is `killed`, `stuck`, `failing` or `told`.
+The last one does it when its reward is computed for the second time; HOW is `killed`, `stuck`, `failing` or `told`.
 """
 
 import os
@@ -27,14 +27,14 @@ WAIT = {"stuck": 30.0}  # seconds; the others notice by themselves
 
 
 def main(how: str, folder: Path) -> int:
-    """The exit code, as `molrl train` would have it."""
-    asked = 0
+    """Run a process of the group and return its exit code, as `molrl train` would have it."""
+    calls = 0
     with launched(WAIT.get(how, 200.0)) as world:
 
         def reward(samples: Sequence[Any]) -> Tensor:
-            nonlocal asked
-            asked += 1
-            if asked == 2 and world.rank == world.size - 1:
+            nonlocal calls
+            calls += 1
+            if calls == 2 and world.rank == world.size - 1:
                 leave(how)
             return quadratic(samples)
 
@@ -50,12 +50,12 @@ def main(how: str, folder: Path) -> int:
 
 
 def connected() -> bool:
-    """Whether threads of the group are left, which would bring the process down if they met the end of Python."""
+    """Return whether threads of the group are left, which would crash the process at the end of Python."""
     return any("gloo" in task.read_text() for task in Path("/proc/self/task").glob("*/comm"))
 
 
 def leave(how: str) -> None:
-    """As processes do."""
+    """Leave the group as processes of the package do."""
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     elif how == "stuck":

@@ -61,7 +61,7 @@ def wide_policy() -> Policy:
 
 
 def wide_task(reward: Callable[[Sequence[Any]], Tensor]) -> Task:
-    """The oracle in float64, but for the draws and the rewards, which are float32 by contract."""
+    """Return the oracle in float64; draws and rewards are float32 by contract."""
     return replace(number_task(reward), policy=wide_policy(), value_network=lambda: Values().double())
 
 
@@ -75,7 +75,7 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True)
 class Numbered(Points):
-    """A sample is a number and, behind it, which sample it is; every third is asked for the same."""
+    """A decoder whose sample is a number and its own index; every third has the same context."""
 
     def decode(self, x0: Tensor, context: Context) -> Sequence[Any]:
         return list(torch.cat([x0, context["sample"].unsqueeze(1).to(x0)], 1))
@@ -85,7 +85,7 @@ class Numbered(Points):
 
 
 def second_half(samples: Tensor) -> Tensor:
-    """What the second of two processes draws, of 16."""
+    """Mark the samples that the second of two processes draws, of every 16."""
     return samples % 16 >= 8
 
 
@@ -112,7 +112,7 @@ class Result(NamedTuple):
 
 
 def outcome(case: Case, world: Processes = ALONE) -> Result:
-    """What is drawn before, and what three rounds of three or more updates make of the weights."""
+    """Return the samples before training, and the weights after three rounds of three or more updates."""
 
     def reward(samples: Sequence[Tensor]) -> Tensor:
         numbers = torch.stack(list(samples))
@@ -130,7 +130,7 @@ def outcome(case: Case, world: Processes = ALONE) -> Result:
 
 
 def write_cases(folder: Path) -> None:
-    """Every case, by the processes that a launcher started."""
+    """Run every case in the processes that a launcher started, and write the outcomes."""
     with launched(WAIT) as world:
         for name, case in CASES.items():
             tensors, metrics = outcome(case, world)

@@ -71,7 +71,7 @@ def test_in_a_thread_signals_stay_as_they_are() -> None:
 
 
 def until(start: str, arguments: Sequence[str]) -> "subprocess.Popen[str]":
-    """A process that has printed a line with such a start."""
+    """Start a process and wait until it prints a line with such a start."""
     command = [sys.executable, "-m", "molrl.cli", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -44,7 +44,7 @@ Sums in another order move the updates by 1e-15. What is left is a float32 rewar
 
 
 def launch(count: int, script: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Some processes of a script, by torchrun."""
+    """Start some processes of a script by torchrun."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     command += [str(script), *arguments]
     return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600, check=False)
@@ -52,7 +52,7 @@ def launch(count: int, script: Path, *arguments: str) -> "subprocess.CompletedPr
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes made of all cases: one launch, because each costs seconds."""
+    """Run all cases in two processes, in one launch, and return the folder of their outcomes."""
     folder = tmp_path_factory.mktemp("two")
     done = launch(2, HERE / "sharing.py", str(folder))
     assert done.returncode == 0, done.stderr
@@ -60,7 +60,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def close(got: list[Metrics], expected: list[Metrics]) -> bool:
-    """Whether all numbers agree to what rounding does to them.
+    """Return whether all numbers agree up to rounding.
 
     Facts of rows are float32: the mean of a hundred, of order one or below, moves by at most 100 x 2^-24 < 1e-5.
     """
@@ -70,7 +70,7 @@ def close(got: list[Metrics], expected: list[Metrics]) -> bool:
 
 
 def same_run(got: Result, expected: Result) -> bool:
-    """Whether samples and rewards are equal, and weights and metrics but for rounding."""
+    """Return whether samples and rewards are equal, and weights and metrics up to rounding."""
     return (
         got.tensors.keys() == expected.tensors.keys()
         and got.tensors["samples"].equal(expected.tensors["samples"])
@@ -81,14 +81,14 @@ def same_run(got: Result, expected: Result) -> bool:
 
 
 def distance(got: Result, expected: Result) -> float:
-    """How far the weights of two runs are apart at most."""
+    """Compute the largest difference between the weights of two runs."""
     weights = expected.tensors.keys() - {"samples", "rewards"}
     return max((got.tensors[kind] - expected.tensors[kind]).abs().max().item() for kind in weights)
 
 
 @cache
 def alone(name: str) -> Result:
-    """What one process makes of a case."""
+    """Return the outcome of a case in one process."""
     return outcome(CASES[name])
 
 
@@ -183,7 +183,7 @@ def free_port() -> int:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Of a process that imports the helpers of these tests and shares no thread pool with others."""
+    """Return the environment of a process that imports the helpers of these tests and uses one thread."""
     folders = [ROOT, ROOT / "tests", *sorted(path for path in (ROOT / "tests").iterdir() if path.is_dir())]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders)), "OMP_NUM_THREADS": "1", **more}
 
@@ -193,7 +193,7 @@ def steps(run: Path) -> list[str]:
 
 
 def left_by_one(how: str, folder: Path) -> list[Any]:
-    """Two processes, started by hand, of which the second leaves: exit code and stderr of each."""
+    """Start two processes by hand, of which the second leaves, and return the exit code and stderr of each."""
     port = str(free_port())
     command = [sys.executable, str(HERE / "leaving.py"), how, str(folder)]
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}

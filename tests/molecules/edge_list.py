@@ -48,7 +48,7 @@ def edge_list_edm(weights: Mapping[str, Tensor], x: Tensor, t: Tensor, mask: Ten
 
 
 def _pairs(molecule: Tensor) -> tuple[Tensor, Tensor]:
-    """All ordered pairs of two different atoms of the same molecule."""
+    """Return all ordered pairs of two different atoms of the same molecule."""
     same = molecule[:, None] == molecule[None, :]
     same.fill_diagonal_(False)
     receiver, sender = same.nonzero(as_tuple=True)

@@ -70,14 +70,14 @@ def conditional() -> Pretrained:
 
 
 def saved(folder: Path, *conditions: dict[str, object]) -> nn.Module:
-    """A model with weights of its own, in a folder."""
+    """Save a model with random weights to a folder and return its denoiser."""
     model = architecture(*conditions).build()
     save(folder, architecture(*conditions), perturb_parameters(model.denoiser).state_dict(), None)
     return model.denoiser
 
 
 def squares(count: int) -> list[Molecule]:
-    """Four atoms in a square, all carbon or all nitrogen in turn."""
+    """Return molecules of four atoms in a square, all carbon or all nitrogen in turn."""
     corners = np.array([[0, 0, 0], [1.5, 0, 0], [1.5, 1.5, 0], [0, 1.5, 0]], dtype=np.float32)
     return [Molecule(np.full(4, 6 + number % 2), corners) for number in range(count)]
 
@@ -131,7 +131,7 @@ def test_the_shipped_heavy_model_is_a_start_for_the_conditional_one() -> None:
 
 
 def trained(steps: int, folder: Path) -> Pretrained:
-    """A tiny model conditioned on the number of nitrogens in squares."""
+    """Train a tiny model conditioned on the number of nitrogens in squares."""
     design = MoleculeDesign(
         network=SMALL,
         noise_min=0.05,
@@ -261,7 +261,7 @@ def test_a_network_that_takes_no_condition_says_so() -> None:
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of a few steps, made by the command line."""
+    """Train a model for a few steps by the command line and return its folder."""
     folder = tmp_path_factory.mktemp("conditional") / "run"
     done = molrl("pretrain", "model=heavy_qed", f"run={folder}", *QUICK_PRETRAINING)
     assert done.code == 0, done

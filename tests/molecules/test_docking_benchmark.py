@@ -1,4 +1,4 @@
-"""The benchmark of the docking reward counts what it says it counts."""
+"""The benchmark of the docking reward counts correctly."""
 
 import importlib.util
 import sys

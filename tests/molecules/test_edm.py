@@ -53,7 +53,7 @@ def weights() -> dict[str, Tensor]:
 
 
 def batch(sizes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """Centred molecules of QM9-like extent, their times and mask, float64."""
+    """Return centred molecules of QM9-like extent, their times and mask, float64."""
     generator = torch.Generator().manual_seed(1)
     mask = torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]
     x = torch.randn(*mask.shape, 9, generator=generator, dtype=torch.float64) * mask[..., None]

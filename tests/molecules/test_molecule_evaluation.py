@@ -1,4 +1,4 @@
-"""What `molrl evaluate` adds to EDM's protocol: scaffolds, and plausible geometries where PoseBusters is installed."""
+"""Metrics of `molrl evaluate` beside EDM's protocol: scaffolds, and plausible geometries by PoseBusters."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.plausibility import PoseBustersCheck
 from molrl.data.molecules.quality import measure, scaffolds
 from molrl.data.molecules.smiles import read_smiles
-from molrl.models.molecules.evaluation import Plausible, plausible, told
+from molrl.models.molecules.evaluation import PoseBustersResult, describe_posebusters, run_posebusters
 
 
 @pytest.fixture(scope="module")
@@ -39,24 +39,25 @@ def test_squeezed_geometries_are_not_plausible(molecules: list[Molecule]) -> Non
     passes = PoseBustersCheck("mol_fast", edm_table)
     assert [passes(molecule) for molecule in [*molecules, *squeezed]] == [True] * 4 + [False] * 4
     assert PoseBustersCheck("mol", edm_table)(molecules[1])
-    assert plausible([*molecules, *squeezed], edm_table, "mol_fast", 60.0) == Plausible(4, 8, {})
+    assert run_posebusters([*molecules, *squeezed], edm_table, "mol_fast", 60.0) == PoseBustersResult(4, 8, {})
 
 
 def test_without_time_nothing_is_tested_and_the_line_says_so(molecules: list[Molecule]) -> None:
     pytest.importorskip("posebusters")
-    found = plausible(molecules, edm_table, "mol_fast", 1e-9)
-    assert (found, found.share) == (Plausible(0, 0, {}), None)
-    assert told(found, "mol_fast", 4, 1e-9) == "pass all tests of 'mol_fast', of 0 that 1e-09 s allowed, of 4 molecules"
+    result = run_posebusters(molecules, edm_table, "mol_fast", 1e-9)
+    assert (result, result.pass_rate) == (PoseBustersResult(0, 0, {}), None)
+    text = describe_posebusters(result, "mol_fast", 4, 1e-9)
+    assert text == "pass all tests of 'mol_fast', of 0 that 1e-09 s allowed, of 4 molecules"
 
 
-def test_a_large_file_is_sampled_and_what_has_no_answer_is_told_apart() -> None:
+def test_a_large_file_is_sampled_and_what_has_no_answer_is_counted() -> None:
     assert (
-        told(Plausible(150, 200, {}), "mol", 9000, 60.0)
+        describe_posebusters(PoseBustersResult(150, 200, {}), "mol", 9000, 60.0)
         == "pass all tests of 'mol', of 200 chosen evenly of 9000 molecules"
     )
-    lost = told(Plausible(1, 2, {"timeout": 1}), "mol", 3, 60.0)
+    lost = describe_posebusters(PoseBustersResult(1, 2, {"timeout": 1}), "mol", 3, 60.0)
     assert lost == "pass all tests of 'mol', of 2; 1 more without an answer (timeout)"
-    assert Plausible(1, 2, {"timeout": 1}).share == 0.5
+    assert PoseBustersResult(1, 2, {"timeout": 1}).pass_rate == 0.5
 
 
 def test_evaluation_prints_every_figure_or_how_to_get_it(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def shifted(sample: Molecule, by: float) -> Molecule:
 
 @pytest.fixture(scope="module")
 def pooled() -> Iterator[dict[Mode, Pooled]]:
-    """One worker for each mode."""
+    """Yield one worker for each mode of docking."""
     modes: tuple[Mode, ...] = ("score", "minimise", "dock")
     pools: dict[Mode, Pooled] = {mode: Pooled(docking(mode), workers=1, timeout=120.0, chunk=1) for mode in modes}
     yield pools
@@ -116,7 +116,7 @@ def test_a_search_that_takes_too_long_is_given_up() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Emptied(VinaDocking):
-    """Hands the package an empty ligand, at which it ends its process, for methane."""
+    """A scorer that hands the package an empty ligand, at which it ends its process, for methane."""
 
     def measure(self, mol: Chem.Mol, sample: Molecule) -> Scored:
         if mol.GetNumAtoms() == 1:

@@ -278,7 +278,7 @@ def test_a_file_is_scored_with_its_parts_and_without_noise(reward: str, tmp_path
 
 
 def bowl(positions: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-    """E = sum_i k_i (x_i - 1)^2 / 2 with stiffnesses from 1 to 100 eV/square angstrom; the minimum is at 1."""
+    """Compute E = sum_i k_i (x_i - 1)^2 / 2 with stiffnesses from 1 to 100 eV/square angstrom; the minimum is at 1."""
     k = np.geomspace(1, 100, positions.size).reshape(positions.shape)
     return float((k * (positions - 1) ** 2).sum() / 2), k * (positions - 1)
 

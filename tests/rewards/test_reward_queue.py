@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of `PART_ROWS` for the toy as well, whose states are a few numbers."""
+    """Split the toy's batches into parts of `PART_ROWS` rows, though its states are a few numbers."""
     monkeypatch.setattr("molrl.reward_queue.MIN_PART_NUMBERS", 0)
 
 

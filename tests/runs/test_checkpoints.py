@@ -30,7 +30,7 @@ def add(series: Series, step: int, kept: tuple[int, ...] = ()) -> None:
 
 
 def found(series: Series) -> int:
-    """The step of the latest checkpoint, whose contents must all be of that step."""
+    """Return the step of the latest checkpoint, whose contents must all be of that step."""
     last = series.latest()
     assert last is not None
     assert last.values == {"progress": {"step": last.step}}
@@ -40,7 +40,7 @@ def found(series: Series) -> int:
 
 @pytest.fixture
 def series(tmp_path: Path) -> Series:
-    """With the checkpoints of steps 1 to 3."""
+    """Return a series with the checkpoints of steps 1 to 3."""
     made = Series(tmp_path / "checkpoint")
     for step in (1, 2, 3):
         add(made, step)
@@ -53,7 +53,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def forked(work: Callable[[], object]) -> int:
-    """What became of a copy of this process that did some work: its wait status."""
+    """Fork this process, let the child do some work, and return its wait status."""
     child = os.fork()
     if child == 0:
         try:
@@ -65,7 +65,7 @@ def forked(work: Callable[[], object]) -> int:
 
 
 class Boundaries:
-    """Kills this process before its n-th step of work on the files of a folder; or counts them."""
+    """A hook that kills this process before its n-th step of work on the files of a folder; or counts them."""
 
     def __init__(self, folder: Path, deadly: int = -1) -> None:
         self.folder, self.deadly, self.seen = str(folder), deadly, 0

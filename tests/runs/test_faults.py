@@ -1,4 +1,4 @@
-"""What no other file of tests breaks: folders one may not write, pickles, memory, impatience; and the table of all."""
+"""Faults that no other file tests: read-only folders, pickles, memory, two interrupts; and the table of all faults."""
 
 import ast
 import importlib.util
@@ -95,7 +95,7 @@ class Payload:
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Path:
-    """What a payload would make; it works."""
+    """Check that the payload works, and return the path that another one would write."""
     pickle.loads(pickle.dumps(Payload(tmp_path / "works")))
     assert (tmp_path / "works").exists()
     return tmp_path / "marker"
@@ -192,12 +192,12 @@ def test_the_device_that_was_chosen_is_said(tmp_path: Path) -> None:
 
 
 def eat() -> None:
-    """More than any machine has."""
+    """Allocate more memory than any machine has."""
     torch.empty(2**50)
 
 
 def hungry(call: int) -> Callable[[Sequence[Any]], Tensor]:
-    """A reward whose n-th call takes too much memory."""
+    """Return a reward whose n-th call takes too much memory."""
     calls = iter(range(1, 100))
 
     def reward(samples: Sequence[Any]) -> Tensor:
@@ -291,7 +291,7 @@ def the_table() -> Any:
 
 
 def defined(path: Path) -> set[str]:
-    """Names of the test functions of a file."""
+    """Return the names of the test functions of a file."""
     return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
 
 

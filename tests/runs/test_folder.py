@@ -1,4 +1,4 @@
-"""A run's folder belongs to one run and one process, and says what was asked of it."""
+"""A run's folder belongs to one run and one process, and holds its settings."""
 
 from pathlib import Path
 

@@ -33,7 +33,7 @@ def rounds(count: int) -> list[dict[str, Any]]:
 
 
 class Page(HTMLParser):
-    """What a browser would find; fails on tags that do not match."""
+    """A parser of a page as a browser reads it; it fails on tags that do not match."""
 
     def __init__(self, source: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A run that was stopped goes on to what it would have been, bit for bit, with all that it had in mind."""
+"""A run that was stopped goes on to what it would have been, bit for bit."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -26,13 +26,13 @@ ROUNDS = 4
 
 
 def ask_after(rounds: int) -> Iterator[bool]:
-    """Somebody asks for the end in the last of so many rounds."""
+    """Yield the answers of `should_stop`: True after the last of so many rounds."""
     yield from [False] * (rounds - 1)
     yield True
 
 
 def stopped(task: Task, name: str, folder: Path, rounds: int) -> list[Metrics]:
-    """The rows of a run that was asked to end; no checkpoint was due then."""
+    """Return the rows of a run that is stopped when no checkpoint is due."""
     seen: list[Metrics] = []
     answers = ask_after(rounds)
     settings = finetuning(iterations=ROUNDS, rollouts=8, epochs=2, save_every=ROUNDS)
@@ -42,7 +42,7 @@ def stopped(task: Task, name: str, folder: Path, rounds: int) -> list[Metrics]:
 
 
 def last_files(folder: Path) -> dict[str, bytes]:
-    """The last checkpoint of a run: weights, modules, moments, generators, flags, the best so far."""
+    """Read the last checkpoint of a run: weights, modules, moments, generators, flags, the best so far."""
     series = Series(folder / CHECKPOINTS)
     return {path.name: path.read_bytes() for path in series.path(series.steps()[-1]).iterdir()}
 
@@ -70,7 +70,7 @@ def test_stopped_after_any_round_it_comes_to_the_same_last_checkpoint(name: str,
 
 
 def noisy(samples: Sequence[Any]) -> Tensor:
-    """A reward that draws from every global generator there is."""
+    """Return a reward that draws from every global generator."""
     noise = torch.rand(len(samples)) + random.random() + float(np.random.rand())  # noqa: NPY002
     return quadratic(samples) + noise
 

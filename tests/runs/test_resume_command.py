@@ -27,13 +27,13 @@ DOMAINS: dict[str, tuple[str, ...]] = {
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
-    """The metrics of a run but the times."""
+    """Return the metrics of a run without the times."""
     found = read_metrics(run / "metrics.jsonl")
     return [{name: value for name, value in row.items() if "seconds" not in name} for row in found]
 
 
 def kept(run: Path) -> dict[str, bytes]:
-    """What a run leaves that depends on its seed alone: all but the global generators, which it draws nothing from."""
+    """Return the results of a run that depend on its seed alone: all but the unused global generators."""
     series = Series(run / CHECKPOINTS)
     places = [run / "model", run / "best", run / "samples", *map(series.path, series.steps())]
     files = [path for place in places for path in sorted(place.iterdir()) if path.stem not in ("random", "manifest")]
@@ -66,7 +66,7 @@ def test_killed_without_warning_and_resumed_it_is_the_uninterrupted_run(domain: 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run with settings of its own."""
+    """Return the folder of a finished run with unusual settings."""
     run = tmp_path_factory.mktemp("runs") / "it's mine"
     assert molrl("train", f"run={run}", "algo=ddpo", *QUICK_RUN, "optimizer.lr=1e-3").code == 0
     return run

@@ -40,7 +40,7 @@ MEASUREMENTS = (
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished run of every algorithm."""
+    """Return a folder with a finished run of every algorithm."""
     folder = tmp_path_factory.mktemp("runs")
     for algo in ALGORITHMS:
         done = molrl("train", f"algo={algo}", f"run={folder / algo}", *QUICK_RUN)
@@ -54,7 +54,7 @@ def untimed(path: Path) -> list[dict[str, Any]]:
 
 
 def known(metric: str, row: dict[str, Any]) -> Any:
-    """A metric is a number, but for the uniqueness of no molecules."""
+    """Return the type of a metric: a number, or None for the uniqueness of no molecules."""
     return NoneType if metric == "uniqueness" and row["validity"] == 0 else int | float
 
 
@@ -214,13 +214,13 @@ def test_settings_that_cannot_be_met_leave_no_folder_so_the_corrected_command_ru
 
 
 def rings(molecules: Sequence[Molecule]) -> Tensor:
-    """Number of rings of each sound molecule; 0 for the others."""
+    """Count the rings of each sound molecule; 0 for the others."""
     mols = [rdkit_bonds(molecule).mol for molecule in molecules]
     return torch.tensor([0.0 if mol is None else mol.GetRingInfo().NumRings() for mol in mols])
 
 
 class Interrupted:
-    """The same reward, in whose n-th call somebody presses Ctrl-C."""
+    """The same reward, whose n-th call is interrupted by Ctrl-C."""
 
     __name__ = "rings"
 
@@ -240,7 +240,7 @@ def of_rings(run: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example of the README: any function of molecules is a reward."""
+    """Run the example of the README: any function of molecules is a reward."""
     run = tmp_path_factory.mktemp("whole") / "rings"
     assert train(of_rings(run), reward=rings) == 0
     return run
@@ -248,7 +248,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    """The same, stopped in its second iteration."""
+    """Run the same reward, stopped in the second iteration."""
     run = tmp_path / "broken"
     assert train(of_rings(run), Interrupted(call=3)) == 130  # the measurement before, iteration 0, iteration 1
     assert f"1 of 2 iterations are kept; molrl train resume={run} goes on" in capsys.readouterr().out
@@ -282,12 +282,12 @@ def test_a_damaged_checkpoint_is_named_and_nothing_starts_afresh(broken: Path) -
 
 
 def children(process: int) -> list[str]:
-    """Processes that a process started (Linux)."""
+    """Return the ids of the processes that a process started (Linux)."""
     return Path(f"/proc/{process}/task/{process}/children").read_text().split() if sys.platform == "linux" else []
 
 
 def running(process: str) -> bool:
-    """Whether a process is there and not merely waiting to be buried (Linux)."""
+    """Return whether a process is alive, and no zombie (Linux)."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -296,7 +296,7 @@ def running(process: str) -> bool:
 
 @pytest.fixture
 def long_run(tmp_path: Path) -> Iterator["tuple[Path, subprocess.Popen[str]]"]:
-    """A process in the middle of a run that would take a while."""
+    """Start a long run and yield its folder and process once training has begun."""
     long = ("iterations=1000", "evaluate=2", "reward.workers=1")
     arguments = ["train", "algo=ddpo", f"run={tmp_path / 'run'}", *QUICK_RUN, *long]
     with subprocess.Popen(

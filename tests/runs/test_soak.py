@@ -21,7 +21,7 @@ ROUNDS = 60
 
 
 def train(folder: Path) -> None:
-    """The toy's run with its rows in a file, from where it is."""
+    """Continue the toy's run, with its rows in a file."""
     task = number_task()
     start = last.step if (last := Series(folder / CHECKPOINTS).latest()) else 0
     with Tracker(folder, ROUNDS, start, quiet=True) as tracker:

@@ -1,4 +1,4 @@
-"""The point classifier and the reward made of it: what does not matter to it, what does, and what it refuses."""
+"""The point classifier and the reward made of it: invariances, sensitivities and refusals."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from solids import Points, box, cloud, sphere, table
 from torch.testing import assert_close
 
 from molrl.data.shapes.cloud import PointCloud, TracedPointCloud, place_in_unit_box
-from molrl.models.shapes.classifier import ClassifierDesign, load_classifier, save_classifier, stack_clouds
+from molrl.models.shapes.classifier import ClassifierDesign, load_classifier, save_classifier, stack_point_clouds
 from molrl.models.shapes.classifier_training import no_shape, report, to_unit_boxes, train_classifier
 from molrl.rewards.shapes.class_probability import ClassProbability
 from molrl.runs.checkpoint import CheckpointError
@@ -28,7 +28,7 @@ def labelled(label: str, seed: int, count: int = 256) -> PointCloud:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A classifier of balls and tables, trained for a moment."""
+    """Train a classifier of balls and tables for a few steps."""
     clouds = [labelled(label, seed) for seed in range(20) for label in SHAPES]
     network = train_classifier(clouds, layout="wide", steps=100, seed=0, max_points=128)
     folder = tmp_path_factory.mktemp("classifier") / "weights"
@@ -66,7 +66,7 @@ def test_probabilities_sum_to_one_whatever_the_order_and_repetitions(weights: st
     found = network(points[None])
     assert found.exp().sum().item() == pytest.approx(1)
     assert_close(network(points[torch.randperm(len(points))][None]), found)
-    assert_close(network(stack_clouds([points, torch.cat([points, points])])), found.expand(2, -1))
+    assert_close(network(stack_point_clouds([points, torch.cat([points, points])])), found.expand(2, -1))
 
 
 def test_each_sample_is_asked_for_its_own_class_or_for_the_one_that_is_named(weights: str) -> None:

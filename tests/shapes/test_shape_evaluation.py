@@ -1,4 +1,4 @@
-"""Evaluating sets of shapes: what is known of a set comes out, and what cannot be said is said to be so."""
+"""Evaluating sets of shapes: known metrics come out, and missing ones are named with the reason."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ QUICK = ("metrics.workers=0", "metrics.compared=128", "metrics.most=24", "metric
 
 
 def family(count: int, seed: int, points: int = 256) -> NDArray[np.float32]:
-    """Boxes of random proportions [count, points, 3]."""
+    """Return boxes of random proportions [count, points, 3]."""
     rng = np.random.default_rng(seed)
     edges = rng.uniform(0.3, 1, (count, 3)).tolist()
     made = [box(w, h, d, points, int(rng.integers(1 << 30))) for w, h, d in edges]
@@ -36,7 +36,7 @@ def saved(path: Path, points: NDArray[np.floating], label: str | list[str] = "bo
 
 
 def evaluated(tmp_path: Path, file: str, *settings: str) -> tuple[dict[str, Any], str]:
-    """The figures, and what was shown."""
+    """Return the figures of a file, and the output."""
     shown = molrl("evaluate", file, f"out={tmp_path / 'out.json'}", *QUICK, *settings)
     assert shown.code == 0, shown
     return json.loads((tmp_path / "out.json").read_text()), shown.out

@@ -21,7 +21,7 @@ from molrl.data.shapes.sets import ShapeSet
 from molrl.models.draws import draw_samples
 from molrl.models.molecules.model import load
 from molrl.models.shapes.checks import checks
-from molrl.models.shapes.decoder import GLANCE, RealShapes, ShapeDecoder
+from molrl.models.shapes.decoder import MAX_ROUND_SAMPLES, RealShapes, ShapeDecoder
 from molrl.models.shapes.model import ShapeArchitecture, load_shapes, save_shapes
 from molrl.models.shapes.policy import shape_policy
 from molrl.models.shapes.quality import pair_with_reference, quality
@@ -44,7 +44,7 @@ ARCHITECTURE = ShapeArchitecture(
 
 
 def clouds(count: int, seed: int = 0, points: int = POINTS) -> list[PointCloud]:
-    """Balls and sticks in turn."""
+    """Return balls and sticks in turn, as point clouds."""
     rng = np.random.default_rng(seed)
     found = []
     for index in range(count):
@@ -207,9 +207,12 @@ def test_several_classes_are_asked_for_equally_often(folder: Path) -> None:
 
 def test_a_round_looks_at_some_samples_and_a_report_at_all(folder: Path) -> None:
     decoder = domain_of(folder)
-    samples = [*clouds(GLANCE, points=128), *(replace(cloud, label="ball") for cloud in clouds(GLANCE, points=128))]
+    samples = [
+        *clouds(MAX_ROUND_SAMPLES, points=128),
+        *(replace(cloud, label="ball") for cloud in clouds(MAX_ROUND_SAMPLES, points=128)),
+    ]
     assert decoder.measure(samples).keys() == decoder.assess(samples).keys()
-    assert decoder.measure(samples)["stable_fraction"] == checks(samples[:GLANCE])["stable_fraction"]
+    assert decoder.measure(samples)["stable_fraction"] == checks(samples[:MAX_ROUND_SAMPLES])["stable_fraction"]
     assert decoder.assess(samples)["stable_fraction"] == checks(samples)["stable_fraction"]
 
 
@@ -304,7 +307,7 @@ def test_molecules_have_no_number_of_points() -> None:
 
 
 def height(samples: Sequence[PointCloud]) -> Tensor:
-    """How far up the points are, on average."""
+    """Compute the mean height of the points of each shape."""
     return torch.tensor([float(sample.points[:, 1].mean()) for sample in samples])
 
 

@@ -53,7 +53,7 @@ def test_half_precision_of_the_network_does_not_touch_it() -> None:
 
 
 def table() -> Tensor:
-    """The points [POOL, 3] of one procedural table, which is no simple set, at about unit scale."""
+    """Return the points [POOL, 3] of one procedural table, which is no simple set, at about unit scale."""
     pytest.importorskip("manifold3d", reason="procedural shapes need the extra shapes")
     points = torch.from_numpy(Procedural(families=("table",)).point_cloud(1, POOL).points).double()
     return (points - points.mean(0)) / points.std()
