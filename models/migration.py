@@ -15,7 +15,8 @@ from molrl.domains import domain, names
 from molrl.models.description import DESCRIPTIONS, FIRST_FORMAT, FORMAT, check_format
 from molrl.models.shipped import locate
 from molrl.runs import checkpoint
-from molrl.runs.checkpoint import MANIFEST, CheckpointError
+from molrl.runs.checkpoint import MANIFEST
+from molrl.runs.errors import CheckpointError
 from molrl.runs.folder import write_whole
 
 WEIGHTS = "weights"

@@ -23,7 +23,7 @@ from molrl.models.shipped import locate
 from molrl.rewards.scores import category
 from molrl.rewards.workers.local import Workers
 from molrl.rewards.workers.protocol import Lost
-from molrl.runs.checkpoint import CheckpointError
+from molrl.runs.errors import CheckpointError
 
 LARGEST_SAMPLE = 200  # molecules that PoseBusters is asked about
 PATIENCE = 20.0  # seconds that it may take for one

@@ -19,9 +19,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from molrl.runs import errors
-
-CheckpointError = errors.CheckpointError
+from molrl.runs.errors import CheckpointError
 
 FORMAT = 1
 MANIFEST = "manifest.json"

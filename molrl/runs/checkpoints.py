@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from molrl.runs import checkpoint
-from molrl.runs.checkpoint import MANIFEST, CheckpointError, sha256, sync_folder
+from molrl.runs.checkpoint import MANIFEST, sha256, sync_folder
+from molrl.runs.errors import CheckpointError
 
 CHECKPOINTS = "checkpoint"  # in the folder of a run
 COMPLETE = "COMPLETE"

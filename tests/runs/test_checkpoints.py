@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from molrl.runs import checkpoint, checkpoints
-from molrl.runs.checkpoint import CheckpointError
 from molrl.runs.checkpoints import COMPLETE, CheckpointPolicy, Series
+from molrl.runs.errors import CheckpointError
 
 FILES = [COMPLETE, "manifest.json", "model.safetensors", "progress.json"]
 
