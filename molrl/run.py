@@ -219,7 +219,8 @@ def learn(run: Run, reference: Policy, before: Measurement, folder: Path, start:
         KeyboardInterrupt: one of the processes was interrupted; the round is finished and kept.
     """
     world, untouched = run.world, {"reward_before": before.reward_mean}
-    tracking = Tracker(folder if world.is_main else None, run.finetuning.iterations, start, not world.is_main)
+    where = folder if world.is_main else None
+    tracking = Tracker(where, run.finetuning.iterations, start, not world.is_main, run.domain.headline)
     memory = enough_memory("microbatch (learning) or rollouts (sampling)")
     with tracking as tracker, patient("this iteration") as request, memory:
         log = lambda row: tracker.log({**row, **untouched})  # noqa: E731
@@ -267,7 +268,7 @@ def report(
     )
     fields = asdict(summary)
     images = {name: run.decoder.draw(*captioned(one)) for name, one in (("before", before), ("after", after))}
-    write_report(folder, fields, metrics, images)
+    write_report(folder, fields, metrics, images, run.domain.headline)
     write_whole(folder / SUMMARY, (json.dumps(fields, indent=1) + "\n").encode())
     print(f"after:  {after.line(run.domain.headline)}\n{headline(fields)}\nreport: {folder / 'report.html'}")
     if best and best["iteration"] < run.finetuning.iterations:

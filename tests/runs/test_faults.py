@@ -25,6 +25,7 @@ from molrl.machine.memory import OutOfMemory, enough_memory
 from molrl.models.shipped import SHIPPED
 from molrl.run import train
 from molrl.runs.checkpoints import CHECKPOINTS, Series
+from molrl.runs.errors import CheckpointError
 
 ROOT = Path(__file__).parents[2]
 
@@ -157,7 +158,7 @@ def test_a_pickle_in_the_place_of_weights_is_never_opened(place: str, marker: Pa
     if place == "model":
         assert name in complaint(["sample", f"policy={folder}", "n=1"], 1)
     else:
-        with pytest.raises(checkpoint.CheckpointError, match=name):
+        with pytest.raises(CheckpointError, match=name):
             run(number_task(), ALGORITHMS["DDPO"], tmp_path / "run", iterations=2)
     assert not marker.exists()
 
