@@ -23,7 +23,7 @@ from molrl.machine.memory import enough_memory
 from molrl.models.draws import draw_samples
 from molrl.policy import Policy
 from molrl.pretrain import Bucket, Loss, Pretraining
-from molrl.runs.folder import claim, refuse_another, write_whole
+from molrl.runs.folder import claim, refuse_another, replace_file
 from molrl.runs.tracking import append_row
 from molrl.task import Decoder
 
@@ -247,4 +247,4 @@ def refuse_other_model(folder: Path, description: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"run={folder} holds the training of another model or of another data set; name another folder"
         )
-    write_whole(path, text.encode())
+    replace_file(path, text.encode())

@@ -29,7 +29,7 @@ from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.runs.checkpoints import CHECKPOINTS, CheckpointPolicy, Series
 from molrl.runs.errors import CheckpointError
-from molrl.runs.folder import SUMMARY, claim, dated_folder, describe_finished, headline, write_whole
+from molrl.runs.folder import SUMMARY, claim, dated_folder, describe_finished, headline, replace_file
 from molrl.runs.report import write_report
 from molrl.runs.tracking import Tracker, read_metrics
 from molrl.task import Reward, SampleDecoder, Task, open_reward
@@ -269,7 +269,7 @@ def report(
     fields = asdict(summary)
     images = {name: run.decoder.draw(*captioned(one)) for name, one in (("before", before), ("after", after))}
     write_report(folder, fields, metrics, images, run.domain.headline)
-    write_whole(folder / SUMMARY, (json.dumps(fields, indent=1) + "\n").encode())
+    replace_file(folder / SUMMARY, (json.dumps(fields, indent=1) + "\n").encode())
     print(f"after:  {after.line(run.domain.headline)}\n{headline(fields)}\nreport: {folder / 'report.html'}")
     if best and best["iteration"] < run.finetuning.iterations:
         print(f"best:   {folder / BEST}, after {best['iteration']} iterations ({best['metric']} {best['value']:.4f})")

@@ -24,7 +24,7 @@ from molrl.runs.errors import CheckpointError
 FORMAT = 1
 MANIFEST = "manifest.json"
 MAX_BYTES = 2**34  # of a file
-MAX_MANIFEST = 2**20
+MAX_MANIFEST_BYTES = 2**20
 MAX_FILES = 64
 MAX_TENSORS = 100_000  # of a file
 
@@ -105,7 +105,7 @@ def read_tensors(data: bytes) -> dict[str, Tensor]:
 def read_manifest(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file that the manifest names."""
     try:
-        manifest = json.loads(read_bounded(folder, MANIFEST, MAX_MANIFEST))
+        manifest = json.loads(read_bounded(folder, MANIFEST, MAX_MANIFEST_BYTES))
         files = dict[str, str](manifest["files"])
         version = manifest["format"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -215,7 +215,7 @@ class Series:
         """
         folder = self.path(step)
         marker = checkpoint.read_bounded(folder, COMPLETE, 100).decode(errors="replace")
-        if marker != sha256(checkpoint.read_bounded(folder, MANIFEST, checkpoint.MAX_MANIFEST)):
+        if marker != sha256(checkpoint.read_bounded(folder, MANIFEST, checkpoint.MAX_MANIFEST_BYTES)):
             raise CheckpointError(f"{folder / MANIFEST}: SHA-256 differs from that in {COMPLETE}")
         return SavedCheckpoint(step, *checkpoint.load(folder))
 

@@ -64,11 +64,11 @@ def claim(config: Mapping[str, Any], free: Collection[str] = ()) -> Iterator[Pat
     with lock(folder):
         path, text = folder / SETTINGS, yaml.safe_dump(dict(config), sort_keys=False).encode()
         if not path.exists() or path.read_bytes() != text:
-            write_whole(path, text)
+            replace_file(path, text)
         yield folder
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Replace a file atomically: a reader finds the old one or the new one."""
     from molrl.runs.checkpoint import write_synced
 

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 from rich.text import Text
 
-from molrl.runs.folder import write_whole
+from molrl.runs.folder import replace_file
 
 METRICS_FILE = "metrics.jsonl"
 MAX_LABELS = 3  # metrics of the domain in a line of progress and in a report
@@ -203,14 +203,14 @@ def drop_rows_from(start: int, path: Path, counter: str = "iteration") -> list[d
     """Drop rounds from `start` on, and an incomplete last line, from a metrics file; return the rounds before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [row for row in read_metrics(path) if row.get(counter, start) < start] if path.exists() else []
-    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    replace_file(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
     return rows
 
 
 def append_row(path: Path, row: Mapping[str, Any], counter: str) -> None:
     """Add a row; it replaces rows of the same or a later number, which an earlier process has left."""
     rows = drop_rows_from(row[counter], path, counter)
-    write_whole(path, "".join(json.dumps(each) + "\n" for each in (*rows, row)).encode())
+    replace_file(path, "".join(json.dumps(each) + "\n" for each in (*rows, row)).encode())
 
 
 def finite_or_none(value: float | None) -> float | None:

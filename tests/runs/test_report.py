@@ -135,7 +135,10 @@ def test_curves_stay_inside_their_panels(usual: tuple[str, Page, Image.Image]) -
 
 
 def test_the_first_three_labelled_metrics_have_a_curve() -> None:
-    rows = [{"iteration": 0, "reward": 1.0, **dict.fromkeys("abde", 0.5), "c": None}, {"iteration": 1, "kl": 0.1}]
+    rows: list[dict[str, float | None]] = [
+        {"iteration": 0, "reward": 1.0, **dict.fromkeys("abde", 0.5), "c": None},
+        {"iteration": 1, "kl": 0.1},
+    ]
     curves = collect_curves(rows, {"c": "third", "e": "1-NNA", "a": "valid", "f": "far", "b": "bytes", "d": "deep"})
     assert [(line.metric, line.title) for line in curves[1:]] == [
         ("kl", "KL to the start, nats"),
