@@ -13,12 +13,17 @@ FIRST_FORMAT = 1  # of descriptions that name no format
 DESCRIPTIONS = ("model.json", "adapter.json")  # of a network of ours, of a LoRA
 
 
+def description_file(folder: Path) -> Path | None:
+    """Return the file with a model's description; None where a folder has none."""
+    return next((folder / name for name in DESCRIPTIONS if (folder / name).is_file()), None)
+
+
 def describe(folder: Path) -> Any:
     """Return a folder's description as it stands, or None where it cannot be read: loading the model says why."""
+    path = description_file(folder)
     try:
-        name = next(name for name in DESCRIPTIONS if (folder / name).is_file())
-        return json.loads((folder / name).read_text())
-    except (OSError, ValueError, RecursionError, StopIteration):
+        return None if path is None else json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -15,8 +15,9 @@ from molrl.domains import domain, names
 from molrl.models.description import DESCRIPTIONS, FIRST_FORMAT, FORMAT, check_format
 from molrl.models.shipped import locate
 from molrl.runs import checkpoint
-from molrl.runs.checkpoint import MANIFEST, CheckpointError
-from molrl.runs.folder import write_whole
+from molrl.runs.checkpoint import MANIFEST
+from molrl.runs.errors import CheckpointError
+from molrl.runs.folder import replace_file
 
 WEIGHTS = "weights"
 
@@ -52,7 +53,7 @@ def migrate(folder: str) -> int:
     if ours:
         rewrite(place, {**tensors, WEIGHTS: weights}, {**values, Path(name).stem: new})
     else:
-        write_whole(place / name, (json.dumps(new, indent=1) + "\n").encode())
+        replace_file(place / name, (json.dumps(new, indent=1) + "\n").encode())
     print(f"{folder}: rewritten from format {FIRST_FORMAT} to format {FORMAT}, {len(weights)} tensors")
     return 0
 

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from molrl.config import ConfigError, settings
 from molrl.gaussian import Space
 from molrl.machine.device import choose_device
-from molrl.machine.interruption import patient
+from molrl.machine.interruption import defer_interruption
 from molrl.machine.memory import enough_memory
 from molrl.models.draws import draw_samples
 from molrl.policy import Policy
 from molrl.pretrain import Bucket, Loss, Pretraining
-from molrl.runs.folder import claim, refuse_another, write_whole
+from molrl.runs.folder import claim, refuse_another, replace_file
 from molrl.runs.tracking import append_row
 from molrl.task import Decoder
 
@@ -164,7 +164,11 @@ def pretrain(
     trainee.denoiser.to(place)
     print(f"{folder}: {trainee.summary}, {training.steps} steps", flush=True)
     report = Report(trainee, folder, training, sampling, evaluate)
-    with claim(config, FREE_SETTINGS), patient("this step") as request, enough_memory("training.batch or evaluate"):
+    with (
+        claim(config, FREE_SETTINGS),
+        defer_interruption("this step") as request,
+        enough_memory("training.batch or evaluate"),
+    ):
         refuse_other_model(folder, trainee.description)
         trainee.prepare(training, folder, place, request.is_set)
         request.raise_if_requested()
@@ -243,4 +247,4 @@ def refuse_other_model(folder: Path, description: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"run={folder} holds the training of another model or of another data set; name another folder"
         )
-    write_whole(path, text.encode())
+    replace_file(path, text.encode())

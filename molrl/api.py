@@ -15,7 +15,7 @@ from molrl.config import ConfigError
 from molrl.domains import PolicySettings, Sampling, domain
 from molrl.machine.device import choose_device
 from molrl.reward_queue import check_rewards
-from molrl.runs.folder import SUMMARY, dated
+from molrl.runs.folder import SUMMARY, dated_folder
 from molrl.runs.tracking import METRICS_FILE, read_metrics
 from molrl.task import Reward, open_reward
 
@@ -139,7 +139,7 @@ def train(*settings: str, reward: Reward | None = None, **values: Any) -> Finish
 
     overrides = [*settings, *(f"{name}={plain(value)}" for name, value in values.items())]
     config = Composition("train", overrides).config
-    folder = Path(config["run"] or dated(config["chosen"]["task"]))
+    folder = Path(config["run"] or dated_folder(config["chosen"]["task"]))
     if code := run_training({**config, "run": str(folder)}, reward):
         raise RuntimeError(f"{folder}: the run ended with exit code {code}")
     summary = json.loads((folder / SUMMARY).read_text())

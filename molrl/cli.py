@@ -64,10 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads that spin starve the reward workers
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from molrl.machine.interruption import exit_code, terminable
+    from molrl.machine.interruption import exit_code, raise_on_sigterm
 
     try:
-        with terminable():
+        with raise_on_sigterm():
             return run(arguments[0], arguments[1:])
     except KeyboardInterrupt as stop:
         return complain("interrupted", exit_code(stop))
@@ -116,18 +116,18 @@ def carry_out(command: str, options: Options) -> int:
 def configured(command: str, options: Options) -> dict[str, Any]:
     """Return the configuration that the settings ask for."""
     if command in ("train", "pretrain") and any(item.startswith("resume=") for item in options.settings):
-        from molrl.runs.resume import resumed
+        from molrl.runs.resume import compose_resumed
 
-        return resumed(command, options.settings, options.folders)
+        return compose_resumed(command, options.settings, options.folders)
     return composed(command, overrides(command, options.settings), options.folders)
 
 
 def start(command: str, config: dict[str, Any]) -> int:
     """Hand over to what the command is about."""
     from molrl.building import build
-    from molrl.runs.folder import finished
+    from molrl.runs.folder import describe_finished
 
-    if command == "train" and (state := finished(config)):  # before torch is loaded
+    if command == "train" and (state := describe_finished(config)):  # before torch is loaded
         print(state)
         return 0
     set_threads(config.get("threads"))

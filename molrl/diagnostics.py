@@ -8,7 +8,7 @@ from torch import Tensor
 
 from molrl.algos import Collected, Learner, RowMetrics, Table
 from molrl.gaussian import Gaussian
-from molrl.machine.processes import ALONE, Processes
+from molrl.machine.processes import SINGLE_PROCESS, Processes
 from molrl.policy import Policy
 from molrl.task import Metrics, Rollouts
 from molrl.trajectory import Trajectory, Transitions
@@ -31,7 +31,7 @@ class RowFacts:
         for name, values in facts.items():
             self.facts[name].append(values.detach().float().cpu())
 
-    def summary(self, num_steps: int, world: Processes = ALONE) -> Metrics:
+    def summary(self, num_steps: int, world: Processes = SINGLE_PROCESS) -> Metrics:
         """Average over the rows of all processes; log-ratio and clipped fraction by parts of the chain as well."""
         names = dict.fromkeys(name for line in world.gather_strings(" ".join(self.facts)) for name in line.split())
         facts = {name: world.gather(torch.cat([EMPTY, *self.facts[name]])) for name in names}
@@ -89,13 +89,13 @@ def pre_update_metrics(learner: Learner, collected: Collected[Table]) -> Metrics
     return {"max_abs_log_ratio_first": max_log_ratio_error(behaviour, table, world), "kl": kl}
 
 
-def max_log_ratio_error(kernel: Gaussian, table: Transitions, world: Processes = ALONE) -> float:
+def max_log_ratio_error(kernel: Gaussian, table: Transitions, world: Processes = SINGLE_PROCESS) -> float:
     """Compute the largest |log p(y|x) - recorded| over the tables of all processes, in nats."""
     return world.gather((kernel.log_prob(table.y) - table.log_prob).abs()).max().item()
 
 
 @torch.no_grad()
-def chain_kl(policy: Policy, reference: Policy, table: Transitions, world: Processes = ALONE) -> float:
+def chain_kl(policy: Policy, reference: Policy, table: Transitions, world: Processes = SINGLE_PROCESS) -> float:
     """Estimate the KL of the chain to the reference in nats, from some steps of a rollout of the policy."""
     return chain_total(world.gather(policy.transition(table).kl(reference.transition(table))), policy)
 

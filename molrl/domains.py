@@ -141,16 +141,19 @@ def domain_of_model(source: str) -> str:
     Raises:
         CheckpointError: there is no such model, or its domain is not known.
     """
-    from molrl.models.description import domain_of
+    from molrl.models.description import description_file, domain_of
     from molrl.models.shipped import find_model
     from molrl.runs.errors import CheckpointError
 
     folder = find_model(source)
-    named = "" if folder is None else domain_of(folder)
-    named = named or next((name for name in names() if domain(name).recognises(source)), "")
+    path = None if folder is None else description_file(folder)
+    if folder is None or path is None:
+        named = next((name for name in names() if domain(name).recognises(source)), "")
+    else:
+        named = domain_of(folder)
     if named not in names():
-        about = f"a model of the domain {named!r}" if named else "no model of a known domain"
-        raise CheckpointError(f"{folder or source}: {about}; known are {', '.join(names())}")
+        about = f"a model of the domain {named!r}" if named else "names no domain"
+        raise CheckpointError(f"{path or folder or source}: {about}; known are {', '.join(names())}")
     return named
 
 

@@ -22,14 +22,14 @@ from molrl.diagnostics import chain_kl, probe_rollouts
 from molrl.domains import Domain, PolicySettings, domain, refuse_other_kind
 from molrl.finetune import FinetuneConfig, check_setup, finetune, freeze_copy
 from molrl.machine.device import choose_device
-from molrl.machine.interruption import TERMINATED, Request, Terminated, exit_code, patient
+from molrl.machine.interruption import SIGTERM_EXIT_CODE, Request, Terminated, defer_interruption, exit_code
 from molrl.machine.memory import enough_memory
-from molrl.machine.processes import ALONE, Processes, launched, place_of_process
+from molrl.machine.processes import SINGLE_PROCESS, Processes, connect_processes, place_of_process
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.runs.checkpoints import CHECKPOINTS, CheckpointPolicy, Series
 from molrl.runs.errors import CheckpointError
-from molrl.runs.folder import SUMMARY, claim, dated, finished, headline, write_whole
+from molrl.runs.folder import SUMMARY, claim, dated_folder, describe_finished, headline, replace_file
 from molrl.runs.report import write_report
 from molrl.runs.tracking import Tracker, read_metrics
 from molrl.task import Reward, SampleDecoder, Task, open_reward
@@ -149,10 +149,10 @@ def train(config: Mapping[str, Any], reward: Reward | None = None) -> int:
     if reward is not None:
         name = callable_name(reward)
         config = {**config, "chosen": {**config["chosen"], "reward": name}, "reward": {"function": name}}
-    if state := finished(config):
+    if state := describe_finished(config):
         print(state)
         return 0
-    with launched(config["wait"]) as world, muted(not world.is_main):
+    with connect_processes(config["wait"]) as world, muted(not world.is_main):
         return run_rank(config, reward, world)
 
 
@@ -185,7 +185,7 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
     return 0
 
 
-def prepare(config: Mapping[str, Any], reward: Reward | None = None, world: Processes = ALONE) -> Run:
+def prepare(config: Mapping[str, Any], reward: Reward | None = None, world: Processes = SINGLE_PROCESS) -> Run:
     """Build a run from its settings. All of them are checked here, before anything is written.
 
     Raises:
@@ -208,7 +208,7 @@ def prepare(config: Mapping[str, Any], reward: Reward | None = None, world: Proc
         check_setup(finetuning, task, algorithm)
         world.share((config["evaluate"] - 1) % BATCH + 1)  # of the last batch, the smallest
     names = dict.fromkeys((task.name, callable_file(config["chosen"]["reward"])))  # once where they are the same
-    config = {**config, "run": config["run"] or world.gather_strings(dated("_".join(names)))[0]}
+    config = {**config, "run": config["run"] or world.gather_strings(dated_folder("_".join(names)))[0]}
     return Run(config, domain(policy.domain), task, algorithm, finetuning)
 
 
@@ -219,9 +219,10 @@ def learn(run: Run, reference: Policy, before: Measurement, folder: Path, start:
         KeyboardInterrupt: one of the processes was interrupted; the round is finished and kept.
     """
     world, untouched = run.world, {"reward_before": before.reward_mean}
-    tracking = Tracker(folder if world.is_main else None, run.finetuning.iterations, start, not world.is_main)
+    where = folder if world.is_main else None
+    tracking = Tracker(where, run.finetuning.iterations, start, not world.is_main, run.domain.headline)
     memory = enough_memory("microbatch (learning) or rollouts (sampling)")
-    with tracking as tracker, patient("this iteration") as request, memory:
+    with tracking as tracker, defer_interruption("this iteration") as request, memory:
         log = lambda row: tracker.log({**row, **untouched})  # noqa: E731
         finetune(run.finetuning, run.task, run.algorithm, reference, folder, log, request.is_set)
     propagate_interrupt(request, world)
@@ -267,8 +268,8 @@ def report(
     )
     fields = asdict(summary)
     images = {name: run.decoder.draw(*captioned(one)) for name, one in (("before", before), ("after", after))}
-    write_report(folder, fields, metrics, images)
-    write_whole(folder / SUMMARY, (json.dumps(fields, indent=1) + "\n").encode())
+    write_report(folder, fields, metrics, images, run.domain.headline)
+    replace_file(folder / SUMMARY, (json.dumps(fields, indent=1) + "\n").encode())
     print(f"after:  {after.line(run.domain.headline)}\n{headline(fields)}\nreport: {folder / 'report.html'}")
     if best and best["iteration"] < run.finetuning.iterations:
         print(f"best:   {folder / BEST}, after {best['iteration']} iterations ({best['metric']} {best['value']:.4f})")
@@ -278,7 +279,7 @@ def propagate_interrupt(request: Request, world: Processes) -> None:
     """Raise the interruption that any of the processes was sent: where one is interrupted, all are."""
     code = int(world.gather(torch.tensor([exit_code(request.error) if request.error else 0])).max())
     if code:
-        raise Terminated if code == TERMINATED else KeyboardInterrupt
+        raise Terminated if code == SIGTERM_EXIT_CODE else KeyboardInterrupt
 
 
 def check_own_settings(config: Mapping[str, Any]) -> None:
@@ -366,7 +367,7 @@ def save_best(run: Run, series: Series, after: Measurement | None) -> dict[str, 
     final = math.nan if after is None else after.metric(keep.best)
     if best is None and math.isnan(final):
         return None
-    if best is None or keep.better(final, best[1]):
+    if best is None or keep.improves(final, best[1]):
         best = last.step, final
     try:
         state = (last if best[0] == last.step else series.read(best[0])).tensors["denoiser"]

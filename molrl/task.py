@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from molrl.gaussian import Context
-from molrl.machine.processes import ALONE, Processes
+from molrl.machine.processes import SINGLE_PROCESS, Processes
 from molrl.noise import ChainNoise, Key
 from molrl.policy import Choose, Policy
 from molrl.reward_queue import RewardQueue, parts
@@ -135,7 +135,7 @@ class Task:
     device: torch.device = CPU
     value_network: Callable[[], nn.Module] | None = None
     data: Callable[[Sequence[int], Key], tuple[Tensor, Context]] | None = None
-    processes: Processes = ALONE
+    processes: Processes = SINGLE_PROCESS
 
     def rollout(self, samples: Sequence[int], key: Key, group_size: int = 1) -> Rollouts:
         """Sample, decode and score; the result for a sample index does not depend on the others in the batch.

@@ -73,7 +73,7 @@ class State:
             raise TrainingError(f"keep.best={self.keep.best}: no such metric; there are {', '.join(sorted(metrics))}")
         value = metrics[self.keep.best]
         from_checkpoint = behaviour is self.learner.policy and self.saved == iteration > 0
-        if from_checkpoint and self.keep.better(value, self.best[1] if self.best else math.nan):
+        if from_checkpoint and self.keep.improves(value, self.best[1] if self.best else math.nan):
             self.best = iteration, value
 
     def save(self, folder: Path, iteration: int) -> None:

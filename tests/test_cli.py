@@ -161,7 +161,7 @@ def test_cfg_shows_what_would_be_used_and_stops(tmp_path: Path) -> None:
         ("train threads=0", "threads 1 null"),
         ("sample n=0", "n 0 1"),
         ("sample n=true", "n True int"),
-        ("sample num_steps=0", "num_steps 0 1"),
+        ("sample policy.num_steps=0", "num_steps 0 1"),
         ("sample out=new.pdb", "out=new.pdb .sdf"),
         ("score", "file missing"),
         ("score a.sdf b.sdf", "2 files one"),
@@ -330,7 +330,7 @@ def test_weights_of_the_wrong_shape_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["sample", "policy=nope"], ["train", "policy=nope"]])
 def test_a_model_that_is_not_there_is_answered_with_those_that_are(arguments: list[str], tmp_path: Path) -> None:
-    said = complaint(arguments, 1)
+    said = complaint(arguments, EXPLAINED)
     assert "nope" in said
     assert MODEL in said
     assert not list(tmp_path.iterdir())

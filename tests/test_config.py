@@ -70,6 +70,7 @@ IMAGES = (
     "incompressibility",
 )  # tasks that need a pipeline
 TASK_OF = {"molecules": "qed", "shapes": "symmetry", "images": "alignment"}
+MODEL_OF = {"molecules": "heavy", "shapes": "shapes", "images": "images"}
 TASKS = [task for task in choices("task") if task != "custom"]
 PAIRS = [(task, algo) for task in TASKS for algo in choices("algo")]
 
@@ -218,16 +219,29 @@ def test_every_setting_of_every_yaml_fits_what_it_names(path: Path) -> None:
 def test_every_choice_of_every_command_builds(command: str, choice: str, request: pytest.FixtureRequest) -> None:
     for package in EXTRAS.get(choice, ()):
         pytest.importorskip(package)
-    more = [*FILES.get(command, []), *PATHS.get(choice.removeprefix("data="), []), "device=cpu"]
     group, _, name = choice.partition("=")
-    more += REQUIRED.get(REWARDS[name] if group == "task" else name, [])
-    more += needed(name, request) if group == "task" else []
-    config = compose(command, [choice, *(item for item in more if command not in FILES or "device" not in item)])
-    if command == "train":
+    task = name if group == "task" else task_for(group, name) if command == "train" else ""
+    more = [f"task={task}"] if task and group != "task" else []
+    more += [f"model={MODEL_OF[domain_of(group, name)]}"] if group == "data" else []
+    more += [*PATHS.get(name, []), *REQUIRED.get(REWARDS[task] if group in ("task", "policy") and task else name, [])]
+    more += needed(task, request) if group != "policy" else []
+    more += [] if command in FILES else ["device=cpu"]
+    config = compose(command, [*FILES.get(command, []), choice, *more])
+    if command == "train" and not config["policy"]["weights"].startswith("hub:"):
         prepare(config)
-    else:
+    elif command != "train":
         settings = {name: value for name, value in config.items() if name not in ("chosen", "threads")}
         assert callable(build({**settings, "_partial_": True}, ""))
+
+
+def domain_of(group: str, name: str) -> str:
+    """Return the domain of a choice; "" for one that belongs to all."""
+    return Composition("train").options(group).get(name, "").rpartition("/")[0]
+
+
+def task_for(group: str, name: str) -> str:
+    """Return a task that a policy or a reward goes with."""
+    return TASK_OF.get(domain_of(group, name), "qed") if group in ("policy", "reward") else ""
 
 
 @pytest.mark.parametrize(

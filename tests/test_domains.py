@@ -35,7 +35,7 @@ def molrl(*arguments: str, folder: Path, code: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a pretrained model of points."""
+    """Return a folder with a pretrained model of points."""
     folder = tmp_path_factory.mktemp("circle")
     shown = molrl("pretrain", "model=circle", "run=pretrained", "threads=1", folder=folder)
     assert "radius error" in shown

@@ -45,8 +45,8 @@ from molrl.rewards.molecules.docking.site import read_box
 from molrl.rewards.scoring.journal import Journal
 from molrl.runs import checkpoint
 from molrl.runs.checkpoints import CHECKPOINTS, Series
-from molrl.runs.folder import finished, refuse_another
-from molrl.runs.resume import resumed
+from molrl.runs.folder import describe_finished, refuse_another
+from molrl.runs.resume import compose_resumed
 from molrl.runs.tracking import read_metrics
 
 ROOT = Path(__file__).parents[1]
@@ -137,7 +137,7 @@ def claimed(path: Path) -> None:
     config = {**compose("train", ["algo=ddpo", *QUICK_RUN]), "run": str(folder)}
     with contextlib.suppress(ConfigError):
         refuse_another(config)
-    resumed("train", [f"resume={folder}"])
+    compose_resumed("train", [f"resume={folder}"])
 
 
 def summarised(path: Path) -> None:
@@ -145,7 +145,7 @@ def summarised(path: Path) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").write_text(f"run: {folder}\n")
     (folder / "summary.json").write_bytes(path.read_bytes())
-    finished({"run": str(folder)})
+    describe_finished({"run": str(folder)})
 
 
 def continued(path: Path) -> None:
@@ -243,8 +243,8 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "models/shapes/model.py: load_shapes": ("shape model", "shape weights"),
     "molrl/runs/checkpoint.py: load read_manifest read_bounded": ("model manifest.json", "checkpoint manifest.json"),
     "molrl/runs/checkpoints.py: read": ("checkpoint COMPLETE",),
-    "molrl/runs/folder.py: finished": ("summary of a run",),
-    "molrl/runs/folder.py: plain_yaml": ("settings of a run",),
+    "molrl/runs/folder.py: describe_finished": ("summary of a run",),
+    "molrl/runs/folder.py: load_plain_yaml": ("settings of a run",),
     "molrl/runs/tracking.py: read_metrics": ("metrics",),
     "rewards/images/clip.py: read_head": ("aesthetic head",),
     "rewards/scoring/journal.py: read": ("state of a job",),
@@ -263,7 +263,8 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "molrl/config.py: chosen_by": "our own YAML",
     "molrl/machine/device.py: usable_cores": "the kernel's file",
     "molrl/runs/folder.py: claim": "compared as bytes",
-    "molrl/runs/report.py: write_report": "shown as text",
+    "molrl/runs/report/__init__.py: write_report": "shown as text",
+    "molrl/runs/report/page.py: render_page": "our own stylesheet",
     "rewards/scoring/journal.py: begin": "what it has just written",
     "rewards/scoring/journal.py: identity": "hashed",
     "rewards/images/vlm.py: rate": "answers that are nonsense in test_remote_rewards.py",

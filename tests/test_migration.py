@@ -18,7 +18,7 @@ from molrl.models.shapes.classifier import load_classifier
 from molrl.models.shapes.model import load_shapes
 from molrl.models.shipped import SHIPPED
 from molrl.runs import checkpoint
-from molrl.runs.checkpoint import CheckpointError
+from molrl.runs.errors import CheckpointError
 
 # Names of today -> names of format 1, and the SHA-256 of the files of weights that shipped in format 1.
 OLD_NAMES = (

@@ -48,7 +48,7 @@ class Mine(RWR):
 
 @pytest.fixture(autouse=True)
 def rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a file of rewards, which leaves a mark when it is run."""
+    """Write a file of rewards, which leaves a mark when it is run, into a folder of its own."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_rewards.py").write_text(REWARDS.format(mark=str(tmp_path / "mark")))
     (tmp_path / "my_algorithm.py").write_text(ALGORITHM)

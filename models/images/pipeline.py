@@ -19,7 +19,7 @@ from molrl.models.description import check_format, with_header
 from molrl.models.images.diffusers_library import diffusers, require_extra
 from molrl.models.images.guided_unet import AdaptedUNet, GuidedUNet, Prompts
 from molrl.models.shipped import SHIPPED, find_model, shipped_names
-from molrl.runs.checkpoint import CheckpointError
+from molrl.runs.errors import CheckpointError
 
 DOMAIN = "images"
 INDEX, ADAPTER = "model_index.json", "adapter.json"

@@ -23,7 +23,7 @@ from molrl.models.shipped import locate
 from molrl.rewards.scores import category
 from molrl.rewards.workers.local import Workers
 from molrl.rewards.workers.protocol import Lost
-from molrl.runs.checkpoint import CheckpointError
+from molrl.runs.errors import CheckpointError
 
 MAX_POSEBUSTERS_SAMPLES = 200  # molecules that PoseBusters tests
 POSEBUSTERS_TIMEOUT = 20.0  # seconds for each molecule

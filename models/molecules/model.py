@@ -19,7 +19,7 @@ from molrl.models.molecules.tensor_field import TensorField
 from molrl.models.precondition import Preconditioned
 from molrl.models.shipped import MAX_WIDTH, locate
 from molrl.runs import checkpoint
-from molrl.runs.checkpoint import CheckpointError
+from molrl.runs.errors import CheckpointError
 from molrl.schedule import LogLinear, Polynomial, Schedule
 
 MOLECULES = "molecules"

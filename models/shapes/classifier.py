@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from molrl.models.description import check_format, read_fields, with_header
 from molrl.models.shipped import MAX_WIDTH, locate
 from molrl.runs import checkpoint
-from molrl.runs.checkpoint import CheckpointError
+from molrl.runs.errors import CheckpointError
 
 DOMAIN = "shape classifier"
 

@@ -28,7 +28,7 @@ from molrl.rewards.shapes.body import MIN_POINTS
 from molrl.rewards.shapes.exam import Exam, Examined
 from molrl.rewards.workers.local import Workers
 from molrl.rewards.workers.protocol import Lost
-from molrl.runs.checkpoint import CheckpointError
+from molrl.runs.errors import CheckpointError
 
 HELD_OUT = "shapes"  # the shipped model whose held-out shapes are the references unless others are named
 MAX_STABLE_TILT = 20.0  # degrees that a stable shape tips by at most (DSO, Li et al. 2025, arXiv:2503.22677)

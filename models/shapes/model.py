@@ -16,7 +16,7 @@ from molrl.models.precondition import Preconditioned
 from molrl.models.shapes.set_transformer import SetTransformer
 from molrl.models.shipped import MAX_WIDTH, locate
 from molrl.runs import checkpoint
-from molrl.runs.checkpoint import CheckpointError
+from molrl.runs.errors import CheckpointError
 from molrl.schedule import LogLinear
 
 DOMAIN = "shapes"

@@ -1,4 +1,4 @@
-"""Where to compute."""
+"""The device that a command computes on, and the processors it may use."""
 
 import contextlib
 import math
@@ -9,30 +9,30 @@ import torch
 
 from molrl.config import ConfigError
 
-ALLOWED = "auto, cpu, cuda, cuda:N"
+ALLOWED_DEVICES = "auto, cpu, cuda, cuda:N"
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is the first GPU, or the CPU.
+    """Return the device of a setting; `auto` is the first GPU, or the CPU where there is none.
 
     Raises:
-        ConfigError: no such device on this machine.
+        ConfigError: this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"device={name}: allowed are {ALLOWED}") from None
+        raise ConfigError(f"device={name}: allowed are {ALLOWED_DEVICES}") from None
     if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device={name}: allowed are {ALLOWED}")
+        raise ConfigError(f"device={name}: allowed are {ALLOWED_DEVICES}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device={name}: this machine has {torch.cuda.device_count()} usable GPUs; use device=cpu")
     return device
 
 
 def usable_cores() -> int:
-    """Processors this process may use, by affinity and by the container's quota; at least 1."""
+    """Return the number of processors that affinity and the container's quota allow this process; at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()

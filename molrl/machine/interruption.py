@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, which batch systems send: both end a command in order, each with the shell's exit code for it."""
+"""Orderly ends after Ctrl-C and SIGTERM, which batch systems send, each with the shell's exit code for it."""
 
 import contextlib
 import os
@@ -9,26 +9,26 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Never
 
-INTERRUPTED = 128 + signal.SIGINT
-TERMINATED = 128 + signal.SIGTERM
+SIGINT_EXIT_CODE = 128 + signal.SIGINT
+SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came. Whatever handles Ctrl-C handles this."""
+    """The process received SIGTERM; code that handles Ctrl-C handles this as well."""
 
 
 def exit_code(error: KeyboardInterrupt) -> int:
-    """130 after Ctrl-C, 143 after SIGTERM."""
-    return int(TERMINATED if isinstance(error, Terminated) else INTERRUPTED)
+    """Return the exit code for an interruption: 130 after Ctrl-C, 143 after SIGTERM."""
+    return int(SIGTERM_EXIT_CODE if isinstance(error, Terminated) else SIGINT_EXIT_CODE)
 
 
 @contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """Raise `Terminated` in here when SIGTERM comes; once, so that a second one does not disturb the end.
+def raise_on_sigterm() -> Iterator[None]:
+    """Raise `Terminated` within the block at the first SIGTERM; later ones are ignored, so that cleaning up can finish.
 
-    Worker processes are not concerned: a handler, unlike an ignored signal, is not passed on to them.
+    Worker processes are not affected: unlike an ignored signal, a handler is not inherited by new programs.
     """
-    if threading.current_thread() is not threading.main_thread():  # Python allows handlers there alone
+    if threading.current_thread() is not threading.main_thread():  # Python allows handlers in the main thread alone
         yield
         return
 
@@ -45,26 +45,26 @@ def terminable() -> Iterator[None]:
 
 @dataclass
 class Request:
-    """A wish that the command end, noted until there is a good moment for it."""
+    """A request to end the command, held until the work at hand is finished."""
 
     error: KeyboardInterrupt | None = None
 
     def is_set(self) -> bool:
-        """Whether there is one."""
+        """Return whether an interruption was requested."""
         return self.error is not None
 
     def raise_if_requested(self) -> None:
-        """Raise it, if there is one."""
+        """Raise the interruption if one was requested."""
         if self.error is not None:
             raise self.error
 
 
 @contextlib.contextmanager
-def patient(work: str) -> Iterator[Request]:
-    """In here the first Ctrl-C or SIGTERM is noted and answered; a second one does at once what it did before.
+def defer_interruption(work: str) -> Iterator[Request]:
+    """Hold the first Ctrl-C or SIGTERM within the block as a request; a second one acts at once, as it did before.
 
     Args:
-        work: what is finished first, for the answer.
+        work: the work that is finished first, for the message to the user.
     """
     request = Request()
     kinds = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
@@ -73,11 +73,11 @@ def patient(work: str) -> Iterator[Request]:
         return
     before = {kind: signal.getsignal(kind) for kind in kinds}
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def hold(number: int, frame: FrameType | None) -> None:
         if request.is_set():
-            usual = before[signal.Signals(number)]
-            if callable(usual):
-                usual(number, frame)
+            previous = before[signal.Signals(number)]
+            if callable(previous):
+                previous(number, frame)
             raise kinds[signal.Signals(number)]
         request.error = kinds[signal.Signals(number)]()
         os.write(2, f"\nmolrl: stopping after {work} is done and saved; once more stops at once\n".encode())
@@ -85,7 +85,7 @@ def patient(work: str) -> Iterator[Request]:
     replaced = [kind for kind in kinds if before[kind] not in (signal.SIG_IGN, None)]  # ignored ones stay ignored
     try:
         for kind in replaced:
-            signal.signal(kind, note)
+            signal.signal(kind, hold)
         yield request
     finally:
         for kind in replaced:
@@ -93,5 +93,5 @@ def patient(work: str) -> Iterator[Request]:
 
 
 def never() -> bool:
-    """Nobody asks for the end."""
+    """Return False: nobody asks for an early end."""
     return False

@@ -19,14 +19,12 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from molrl.runs import errors
-
-CheckpointError = errors.CheckpointError
+from molrl.runs.errors import CheckpointError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 MAX_BYTES = 2**34  # of a file
-MAX_MANIFEST = 2**20
+MAX_MANIFEST_BYTES = 2**20
 MAX_FILES = 64
 MAX_TENSORS = 100_000  # of a file
 
@@ -37,9 +35,9 @@ def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapp
 
 
 def replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a folder with these files in the place of any old one; a reader finds the old one, the new one or none.
+    """Write a folder with these files in place of any old one; a reader finds the old one, the new one or none.
 
-    One process may write a folder at a time. What a process that was killed has left beside it is removed.
+    Only one process at a time may write a folder. Folders that a killed process left beside it are removed.
     """
     staging = folder.with_name(f".{folder.name}.staging-{os.getpid()}")
     shutil.rmtree(staging, ignore_errors=True)
@@ -63,7 +61,7 @@ def contents(tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, A
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Make a new folder with these files and wait until the disk has it all."""
+    """Make a new folder with these files and wait until all of it is on the disk."""
     folder.mkdir(parents=True)
     for name, data in files.items():
         write_synced(folder / name, data)
@@ -71,10 +69,10 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Read what `save` wrote, after checking every file against the manifest.
+    """Read tensors and values that `save` wrote, after checking every file against the manifest.
 
     Raises:
-        CheckpointError: names the folder, the file and what is wrong with it.
+        CheckpointError: the message names the folder, the file and its defect.
     """
     manifest = read_manifest(folder)
     tensors: dict[str, dict[str, Tensor]] = {}
@@ -107,7 +105,7 @@ def read_tensors(data: bytes) -> dict[str, Tensor]:
 def read_manifest(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file that the manifest names."""
     try:
-        manifest = json.loads(read_bounded(folder, MANIFEST, MAX_MANIFEST))
+        manifest = json.loads(read_bounded(folder, MANIFEST, MAX_MANIFEST_BYTES))
         files = dict[str, str](manifest["files"])
         version = manifest["format"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -162,7 +160,7 @@ def sha256(data: bytes) -> str:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a file and wait until the disk has it."""
+    """Write a file and wait until it is on the disk."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -170,7 +168,7 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the disk has what was renamed in a folder."""
+    """Wait until the renames within a folder are on the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -193,6 +191,6 @@ def load_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]
     for entry, value in saved.items():
         name, _, key = entry.rpartition("/")
         if name not in by_name:
-            raise CheckpointError(f"optimiser state of {name!r}: no such parameter")
+            raise CheckpointError(f"optimizer state of {name!r}: no such parameter")
         parameter = by_name[name]
         optimizer.state[parameter][key] = value.clone() if key == "step" else value.to(parameter).clone()

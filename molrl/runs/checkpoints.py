@@ -1,8 +1,9 @@
-"""A run's checkpoints: a series of folders step_00000012, each whole or not there; the newest and the best are kept.
+"""A run's checkpoints: a series of folders step_00000012, each complete or absent; the newest and the best are kept.
 
-A save goes: staging folder inside the series, every file and the folder flushed to the disk, renamed, and last of all
-the marker COMPLETE with the manifest's SHA-256. Only then older ones are removed. So a process that is killed anywhere
-leaves the old state or the new one. The series belongs to one process at a time (`molrl.runs.folder.lock`).
+A checkpoint is saved in this order: a staging folder inside the series is written, every file and the folder are
+flushed to the disk, the folder is renamed, and the marker COMPLETE with the manifest's SHA-256 is added. Older ones are
+removed after that. So a process that is killed at any point leaves the old state or the new one. The series belongs to
+one process at a time (`molrl.runs.folder.lock`).
 """
 
 import contextlib
@@ -19,24 +20,25 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from molrl.runs import checkpoint
-from molrl.runs.checkpoint import MANIFEST, CheckpointError, sha256, sync_folder
+from molrl.runs.checkpoint import MANIFEST, sha256, sync_folder
+from molrl.runs.errors import CheckpointError
 
-CHECKPOINTS = "checkpoint"  # in the folder of a run
+CHECKPOINTS = "checkpoint"  # folder of the series, inside the folder of a run
 COMPLETE = "COMPLETE"
-STEP = "step_"
-STAGING = ".staging-"
-DAMAGED = "damaged_"
-ATTEMPTS, PAUSE = 3, 2.0  # a full disk may be a matter of seconds
+STEP_PREFIX = "step_"
+STAGING_PREFIX = ".staging-"
+DAMAGED_PREFIX = "damaged_"
+MAX_ATTEMPTS, RETRY_SECONDS = 3, 2.0  # a disk may be full for a few seconds only
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointPolicy:
-    """Which checkpoints of a run stay.
+    """A rule for the checkpoints of a run that are kept.
 
     Attributes:
-        newest: so many of the last.
-        best: name of a metric of the run's rows; the checkpoint that did best by it stays as well.
-        highest: whether more of the metric is better.
+        newest: number of the latest checkpoints that are kept.
+        best: name of a metric of the run's rows; the checkpoint with its best value is kept as well.
+        highest: whether higher values of the metric are better.
     """
 
     newest: int
@@ -47,8 +49,8 @@ class CheckpointPolicy:
         if self.newest < 1:
             raise ValueError(f"newest: got {self.newest}, need at least 1")
 
-    def better(self, new: float, old: float) -> bool:
-        """Whether `new` beats `old`; a number beats what is none."""
+    def improves(self, new: float, old: float) -> bool:
+        """Return whether `new` is better than `old`; any number is better than NaN."""
         if math.isnan(new) or math.isnan(old):
             return math.isnan(old) and not math.isnan(new)
         return new > old if self.highest else new < old
@@ -56,7 +58,7 @@ class CheckpointPolicy:
 
 @contextlib.contextmanager
 def as_checkpoint_error(folder: Path) -> Iterator[None]:
-    """What a whole checkpoint holds and cannot be used here is one clear error."""
+    """Raise CheckpointError within the block where a checkpoint that is intact does not fit this run."""
     try:
         yield
     except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
@@ -65,8 +67,8 @@ def as_checkpoint_error(folder: Path) -> Iterator[None]:
         raise CheckpointError(f"{folder}: holds no checkpoint of this run ({error!r})") from error
 
 
-class Saved(NamedTuple):
-    """What was read of a checkpoint: its step, tensors by file and name, values by file."""
+class SavedCheckpoint(NamedTuple):
+    """A checkpoint that was read: its step, tensors by file and name, values by file."""
 
     step: int
     tensors: dict[str, dict[str, Tensor]]
@@ -75,26 +77,26 @@ class Saved(NamedTuple):
 
 @dataclass(frozen=True)
 class Series:
-    """The checkpoints in a folder.
+    """A series of checkpoints in one folder.
 
     Attributes:
-        folder: of the series; a run's `checkpoint/`.
-        newest: how many of the last stay.
+        folder: holds the series; `checkpoint/` of a run.
+        newest: number of the latest checkpoints that are kept.
     """
 
     folder: Path
     newest: int = 3
 
     def path(self, step: int) -> Path:
-        """Where the checkpoint of a step is."""
-        return self.folder / f"{STEP}{step:08d}"
+        """Return the folder of the checkpoint of a step."""
+        return self.folder / f"{STEP_PREFIX}{step:08d}"
 
     def steps(self) -> list[int]:
-        """Those that are marked as complete, in order."""
+        """Return the steps of all complete checkpoints, in order."""
         return sorted(
-            int(path.name.removeprefix(STEP))
-            for path in self.folder.glob(f"{STEP}*")
-            if path.name.removeprefix(STEP).isdecimal() and (path / COMPLETE).is_file()
+            int(path.name.removeprefix(STEP_PREFIX))
+            for path in self.folder.glob(f"{STEP_PREFIX}*")
+            if path.name.removeprefix(STEP_PREFIX).isdecimal() and (path / COMPLETE).is_file()
         )
 
     def save(
@@ -107,31 +109,31 @@ class Series:
         """Add a checkpoint, then remove those that are neither among the newest nor `kept`.
 
         Raises:
-            CheckpointError: it could not be written; names the folder, the reason and the free space. Those before
-                it are as they were.
+            CheckpointError: it could not be written; the message names the folder, the reason and the free space.
+                Earlier checkpoints are unchanged.
         """
         files = checkpoint.contents(tensors, values)
-        staging = self.folder / f"{STAGING}{step}-{os.getpid()}"
-        for attempt in range(1, ATTEMPTS + 1):
+        staging = self.folder / f"{STAGING_PREFIX}{step}-{os.getpid()}"
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 self.clean()
-                self.refuse_too_little_space(sum(map(len, files.values())))
+                self.check_free_space(sum(map(len, files.values())))
                 checkpoint.write(staging, files)
                 break
             except OSError as error:
                 shutil.rmtree(staging, ignore_errors=True)
-                if attempt == ATTEMPTS:
-                    raise self.unwritable(step, error) from error
-                time.sleep(PAUSE)
+                if attempt == MAX_ATTEMPTS:
+                    raise self.write_error(step, error) from error
+                time.sleep(RETRY_SECONDS)
         try:
-            self.admit(staging, step, sha256(files[MANIFEST]))
+            self.publish(staging, step, sha256(files[MANIFEST]))
         except OSError as error:
-            raise self.unwritable(step, error) from error
+            raise self.write_error(step, error) from error
         self.prune(kept)
 
-    def admit(self, staging: Path, step: int, digest: str) -> None:
-        """Give a checkpoint its name, and when that is safe its marker."""
-        shutil.rmtree(self.path(step), ignore_errors=True)  # one without a marker: see `latest`
+    def publish(self, staging: Path, step: int, digest: str) -> None:
+        """Rename a staged checkpoint, and add its marker once the rename is on the disk."""
+        shutil.rmtree(self.path(step), ignore_errors=True)  # an incomplete one: see `latest`
         staging.rename(self.path(step))
         sync_folder(self.folder)
         unmarked = self.path(step) / f".{COMPLETE}"
@@ -140,45 +142,45 @@ class Series:
         sync_folder(self.path(step))
 
     def prune(self, kept: Collection[int]) -> None:
-        """Remove what is old; a marker goes first, so that nothing half removed looks complete."""
+        """Remove old checkpoints, the marker of each first, so that no partly removed one looks complete."""
         for step in self.steps()[: -self.newest]:
             if step not in kept:
                 (self.path(step) / COMPLETE).unlink()
                 shutil.rmtree(self.path(step), ignore_errors=True)
 
-    def unfinished(self) -> list[Path]:
-        """What a process that was killed has left."""
-        unmarked = [path for path in self.folder.glob(f"{STEP}*") if not (path / COMPLETE).is_file()]
-        return [*self.folder.glob(f"{STAGING}*"), *unmarked]
+    def unfinished_folders(self) -> list[Path]:
+        """Return the folders of incomplete checkpoints, which a killed process has left."""
+        unmarked = [path for path in self.folder.glob(f"{STEP_PREFIX}*") if not (path / COMPLETE).is_file()]
+        return [*self.folder.glob(f"{STAGING_PREFIX}*"), *unmarked]
 
     def clean(self) -> None:
-        """Remove that."""
+        """Remove the folders of incomplete checkpoints."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path in self.unfinished():
+        for path in self.unfinished_folders():
             shutil.rmtree(path, ignore_errors=True)
 
-    def refuse_too_little_space(self, needed: int) -> None:
-        """The disk must have room for the new one before an old one goes."""
+    def check_free_space(self, needed: int) -> None:
+        """Raise OSError where the disk has no room for `needed` bytes beside the old checkpoints."""
         if shutil.disk_usage(self.folder).free < needed:
             raise OSError(f"{needed} bytes are needed")
 
-    def unwritable(self, step: int, error: OSError) -> CheckpointError:
-        """One clear error."""
+    def write_error(self, step: int, error: OSError) -> CheckpointError:
+        """Return the error for a checkpoint that could not be written."""
         free = shutil.disk_usage(self.folder).free if self.folder.exists() else 0
         kept = self.steps()
-        left = f"the checkpoint of step {kept[-1]} is whole" if kept else "there is no checkpoint yet"
+        left = f"the checkpoint of step {kept[-1]} is intact" if kept else "there is no checkpoint yet"
         return CheckpointError(
             f"{self.path(step)}: cannot be written ({error.strerror or error}); {free} bytes are free; {left}"
         )
 
-    def latest(self) -> Saved | None:
-        """The newest whole checkpoint; None where there never was one.
+    def latest(self) -> SavedCheckpoint | None:
+        """Read the newest intact checkpoint; None where there never was one.
 
-        One that is damaged is set aside under another name, with a line on stderr, and the one before it is taken. A
-        first one that was not finished is removed, with a line as well.
+        A damaged one is renamed, with a line on stderr, and the one before it is read. A first checkpoint that was not
+        finished is removed, with a line on stderr as well.
 
         Raises:
-            CheckpointError: there are some, and none is whole; nothing is touched then.
+            CheckpointError: there are checkpoints, and none is intact; nothing is changed then.
         """
         if (self.folder / MANIFEST).exists():
             raise CheckpointError(
@@ -195,28 +197,31 @@ class Series:
                 self.set_aside(broken, reason)
             return saved
         if damaged:
-            raise CheckpointError(f"no whole checkpoint is left: {'; '.join(map(str, damaged.values()))}")
-        if unfinished := self.unfinished():
+            raise CheckpointError(f"no intact checkpoint is left: {'; '.join(map(str, damaged.values()))}")
+        if unfinished := self.unfinished_folders():
             names = ", ".join(sorted(path.name for path in unfinished))
-            print(f"molrl: no checkpoint in {self.folder} was finished ({names}): beginning anew", file=sys.stderr)
+            print(
+                f"molrl: no checkpoint in {self.folder} was finished ({names}): starting from the beginning",
+                file=sys.stderr,
+            )
             self.clean()
         return None
 
-    def read(self, step: int) -> Saved:
-        """One checkpoint, after checking its marker and every file.
+    def read(self, step: int) -> SavedCheckpoint:
+        """Read one checkpoint, after checking its marker and every file.
 
         Raises:
-            CheckpointError: names what is wrong with it.
+            CheckpointError: the message names the file and its defect.
         """
         folder = self.path(step)
         marker = checkpoint.read_bounded(folder, COMPLETE, 100).decode(errors="replace")
-        if marker != sha256(checkpoint.read_bounded(folder, MANIFEST, checkpoint.MAX_MANIFEST)):
+        if marker != sha256(checkpoint.read_bounded(folder, MANIFEST, checkpoint.MAX_MANIFEST_BYTES)):
             raise CheckpointError(f"{folder / MANIFEST}: SHA-256 differs from that in {COMPLETE}")
-        return Saved(step, *checkpoint.load(folder))
+        return SavedCheckpoint(step, *checkpoint.load(folder))
 
     def set_aside(self, step: int, error: CheckpointError) -> None:
-        """Out of the way, and there to be looked at."""
-        place = self.folder / f"{DAMAGED}{self.path(step).name}"
+        """Rename a damaged checkpoint, so that it is skipped and can still be inspected."""
+        place = self.folder / f"{DAMAGED_PREFIX}{self.path(step).name}"
         shutil.rmtree(place, ignore_errors=True)
         self.path(step).rename(place)
         print(f"molrl: DAMAGED CHECKPOINT, going back to an earlier one: {error}", file=sys.stderr)

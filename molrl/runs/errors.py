@@ -1,5 +1,5 @@
-"""Errors of runs, without torch: whoever only looks a model up need not wait for it."""
+"""Errors of runs, in a module that imports no torch: looking a model up must stay fast."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is missing, incomplete, altered or made for something else."""
+    """A checkpoint is missing, incomplete, altered or made for something else."""

@@ -1,4 +1,4 @@
-"""A run's folder: it belongs to one run, and at any time to one process."""
+"""The folder of a run, which belongs to one run, and at any time to one process."""
 
 import contextlib
 import json
@@ -12,18 +12,18 @@ import yaml
 
 from molrl.config import ConfigError
 
-FREE = ("run", "device", "threads", "wait")  # settings that may differ when any run is continued
+FREE_SETTINGS = ("run", "device", "threads", "wait")  # they may differ when a run is continued
 SETTINGS, SUMMARY = "config.yaml", "summary.json"  # the summary is written last
-MAX_BYTES, MAX_DEPTH = 1 << 18, 32  # of a table of settings
+MAX_BYTES, MAX_DEPTH = 1 << 18, 32  # of a file of settings
 
 
-def dated(name: str) -> str:
-    """A folder for a run that was given none."""
+def dated_folder(name: str) -> str:
+    """Return a folder named after date and time, for a run that was given none."""
     return f"runs/{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}_{name}"
 
 
-def finished(config: Mapping[str, Any]) -> str | None:
-    """What a run came to whose folder says that it is complete; None for one that is yet to be made or continued.
+def describe_finished(config: Mapping[str, Any]) -> str | None:
+    """Return the result of a run whose folder says that it is complete, as one line; None for any other run.
 
     Raises:
         ConfigError: the folder holds another run.
@@ -38,7 +38,7 @@ def finished(config: Mapping[str, Any]) -> str | None:
 
 
 def headline(summary: Mapping[str, Any]) -> str:
-    """What a run achieved."""
+    """Return the reward before and after a run and its cost as one line."""
     before, after = (summary[when]["reward_mean"] for when in ("before", "after"))
     change = "" if before is None or after is None else f" ({after - before:+.4f})"
     means = " -> ".join("unknown" if mean is None else f"{mean:.4f}" for mean in (before, after))
@@ -48,12 +48,13 @@ def headline(summary: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def claim(config: Mapping[str, Any], free: Collection[str] = ()) -> Iterator[Path]:
-    """The run's folder for the time of a run: a new one, or the one of this very run; never somebody else's.
+    """Hold the folder of a run for this process: a new one, or the one of the same run, never that of another.
 
-    Its config.yaml has the settings that the run was last continued with.
+    Its config.yaml has the settings with which the run was last continued.
 
     Args:
-        free: settings, by their dotted names, that may differ from those the folder was started with; so may `FREE`.
+        free: settings, by their dotted names, that may differ from those of the folder's config.yaml, besides
+            `FREE_SETTINGS`.
 
     Raises:
         ConfigError: the folder holds another run or something else, or is in use.
@@ -63,12 +64,12 @@ def claim(config: Mapping[str, Any], free: Collection[str] = ()) -> Iterator[Pat
     with lock(folder):
         path, text = folder / SETTINGS, yaml.safe_dump(dict(config), sort_keys=False).encode()
         if not path.exists() or path.read_bytes() != text:
-            write_whole(path, text)
+            replace_file(path, text)
         yield folder
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file such that a reader finds the old one or the new one."""
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a file atomically: a reader finds the old one or the new one."""
     from molrl.runs.checkpoint import write_synced
 
     staging = path.with_name(f".{path.name}.{os.getpid()}")
@@ -77,12 +78,12 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def refuse_another(config: Mapping[str, Any], free: Collection[str] = ()) -> Path:
-    """The run's folder, untouched, if there is none yet or it is the one of this very run: see `claim`."""
+    """Return a run's folder unchanged; raise ConfigError where it holds another run or something else."""
     folder = Path(config["run"])
     path = folder / SETTINGS
     if path.exists():
         try:
-            old = dict(plain_yaml(path))
+            old = dict(load_plain_yaml(path))
         except (ValueError, TypeError):
             raise ConfigError(f"run={folder}: its {SETTINGS} cannot be read; name another folder") from None
         differing = differences(old.get("chosen", {}), config.get("chosen", {})) or differences(old, config, free)
@@ -93,12 +94,12 @@ def refuse_another(config: Mapping[str, Any], free: Collection[str] = ()) -> Pat
     return folder
 
 
-def plain_yaml(path: Path) -> Any:
-    """Plain data from a file that may come from somebody else.
+def load_plain_yaml(path: Path) -> Any:
+    """Load plain data from a YAML file that is not trusted.
 
     Raises:
-        ValueError: it is too large or no YAML of plain data, has aliases, which may unfold to any size, or is nested
-            too deeply, which may take any time.
+        ValueError: the file is too large or no YAML of plain data, has aliases, which may expand to any size, or is
+            nested too deeply, which may take any time.
     """
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"more than {MAX_BYTES} bytes")
@@ -109,13 +110,13 @@ def plain_yaml(path: Path) -> Any:
             if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
                 raise ValueError(f"it has aliases or more than {MAX_DEPTH} levels, which a run never writes")
         return yaml.safe_load(text)
-    except (yaml.YAMLError, AttributeError, IndexError, KeyError, TypeError) as error:  # of odd tags and dates
+    except (yaml.YAMLError, AttributeError, IndexError, KeyError, TypeError) as error:  # from malformed tags and dates
         raise ValueError(f"no YAML of plain data ({type(error).__name__})") from None
 
 
 def differences(old: Any, new: Any, free: Collection[str] = (), where: str = "") -> list[str]:
-    """Settings that differ, as `name: old -> new`, but those that may."""
-    if where in (*FREE, *free):
+    """Return the settings that differ and must not, each as `name: old -> new`."""
+    if where in (*FREE_SETTINGS, *free):
         return []
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return [
@@ -128,7 +129,7 @@ def differences(old: Any, new: Any, free: Collection[str] = (), where: str = "")
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """One process per run folder; the lock goes with the process, however it ends."""
+    """Lock a run folder for this process; the lock ends with the process, however that ends."""
     try:
         import fcntl
     except ImportError:  # Windows

@@ -32,7 +32,7 @@ def random_tensors() -> dict[str, Tensor]:
 
 
 def random_values() -> dict[str, Any]:
-    """Return the part of that state that is no tensor."""
+    """Return the part of the state of every global generator that is not a tensor."""
     state = numpy_state()
     version, _, gauss = random.getstate()
     return {
@@ -101,7 +101,7 @@ def describe_platform(device: torch.device) -> dict[str, Any]:
 
 
 def warn_of_another_platform(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Warn on stderr where a run goes on on another platform, and thus not bit for bit."""
+    """Warn on stderr where a run continues on another platform, and so not bit for bit."""
     changed = [f"{name} {saved.get(name)} -> {value}" for name, value in now.items() if saved.get(name) != value]
     if changed:
         print(f"molrl: the last digits may differ from an uninterrupted run's: {', '.join(changed)}", file=sys.stderr)

@@ -29,7 +29,7 @@ from molrl.algos import Algorithm
 from molrl.cli import complain
 from molrl.data.images.image import CaptionedImage
 from molrl.finetune import finetune, freeze_copy
-from molrl.machine.processes import ALONE, Processes, launched
+from molrl.machine.processes import SINGLE_PROCESS, Processes, connect_processes
 from molrl.models.images.decoder import ImageDecoder
 from molrl.models.images.guided_unet import GuidedUNet
 from molrl.noise import Key
@@ -98,7 +98,7 @@ def as_double(value: Tensor) -> Tensor:
     return value.double() if value.is_floating_point() else value
 
 
-def outcome(case: Case, pipeline: Path, world: Processes = ALONE) -> Result:
+def outcome(case: Case, pipeline: Path, world: Processes = SINGLE_PROCESS) -> Result:
     """Return the samples before training, and the adapter after two rounds."""
     settings = {"num_steps": 4, "guidance_scale": 2.0, **case.task, "shard": world.size > 1}
     task = wide(tiny_task(pipeline, reward=some_lost if case.lost else brightness, **settings))
@@ -114,7 +114,7 @@ def outcome(case: Case, pipeline: Path, world: Processes = ALONE) -> Result:
 
 def leave(pipeline: Path) -> None:
     """End the last process at the second call of its reward."""
-    with launched(WAIT) as world:
+    with connect_processes(WAIT) as world:
         calls = 0
 
         def reward(samples: Sequence[CaptionedImage]) -> Tensor:
@@ -135,7 +135,7 @@ def main(what: str, pipeline: Path) -> None:
     if what == "leave":
         leave(pipeline)
         return
-    with launched(WAIT) as world:
+    with connect_processes(WAIT) as world:
         for name, case in CASES.items():
             tensors, metrics = outcome(case, pipeline, world)
             save_file(tensors, Path(what) / f"{name}.{world.rank}.safetensors")

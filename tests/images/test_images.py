@@ -25,8 +25,8 @@ from molrl.models.images.pipeline import embed_prompts, is_image_model, load_pip
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.run import train
-from molrl.runs.checkpoint import CheckpointError
 from molrl.runs.checkpoints import CheckpointPolicy
+from molrl.runs.errors import CheckpointError
 from molrl.task import Task
 from molrl.trainable_parameters import trainable_module
 from molrl.trajectory import Transitions

@@ -19,8 +19,8 @@ from toy import number_task, quadratic, unheard
 
 from molrl.cli import complain
 from molrl.finetune import finetune, freeze_copy
-from molrl.machine.interruption import exit_code, patient
-from molrl.machine.processes import launched
+from molrl.machine.interruption import defer_interruption, exit_code
+from molrl.machine.processes import connect_processes
 from molrl.run import propagate_interrupt
 
 WAIT = {"stuck": 30.0}  # seconds; the others notice by themselves
@@ -29,7 +29,7 @@ WAIT = {"stuck": 30.0}  # seconds; the others notice by themselves
 def main(how: str, folder: Path) -> int:
     """Run a process of the group and return its exit code, as `molrl train` would have it."""
     calls = 0
-    with launched(WAIT.get(how, 200.0)) as world:
+    with connect_processes(WAIT.get(how, 200.0)) as world:
 
         def reward(samples: Sequence[Any]) -> Tensor:
             nonlocal calls
@@ -40,7 +40,7 @@ def main(how: str, folder: Path) -> int:
 
         task = replace(number_task(reward), processes=world)
         try:
-            with patient("this iteration") as request:
+            with defer_interruption("this iteration") as request:
                 loop = finetuning(save_every=1, iterations=4)
                 finetune(loop, task, ALGORITHMS["DDPO"], freeze_copy(task.policy), folder, unheard, request.is_set)
             propagate_interrupt(request, world)

@@ -31,7 +31,7 @@ from molrl.algos.rgdm import RGDM
 from molrl.cli import main
 from molrl.finetune import finetune, freeze_copy
 from molrl.gaussian import Context
-from molrl.machine.processes import ALONE, Processes, launched
+from molrl.machine.processes import SINGLE_PROCESS, Processes, connect_processes
 from molrl.noise import Key
 from molrl.oracle.linear_gaussian import AffineDenoiser, Points, Values, make_sampler
 from molrl.policy import Policy
@@ -111,7 +111,7 @@ class Result(NamedTuple):
     metrics: list[Metrics]
 
 
-def outcome(case: Case, world: Processes = ALONE) -> Result:
+def outcome(case: Case, world: Processes = SINGLE_PROCESS) -> Result:
     """Return the samples before training, and the weights after three rounds of three or more updates."""
 
     def reward(samples: Sequence[Tensor]) -> Tensor:
@@ -131,7 +131,7 @@ def outcome(case: Case, world: Processes = ALONE) -> Result:
 
 def write_cases(folder: Path) -> None:
     """Run every case in the processes that a launcher started, and write the outcomes."""
-    with launched(WAIT) as world:
+    with connect_processes(WAIT) as world:
         for name, case in CASES.items():
             tensors, metrics = outcome(case, world)
             save_file(tensors, folder / f"{name}.{world.rank}.safetensors")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from command import QUICK_PRETRAINING
 
-from molrl.machine.interruption import Terminated, exit_code, patient, terminable
+from molrl.machine.interruption import Terminated, defer_interruption, exit_code, raise_on_sigterm
 from molrl.runs.checkpoints import Series
 
 
@@ -21,7 +21,7 @@ def test_the_exit_codes_are_those_of_the_shell() -> None:
 
 def test_sigterm_is_an_interruption_that_happens_once_and_the_old_handler_comes_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with terminable():
+    with raise_on_sigterm():
         with pytest.raises(Terminated):
             os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)  # somebody is impatient; the end is under way
@@ -33,8 +33,8 @@ def test_a_patient_part_notes_the_first_signal_and_lets_the_second_through(
     sent: signal.Signals, error: type[KeyboardInterrupt], capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with terminable():
-        with patient("this round") as request:
+    with raise_on_sigterm():
+        with defer_interruption("this round") as request:
             request.raise_if_requested()
             assert not request.is_set()
             os.kill(os.getpid(), sent)
@@ -50,7 +50,7 @@ def test_a_patient_part_notes_the_first_signal_and_lets_the_second_through(
 def test_a_signal_that_the_shell_has_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with patient("this round") as request:
+        with defer_interruption("this round") as request:
             os.kill(os.getpid(), signal.SIGINT)
             assert not request.is_set()
     finally:
@@ -61,7 +61,7 @@ def test_in_a_thread_signals_stay_as_they_are() -> None:
     seen: list[object] = []
 
     def look() -> None:
-        with terminable():
+        with raise_on_sigterm():
             seen.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=look)

@@ -25,7 +25,7 @@ from toy import learner, lifted, number_task
 
 from molrl.finetune import FinetuneConfig, check_setup, finetune, freeze_copy, number_rows
 from molrl.gaussian import Context
-from molrl.machine.processes import ALONE, Processes, buckets
+from molrl.machine.processes import SINGLE_PROCESS, Processes, buckets
 from molrl.noise import Key
 from molrl.runs.checkpoints import Series
 from molrl.runs.tracking import read_metrics
@@ -258,7 +258,7 @@ def test_shares_are_whole_groups_as_even_as_can_be(size: int, groups: int, group
 def test_the_rows_of_one_process_are_in_order_already(name: str) -> None:
     student = replace(learner(number_task(lifted)), modules=ALGORITHMS[name].modules(number_task()))
     collected = ALGORITHMS[name].collect(student, list(range(7)), Key(0, 1))
-    number, count = number_rows(collected, ALONE)
+    number, count = number_rows(collected, SINGLE_PROCESS)
     assert count == len(collected.table) > 0
     assert number.tolist() == list(range(count))
 
@@ -298,15 +298,15 @@ def test_the_weights_of_a_value_network_follow_from_the_seed_alone() -> None:
 
 def test_alone_everything_stays_what_it_is() -> None:
     values = torch.tensor([1.0, 2.0])
-    assert ALONE.gather(values) is values
-    assert ALONE.sum(values) is values
-    assert (ALONE.any(True), ALONE.any(False)) == (True, False)
-    assert ALONE.gather_strings("words") == ["words"]
-    assert ALONE.share(5) == slice(0, 5)
+    assert SINGLE_PROCESS.gather(values) is values
+    assert SINGLE_PROCESS.sum(values) is values
+    assert (SINGLE_PROCESS.any(True), SINGLE_PROCESS.any(False)) == (True, False)
+    assert SINGLE_PROCESS.gather_strings("words") == ["words"]
+    assert SINGLE_PROCESS.share(5) == slice(0, 5)
 
 
 def test_tensors_travel_in_buckets_of_which_none_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("molrl.machine.processes.BUCKET", 5)
+    monkeypatch.setattr("molrl.machine.processes.BUCKET_SIZE", 5)
     tensors = [torch.zeros(size) for size in (2, 2, 4, 9, 1)]
     assert [[len(tensor) for tensor in bucket] for bucket in buckets(tensors)] == [[2, 2, 4], [9], [1]]
 

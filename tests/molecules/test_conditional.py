@@ -33,7 +33,7 @@ from molrl.pretrain import Pretraining
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.scores import PerSample, Scored
 from molrl.runs import checkpoint
-from molrl.runs.checkpoint import CheckpointError
+from molrl.runs.errors import CheckpointError
 from molrl.testing.denoisers import perturb_parameters
 
 SMALL = {"kind": "egnn", "width": 16, "pair_width": 8, "blocks": 2, "radial": 4}

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from molrl.runs import checkpoint
-from molrl.runs.checkpoint import CheckpointError, check_fits, load, load_optimizer, optimizer_tensors, save
+from molrl.runs.checkpoint import check_fits, load, load_optimizer, optimizer_tensors, save
+from molrl.runs.errors import CheckpointError
 
 TENSORS: dict[str, dict[str, Tensor]] = {
     "model": {"weight": torch.arange(6.0).view(2, 3), "tiny": torch.tensor([1e-30], dtype=torch.float64)},

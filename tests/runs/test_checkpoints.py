@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from molrl.runs import checkpoint, checkpoints
-from molrl.runs.checkpoint import CheckpointError
 from molrl.runs.checkpoints import COMPLETE, CheckpointPolicy, Series
+from molrl.runs.errors import CheckpointError
 
 FILES = [COMPLETE, "manifest.json", "model.safetensors", "progress.json"]
 
@@ -49,7 +49,7 @@ def series(tmp_path: Path) -> Series:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "PAUSE", 0.0)
+    monkeypatch.setattr(checkpoints, "RETRY_SECONDS", 0.0)
 
 
 def forked(work: Callable[[], object]) -> int:
@@ -114,7 +114,7 @@ def test_killed_at_every_boundary_of_a_save_the_old_or_the_new_state_is_there(se
         add(trial, 5)
         assert found(trial) == 5
         assert [path.name for path in trial.folder.iterdir() if not path.name.startswith("step_")] == []
-        assert trial.unfinished() == []
+        assert trial.unfinished_folders() == []
     assert set(outcomes) == {3, 4}
     assert outcomes == sorted(outcomes)
 
@@ -206,7 +206,7 @@ def test_with_no_whole_checkpoint_nothing_starts_afresh_and_nothing_is_touched(s
         flip(series.path(step) / "model.safetensors")
     files = {path: path.read_bytes() for path in series.folder.rglob("*") if path.is_file()}
     for _ in range(2):
-        with pytest.raises(CheckpointError, match=r"no whole checkpoint is left.*00000003.*00000002.*00000001"):
+        with pytest.raises(CheckpointError, match=r"no intact checkpoint is left.*00000003.*00000002.*00000001"):
             series.latest()
     assert {path: path.read_bytes() for path in series.folder.rglob("*") if path.is_file()} == files
 
@@ -241,9 +241,9 @@ def test_a_disk_that_fills_up_while_writing_leaves_the_old_state(series: Series,
 
     assert forked(full) == 0
     assert "step_00000004: cannot be written (File too large)" in said.read_text()
-    assert "bytes are free; the checkpoint of step 3 is whole" in said.read_text()
+    assert "bytes are free; the checkpoint of step 3 is intact" in said.read_text()
     assert found(series) == 3
-    assert series.unfinished() == []
+    assert series.unfinished_folders() == []
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
@@ -259,7 +259,7 @@ def test_a_disk_that_cannot_be_written_is_tried_a_few_times_and_named(
     monkeypatch.setattr(checkpoint, "write_synced", refuse)
     with pytest.raises(CheckpointError, match=os.strerror(code)):
         add(series, 4)
-    assert len(tries) == checkpoints.ATTEMPTS
+    assert len(tries) == checkpoints.MAX_ATTEMPTS
     assert found(series) == 3
 
 
@@ -296,7 +296,7 @@ def test_a_disk_that_is_full_for_a_moment_costs_nothing(series: Series, monkeypa
 def test_the_better_value_is_the_higher_or_the_lower_one_and_never_none(
     highest: bool, new: float, old: float, better: bool
 ) -> None:
-    assert CheckpointPolicy(newest=1, best="reward", highest=highest).better(new, old) is better
+    assert CheckpointPolicy(newest=1, best="reward", highest=highest).improves(new, old) is better
 
 
 def test_at_least_one_checkpoint_is_kept() -> None:

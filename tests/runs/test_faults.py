@@ -25,6 +25,7 @@ from molrl.machine.memory import OutOfMemory, enough_memory
 from molrl.models.shipped import SHIPPED
 from molrl.run import train
 from molrl.runs.checkpoints import CHECKPOINTS, Series
+from molrl.runs.errors import CheckpointError
 
 ROOT = Path(__file__).parents[2]
 
@@ -160,7 +161,7 @@ def test_a_pickle_in_the_place_of_weights_is_never_opened(place: str, marker: Pa
     if place == "model":
         assert name in complaint(["sample", f"policy={folder}", "n=1"], 1)
     else:
-        with pytest.raises(checkpoint.CheckpointError, match=name):
+        with pytest.raises(CheckpointError, match=name):
             run(number_task(), ALGORITHMS["DDPO"], tmp_path / "run", iterations=2)
     assert not marker.exists()
 
@@ -210,7 +211,7 @@ def hungry(call: int) -> Callable[[Sequence[Any]], Tensor]:
 
 def test_out_of_memory_while_sampling_is_a_clean_end_with_the_checkpoint_whole(tmp_path: Path) -> None:
     config = compose("train", ["algo=ddpo", f"run={tmp_path / 'run'}", *QUICK_RUN])
-    with pytest.raises(OutOfMemory, match=r"out of memory .*lower microbatch .* or rollouts .* checkpoint is whole"):
+    with pytest.raises(OutOfMemory, match=r"out of memory .*lower microbatch .* or rollouts .* checkpoint is intact"):
         train(config, hungry(3))  # the measurement before, iteration 0, iteration 1
     assert Series(tmp_path / "run" / CHECKPOINTS).steps() == [1]
     assert train(config, hungry(0)) == 0
@@ -234,7 +235,7 @@ def test_out_of_memory_while_learning_is_told_from_other_errors() -> None:
 SLOW = """
 import sys, time, torch
 from molrl.composition import compose
-from molrl.machine.interruption import terminable
+from molrl.machine.interruption import raise_on_sigterm
 from molrl.run import train
 
 def reward(samples):
@@ -245,7 +246,7 @@ def reward(samples):
     return torch.tensor([float(len(sample)) for sample in samples])
 
 reward.calls = 0
-with terminable():
+with raise_on_sigterm():
     sys.exit(train(compose("train", sys.argv[1:]), reward))
 """
 

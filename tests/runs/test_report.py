@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from molrl.runs.report import decimal, duration, facts, write_report
+from molrl.runs.report import write_report
+from molrl.runs.report.curves import collect_curves
+from molrl.runs.report.wording import facts, format_decimal, format_duration
 
 HOSTILE = "<script>alert('$x_{')</script>&\"$"
 VOID = {"meta", "img", "line", "circle"}
@@ -23,6 +25,7 @@ SUMMARY = {
     **{"before": BEFORE, "after": AFTER},
 }
 IMAGES = {"before": Image.new("RGB", (300, 200), "#3366cc"), "after": Image.new("RGB", (300, 200), "#cc6633")}
+LABELS = {"validity": "valid", "uniqueness": "unique"}
 
 
 def rounds(count: int) -> list[dict[str, Any]]:
@@ -69,7 +72,7 @@ class Page(HTMLParser):
 def report(
     folder: Path, summary: dict[str, Any], metrics: list[dict[str, Any]], images: dict[str, Image.Image]
 ) -> tuple[str, Page, Image.Image]:
-    write_report(folder, summary, metrics, images)
+    write_report(folder, summary, metrics, images, LABELS)
     source = (folder / "report.html").read_text("utf-8")
     return source, Page(source), Image.open(folder / "report.png")
 
@@ -129,6 +132,21 @@ def test_curves_stay_inside_their_panels(usual: tuple[str, Page, Image.Image]) -
         points = np.array([pair.split(",") for text in re.findall(r'points="([^"]+)"', body) for pair in text.split()])
         assert (points.astype(float) >= 0).all()
         assert (points.astype(float) <= [int(width), int(height)]).all()
+
+
+def test_the_first_three_labelled_metrics_have_a_curve() -> None:
+    rows: list[dict[str, float | None]] = [
+        {"iteration": 0, "reward": 1.0, **dict.fromkeys("abde", 0.5), "c": None},
+        {"iteration": 1, "kl": 0.1},
+    ]
+    curves = collect_curves(rows, {"c": "third", "e": "1-NNA", "a": "valid", "f": "far", "b": "bytes", "d": "deep"})
+    assert [(line.metric, line.title) for line in curves[1:]] == [
+        ("kl", "KL to the start, nats"),
+        ("e", "1-NNA"),
+        ("a", "Valid"),
+        ("b", "Bytes"),
+    ]
+    assert [line.metric for line in collect_curves(rows, {})] == ["reward", "kl"]
 
 
 def test_markup_in_a_name_is_shown_not_run(tmp_path: Path) -> None:
@@ -195,12 +213,12 @@ def test_a_tall_image_is_made_to_fit(tmp_path: Path) -> None:
     [(None, "–"), (0.0, "0.000"), (0.1234, "0.123"), (-7.25, "−7.250"), (1e-5, "1e−05"), (123.456, "123.5")],
 )
 def test_numbers_have_three_decimals_where_they_say_enough(value: float | None, text: str) -> None:
-    assert decimal(value) == text
+    assert format_decimal(value) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(42.3, "42 s"), (754.2, "13 min"), (12000, "3 h 20 min")])
 def test_durations_are_read_at_a_glance(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_facts_leave_out_what_is_null() -> None:

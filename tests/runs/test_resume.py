@@ -16,8 +16,8 @@ from molrl.composition import choices
 from molrl.finetune import finetune, freeze_copy
 from molrl.oracle.linear_gaussian import Points, Values, make_sampler
 from molrl.policy import Policy
-from molrl.runs.checkpoint import CheckpointError
 from molrl.runs.checkpoints import CHECKPOINTS, COMPLETE, CheckpointPolicy, Series
+from molrl.runs.errors import CheckpointError
 from molrl.task import Metrics, Task
 from molrl.trainable_parameters import trainable_module
 from molrl.training_state import TrainingError

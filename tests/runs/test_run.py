@@ -23,8 +23,8 @@ from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Molecule
 from molrl.run import train
-from molrl.runs.checkpoint import CheckpointError
 from molrl.runs.checkpoints import Series
+from molrl.runs.errors import CheckpointError
 from molrl.runs.folder import lock
 from molrl.runs.tracking import read_metrics
 

@@ -7,9 +7,12 @@ from typing import Any, Never
 
 import pytest
 
-from molrl.runs.tracking import Tracker, clock, read_metrics
+from molrl.runs.tracking import Tracker, format_clock, read_metrics
 
 ROUND = {"reward": 0.5, "reward_std": 0.1, "validity": 0.93, "uniqueness": 0.98, "kl": 1.25, "clip_fraction": 0.1}
+
+
+LABELS = {"validity": "valid", "size": "atoms", "uniqueness": "unique", "novelty": "novel"}
 
 
 def refuse(constant: str) -> Never:
@@ -23,7 +26,7 @@ def strict_lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def log_rounds(folder: Path | None, rewards: list[float], start: int = 0, total: int = 10) -> None:
-    with Tracker(folder, total, start) as tracker:
+    with Tracker(folder, total, start, labels=LABELS) as tracker:
         for iteration, reward in enumerate(rewards, start):
             tracker.log({**ROUND, "iteration": iteration, "reward": reward})
 
@@ -112,12 +115,27 @@ def test_without_a_terminal_a_round_is_one_plain_line(capsys: pytest.CaptureFixt
 
 
 def test_what_is_not_measured_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    with Tracker(None, 2) as tracker:
+    with Tracker(None, 2, labels=LABELS) as tracker:
         tracker.log({"reward": 1.5})
         tracker.log({"reward": float("nan"), "kl": 2.0, "validity": None})
     first, second = capsys.readouterr().err.splitlines()
     assert first.split("  ") == ["1/2", "reward 1.500 (+0.000)", "0:00 left"]
     assert second.split("  ") == ["2/2", "KL 2", "done"]
+
+
+def test_the_first_three_labelled_metrics_of_a_row_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with Tracker(None, 2, labels=LABELS) as tracker:
+        tracker.log({"novelty": 0.5, "uniqueness": 1.0, "size": 17.25, "validity": 0.0, "kl": 2.0})
+        tracker.log({"novelty": 0.5, "uniqueness": None, "size": -1.0, "validity": 0.934, "other": 0.5})
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.split("  ")[1:-1] == ["valid 0%", "atoms 17.2", "unique 100%", "KL 2"]
+    assert second.split("  ")[1:-1] == ["valid 93%", "atoms -1", "novel 50%"]
+
+
+def test_without_labels_no_metric_of_a_domain_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with Tracker(None, 1) as tracker:
+        tracker.log(ROUND)
+    assert capsys.readouterr().err.splitlines() == ["1/1  reward 0.500 (+0.000)  KL 1.25  done"]
 
 
 def test_on_a_terminal_the_progress_is_one_line_however_narrow(
@@ -192,4 +210,4 @@ def test_a_start_beyond_the_end_is_refused() -> None:
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "0:00"), (59.6, "1:00"), (754, "12:34"), (3661, "1:01:01")])
 def test_time_is_read_like_a_clock(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
+    assert format_clock(seconds) == text

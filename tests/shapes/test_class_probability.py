@@ -15,7 +15,7 @@ from molrl.data.shapes.cloud import PointCloud, TracedPointCloud, place_in_unit_
 from molrl.models.shapes.classifier import ClassifierDesign, load_classifier, save_classifier, stack_point_clouds
 from molrl.models.shapes.classifier_training import no_shape, report, to_unit_boxes, train_classifier
 from molrl.rewards.shapes.class_probability import ClassProbability
-from molrl.runs.checkpoint import CheckpointError
+from molrl.runs.errors import CheckpointError
 
 pytest.importorskip("scipy")
 

@@ -27,7 +27,7 @@ from molrl.models.shapes.policy import shape_policy
 from molrl.models.shapes.quality import pair_with_reference, quality
 from molrl.noise import Key
 from molrl.run import prepare, train
-from molrl.runs.checkpoint import CheckpointError
+from molrl.runs.errors import CheckpointError
 
 POINTS = 24
 CLASSES = ("ball", "stick")
