@@ -19,6 +19,7 @@ COMMANDS = {
     "oracle": "try every algorithm on problems with known answers",
     "migrate": "rewrite a model folder of an older version",
 }
+QUOTES = ("'", '"', "[", "{")  # openings of values in which a comma parts nothing
 FILES = {"score": "file", "evaluate": "file", "migrate": "folder"}  # commands whose first word is this setting
 PATHS = {
     "file",
@@ -121,6 +122,14 @@ def requested_domain(command: str, settings: Sequence[str], folders: Sequence[Pa
     if command == "score" and Composition(command, settings, folders).choices["reward"].domain is not None:
         return None
     return domain_of_file(unquoted(given["file"])).name
+
+
+def first_values(settings: Sequence[str]) -> list[str]:
+    """Return the settings of the first run of a sweep: the first of several values, in `seed=0,1,2` the 0."""
+    pairs = (item.partition("=") for item in settings)
+    return [
+        f"{name}{equals}{value if value[:1] in QUOTES else value.partition(',')[0]}" for name, equals, value in pairs
+    ]
 
 
 def several(command: str, settings: Sequence[str]) -> list[str]:

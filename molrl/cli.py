@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from molrl.arguments import COMMANDS, Options, composed, overrides, parse
+from molrl.arguments import COMMANDS, Options, composed, first_values, overrides, parse
 from molrl.config import ConfigError
 
 COMPLETION = "completion"  # prints the script that has a shell complete commands and settings
@@ -102,7 +102,9 @@ def carry_out(command: str, options: Options) -> int:
 
         print(usage(command, options.settings, options.folders))
         return 0
-    if options.multirun:
+    if options.multirun and options.cfg:
+        options.settings = first_values(options.settings)
+    elif options.multirun:
         from molrl.multirun import multirun
 
         return multirun(command, options.settings, options.folders, main)

@@ -180,6 +180,11 @@ class Composition:
         domain = self.domain or next((choice.domain for choice in choices.values() if choice.domain), None)
         return f"{self.command}/{domain}" if domain and self.find(f"{self.command}/{domain}") else None
 
+    def options_of_domains(self) -> list[str]:
+        """Return the paths of the command's own settings for each domain that has some."""
+        found = {path.stem for root in self.search_path for path in (root / self.command).glob("*.yaml")}
+        return [f"{self.command}/{name}" for name in sorted(found)]
+
     @functools.cached_property
     def base(self) -> dict[str, Any]:
         """Return the settings as the choices make them, before any value is overridden."""

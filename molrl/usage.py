@@ -25,10 +25,24 @@ def usage(command: str, arguments: Sequence[str], folders: Sequence[Path]) -> st
     ]
     parts += ["\n".join(lines), plain(own)]
     if of_domain := composition.domain_option(chosen):
-        parts.append(plain(text_of(composition, of_domain)))
+        parts.append(settings_of_domain(composition, of_domain))
+    else:
+        parts += [settings_of_domain(composition, path) for path in composition.options_of_domains()]
     parts += [described(composition, group, choice) for group, choice in chosen.items()]
     parts.append(f"molrl {command} ... --cfg prints all settings as they would be used.")
     return "\n\n".join(filter(None, parts))
+
+
+def settings_of_domain(composition: Composition, path: str) -> str:
+    """Return the settings of a command for one domain, with those of base files below their own names."""
+    name = path.rpartition("/")[2]
+    entries = [entry for entry in composition.defaults(path) if isinstance(entry, str) and "@" in entry]
+    nested = [
+        f"{entry.partition('@')[2]}:\n{indent(plain(text_of(composition, base_path(entry, path))), '  ')}"
+        for entry in entries
+    ]
+    shown = "\n".join(filter(None, [plain(text_of(composition, path)), *nested]))
+    return f"for {name}:\n{indent(shown, '  ')}"
 
 
 def described(composition: Composition, group: str, choice: Choice) -> str:
