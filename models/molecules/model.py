@@ -16,8 +16,9 @@ from molrl.models.molecules.condition import Condition
 from molrl.models.molecules.edm import EDM
 from molrl.models.molecules.egnn import EGNN
 from molrl.models.molecules.tensor_field import TensorField
+from molrl.models.networks import build_network, takes
 from molrl.models.precondition import Preconditioned
-from molrl.models.shipped import MAX_WIDTH, locate
+from molrl.models.shipped import locate
 from molrl.runs import checkpoint
 from molrl.runs.errors import CheckpointError
 from molrl.schedule import LogLinear, Polynomial, Schedule
@@ -25,7 +26,6 @@ from molrl.schedule import LogLinear, Polynomial, Schedule
 MOLECULES = "molecules"
 MAX_REFERENCE_BYTES = 2**28
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {"egnn": EGNN, "tensor_field": TensorField}
-CONDITIONAL = {"egnn"}
 EDM_QM9 = MoleculeCodec(elements=(1, 6, 7, 8, 9), type_scale=0.25, charge_scale=0.1)
 EDM_COUNTS = (
     "1 4 5 9 16 49 124 362 807 1689 3060 5136 7796 10644 13025 13364 13832 9482 9970 3393 4848 539 1506 48 266 25"
@@ -38,7 +38,7 @@ class Architecture:
     """The fields of model.json: enough to build the network, and to read and draw molecules.
 
     Attributes:
-        network: "kind", one of NETWORKS, and the sizes it takes.
+        network: "kind", one of NETWORKS or of an entry point, and the sizes it takes.
         noise_min, noise_max: ends of the log-linear schedule, in the data's units.
         data_std: root mean square of each state channel.
         codec: fields of MoleculeCodec.
@@ -62,22 +62,19 @@ class Architecture:
 
     def build(self) -> "Pretrained":
         """Return a model with freshly initialised weights."""
-        kind, arguments = self.network["kind"], {name: size for name, size in self.network.items() if name != "kind"}
-        if kind not in NETWORKS or any(not 0 < size <= MAX_WIDTH for size in arguments.values()):
-            raise ValueError(f"network: got {dict(self.network)}, allowed {list(NETWORKS)} with sizes 1 to {MAX_WIDTH}")
         conditions, sizes = self.checked_conditions(), Sizes(tuple(self.sizes["atoms"]), tuple(self.sizes["counts"]))
         codec = MoleculeCodec(**{**self.codec, "elements": tuple(self.codec["elements"])})
         schedule = LogLinear(self.noise_min, self.noise_max)
-        if kind in CONDITIONAL:
-            arguments["conditions"] = len(conditions)
-        denoiser = Preconditioned(NETWORKS[kind](features=codec.features, **arguments), schedule, self.data_std)
+        network = build_network(self.network, NETWORKS, features=codec.features, conditions=len(conditions))
+        denoiser = Preconditioned(network, schedule, self.data_std)
         return Pretrained(denoiser, schedule, codec, sizes, None, self, conditions)
 
     def checked_conditions(self) -> tuple[Condition, ...]:
         """Return the conditions; raises ValueError where the network or the sizes do not fit them."""
         kind, conditions = self.network["kind"], tuple(Condition(**fields) for fields in self.conditions)
-        if conditions and kind not in CONDITIONAL:
-            raise ValueError(f"conditions: a network of kind {kind!r} takes none, {', '.join(CONDITIONAL)} does")
+        if conditions and not takes(kind, NETWORKS, "conditions"):
+            able = ", ".join(name for name in NETWORKS if takes(name, NETWORKS, "conditions"))
+            raise ValueError(f"conditions: a network of kind {kind!r} takes none, {able} does")
         for condition in conditions:
             if missing := [size for size in self.sizes["atoms"] if str(size) not in condition.quantiles]:
                 raise ValueError(f"condition {condition.name}: no quantiles for molecules of {missing} atoms")

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from molrl.data.shapes.cloud import MAX_POINTS, PointCloud, TracedPointCloud, place_in_unit_box
 from molrl.models.description import read_fields, with_header
+from molrl.models.networks import build_network
 from molrl.models.precondition import Preconditioned
 from molrl.models.shapes.set_transformer import SetTransformer
-from molrl.models.shipped import MAX_WIDTH, locate
+from molrl.models.shipped import locate
 from molrl.runs import checkpoint
 from molrl.runs.errors import CheckpointError
 from molrl.schedule import LogLinear
@@ -29,7 +30,7 @@ class ShapeArchitecture:
     """The fields of a shape model's model.json: enough to build the network, and to read and draw shapes.
 
     Attributes:
-        network: "kind", one of NETWORKS, and the sizes it takes.
+        network: "kind", one of NETWORKS or of an entry point, and the sizes it takes.
         classes: names of the classes, in the order of the network's.
         points: number of points of a training sample.
         mean, std: statistics of all points of the training set, in the unit box: a state is (point - mean) / std, with
@@ -58,11 +59,8 @@ class ShapeArchitecture:
 
     def build(self) -> "ShapeModel":
         """Return a model with freshly initialised weights."""
-        kind, arguments = self.network["kind"], {name: size for name, size in self.network.items() if name != "kind"}
-        if kind not in NETWORKS or any(not 0 < size <= MAX_WIDTH for size in arguments.values()):
-            raise ValueError(f"network: got {dict(self.network)}, allowed {list(NETWORKS)} with sizes 1 to {MAX_WIDTH}")
         schedule = LogLinear(self.noise_min, self.noise_max)
-        network = NETWORKS[kind](classes=len(self.classes), **arguments)
+        network = build_network(self.network, NETWORKS, classes=len(self.classes))
         return ShapeModel(Preconditioned(network, schedule, self.data_std), schedule, self)
 
     def encode(self, clouds: Sequence[PointCloud]) -> tuple[Float[Tensor, "b n 3"], Int[Tensor, " b"]]:
