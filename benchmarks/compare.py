@@ -7,7 +7,6 @@ pretrained model, and a model conditioned on QED (`conditional=DIR`, from `molrl
 model=heavy_qed`). It prints a table in Markdown and leaves comparison.json and comparison.png in the folder.
 """
 
-import contextlib
 import json
 import math
 import os
@@ -23,11 +22,11 @@ from typing import Any
 
 import torch
 
-from molrl.building import build
 from molrl.composition import compose
 from molrl.guidance import BestOf, Guidance, GuidedSamples, RewardGuided
 from molrl.noise import Key
-from molrl.task import Task
+from molrl.run import prepare
+from molrl.task import Task, open_reward
 
 SEEDS = (0, 1, 2)
 MAX_QUERIES = 2304
@@ -73,11 +72,8 @@ def fine_tune(folder: Path, algorithm: str, seed: int, settings: Sequence[str]) 
 
 def sample(name: str, seed: int) -> dict[str, Any]:
     """Measure guided samples, as many as the queries allow and at most NUM_EVALUATED."""
-    config = compose("train", [*COMMON])
-    reward = build(config["reward"], "reward")
-    task: Task = build(config["task"], "task", device=torch.device("cpu"), reward=reward)
-    reward.start()
-    with contextlib.closing(reward):
+    task = prepare(compose("train", [*COMMON])).task
+    with open_reward(task.reward):
         began = time.perf_counter()
         drawn = draw_within_budget(SAMPLERS[name], task, seed)
         seconds = time.perf_counter() - began
@@ -101,12 +97,9 @@ def draw_within_budget(guidance: Guidance, task: Task, seed: int) -> GuidedSampl
 
 def sample_conditional(weights: str, qed: float, seed: int) -> dict[str, Any]:
     """Measure samples of a conditional model, which needs no queries: it was trained with the rewards of its data."""
-    config = compose("train", [*COMMON, f"task.weights={weights}"])
-    reward = build(config["reward"], "reward")
-    task: Task = build(config["task"], "task", device=torch.device("cpu"), reward=reward)
+    task = prepare(compose("train", [*COMMON, f"policy.weights={weights}"])).task
     task = replace(task, decoder=replace(task.decoder, condition={"qed": qed}))  # type: ignore[type-var]
-    reward.start()
-    with contextlib.closing(reward):
+    with open_reward(task.reward):
         rollouts = task.rollout(range(NUM_EVALUATED), Key(seed, stream=2**61))
     seconds = rollouts.seconds["rollout"] + rollouts.seconds["reward"]
     metrics = {**task.decoder.measure(rollouts.samples), **reward_metrics(rollouts.rewards)}

@@ -36,9 +36,8 @@ def draw(model: Pretrained, n: int, seed: int, steps: int) -> tuple[list[Molecul
     """Draw molecules as `molrl sample` does, and return them with the seconds it took."""
     settings = compose("sample", [])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    policy = molecule_policy(
-        model, num_steps=steps, grid_power=settings["grid_power"], eta=settings["eta"], device=device
-    )
+    path = {name: settings["policy"][name] for name in ("grid_power", "eta")}
+    policy = molecule_policy(model, num_steps=steps, device=device, **path)
     decoder = MoleculeDecoder(model=model, reader=build(settings["reader"], "reader"))
     start = time.perf_counter()
     molecules = draw_samples(policy, decoder, n, seed=seed, batch=settings["batch"], device=device)

@@ -18,6 +18,7 @@ from molrl.data.molecules.molecule import Molecule
 from molrl.noise import Key
 from molrl.rewards.scores import Scored
 from molrl.rewards.workers.pooled import Pooled
+from molrl.run import prepare
 from molrl.task import Rollouts, Task, open_reward
 
 
@@ -57,7 +58,7 @@ def main() -> None:
     config = compose("train", [*([f"reward={options.reward}"] if options.reward else []), *options.set])
     slow = Pooled(Slow(options.milliseconds / 1e3), workers=2, timeout=60.0)
     reward = build(config["reward"], "reward") if options.reward else slow
-    overlapped: Task = build(config["task"], "task", device=torch.device("cpu"), reward=reward)
+    overlapped = prepare(config, reward).task
     sequential = replace(overlapped, reward=reward.__call__)  # a function, to which nothing can be submitted
     results: dict[str, list[tuple[float, Rollouts]]] = {"sequential": [], "overlapped": []}
     with open_reward(reward):

@@ -1,0 +1,49 @@
+"""`--multirun` makes a run for every combination, and one table of them all."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from command import QUICK_RUN, complaint, molrl
+
+SWEEP = ("train", "--multirun", "algo=ddpo,rwr", "seed=0", *QUICK_RUN)
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of a sweep's table."""
+    with (folder / "table.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_combination_is_a_run_and_a_row(tmp_path: Path) -> None:
+    done = molrl(*SWEEP, f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert done.code == 0, done
+    rows = table(tmp_path / "sweep")
+    assert [(row["run"], row["algo"], row["task"]) for row in rows] == [("0", "ddpo", "qed"), ("1", "rwr", "qed")]
+    assert rows[0]["before"] == rows[1]["before"], "the same seed, so the same samples before training"
+    assert str(tmp_path / "sweep/table.csv") in done.out
+
+
+def test_a_run_of_a_sweep_is_that_of_its_own_command(tmp_path: Path) -> None:
+    assert molrl(*SWEEP, f"hydra.sweep.dir={tmp_path / 'sweep'}").code == 0
+    assert molrl("train", "algo=rwr", "seed=0", f"run={tmp_path / 'alone'}", *QUICK_RUN).code == 0
+    alone, swept = (tmp_path / name for name in ("alone", "sweep/1"))
+    assert (alone / "config.yaml").read_text().replace(str(alone), str(swept)) == (swept / "config.yaml").read_text()
+
+
+def test_a_failed_run_costs_no_other(tmp_path: Path) -> None:
+    done = molrl("train", "--multirun", "algo=ddpo,rwrr", *QUICK_RUN, f"hydra.sweep.dir={tmp_path}")
+    assert done.code == 1, done
+    assert [row["algo"] for row in table(tmp_path)] == ["ddpo"]
+    assert "1 of 2 runs failed: 1" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("score", "--multirun", "in.smi"), "for molrl train"),
+        (("train", "--multirun", "run=here"), "hydra.sweep.dir=FOLDER"),
+    ],
+)
+def test_what_a_sweep_cannot_have_is_one_line(arguments: tuple[str, ...], words: str) -> None:
+    assert words in complaint(arguments, 2)
