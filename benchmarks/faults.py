@@ -111,7 +111,7 @@ CASES = [
         "reward worker exits, crashes, eats memory",
         "its sample is a crash; the pool goes on; no process stays",
         (
-            "test_workers::test_several_culprits_in_one_chunk_cost_only_their_values",
+            "test_workers::test_several_faults_in_one_chunk_cost_only_their_values",
             "test_workers::test_a_pool_goes_on_after_its_workers_died",
             "test_workers::test_memory_beyond_the_limit_is_an_error_of_its_sample",
             "test_workers::test_a_closed_pool_leaves_no_process_and_starts_again",
@@ -236,7 +236,7 @@ CASES = [
         "published values of known samples within their tolerance",
         (
             "test_golden_values::test_values_are_those_that_were_published",
-            "test_golden_values::test_no_reward_is_without_truth",
+            "test_golden_values::test_every_reward_has_published_values",
         ),
     ),
     Case(

@@ -9,6 +9,7 @@ from typing import Any
 from molrl.composition import Composition
 from molrl.config import ConfigError
 from molrl.domains import domain_of_file
+from molrl.plugins import is_code
 
 COMMANDS = {
     "train": "fine-tune a pretrained model toward a reward",
@@ -97,19 +98,30 @@ def composed(command: str, settings: Sequence[str], folders: Sequence[Path]) -> 
     Settings of the reward, such as reward.workers=4, are those of all of them that have such a setting.
     """
     names = several(command, settings)
-    domain = None if names else requested_domain(command, settings, folders)
     if not names:
-        return Composition(command, settings, folders, domain).config
+        return Composition(command, settings, folders, requested_domain(command, settings, folders)).config
     rest = [item for item in settings if not item.startswith("reward=")]
-    known = {name: set(Composition(command, [f"reward={name}"], folders, domain).settings) for name in names}
+    domains = domains_of_rewards(names, rest, folders)
+    known = {name: set(Composition(command, [f"reward={name}"], folders, domains[name]).settings) for name in names}
     some = set().union(*known.values())
     each = {}
     for name in names:
         own = [item for item in rest if (key := item.partition("=")[0]) in known[name] or key not in some]
-        each[name] = Composition(command, [*own, f"reward={name}"], folders, domain).config
+        each[name] = Composition(command, [*own, f"reward={name}"], folders, domains[name]).config
+    columns = {name: name.rpartition(":")[2] if is_code(name) else name for name in names}
+    if len(set(columns.values())) < len(names):
+        raise ConfigError(f"reward={','.join(names)}: two of them have the same name, and each is a column")
     first = each[names[0]]
-    chosen = {**first["chosen"], "reward": ",".join(each)}
-    return {**first, "chosen": chosen, "reward": {name: config["reward"] for name, config in each.items()}}
+    chosen = {**first["chosen"], "reward": ",".join(names)}
+    return {**first, "chosen": chosen, "reward": {columns[name]: each[name]["reward"] for name in names}}
+
+
+def domains_of_rewards(names: Sequence[str], rest: Sequence[str], folders: Sequence[Path]) -> dict[str, str | None]:
+    """Return the domain that each of several rewards is to score: that of the others, or of the file, for user code."""
+    own = {name: Composition("score", [f"reward={name}"], folders).choices["reward"].domain for name in names}
+    others = [domain for domain in own.values() if domain is not None]
+    shared = others[0] if others else requested_domain("score", [*rest, f"reward={names[0]}"], folders)
+    return {name: shared if domain is None else None for name, domain in own.items()}
 
 
 def requested_domain(command: str, settings: Sequence[str], folders: Sequence[Path] = ()) -> str | None:

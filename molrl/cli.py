@@ -46,8 +46,8 @@ options
   --help, --version
 
 molrl COMMAND --help lists a command's settings. policy= takes a name, a model's folder, a run or hub:OWNER/NAME;
-reward= also takes code, as my_rewards.py:name. A run that was interrupted goes on with the same command once more, or
-with `molrl train resume=ITS_FOLDER`. eval "$(molrl completion bash)" completes names in the shell.
+reward= and algo= also take code, as my_rewards.py:name. A run that was interrupted goes on with the same command once
+more, or with `molrl train resume=ITS_FOLDER`. eval "$(molrl completion bash)" completes names in the shell.
 """
 
 

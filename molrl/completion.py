@@ -60,7 +60,7 @@ def candidates(current: str, before: Sequence[str]) -> list[str]:
         name, equals, _ = current.partition("=")
         if equals:
             choice = composition.choices.get(name)
-            found = [] if choice is None else [f"{name}={option}" for option in composition.options(choice.folder)]
+            found = [] if choice is None else [f"{name}={option}" for option in composition.names(choice.folder)]
         else:
             found = [*(f"{group}=" for group in composition.choices), *settings_below(current, composition.settings)]
     except ValueError:  # what is written so far is no command yet

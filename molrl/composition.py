@@ -180,6 +180,11 @@ class Composition:
         domain = self.domain or next((choice.domain for choice in choices.values() if choice.domain), None)
         return f"{self.command}/{domain}" if domain and self.find(f"{self.command}/{domain}") else None
 
+    def names(self, folder: str) -> list[str]:
+        """Return the names that a group accepts: its files, and what installed packages registered."""
+        found = registered(CODE_GROUPS[folder]) if folder in CODE_GROUPS else {}
+        return sorted({*self.options(folder), *found})
+
     def options_of_domains(self) -> list[str]:
         """Return the paths of the command's own settings for each domain that has some."""
         found = {path.stem for root in self.search_path for path in (root / self.command).glob("*.yaml")}
@@ -311,6 +316,7 @@ def apply(config: Any, override: str, known: Sequence[str], command: str) -> Non
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     try:
         parsed = OverridesParser.create().parse_override(override)
@@ -325,8 +331,13 @@ def apply(config: Any, override: str, known: Sequence[str], command: str) -> Non
         refuse_renamed(command, key, override)
         near = nearest(key, known)
         hint = f"did you mean {' or '.join(near)}?" if near else f"molrl {command} --help lists them"
+        if str(OmegaConf.select(config, f"{key.partition('.')[0]}._target_")).startswith("molrl.plugins."):
+            hint = f"a setting of your own code is added: +{override}"
         raise ConfigError(f"{override}: no setting {override.partition('=')[0]!r}; {hint}")
-    OmegaConf.update(config, key, parsed.value(), merge=True, force_add=parsed.is_add())
+    try:
+        OmegaConf.update(config, key, parsed.value(), merge=True, force_add=parsed.is_add())
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{override}: {str(error).splitlines()[0]}") from error
 
 
 def nearest(key: str, known: Sequence[str]) -> list[str]:

@@ -101,8 +101,13 @@ def import_file(path: Path) -> ModuleType:
     return module
 
 
-def instance(source: str, values: Mapping[str, Any]) -> Any:
+def instance(source: str, values: Mapping[str, Any], group: str) -> Any:
     """Return the object that code names: a class is called with the settings, a function or an object takes none.
+
+    Args:
+        source: `FILE.py:NAME` or `PACKAGE.MODULE:NAME`.
+        values: the settings.
+        group: where these are given, as `+GROUP.NAME=VALUE`.
 
     Raises:
         ConfigError: there is no such code, it cannot be called, or the settings do not fit.
@@ -114,7 +119,10 @@ def instance(source: str, values: Mapping[str, Any]) -> Any:
         if values:
             raise ConfigError(f"{source}: takes no settings, got {', '.join(values)}; a class would take them")
         return found
-    check_arguments(found, values, "", partial=False)
+    try:
+        check_arguments(found, values, group, partial=False)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; settings of {source} are given as +{group}.NAME=VALUE") from error
     with settings(source):
         return found(**values)
 
@@ -126,13 +134,18 @@ def user_reward(*, source: str, **values: Any) -> Callable[..., Any]:
         source: `FILE.py:NAME` or `PACKAGE.MODULE:NAME`.
         values: settings, given as `+reward.NAME=VALUE`, for the constructor of a class.
     """
-    found = instance(source, values)
+    found = instance(source, values, "reward")
     return found if hasattr(found, "score_one") or hasattr(found, "submit") else UserReward(found, source)
 
 
 def user_algorithm(*, source: str, **values: Any) -> Any:
-    """Return the algorithm that a user wrote: a class with `collect` and `loss`, made of the settings `algo.NAME`."""
-    found = instance(source, values)
+    """Return the algorithm that a user wrote: a class with `modules`, `collect` and `loss`.
+
+    Args:
+        source: `FILE.py:NAME` or `PACKAGE.MODULE:NAME`.
+        values: settings, given as `+algo.NAME=VALUE`, for its constructor.
+    """
+    found = instance(source, values, "algo")
     if lacking := [name for name in ("modules", "collect", "loss") if not hasattr(found, name)]:
         raise ConfigError(f"{source}: is no algorithm, it has no {', '.join(lacking)}")
     return found

@@ -21,7 +21,7 @@ def usage(command: str, arguments: Sequence[str], folders: Sequence[Path]) -> st
     parts = [f"{title.lstrip('# ')}\n\nusage: molrl {command} {file}[setting=value ...] [--cfg]"]
     chosen = composition.choices
     lines = [
-        f"{group}={one.name}   one of: {', '.join(composition.options(one.folder))}" for group, one in chosen.items()
+        f"{group}={one.name}   one of: {', '.join(composition.names(one.folder))}" for group, one in chosen.items()
     ]
     parts += ["\n".join(lines), plain(own)]
     if of_domain := composition.domain_option(chosen):

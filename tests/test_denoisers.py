@@ -136,4 +136,4 @@ def test_rotating_the_input_of_the_published_size_rotates_its_output() -> None:
 def test_a_missing_e3nn_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "e3nn", None)
     with pytest.raises(ImportError, match=r"pip install 'molrl\[e3nn\]'"):
-        TensorField(features=FEATURES)
+        TensorField(features=FEATURES, scalars=8, vectors=4, tensors=3, blocks=3, radial=8)

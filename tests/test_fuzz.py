@@ -91,7 +91,7 @@ def beside(name: str, model: Path, reader: Callable[[str], object]) -> tuple[byt
         folder = path.parent / "model"
         shutil.copytree(model, folder, dirs_exist_ok=True)
         (folder / name).write_bytes(path.read_bytes())
-        if name in (listed := json.loads((folder / "manifest.json").read_text())["files"]):
+        if name != "manifest.json" and name in (listed := json.loads((folder / "manifest.json").read_text())["files"]):
             listed[name] = checkpoint.sha256(path.read_bytes())
             (folder / "manifest.json").write_text(json.dumps({"format": 1, "files": listed}))
         reader(str(folder))

@@ -76,6 +76,14 @@ def test_a_function_in_a_file_scores(rewards: Path) -> None:
     assert [row.split(",")[4] for row in rows] == ["carbons", "2", "6"]
 
 
+@pytest.mark.parametrize("names", ["my_rewards.py:carbons,logp", "logp,my_rewards.py:carbons"])
+def test_a_function_is_scored_beside_another_reward(names: str, rewards: Path) -> None:
+    done = molrl("score", "in.smi", f"reward={names}", "out=both.csv")
+    assert done.code == 0, done
+    rows = [line.split(",") for line in (rewards / "both.csv").read_text().splitlines()]
+    assert [row[rows[0].index("carbons")] for row in rows] == ["carbons", "2", "6"]
+
+
 def test_a_class_in_a_module_takes_settings(rewards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(rewards))
     assert molrl("score", "in.smi", "reward=my_rewards:Weighted", "+reward.weight=2.0", "out=w.csv").code == 0
@@ -117,7 +125,7 @@ def test_a_received_run_names_no_code_to_run(rewards: Path) -> None:
     config["chosen"]["reward"] = config["reward"]["source"] = f"{rewards / 'evil.py'}:f"
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     said = complaint(["train", f"resume={run}"], 2)
-    assert "is code of yours; name it once more" in said
+    assert "is code of yours; name it again" in said
     config["chosen"]["reward"] = "qed"
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     assert molrl("train", f"resume={run}").code == 2

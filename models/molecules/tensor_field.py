@@ -40,11 +40,11 @@ class TensorField(nn.Module):
         self,
         *,
         features: int,
-        scalars: int = 32,
-        vectors: int = 16,
-        tensors: int = 8,
-        blocks: int = 3,
-        radial: int = 16,
+        scalars: int,
+        vectors: int,
+        tensors: int,
+        blocks: int,
+        radial: int,
     ) -> None:
         super().__init__()
         o3, _ = _e3nn()

@@ -91,7 +91,9 @@ def test_one_process_has_nobody_to_share_with(tiny_pipeline: Path) -> None:
 def test_all_must_draw_as_many(tiny_pipeline: Path) -> None:
     task = replace(tiny_task(tiny_pipeline), processes=Processes(0, 2, lockstep=True))
     assert task.processes.share(8, 2) == slice(0, 4)
-    with pytest.raises(ValueError, match="10 samples in groups of 2: 2 processes that share a network need as many"):
+    with pytest.raises(
+        ValueError, match="10 samples in groups of 2: 2 processes that share a network need equal shares"
+    ):
         task.processes.share(10, 2)
 
 

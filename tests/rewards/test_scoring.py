@@ -203,7 +203,7 @@ def test_a_reward_of_the_wrong_length_stops_at_once(mixed: Path, tmp_path: Path)
     def one_value(samples: Sequence[Molecule]) -> Tensor:
         return torch.zeros(1)
 
-    with pytest.raises(ValueError, match=r"shape \(1,\), need \(4,\)"):
+    with pytest.raises(ValueError, match=r"shape \(1,\), need a tensor of shape \(4,\)"):
         score_file(mixed, {"one": one_value}, tmp_path / "out.csv", reader=edm_table)
 
 

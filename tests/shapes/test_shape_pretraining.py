@@ -80,7 +80,7 @@ def test_training_may_start_from_another_model(trained: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (["data=enumerated"], "enumerated_set shapes"),
+        (["data=enumerated"], "model=shapes shapes data=enumerated molecules"),
         (["model.points=1"], "points 1 2"),
         (["model.pool=15"], "pool 15 16"),
         (["model.network.heads=3"], "heads 3 8"),
@@ -105,7 +105,8 @@ def test_without_spare_points_the_loss_is_the_usual_one() -> None:
 
 
 def test_molecules_are_not_learnt_from_shapes(tmp_path: Path) -> None:
-    assert "procedural_set has no molecules" in complaint(["pretrain", "data=procedural", f"run={tmp_path / 'run'}"], 2)
+    said = complaint(["pretrain", "data=procedural", f"run={tmp_path / 'run'}"], 2)
+    assert "model=heavy is for molecules, data=procedural is for shapes" in said
 
 
 def test_a_longer_set_begins_with_the_shorter_one() -> None:

@@ -141,11 +141,11 @@ def test_classes_are_drawn_for_each_sample_or_asked_for(folder: Path) -> None:
     assert abs(drawn.double().mean().item() - 0.5) < 0.1
     assert decoder.draw_context([7, 9], key)["class"].tolist() == drawn[[7, 9]].tolist()
     assert decoder.groups({"class": drawn}) == drawn.tolist()
-    asked = domain_of(folder, asked="stick")
+    asked = domain_of(folder, classes="stick")
     assert asked.draw_context(range(5), key)["class"].tolist() == [1] * 5
 
 
-@pytest.mark.parametrize(("asked", "word"), [({"asked": "cube"}, "ball, stick"), ({"points": 1}, "at least 2")])
+@pytest.mark.parametrize(("asked", "word"), [({"classes": "cube"}, "ball, stick"), ({"points": 1}, "at least 2")])
 def test_what_cannot_be_asked_for_is_said(asked: dict[str, Any], word: str, folder: Path) -> None:
     with pytest.raises(ValueError, match=word):
         domain_of(folder, **asked)
@@ -173,7 +173,7 @@ def test_a_sample_depends_on_the_seed_and_its_index_alone(folder: Path) -> None:
 
 
 def test_real_shapes_come_in_the_setting_of_the_domain(folder: Path) -> None:
-    real = RealShapes(balls_and_sticks, domain_of(folder, points=10, asked="stick"))
+    real = RealShapes(balls_and_sticks, domain_of(folder, points=10, classes="stick"))
     x0, context = real([4, 5], Key(0))
     assert x0.shape == (2, 10, 3)
     assert context["class"].tolist() == [1, 1]
@@ -196,13 +196,13 @@ def test_each_sample_is_compared_with_a_reference_of_its_class() -> None:
 
 
 def test_several_classes_are_asked_for_equally_often(folder: Path) -> None:
-    both, one = domain_of(folder, asked=["stick", "ball"]), domain_of(folder, asked=["stick"])
+    both, one = domain_of(folder, classes=["stick", "ball"]), domain_of(folder, classes=["stick"])
     numbers = both.draw_context(range(400), Key(0))["class"]
     assert 160 < int((numbers == 0).sum()) < 240
     assert one.draw_context(range(5), Key(0))["class"].tolist() == [1] * 5
     for wrong in (["ball", "cube"], []):
         with pytest.raises(ValueError, match="this model knows ball, stick"):
-            domain_of(folder, asked=wrong)
+            domain_of(folder, classes=wrong)
 
 
 def test_a_round_looks_at_some_samples_and_a_report_at_all(folder: Path) -> None:
@@ -294,7 +294,7 @@ def test_the_command_draws_from_the_model_it_is_given(folder: Path, tmp_path: Pa
         ("condition.class=cube", "cube ball stick"),
         ("condition.qed=0.5", "condition.qed class"),
         ("out=a.sdf", "a.sdf shapes .npz .ply .glb"),
-        ("points=1", "points 1 2"),
+        ("policy.points=1", "points 1 2"),
     ],
 )
 def test_what_a_shape_model_cannot_do_is_said(setting: str, words: str, folder: Path) -> None:
@@ -312,19 +312,9 @@ def height(samples: Sequence[PointCloud]) -> Tensor:
 
 
 def settings_of(folder: Path, run: Path, *changes: str) -> dict[str, Any]:
-    config = compose("train", [f"run={run}", "device=cpu", "evaluate=8", "threads=1", *changes])
-    config["task"] = {
-        "_target_": "molrl.models.shapes.decoder.shape_task",
-        "name": "height",
-        "weights": str(folder),
-        "asked": None,
-        "points": None,
-        "num_steps": 6,
-        "grid_power": 1.0,
-        "eta": 1.0,
-        "data": None,
-    }
-    return config
+    policy = (f"policy={folder}", "policy.num_steps=6", "policy.grid_power=1.0", "policy.eta=1.0")
+    small = ("device=cpu", "evaluate=8", "threads=1", "task.classes=null")
+    return compose("train", ["task=stability", *policy, f"run={run}", *small, *changes])
 
 
 @pytest.mark.parametrize(
