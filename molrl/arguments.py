@@ -126,7 +126,7 @@ def domains_of_rewards(names: Sequence[str], rest: Sequence[str], folders: Seque
 
 def requested_domain(command: str, settings: Sequence[str], folders: Sequence[Path] = ()) -> str | None:
     """Return the domain of a command whose file alone tells it; None where its groups do."""
-    given = dict(item.partition("=")[::2] for item in settings)
+    given = {key: value for key, _, value in (item.partition("=") for item in settings)}
     if command == "evaluate" and given.get("domain", "null") != "null":
         return given["domain"]
     if "file" not in given or command not in ("evaluate", "score"):

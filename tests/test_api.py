@@ -20,7 +20,7 @@ def test_dir_shows_the_public_names_and_each_has_a_docstring() -> None:
     assert set(dir(molrl)) == {"FinishedRun", "__version__", "evaluate", "load_policy", "sample", "score", "train"}
     assert all(getattr(molrl, name).__doc__ for name in dir(molrl) if name != "__version__")
     with pytest.raises(AttributeError, match="it has FinishedRun"):
-        molrl.sampel  # noqa: B018
+        molrl.samples  # noqa: B018
 
 
 def test_samples_are_those_of_the_command(tmp_path: Path) -> None:

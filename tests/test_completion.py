@@ -22,7 +22,7 @@ def test_settings_below_depend_on_what_was_chosen() -> None:
     assert "algo.candidates=" not in candidates("algo.", ["train", "algo=ddpo"])
 
 
-@pytest.mark.parametrize("before", [["trian"], ["train", "algo=nothing"]])
+@pytest.mark.parametrize("before", [["trains"], ["train", "algo=nothing"]])
 def test_a_line_that_is_no_command_offers_nothing(before: list[str]) -> None:
     assert candidates("algo.", before) == []
 

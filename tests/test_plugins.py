@@ -88,7 +88,7 @@ def test_a_class_in_a_module_takes_settings(rewards: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(str(rewards))
     assert molrl("score", "in.smi", "reward=my_rewards:Weighted", "+reward.weight=2.0", "out=w.csv").code == 0
     assert (rewards / "w.csv").read_text().splitlines()[1].split(",")[4] == "4"
-    assert "weigth" in complaint(["score", "in.smi", "reward=my_rewards:Weighted", "+reward.weigth=2.0"], 2)
+    assert "weights" in complaint(["score", "in.smi", "reward=my_rewards:Weighted", "+reward.weights=2.0"], 2)
     assert "missing weight" in complaint(["score", "in.smi", "reward=my_rewards:Weighted"], 2)
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from molrl.config import ConfigError
-from molrl.gaussian import Context, Euclidean
+from molrl.gaussian import Context, Euclidean, Space
 from molrl.models.precondition import Preconditioned
 from molrl.models.pretraining import SamplingSettings, count_parameters, pretrain, require_grid_power
 from molrl.noise import Key
@@ -62,9 +62,9 @@ class CircleTrainee:
     batches: Sequence[Bucket]
     description: Mapping[str, Any]
     prepared: list[Path] = field(default_factory=list)
-    space: ClassVar[Euclidean] = Euclidean()
-    sample_batch: ClassVar[int] = 2
-    progress_metrics: ClassVar[Mapping[str, str]] = {"radius": "mean_radius"}
+    space: Space = field(default_factory=Euclidean)
+    sample_batch: int = 2
+    progress_metrics: Mapping[str, str] = field(default_factory=lambda: {"radius": "mean_radius"})
 
     @property
     def loss(self) -> Loss:

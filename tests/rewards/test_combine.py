@@ -464,7 +464,7 @@ def test_a_reward_that_states_no_kind_has_none() -> None:
     assert [reward_kinds(reward) for reward in plain] == [frozenset()] * 4
 
 
-def scorer_classes(node: Any) -> Iterator[type]:
+def scorer_classes(node: Any) -> Iterator[Any]:
     """Yield the classes in a reward's YAML that score samples and wrap no other scorer."""
     if isinstance(node, Mapping):
         for value in node.values():
@@ -479,7 +479,7 @@ def test_every_shipped_reward_states_what_it_scores(path: Path) -> None:
     """A class in rewards/shapes scores shapes, and so on."""
     scorers = list(scorer_classes(yaml.safe_load(path.read_text("utf-8"))))
     assert scorers
-    assert [scorer.kind for scorer in scorers] == [scorer.__module__.split(".")[2] for scorer in scorers]  # type: ignore[attr-defined]
+    assert [scorer.kind for scorer in scorers] == [scorer.__module__.split(".")[2] for scorer in scorers]
 
 
 # From the command line
