@@ -131,7 +131,7 @@ def domain_of_file(path: str | Path) -> Domain:
         return claims[0]
     if claims:
         raise ValueError(f"{path}: may be of {' or '.join(found.name for found in claims)}; say which, domain=NAME")
-    allowed = "; ".join(f"{name}: {' '.join(domain(name).suffixes)}" for name in names())
+    allowed = "; ".join(f"{one.name}: {' '.join(one.suffixes)}" for one in map(domain, names()) if one.suffixes)
     raise ValueError(f"{path}: no domain reads such a file; allowed are {allowed}")
 
 

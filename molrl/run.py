@@ -239,7 +239,7 @@ def report_interruption(run: Run, series: Series, folder: Path) -> None:
     """Say what is kept of an interrupted run and how it goes on, and save its best model."""
     done = series.steps()[-1] if series.steps() else 0
     kept = f"{done} of {run.finetuning.iterations} iterations are kept"
-    print(f"\ninterrupted: {kept}; molrl train resume={folder} goes on from there, or the same settings with run=")
+    print(f"\ninterrupted: {kept}; molrl train resume={folder} goes on, or the same command with run={folder}")
     if run.world.is_main:
         save_best(run, series, None)
 
