@@ -123,7 +123,7 @@ def write_rows(path: Path, folders: Sequence[Path], runs: Sequence[Mapping[str, 
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the composition of the samples before and after each run, as a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders of molrl train")
     parser.add_argument("--reference", default="qm9_heavy", help="model whose training set novelty is measured against")

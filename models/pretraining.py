@@ -116,7 +116,7 @@ class Design(Protocol):
     """A model that has not met its data set yet: what the `model` node of the settings builds."""
 
     domain: ClassVar[str]
-    """What the model draws and learns from, as a plural noun."""
+    """Noun, in the plural, of what the model draws and learns from, for messages."""
     data_argument: ClassVar[str]
     """The keyword argument that a data set of this domain takes, and no other does."""
 

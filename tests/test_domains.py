@@ -115,7 +115,7 @@ def test_what_is_of_another_domain_is_refused_before_anything_is_written(folder:
 
 
 def test_nothing_outside_its_folder_names_the_domain() -> None:
-    """What a new domain needs is its folder with one YAML in it."""
+    """A new domain needs its own folder and one YAML in it, and no other file knows of it."""
     yaml = list((ROOT / "tests/circle").rglob("*.yaml"))
     assert len(yaml) == 1
     code = [path for name in ("molrl", "models", "rewards", "data") for path in (ROOT / name).rglob("*.py")]

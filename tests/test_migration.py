@@ -134,7 +134,7 @@ def test_a_run_is_migrated_by_its_own_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("network", ["egnn", "tensor_field"])
 def test_other_networks_of_molecules_are_migrated(network: str, tmp_path: Path) -> None:
-    """Those of which none ships: conditional ones, and tensor field networks."""
+    """Cover the networks of which none ships: conditional ones and tensor field networks."""
     if network == "tensor_field":
         pytest.importorskip("e3nn")
     shipped = load("qm9_heavy").architecture

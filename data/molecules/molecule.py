@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rdkit import Chem
 
 Hydrogens: TypeAlias = Literal["atoms", "counts", "file"]
-"""How hydrogens are represented: as atoms, as counts on the heavy atoms, or (readers only) as in the file."""
+"""Representation of hydrogens: as atoms, as counts on the heavy atoms, or (readers only) as in the file."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

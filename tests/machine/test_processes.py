@@ -36,7 +36,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SENSITIVE = ("DDPO", "RGDM", "RWR", "DPOK", "groups")  # cases in which errors are made on purpose
 ROUNDING = 1e-7
-"""Of weights of order one after some ten updates of at most 0.03, in float64.
+"""Bound on weights of order one after some ten updates of at most 0.03, in float64.
 
 Sums in another order move the updates by 1e-15. What is left is a float32 reward that rounds to its other neighbour, by
 2^-24 of itself; a sixteenth of the gradient moves with it, and the weights by 0.03 x 10 x 5 x 2^-24 / 16 < 1e-8.
