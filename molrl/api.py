@@ -1,7 +1,7 @@
 """The public functions: what the commands do, with samples as Python objects. Import them from `molrl` itself."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +14,7 @@ from molrl.composition import Composition
 from molrl.config import ConfigError
 from molrl.domains import PolicySettings, Sampling, domain
 from molrl.machine.device import choose_device
+from molrl.plugins import reward_of
 from molrl.reward_queue import check_rewards
 from molrl.runs.folder import SUMMARY, dated_folder
 from molrl.runs.tracking import METRICS_FILE, read_metrics
@@ -53,7 +54,7 @@ def load_policy(name: str, **settings: Any) -> PolicySettings:
     Raises:
         ConfigError: there is no such model or setting.
     """
-    overrides = [f"policy={name}", *(f"policy.{key}={value}" for key, value in settings.items())]
+    overrides = [f"policy={name}", *flatten("policy", settings)]
     return cast(PolicySettings, build(Composition("sample", overrides).config["policy"], "policy"))
 
 
@@ -89,7 +90,7 @@ def sample(
     return draw_samples(sampling.policy, sampling.decoder, n, seed=seed, batch=batch, device=choose_device(device))
 
 
-def score(samples: Sequence[Any], reward: str | Reward, **settings: Any) -> Float[Tensor, " n"]:
+def score(samples: Sequence[Any], reward: str | Callable[..., Any], **settings: Any) -> Float[Tensor, " n"]:
     """Return the value of each sample by a reward, float32 [n]; NaN where one could not be scored.
 
     Args:
@@ -102,7 +103,7 @@ def score(samples: Sequence[Any], reward: str | Reward, **settings: Any) -> Floa
         ConfigError: there is no such reward or setting.
     """
     if callable(reward):
-        return check_rewards(reward(samples), len(samples))
+        return check_rewards(user_function(reward)(samples), len(samples))
     overrides = [f"reward={reward}", "file=none", *flatten("reward", settings)]
     scorer = build(Composition("score", overrides).config["reward"], "reward")
     with open_reward(scorer):
@@ -119,7 +120,7 @@ def evaluate(samples: Sequence[Any], policy: PolicySettings | str) -> dict[str, 
     return dict(sampling_of(policy, {}, "cpu").decoder.assess(samples))
 
 
-def train(*settings: str, reward: Reward | None = None, **values: Any) -> FinishedRun:
+def train(*settings: str, reward: Callable[..., Any] | None = None, **values: Any) -> FinishedRun:
     """Fine-tune a model toward a reward, as `molrl train` does, and return the finished run.
 
     A run that is complete already is returned as it is; one that was interrupted goes on.
@@ -140,10 +141,15 @@ def train(*settings: str, reward: Reward | None = None, **values: Any) -> Finish
     overrides = [*settings, *(f"{name}={plain(value)}" for name, value in values.items())]
     config = Composition("train", overrides).config
     folder = Path(config["run"] or dated_folder(config["chosen"]["task"]))
-    if code := run_training({**config, "run": str(folder)}, reward):
+    if code := run_training({**config, "run": str(folder)}, None if reward is None else user_function(reward)):
         raise RuntimeError(f"{folder}: the run ended with exit code {code}")
     summary = json.loads((folder / SUMMARY).read_text())
     return FinishedRun(folder, summary, read_metrics(folder / METRICS_FILE))
+
+
+def user_function(function: Callable[..., Any]) -> Reward:
+    """Return a reward for a function whose values may be a list, an array or a tensor."""
+    return reward_of(function, getattr(function, "__name__", type(function).__name__))
 
 
 def sampling_of(policy: PolicySettings | str, condition: Mapping[str, Any], device: str) -> Sampling:

@@ -134,8 +134,13 @@ def user_reward(*, source: str, **values: Any) -> Callable[..., Any]:
         source: `FILE.py:NAME` or `PACKAGE.MODULE:NAME`.
         values: settings, given as `+reward.NAME=VALUE`, for the constructor of a class.
     """
-    found = instance(source, values, "reward")
-    return found if hasattr(found, "score_one") or hasattr(found, "submit") else UserReward(found, source)
+    return reward_of(instance(source, values, "reward"), source)
+
+
+def reward_of(function: Callable[..., Any], source: str) -> Callable[..., Any]:
+    """Return what gives its values as a tensor: a reward of molrl's own kinds as it is, any other function wrapped."""
+    own = any(hasattr(function, name) for name in ("score_one", "submit", "start"))
+    return function if own else UserReward(function, source)
 
 
 def user_algorithm(*, source: str, **values: Any) -> Any:

@@ -74,3 +74,23 @@ def test_a_run_comes_back_with_its_summary_and_its_metrics(tmp_path: Path) -> No
 def test_wrong_arguments_are_one_clear_error(call: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         call()
+
+
+def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It trains on fewer samples here; its reward returns a list."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    example = readme.partition("```python\n")[2].partition("```")[0]
+    small = example.replace("iterations=20", ", ".join(f"{name}={value}" for name, value in QUICK.items()))
+    assert small != example
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(small, "README.md", "exec"), names)
+    assert names["run"].summary["reward"] == "rings"
+    assert names["run"].summary["before"]["reward_mean"] > 0
+
+
+def test_a_function_may_return_a_list() -> None:
+    drawn = molrl.sample(molrl.load_policy("qm9_heavy", num_steps=2), 3)
+    assert molrl.score(drawn, lambda _: [1, 2, 3]).tolist() == [1, 2, 3]
+    with pytest.raises(ValueError, match="shape"):
+        molrl.score(drawn, lambda _: [1, 2])
