@@ -1,6 +1,7 @@
-"""The documents: links lead somewhere, commands exist, the README fits on a screen or two."""
+"""The documents: links lead somewhere, commands exist and compose, the README fits on a screen or two."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,28 @@ def test_every_command_in_a_console_block_exists(path: Path, capsys: pytest.Capt
     assert main(["--help"]) == 0
     existing = set(re.findall(r"^  (\w+)  +", capsys.readouterr().out, re.MULTILINE))
     assert set(commands(path.read_text("utf-8"))) <= existing
+
+
+def command_lines(text: str) -> list[str]:
+    """Return the commands that settings alone decide, on one line each; those on an earlier run need that run."""
+    lines = "\n".join(CONSOLE.findall(text)).replace("\\\n", " ").splitlines()
+    plain = [" ".join(line.partition("#")[0].split()) for line in lines]
+    return [line for line in plain if re.match(r"molrl (train|pretrain|sample) ", line) and "=runs/" not in line]
+
+
+COMMAND_LINES = [line for path in WITH_COMMANDS for line in command_lines(path.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize("line", sorted(set(COMMAND_LINES)))
+def test_the_settings_of_every_command_compose(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--cfg` composes and checks the names and values of all settings, and builds nothing."""
+    assert main([*shlex.split(line)[1:], "--cfg"]) == 0, capsys.readouterr().err
+
+
+def test_a_command_without_a_needed_setting_is_found() -> None:
+    text = "```console\nmolrl train task=aesthetic \\\n  algo=ddpo  # head\nmolrl train resume=runs/mine\n```\n"
+    assert command_lines(text) == ["molrl train task=aesthetic algo=ddpo"]
+    assert main(["train", "task=aesthetic", "algo=ddpo", "--cfg"]) == 2
 
 
 def test_commands_are_found_behind_a_launcher_and_not_in_comments() -> None:
