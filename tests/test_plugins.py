@@ -10,7 +10,7 @@ from command import QUICK_RUN, complaint, molrl
 from molrl.config import ConfigError
 from molrl.plugins import is_code, load_object, user_reward
 
-REWARDS = '''"""My rewards."""
+REWARDS = '''"""Rewards of a user, in one file."""
 
 from pathlib import Path
 
@@ -116,7 +116,7 @@ def test_code_that_cannot_be_had_is_one_line(reward: str, words: str, rewards: P
 
 
 def test_a_received_run_names_no_code_to_run(rewards: Path) -> None:
-    """What its config.yaml says of code is run only if the user says it as well."""
+    """Code that a config.yaml names is run only if the user names it as well."""
     settings = [item for item in QUICK_RUN if not item.startswith("reward.")]
     run = rewards / "run"
     assert molrl("train", "reward=my_rewards.py:carbons", "algo=ddpo", f"run={run}", *settings).code == 0
