@@ -26,6 +26,7 @@ class Molecule:
         name: its name in reports.
         graph: sanitised RDKit molecule with the same atoms in the same order, if a file gave the bonds; None where
             bonds are to be perceived.
+        charges: formal charge of each atom, int64 [n]; None where it is unknown.
 
     Raises ValueError for arrays of other shapes.
     """
@@ -35,6 +36,7 @@ class Molecule:
     hydrogens: NDArray[np.int64] | None = None
     name: str = ""
     graph: "Chem.Mol | None" = None
+    charges: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.numbers)
@@ -42,8 +44,9 @@ class Molecule:
             raise ValueError(
                 f"positions of molecule {self.name!r}: got shape {self.positions.shape}, expected ({n}, 3)"
             )
-        if self.hydrogens is not None and self.hydrogens.shape != (n,):
-            raise ValueError(f"hydrogens of molecule {self.name!r}: got shape {self.hydrogens.shape}, expected ({n},)")
+        for field, array in (("hydrogens", self.hydrogens), ("charges", self.charges)):
+            if array is not None and array.shape != (n,):
+                raise ValueError(f"{field} of molecule {self.name!r}: got shape {array.shape}, expected ({n},)")
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -75,7 +78,13 @@ def count_hydrogens(molecule: Molecule) -> Molecule:
         if not (distance.min(1) <= max_hydrogen_distance(numbers)[nearest]).all():
             raise ValueError("hydrogen without a heavy atom")
         counts += np.bincount(nearest, minlength=len(numbers))
-    return replace(molecule, numbers=numbers, positions=positions, hydrogens=counts, graph=None)
+    charges = None if molecule.charges is None else molecule.charges[heavy]
+    return replace(molecule, numbers=numbers, positions=positions, hydrogens=counts, graph=None, charges=charges)
+
+
+def graph_charges(graph: "Chem.Mol") -> NDArray[np.int64]:
+    """Return the formal charge of each atom of an RDKit molecule, int64 [n]."""
+    return np.array([atom.GetFormalCharge() for atom in graph.GetAtoms()], dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +97,7 @@ class Molecules(Sequence[Molecule]):
         positions: angstrom, float32 [sum of sizes, 3].
         hydrogens: implicit hydrogens of all atoms, int64 [sum of sizes], or None where hydrogens are atoms.
         names: one per molecule.
+        charges: formal charges of all atoms, int64 [sum of sizes], or None where they are unknown.
     """
 
     sizes: NDArray[np.int64]
@@ -95,11 +105,12 @@ class Molecules(Sequence[Molecule]):
     positions: NDArray[np.float32]
     hydrogens: NDArray[np.int64] | None
     names: tuple[str, ...]
+    charges: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         atoms = int(self.sizes.sum())
-        for field, shape in (("numbers", (atoms,)), ("positions", (atoms, 3)), ("hydrogens", (atoms,))):
-            array = getattr(self, field)
+        for field in ("numbers", "positions", "hydrogens", "charges"):
+            array, shape = getattr(self, field), (atoms, 3) if field == "positions" else (atoms,)
             if array is not None and array.shape != shape:
                 raise ValueError(f"{field} of {len(self.sizes)} molecules: got shape {array.shape}, expected {shape}")
         if len(self.names) != len(self.sizes):
@@ -108,17 +119,22 @@ class Molecules(Sequence[Molecule]):
 
     @classmethod
     def pack(cls, molecules: Iterable[Molecule]) -> "Molecules":
-        """Copy molecules into flat arrays, without their graphs; all or none of them may have hydrogen counts."""
+        """Copy molecules into flat arrays, without their graphs.
+
+        All or none of them may have hydrogen counts; charges are kept where all have some.
+        """
         items = list(molecules)
         counted = [item.hydrogens for item in items if item.hydrogens is not None]
         if 0 < len(counted) < len(items):
             raise ValueError(f"{len(counted)} of {len(items)} molecules have hydrogen counts: expected all or none")
+        charged = [item.charges for item in items if item.charges is not None]
         return cls(
             sizes=np.array([len(item) for item in items], dtype=np.int64),
             numbers=np.concatenate([np.zeros(0, np.int64), *(item.numbers for item in items)]),
             positions=np.concatenate([np.zeros((0, 3), np.float32), *(item.positions for item in items)]),
             hydrogens=np.concatenate(counted) if counted else None,
             names=tuple(item.name for item in items),
+            charges=np.concatenate(charged) if charged and len(charged) == len(items) else None,
         )
 
     def __len__(self) -> int:
@@ -135,7 +151,8 @@ class Molecules(Sequence[Molecule]):
         stop = int(self._stops[row])  # type: ignore[attr-defined]
         span = slice(stop - int(self.sizes[row]), stop)
         hydrogens = None if self.hydrogens is None else self.hydrogens[span]
-        return Molecule(self.numbers[span], self.positions[span], hydrogens, self.names[row])
+        charges = None if self.charges is None else self.charges[span]
+        return Molecule(self.numbers[span], self.positions[span], hydrogens, self.names[row], charges=charges)
 
     def take(self, rows: NDArray[np.int64]) -> "Molecules":
         """Return the molecules of these rows, in this order."""
@@ -149,4 +166,5 @@ class Molecules(Sequence[Molecule]):
             positions=self.positions[atoms],
             hydrogens=None if self.hydrogens is None else self.hydrogens[atoms],
             names=tuple(self.names[row] for row in rows.tolist()),
+            charges=None if self.charges is None else self.charges[atoms],
         )

@@ -11,7 +11,7 @@ from rdkit import Chem, rdBase
 from molrl.data.files import Skipped, open_file, suffix
 from molrl.data.molecules.entries import MAX_HEAVY, NO_LIMIT, Entry
 from molrl.data.molecules.files import stream
-from molrl.data.molecules.molecule import Molecule
+from molrl.data.molecules.molecule import Molecule, graph_charges
 from molrl.data.molecules.sdf import Block, blocks, parse_record
 from molrl.data.molecules.smiles import MAX_LENGTH, Line, embed, molecule_at, smiles_lines
 from molrl.data.molecules.xyz import frames
@@ -114,4 +114,5 @@ def parse_line(line: Line) -> Entry:
         hydrogens=np.array([atom.GetTotalNumHs() for atom in atoms], dtype=np.int64),
         name=line.name,
         graph=mol,
+        charges=graph_charges(mol),
     )

@@ -13,7 +13,7 @@ from rdkit import Chem, rdBase
 from molrl.data.files import MAX_BYTES, BrokenStreamError, ReadReport, Skipped, open_file, text_lines
 from molrl.data.molecules.bonds import BondReader, attach_bonds
 from molrl.data.molecules.entries import MAX_HEAVY, MAX_RECORDS, NO_LIMIT, Entry, collect, position_problem
-from molrl.data.molecules.molecule import Hydrogens, Molecule
+from molrl.data.molecules.molecule import Hydrogens, Molecule, graph_charges
 
 MAX_RECORD_LINES = 100_000
 MAX_RECORD_SIZE = 1 << 23  # characters
@@ -197,7 +197,7 @@ def as_molecule(mol: Chem.Mol, where: str, name: str, hydrogens: Hydrogens) -> E
     numbers = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
     positions = mol.GetConformer().GetPositions().astype(np.float32)
     graph = None if mol.GetNumBonds() == 0 and len(numbers) > 1 else mol  # without any bond: perceive them later
-    return Molecule(numbers, positions, counts, name, graph)
+    return Molecule(numbers, positions, counts, name, graph, None if graph is None else graph_charges(graph))
 
 
 def write_sdf(

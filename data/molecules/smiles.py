@@ -24,7 +24,7 @@ from molrl.data.files import (
     text_lines,
 )
 from molrl.data.molecules.entries import MAX_HEAVY, MAX_RECORDS, Entry, collect
-from molrl.data.molecules.molecule import Hydrogens, Molecule
+from molrl.data.molecules.molecule import Hydrogens, Molecule, graph_charges
 
 SEED = 7
 EMBEDDING_SECONDS = 10  # per molecule; reports of half an hour exist (rdkit issue 8259)
@@ -286,6 +286,7 @@ def molecule_at(line: Line, positions: NDArray[np.float32], counted: bool) -> En
         hydrogens=np.array([atom.GetTotalNumHs() for atom in atoms], dtype=np.int64) if counted else None,
         name=line.name,
         graph=mol,
+        charges=graph_charges(mol),
     )
 
 
