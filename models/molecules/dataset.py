@@ -6,11 +6,10 @@ from functools import cached_property
 
 from torch import Tensor
 
-from molrl.data.molecules.entries import keep_elements
 from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Molecule
 from molrl.gaussian import Context
-from molrl.models.molecules.codec import MoleculeCodec
+from molrl.models.molecules.codec import Codec
 from molrl.noise import Key
 
 
@@ -24,21 +23,19 @@ class RealMolecules:
     """
 
     path: str
-    codec: MoleculeCodec
+    codec: Codec
 
     @cached_property
     def molecules(self) -> Sequence[Molecule]:
-        """Return the molecules of the file whose elements the model has channels for.
+        """Return the molecules of the file that the model has a code for.
 
         Raises:
             ValueError: there is none.
         """
-        molecules, _ = read(self.path, "atoms" if self.codec.hydrogen_scale is None else "counts")
-        kept, _ = keep_elements(molecules, self.codec.elements)
+        molecules, _ = read(self.path, self.codec.hydrogens)
+        kept = [molecule for molecule in molecules if not self.codec.missing(molecule)]
         if not kept:
-            raise ValueError(
-                f"task.data={self.path}: the model knows the elements of none of {len(molecules)} molecules"
-            )
+            raise ValueError(f"task.data={self.path}: the model knows the atoms of none of {len(molecules)} molecules")
         return kept
 
     def __call__(self, samples: Sequence[int], key: Key) -> tuple[Tensor, Context]:

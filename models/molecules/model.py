@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from molrl.data.molecules.sizes import Sizes
 from molrl.models.description import domain_of, read_fields, with_header
-from molrl.models.molecules.codec import MoleculeCodec
+from molrl.models.molecules.atom_types import AtomTypeCodec
+from molrl.models.molecules.codec import Codec, MoleculeCodec
 from molrl.models.molecules.condition import Condition
 from molrl.models.molecules.edm import EDM
 from molrl.models.molecules.egnn import EGNN
 from molrl.models.molecules.tensor_field import TensorField
+from molrl.models.molecules.transformer import PairTransformer
 from molrl.models.networks import build_network, takes
 from molrl.models.precondition import Preconditioned
 from molrl.models.shipped import locate
@@ -25,7 +27,11 @@ from molrl.schedule import LogLinear, Polynomial, Schedule
 
 MOLECULES = "molecules"
 MAX_REFERENCE_BYTES = 2**28
-NETWORKS: Mapping[str, Callable[..., nn.Module]] = {"egnn": EGNN, "tensor_field": TensorField}
+NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
+    "egnn": EGNN,
+    "pair_transformer": PairTransformer,
+    "tensor_field": TensorField,
+}
 EDM_QM9 = MoleculeCodec(elements=(1, 6, 7, 8, 9), type_scale=0.25, charge_scale=0.1)
 EDM_COUNTS = (
     "1 4 5 9 16 49 124 362 807 1689 3060 5136 7796 10644 13025 13364 13832 9482 9970 3393 4848 539 1506 48 266 25"
@@ -41,7 +47,7 @@ class Architecture:
         network: "kind", one of NETWORKS or of an entry point, and the sizes it takes.
         noise_min, noise_max: ends of the log-linear schedule, in the data's units.
         data_std: root mean square of each state channel.
-        codec: fields of MoleculeCodec.
+        codec: fields of a MoleculeCodec or, with "types", of an AtomTypeCodec.
         sizes: histogram of the numbers of atoms in the training set.
         conditions: fields of each Condition, in the order of the network's inputs; none for an unconditional model.
     """
@@ -63,7 +69,7 @@ class Architecture:
     def build(self) -> "Pretrained":
         """Return a model with freshly initialised weights."""
         conditions, sizes = self.checked_conditions(), Sizes(tuple(self.sizes["atoms"]), tuple(self.sizes["counts"]))
-        codec = MoleculeCodec(**{**self.codec, "elements": tuple(self.codec["elements"])})
+        codec = build_codec(self.codec)
         schedule = LogLinear(self.noise_min, self.noise_max)
         network = build_network(self.network, NETWORKS, features=codec.features, conditions=len(conditions))
         denoiser = Preconditioned(network, schedule, self.data_std)
@@ -87,11 +93,24 @@ class Pretrained:
 
     denoiser: nn.Module
     schedule: Schedule
-    codec: MoleculeCodec
+    codec: Codec
     sizes: Sizes
     reference: frozenset[str] | None
     architecture: Architecture | None
     conditions: tuple[Condition, ...] = ()
+
+
+def build_codec(fields: Mapping[str, Any]) -> Codec:
+    """Return the codec that a description names.
+
+    Raises:
+        TypeError, ValueError: the fields are not those of a codec.
+    """
+    if "types" not in fields:
+        return MoleculeCodec(**{**fields, "elements": tuple(fields["elements"])})
+    types = tuple((int(number), int(hydrogens), int(charge)) for number, hydrogens, charge in fields["types"])
+    codes = tuple(tuple(map(float, code)) for code in fields["codes"])
+    return AtomTypeCodec(**{**fields, "types": types, "codes": codes})
 
 
 def domain_at(weights: str) -> str:
