@@ -22,6 +22,9 @@ class Skipped(NamedTuple):
     where: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}"
+
 
 @dataclass(frozen=True)
 class ReadReport:

@@ -47,6 +47,7 @@ PATHS = {
     "file": ["data.path=x.sdf"],
     "qm9": ["data.path=x.npz"],
     "pyg_qm9": ["data.root=x"],
+    "smiles": ["data.path=x"],
     "shape_files": ["data.path=x"],
 }
 REWARDS = {  # of each task

@@ -7,7 +7,6 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 
 from molrl.data.cache import CACHE, digest, load_arrays, pack_texts, save_arrays, unpack_texts
@@ -16,8 +15,9 @@ from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.molecule import Molecule, Molecules, count_hydrogens
 from molrl.data.molecules.quality import fragment_smiles
 from molrl.data.molecules.smiles import read_smiles
+from molrl.data.molecules.store import from_arrays, to_arrays
 
-RULES_VERSION = "1"  # changes with the rules below, so that an old cache is not reused
+RULES_VERSION = "2"  # changes with the rules below and with the embedding, so that an old cache is not reused
 ELEMENTS = ("C", "N", "O")
 # Rings that growth by single steps reaches late; each is added at its own size.
 RINGS = (
@@ -179,29 +179,17 @@ def is_read_back(molecule: Molecule) -> bool:
 
 
 def save_molecules(path: Path, molecules: Molecules) -> None:
-    """Save molecules whose hydrogens are atoms."""
-    arrays: dict[str, NDArray[np.generic]] = {
-        "sizes": molecules.sizes,
-        "numbers": molecules.numbers,
-        "positions": molecules.positions,
-        "names": pack_texts(molecules.names),
-    }
-    save_arrays(path, arrays)
+    """Save molecules with their names."""
+    save_arrays(path, {**to_arrays(molecules), "names": pack_texts(molecules.names)})
 
 
 def load_molecules(path: Path, n: int) -> Molecules | None:
     """Load what `save_molecules` saved; return None if it is missing, damaged or of another number of molecules."""
     arrays = load_arrays(path)
-    if arrays is None or arrays.keys() != {"sizes", "numbers", "positions", "names"}:
+    if arrays is None or "names" not in arrays:
         return None
     try:
-        molecules = Molecules(
-            sizes=arrays["sizes"].astype(np.int64),
-            numbers=arrays["numbers"].astype(np.int64),
-            positions=arrays["positions"].astype(np.float32),
-            hydrogens=None,
-            names=tuple(unpack_texts(arrays["names"])),
-        )
-    except ValueError:
+        molecules = from_arrays(arrays, tuple(unpack_texts(arrays["names"])))
+    except (TypeError, ValueError):
         return None
     return molecules if len(molecules) == n else None

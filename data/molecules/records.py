@@ -5,15 +5,15 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-import numpy as np
 from rdkit import Chem, rdBase
 
 from molrl.data.files import Skipped, open_file, suffix
+from molrl.data.molecules.embedding import MAX_LENGTH, embed
 from molrl.data.molecules.entries import MAX_HEAVY, NO_LIMIT, Entry
 from molrl.data.molecules.files import stream
-from molrl.data.molecules.molecule import Molecule, graph_charges
+from molrl.data.molecules.molecule import Molecule, from_graph
 from molrl.data.molecules.sdf import Block, blocks, parse_record
-from molrl.data.molecules.smiles import MAX_LENGTH, Line, embed, molecule_at, smiles_lines
+from molrl.data.molecules.smiles import Line, smiles_lines
 from molrl.data.molecules.xyz import frames
 
 Content: TypeAlias = Block | Line | Entry
@@ -91,8 +91,8 @@ def has_geometry(molecule: Molecule) -> bool:
 
 def embed_line(line: Line) -> Entry:
     """Return the molecule of a SMILES with a geometry."""
-    geometry = embed(line.smiles)
-    return Skipped(line.where, geometry) if isinstance(geometry, str) else molecule_at(line, geometry, counted=False)
+    mol = embed(line.smiles)
+    return Skipped(line.where, mol) if isinstance(mol, str) else from_graph(mol, line.name, counted=False)
 
 
 def parse_line(line: Line) -> Entry:
@@ -107,12 +107,5 @@ def parse_line(line: Line) -> Entry:
         return Skipped(line.where, "not a valid SMILES")
     if mol.GetNumHeavyAtoms() > MAX_HEAVY:
         return Skipped(line.where, f"more than {MAX_HEAVY} heavy atoms")
-    atoms = list(mol.GetAtoms())
-    return Molecule(
-        numbers=np.array([atom.GetAtomicNum() for atom in atoms], dtype=np.int64),
-        positions=np.zeros((len(atoms), 3), dtype=np.float32),
-        hydrogens=np.array([atom.GetTotalNumHs() for atom in atoms], dtype=np.int64),
-        name=line.name,
-        graph=mol,
-        charges=graph_charges(mol),
-    )
+    mol.AddConformer(Chem.Conformer(mol.GetNumAtoms()))  # all atoms at the origin
+    return from_graph(mol, line.name, counted=True)

@@ -3,17 +3,17 @@
 import gzip
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 
 from molrl.data.files import MAX_BYTES, BrokenStreamError, ReadReport, Skipped, open_file, text_lines
 from molrl.data.molecules.bonds import BondReader, attach_bonds
 from molrl.data.molecules.entries import MAX_HEAVY, MAX_RECORDS, NO_LIMIT, Entry, collect, position_problem
-from molrl.data.molecules.molecule import Hydrogens, Molecule, graph_charges
+from molrl.data.molecules.molecule import Hydrogens, Molecule, from_graph
 
 MAX_RECORD_LINES = 100_000
 MAX_RECORD_SIZE = 1 << 23  # characters
@@ -188,16 +188,15 @@ def as_molecule(mol: Chem.Mol, where: str, name: str, hydrogens: Hydrogens) -> E
     complete = all(atom.GetTotalNumHs() == 0 for atom in mol.GetAtoms())  # no hydrogen that is not an atom
     if hydrogens == "atoms" and not complete:
         return Skipped(where, "hydrogens without positions")
-    counts: NDArray[np.int64] | None = None
-    if hydrogens == "counts" or not complete:
+    counted = hydrogens == "counts" or not complete
+    if counted:
         mol = Chem.RemoveAllHs(mol)
         if mol.GetNumAtoms() == 0:
             return Skipped(where, "no heavy atoms")
-        counts = np.array([atom.GetTotalNumHs() for atom in mol.GetAtoms()], dtype=np.int64)
-    numbers = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
-    positions = mol.GetConformer().GetPositions().astype(np.float32)
-    graph = None if mol.GetNumBonds() == 0 and len(numbers) > 1 else mol  # without any bond: perceive them later
-    return Molecule(numbers, positions, counts, name, graph, None if graph is None else graph_charges(graph))
+    molecule = from_graph(mol, name, counted=counted)
+    if mol.GetNumBonds() == 0 and len(molecule) > 1:  # perceive them later
+        return replace(molecule, graph=None, charges=None, bonds=None)
+    return molecule
 
 
 def write_sdf(

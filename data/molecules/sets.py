@@ -1,13 +1,23 @@
 """Training sets of molecules, and where they come from."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from molrl.data.files import ReadReport
+import numpy as np
+from rdkit import Chem
+
+from molrl.data.cache import CACHE
+from molrl.data.files import ReadReport, Skipped
 from molrl.data.molecules.enumerated import enumerate_molecules
 from molrl.data.molecules.files import read
+from molrl.data.molecules.library import Library, draw_lines
 from molrl.data.molecules.molecule import Hydrogens, Molecule
 from molrl.data.molecules.qm9 import load_pyg_qm9, load_qm9
+from molrl.data.molecules.smiles import smiles_lines
+from molrl.data.molecules.standardise import Fragments
+from molrl.data.progress import ProgressLines
 
 
 @dataclass(frozen=True)
@@ -15,36 +25,119 @@ class MoleculeSet:
     """Molecules to learn from, with their hydrogens all as atoms or all as counts.
 
     Attributes:
-        skipped: one line for each record of the source that became no molecule.
+        skipped: the records of the source that became no molecule, with reasons.
+        smiles: canonical SMILES of each molecule; None where they are unknown.
+        duplicates: number of records that repeat a molecule.
+        outside: number of molecules that are smaller or larger than was asked for.
     """
 
     molecules: Sequence[Molecule]
-    skipped: Sequence[str] = ()
+    skipped: Sequence[Skipped] = ()
+    smiles: Sequence[str] | None = None
+    duplicates: int = 0
+    outside: int = 0
+
+    @property
+    def considered(self) -> int:
+        """Return the number of records of the source that were looked at."""
+        return len(self.molecules) + len(self.skipped) + self.duplicates + self.outside
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Return how many records were skipped for each kind of reason, most frequent first."""
+        return dict(Counter(item.reason.partition(":")[0] for item in self.skipped).most_common())
+
+    @property
+    def elements(self) -> dict[str, int]:
+        """Return how many molecules have each element, by symbol and in order of the atomic number."""
+        counts = Counter(number for molecule in self.molecules for number in np.unique(molecule.numbers).tolist())
+        symbol = Chem.GetPeriodicTable().GetElementSymbol
+        return {symbol(number): counts[number] for number in sorted(counts)}
+
+    @property
+    def report(self) -> list[str]:
+        """Return lines that say what was read, what was left out and why, and what the molecules are made of."""
+        lines = [f"read {self.considered} records: {len(self.molecules)} molecules"]
+        if self.duplicates or self.outside:
+            lines.append(f"left out: {self.duplicates} duplicates, {self.outside} outside the limits on heavy atoms")
+        if self.skipped:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons.items())
+            lines.append(f"skipped: {len(self.skipped)} ({reasons})")
+        if self.molecules:
+            sizes = np.array([len(molecule) for molecule in self.molecules])
+            lines.append(f"atoms: {sizes.min()} to {sizes.max()}, median {np.median(sizes):g}")
+            lines.append("molecules with " + ", ".join(f"{symbol} {count}" for symbol, count in self.elements.items()))
+        return lines
 
 
 def enumerated_set(*, n: int, max_heavy: int, seed: int, hydrogens: Hydrogens) -> MoleculeSet:
     """Return small molecules that are enumerated and embedded with RDKit."""
-    return MoleculeSet(enumerate_molecules(n, max_heavy, seed, counts=hydrogens == "counts", workers=2))
+    molecules = enumerate_molecules(n, max_heavy, seed, counts=hydrogens == "counts", workers=2)
+    return MoleculeSet(molecules, smiles=molecules.names)
+
+
+def smiles_set(
+    *,
+    path: str,
+    smiles_column: str | None,
+    n: int | None,
+    min_heavy: int,
+    max_heavy: int,
+    fragments: Fragments,
+    neutralise: bool,
+    workers: int | None,
+    seed: int,
+    cache: str | None,
+    hydrogens: Hydrogens,
+) -> MoleculeSet:
+    """Return the molecules of a file of SMILES, standardised and embedded, each once; they are named by their SMILES.
+
+    Args:
+        smiles_column: of a .csv file; None takes smiles or canonical_smiles.
+        n: records drawn at random; None draws all. The order is random as well.
+        min_heavy, max_heavy: limits on the heavy atoms of a molecule.
+        fragments: "largest" or "refuse"; see `choose_fragment`.
+        neutralise: see `neutral`.
+        workers: processes that embed; None takes as many as there are usable cores.
+        seed: of the draw.
+        cache: folder of finished conformers; None takes that of molrl.
+    """
+    from molrl.machine.device import usable_cores
+
+    if fragments not in ("largest", "refuse"):
+        raise ValueError(f"fragments: got {fragments!r}, allowed: 'largest', 'refuse'")
+    lines = draw_lines(list(smiles_lines(path, smiles_column)), n, seed)
+    library = Library(
+        lines=lines,
+        min_heavy=min_heavy,
+        max_heavy=max_heavy,
+        fragments=fragments,
+        neutralise=neutralise,
+        advance=ProgressLines("conformers", len(lines)),
+    )
+    folder = CACHE / "smiles" if cache is None else Path(cache)
+    molecules = library.molecules(hydrogens, cache=folder, workers=usable_cores() if workers is None else workers)
+    return MoleculeSet(molecules, library.account(), molecules.names, library.duplicates, library.outside)
 
 
 def qm9_set(*, path: str, hydrogens: Hydrogens) -> MoleculeSet:
     """Return QM9 from a local npz file."""
     molecules, report = load_qm9(path, hydrogens)
-    return MoleculeSet(molecules, skipped_lines(report))
+    return MoleculeSet(molecules, report.skipped)
 
 
 def pyg_qm9_set(*, root: str, hydrogens: Hydrogens) -> MoleculeSet:
     """Return QM9 as PyTorch Geometric has it."""
     molecules, report = load_pyg_qm9(root, hydrogens)
-    return MoleculeSet(molecules, skipped_lines(report))
+    return MoleculeSet(molecules, report.skipped)
 
 
 def file_set(*, path: str, hydrogens: Hydrogens) -> MoleculeSet:
     """Return the molecules of any file that `molrl.data.molecules.files` reads."""
     molecules, report = read(path, hydrogens)
-    return MoleculeSet(molecules, skipped_lines(report))
+    return MoleculeSet(molecules, report.skipped)
 
 
 def skipped_lines(report: ReadReport) -> list[str]:
     """Return one line for each skipped record: its place and the reason."""
-    return [f"{item.where}: {item.reason}" for item in report.skipped]
+    return [str(item) for item in report.skipped]

@@ -1,18 +1,14 @@
-"""SMILES to geometries: ETKDG embedding and MMFF relaxation, bounded, seeded and cached."""
+"""Files of SMILES: their lines, and the embedded molecules of those."""
 
-import concurrent.futures
 import csv
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from rdkit import Chem, rdBase
-from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
-from molrl.data.cache import digest, load_arrays, pack_texts, save_arrays, unpack_texts
 from molrl.data.files import (
     MAX_BYTES,
     BrokenStreamError,
@@ -23,19 +19,12 @@ from molrl.data.files import (
     suffix,
     text_lines,
 )
+from molrl.data.molecules.conformers import BLOCK_SIZE, Conformer, Embedder, embed_blocks, failure, split
+from molrl.data.molecules.embedding import SEED
 from molrl.data.molecules.entries import MAX_HEAVY, MAX_RECORDS, Entry, collect
-from molrl.data.molecules.molecule import Hydrogens, Molecule, graph_charges
+from molrl.data.molecules.molecule import Hydrogens, Molecule, from_graph
 
-SEED = 7
-EMBEDDING_SECONDS = 10  # per molecule; reports of half an hour exist (rdkit issue 8259)
-EMBEDDING_ATTEMPTS = 50
-RELAXATION_STEPS = 500
-MAX_LENGTH = 10_000  # characters of one SMILES
 SMILES_COLUMNS = ("smiles", "canonical_smiles")  # of a table, in upper or lower case
-
-
-Geometry: TypeAlias = NDArray[np.float32] | str
-"""Positions of all atoms, angstrom [n, 3], or the reason why there are none."""
 
 
 class Line(NamedTuple):
@@ -84,7 +73,7 @@ def stream_smiles(
         source: a .smi or .txt file (`SMILES name` per line), a .csv file with one of `SMILES_COLUMNS`, or a list.
         hydrogens: "counts" drops the hydrogens after the relaxation; "file" means "atoms".
         seed: of every embedding, so that a molecule does not depend on its neighbours in the file.
-        cache: folder that keeps the result under a hash of the content and the settings; None keeps nothing.
+        cache: folder that keeps the results; see `embed_blocks`. None keeps nothing.
         workers: processes (spawned, so a script needs a main guard); 0 embeds in this one. A worker that crashes or
             hangs costs only its molecule.
 
@@ -97,11 +86,10 @@ def stream_smiles(
     if tail:
         lines.append(bad_line(tail[0].number, f"the rest is not read: more than {max_records} records"))
     smiles = [line.smiles for line in lines if not line.problem]
-    geometries = embed_all(smiles, max_heavy, seed, workers)
-    if cache is not None:
-        settings = f"{max_heavy} {seed} {rdBase.rdkitVersion} {RELAXATION_STEPS} {EMBEDDING_ATTEMPTS}"
-        geometries = cache_geometries(Path(cache) / f"smiles-{digest(settings, *smiles)}.npz", len(smiles), geometries)
-    return combine(lines, geometries, hydrogens == "counts", progress)
+    folder, size = (None, 1) if cache is None else (Path(cache), BLOCK_SIZE)
+    done = embed_blocks(split(smiles, size), Embedder(max_heavy, seed), cache=folder, workers=workers)
+    conformers = (conformer for block in done for conformer in block.conformers)
+    return combine(lines, conformers, hydrogens == "counts", progress)
 
 
 def smiles_lines(
@@ -187,143 +175,26 @@ def smiles_index(columns: Sequence[str], path: str, wanted: str | None) -> int:
 
 
 def combine(
-    lines: Sequence[Line], geometries: Iterator[Geometry], counted: bool, progress: Progress | None
+    lines: Sequence[Line], conformers: Iterator[Conformer | None], counted: bool, progress: Progress | None
 ) -> Iterator[Entry]:
-    """Yield an entry for each line, with the geometries of those that are SMILES."""
+    """Yield an entry for each line, with the conformers of those that are SMILES."""
     for row, line in enumerate(lines, 1):
-        if line.problem:
-            yield Skipped(line.where, line.problem)
-        else:
-            geometry = next(geometries)
-            yield Skipped(line.where, geometry) if isinstance(geometry, str) else molecule_at(line, geometry, counted)
+        yield Skipped(line.where, line.problem) if line.problem else entry_of(line, next(conformers), counted)
         if progress is not None:
             progress(row, len(lines))
-    next(geometries, None)  # tells the cache that this was the last
 
 
-def embed_all(smiles: Sequence[str], max_heavy: int, seed: int, workers: int) -> Iterator[Geometry]:
-    """Yield the geometry of each SMILES, in order; see `embed`."""
-    if workers < 1:
-        for item in smiles:
-            yield embed(item, max_heavy, seed)
-        return
-    from multiprocessing import get_context
-
-    from pebble import ProcessExpired, ProcessPool
-
-    limit = 2.0 * EMBEDDING_SECONDS  # of a whole molecule; also covers the start of a worker
-    with ProcessPool(max_workers=workers, max_tasks=1000, context=get_context("spawn")) as pool:
-        n = len(smiles)
-        results = pool.map(embed, smiles, [max_heavy] * n, [seed] * n, timeout=limit).result()
-        for _ in smiles:
-            try:
-                yield next(results)
-            except concurrent.futures.TimeoutError:
-                yield "time limit"
-            except ProcessExpired:
-                yield "crash"
-
-
-def parse(smiles: str, max_heavy: int) -> Chem.Mol | str:
-    """Parse a SMILES to all its atoms, implicit hydrogens last, or return the reason why that is impossible."""
-    if len(smiles) > MAX_LENGTH:
-        return f"more than {MAX_LENGTH} characters"
-    mol = Chem.MolFromSmiles(smiles) if smiles.isascii() else None  # RDKit would silently stop at other characters
-    if mol is None or mol.GetNumAtoms() == 0:
-        return "not a SMILES"
-    if mol.GetNumHeavyAtoms() > max_heavy:
-        return f"more than {max_heavy} heavy atoms"
-    if any(atom.GetAtomicNum() == 0 for atom in mol.GetAtoms()):
-        return "dummy atom"
-    if len(Chem.GetMolFrags(mol)) > 1:
-        return "several fragments"
-    return Chem.AddHs(mol)
-
-
-def embed(smiles: str, max_heavy: int = MAX_HEAVY, seed: int = SEED) -> Geometry:
-    """Embed a SMILES with ETKDG and relax it with MMFF, or with UFF where MMFF lacks an atom type.
-
-    Returns positions in angstrom [n, 3] in the order of `parse`, or the reason why there are none.
-    """
-    with rdBase.BlockLogs():
-        mol = parse(smiles, max_heavy)
-        if isinstance(mol, str):
-            return mol
-        settings: Any = rdDistGeom.ETKDGv3()  # RDKit declares its numbers as objects
-        settings.randomSeed = seed
-        settings.maxIterations = EMBEDDING_ATTEMPTS
-        settings.timeout = EMBEDDING_SECONDS
-        try:
-            if rdDistGeom.EmbedMolecule(mol, settings) != 0:
-                return "no embedding"
-            if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
-                rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=RELAXATION_STEPS)
-            elif rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
-                rdForceFieldHelpers.UFFOptimizeMolecule(mol, maxIters=RELAXATION_STEPS)
-            else:
-                return "no force field"
-        except (ValueError, RuntimeError):
-            return "no embedding"
-        positions = mol.GetConformer().GetPositions().astype(np.float32)
-    return positions if np.isfinite(positions).all() else "no embedding"
-
-
-def molecule_at(line: Line, positions: NDArray[np.float32], counted: bool) -> Entry:
-    """Return the molecule of a SMILES at these positions [n, 3], with its graph."""
+def entry_of(line: Line, conformer: Conformer | None, counted: bool) -> Entry:
+    """Return the molecule of a SMILES at the positions of its conformer, with its graph, or why there is none."""
+    if not isinstance(conformer, Molecule):
+        return Skipped(line.where, failure(conformer))
     with rdBase.BlockLogs():
         mol = Chem.AddHs(Chem.MolFromSmiles(line.smiles))
-        conformer = Chem.Conformer(len(positions))
-        conformer.SetPositions(positions.astype(np.float64))
-        mol.AddConformer(conformer)
+        geometry = Chem.Conformer(len(conformer))
+        geometry.SetPositions(conformer.positions.astype(np.float64))
+        mol.AddConformer(geometry)
         if counted:
             mol = Chem.RemoveAllHs(mol)
     if mol.GetNumAtoms() == 0:
         return Skipped(line.where, "no heavy atoms")
-    atoms = list(mol.GetAtoms())
-    return Molecule(
-        numbers=np.array([atom.GetAtomicNum() for atom in atoms], dtype=np.int64),
-        positions=mol.GetConformer().GetPositions().astype(np.float32),
-        hydrogens=np.array([atom.GetTotalNumHs() for atom in atoms], dtype=np.int64) if counted else None,
-        name=line.name,
-        graph=mol,
-        charges=graph_charges(mol),
-    )
-
-
-def cache_geometries(path: Path, count: int, fresh: Iterator[Geometry]) -> Iterator[Geometry]:
-    """Yield the geometries stored under the path, or the fresh ones, which are stored once all have been yielded."""
-    if (stored := load_geometries(path, count)) is not None:
-        yield from stored
-        return
-    geometries: list[Geometry] = []
-    for geometry in fresh:
-        geometries.append(geometry)
-        yield geometry
-    lost = ("time limit", "crash")  # due to this machine at this moment: try again next time
-    if not any(isinstance(geometry, str) and geometry in lost for geometry in geometries):
-        save_geometries(path, geometries)
-
-
-def save_geometries(path: Path, geometries: Sequence[Geometry]) -> None:
-    """Store geometries, and the reasons of those that failed."""
-    arrived = [geometry for geometry in geometries if not isinstance(geometry, str)]
-    sizes = [0 if isinstance(geometry, str) else len(geometry) for geometry in geometries]
-    arrays: dict[str, NDArray[np.generic]] = {
-        "sizes": np.array(sizes, dtype=np.int64),
-        "positions": np.concatenate([np.zeros((0, 3), np.float32), *arrived]),
-        "reasons": pack_texts(geometry for geometry in geometries if isinstance(geometry, str)),
-    }
-    save_arrays(path, arrays)
-
-
-def load_geometries(path: Path, count: int) -> list[Geometry] | None:
-    """Load what `save_geometries` stored; return None if it is missing, damaged or of another number of molecules."""
-    arrays = load_arrays(path)
-    if arrays is None or arrays.keys() != {"sizes", "positions", "reasons"}:
-        return None
-    sizes, positions = arrays["sizes"].astype(np.int64), arrays["positions"].astype(np.float32)
-    reasons = iter(unpack_texts(arrays["reasons"]))
-    if len(sizes) != count or positions.shape != (sizes.sum(), 3):
-        return None
-    pieces = np.split(positions, np.cumsum(sizes)[:-1]) if count else []
-    return [piece if len(piece) else next(reasons, "no embedding") for piece in pieces]
+    return from_graph(mol, line.name, counted=counted)

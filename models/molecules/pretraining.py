@@ -93,7 +93,7 @@ class MoleculeDesign:
         """Return the molecules of known elements and properties, and print how many others there are and why."""
         loaded = data(hydrogens=self.hydrogens)
         molecules, foreign = self.keep_known_elements(loaded.molecules)
-        skipped = [*loaded.skipped, *foreign]
+        skipped = [*map(str, loaded.skipped), *foreign]
         for line in skipped[:MAX_SKIPPED_LINES]:
             print(f"skipped {line}")
         if len(skipped) > MAX_SKIPPED_LINES:
