@@ -13,6 +13,7 @@ from molrl.data.molecules.bonds import BondReader, Reading, is_connected, stable
 from molrl.data.molecules.molecule import Molecule
 
 MAX_DIVERSITY_SAMPLE = 500
+STEREO_MARKS = frozenset("@/\\")
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,14 @@ def fragment_smiles(reading: Reading) -> str:
 def smiles_set(molecules: Sequence[Molecule], reader: BondReader) -> frozenset[str]:
     """Return the SMILES of all readable molecules, a reference for novelty."""
     return frozenset(text for molecule in molecules if (text := fragment_smiles(reader(molecule))))
+
+
+def without_stereo(texts: Iterable[str]) -> frozenset[str]:
+    """Return canonical SMILES without stereo marks for canonical isomeric SMILES."""
+    return frozenset(
+        Chem.MolToSmiles(Chem.MolFromSmiles(text), isomericSmiles=False) if set(text) & STEREO_MARKS else text
+        for text in texts
+    )
 
 
 def internal_diversity(texts: Sequence[str]) -> float | None:

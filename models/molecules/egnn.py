@@ -9,6 +9,7 @@ arXiv:1709.07871).
 """
 
 import math
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -32,6 +33,9 @@ class EGNN(nn.Module):
         radial: number of radial basis functions of a distance.
         conditions: numbers that a molecule is conditioned on, `context["condition"]` [b, conditions], standardised.
     """
+
+    feature_inputs: ClassVar[tuple[str, ...]] = ("node_embedding.weight",)
+    feature_outputs: ClassVar[tuple[str, ...]] = ("out.3.weight", "out.3.bias")
 
     def __init__(
         self, *, features: int, width: int, pair_width: int, blocks: int, radial: int, conditions: int = 0

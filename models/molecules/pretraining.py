@@ -2,24 +2,22 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from molrl.config import check_arguments, settings
+from molrl.config import ConfigError, settings
 from molrl.data.molecules.bonds import BondReader
-from molrl.data.molecules.entries import keep_elements
 from molrl.data.molecules.molecule import Molecule, Molecules
-from molrl.data.molecules.quality import smiles_set
-from molrl.data.molecules.sets import MoleculeSet, skipped_lines
+from molrl.data.molecules.quality import smiles_set, without_stereo
+from molrl.data.molecules.sets import MoleculeSet
 from molrl.data.molecules.sizes import Sizes
 from molrl.gaussian import MaskedPoints
-from molrl.models.molecules.codec import MoleculeCodec
+from molrl.models.molecules.codec import Codec, CodecDesign
 from molrl.models.molecules.condition import Condition, label_molecules, standardise
 from molrl.models.molecules.decoder import MoleculeDecoder
 from molrl.models.molecules.model import MOLECULES, Architecture, Pretrained, load, save
@@ -31,17 +29,24 @@ from molrl.rewards.scores import PerSample
 from molrl.runs.checkpoint import check_fits
 
 MIN_ATOMS = 3  # with fewer there is no shape to learn
-MAX_ATOMIC_NUMBER = 118
 MAX_SKIPPED_LINES = 20  # printed
 CONDITION_LAYERS = "network.condition_embedding."  # prefix of the parameters that read the condition
 
 
 @dataclass(frozen=True)
-class LabelledMolecules:
-    """Molecules to learn from, with the properties that a model is conditioned on: values [molecules, conditions]."""
+class Examples:
+    """Molecules to learn from, all known to the codec.
+
+    Attributes:
+        values: properties that the model is conditioned on [molecules, conditions].
+        codec: codec of their states.
+        reference: their canonical SMILES without stereo marks, for the novelty of samples.
+    """
 
     molecules: Sequence[Molecule]
     values: NDArray[np.float64]
+    codec: Codec
+    reference: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,75 +56,75 @@ class MoleculeDesign:
     Attributes:
         network: "kind" of the network, and the sizes it takes.
         noise_min, noise_max: ends of the log-linear schedule, angstrom.
-        codec: fields of a MoleculeCodec.
+        codec: of states; it is fitted to the data set.
         bucket: numbers of atoms are padded to multiples of this.
         conditions: properties to condition on: name -> reward that computes it.
         reader: reads bonds, for the training set's SMILES and for the metrics of samples.
+        max_skipped: largest share of the data set's records that may be left out.
     """
 
     network: Mapping[str, Any]
     noise_min: float
     noise_max: float
-    codec: Mapping[str, Any]
+    codec: CodecDesign
     bucket: int
     conditions: Mapping[str, PerSample[Molecule]]
     reader: BondReader
+    max_skipped: float
     domain: ClassVar[str] = MOLECULES
     data_argument: ClassVar[str] = "hydrogens"
 
     def __post_init__(self) -> None:
         if self.bucket < 1:
             raise ValueError(f"bucket: got {self.bucket}, need at least 1")
-        elements = self.codec.get("elements") or [None]
-        if not all(type(number) is int and 0 < number <= MAX_ATOMIC_NUMBER for number in elements):
-            raise ValueError(f"codec.elements: got {self.codec.get('elements')}, need atomic numbers")
+        if not 0 <= self.max_skipped <= 1:
+            raise ValueError(f"max_skipped: got {self.max_skipped}, allowed 0 to 1")
         for name, reward in self.conditions.items():
             if not isinstance(reward, PerSample):
                 raise ValueError(f"conditions.{name}: got {reward!r}, need a reward of single molecules such as QED")
-        check_arguments(MoleculeCodec, self.codec, "model.codec", partial=False)
-        _ = self.encoder
 
-    @cached_property
-    def encoder(self) -> MoleculeCodec:
-        """Return the codec that the settings describe."""
-        return MoleculeCodec(**{**self.codec, "elements": tuple(self.codec["elements"])})
+    def load_data(self, data: Callable[..., MoleculeSet]) -> Examples:
+        """Return the molecules that the codec knows and that have the properties; print how many have not, and why.
 
-    @property
-    def hydrogens(self) -> Literal["atoms", "counts"]:
-        """Return how a training set must hold its hydrogens."""
-        return "atoms" if self.encoder.hydrogen_scale is None else "counts"
-
-    def load_data(self, data: Callable[..., MoleculeSet]) -> LabelledMolecules:
-        """Return the molecules of known elements and properties, and print how many others there are and why."""
-        loaded = data(hydrogens=self.hydrogens)
-        molecules, foreign = self.keep_known_elements(loaded.molecules)
-        skipped = [*map(str, loaded.skipped), *foreign]
-        for line in skipped[:MAX_SKIPPED_LINES]:
+        Raises:
+            ConfigError: more than `max_skipped` of the records would be left out.
+        """
+        loaded = data(hydrogens=self.codec.hydrogens)
+        for line in loaded.report:
+            print(line)
+        with settings("model"):
+            codec = self.codec.fit(loaded.molecules)
+        known, foreign = split_known(loaded.molecules, codec)
+        rows, values, unlabelled = label_molecules(take(loaded.molecules, known), self.conditions)
+        for line in [*shorten([*map(str, loaded.skipped), *foreign]), *unlabelled]:
             print(f"skipped {line}")
-        if len(skipped) > MAX_SKIPPED_LINES:
-            print(f"skipped {len(skipped) - MAX_SKIPPED_LINES} more")
-        rows, values, unlabelled = label_molecules(molecules, self.conditions)
-        for line in unlabelled:
-            print(f"skipped {line}")
-        return LabelledMolecules([molecules[row] for row in rows] if unlabelled else molecules, values)
+        kept = known[rows]
+        self.refuse_many_skipped(len(kept), loaded)
+        molecules = take(loaded.molecules, kept)
+        texts = None if loaded.smiles is None else [loaded.smiles[row] for row in kept.tolist()]
+        reference = smiles_set(molecules, self.reader) if texts is None else without_stereo(texts)
+        return Examples(molecules, values, codec, reference)
 
-    def keep_known_elements(self, molecules: Sequence[Molecule]) -> tuple[Sequence[Molecule], list[str]]:
-        """Return the molecules whose elements all have a channel, and a line for each other one."""
-        elements = self.encoder.elements
-        if isinstance(molecules, Molecules) and np.isin(molecules.numbers, elements).all():
-            return molecules, []
-        kept, report = keep_elements(molecules, elements)
-        return kept, skipped_lines(report)
+    def refuse_many_skipped(self, kept: int, loaded: MoleculeSet) -> None:
+        """Raise ConfigError where more than `max_skipped` of the molecules of a data set would be left out."""
+        wanted = loaded.considered - loaded.duplicates - loaded.outside
+        share = 1 - kept / max(1, wanted)
+        if kept < wanted and share > self.max_skipped:
+            raise ConfigError(
+                f"training set: {wanted - kept} of {wanted} records ({share:.0%}) would be left out for the reasons "
+                f"above, more than model.max_skipped={self.max_skipped}; raise it to train on the other {kept}"
+            )
 
-    def fit(self, examples: LabelledMolecules) -> "MoleculeTrainee":
+    def fit(self, examples: Examples) -> "MoleculeTrainee":
         """Take the statistics of the training set, and build the model with random weights."""
         architecture, buckets = self.describe(examples)
         with settings("model"):
             model = architecture.build()
-        reference = smiles_set(examples.molecules, self.reader)
-        return MoleculeTrainee(model, architecture, buckets, len(examples.molecules), reference, self.reader)
+        return MoleculeTrainee(
+            model, architecture, buckets, len(examples.molecules), examples.reference, self.reader
+        )
 
-    def describe(self, examples: LabelledMolecules) -> tuple[Architecture, list[Bucket]]:
+    def describe(self, examples: Examples) -> tuple[Architecture, list[Bucket]]:
         """Return the architecture with the statistics of the training set, and the set in buckets of nearly one size.
 
         Raises:
@@ -133,7 +138,7 @@ class MoleculeDesign:
         atoms = np.array([len(molecule) for molecule in kept])
         width = -(-atoms // self.bucket) * self.bucket
         groups = [np.flatnonzero(width == each) for each in np.unique(width)]
-        encoded = [self.encoder.encode([kept[row] for row in group], int(width[group[0]])) for group in groups]
+        encoded = [examples.codec.encode([kept[row] for row in group], int(width[group[0]])) for group in groups]
         square = sum(x.double().square().sum((0, 1)) for x, _ in encoded)
         rms = (torch.as_tensor(square) / int(atoms.sum())).sqrt()
         std = torch.cat([rms[:3].square().mean().sqrt().expand(3), rms[3:].clamp(min=1e-2)])  # one scale for x, y, z
@@ -144,12 +149,7 @@ class MoleculeDesign:
             noise_min=self.noise_min,
             noise_max=self.noise_max,
             data_std=tuple(round(value, 4) for value in std.tolist()),
-            codec={
-                "elements": list(self.encoder.elements),
-                "type_scale": self.encoder.type_scale,
-                "charge_scale": self.encoder.charge_scale,
-                "hydrogen_scale": self.encoder.hydrogen_scale,
-            },
+            codec=examples.codec.plain(),
             sizes={"atoms": list(sizes.atoms), "counts": list(sizes.counts)},
             conditions=[asdict(condition) for condition in conditions],
         )
@@ -212,7 +212,7 @@ class MoleculeTrainee:
 
     def warm_start(self, init: str) -> None:
         """Take over the weights of another molecule model: see `warm_start`."""
-        warm_start(self.denoiser, init)
+        warm_start(self.denoiser, self.model.codec, init)
 
     def check_sampling(self, sampling: SamplingSettings) -> None:
         """Raise ValueError where no chain has such settings."""
@@ -239,18 +239,69 @@ class MoleculeTrainee:
         return molecule_policy(model, num_steps=sampling.num_steps, grid_power=power, eta=1.0, device=sampling.device)
 
 
-def warm_start(denoiser: nn.Module, weights: str) -> None:
+def split_known(molecules: Sequence[Molecule], codec: Codec) -> tuple[NDArray[np.int64], list[str]]:
+    """Return the rows of the molecules that a codec knows, and a line for each other one."""
+    missing = [codec.missing(molecule) for molecule in molecules]
+    lines = [f"{molecules[row].name or f'molecule {row + 1}'}: {text}" for row, text in enumerate(missing) if text]
+    return np.array([row for row, text in enumerate(missing) if not text], dtype=np.int64), lines
+
+
+def take(molecules: Sequence[Molecule], rows: NDArray[np.int64]) -> Sequence[Molecule]:
+    """Return the molecules of these rows; flat arrays stay flat."""
+    return molecules.take(rows) if isinstance(molecules, Molecules) else [molecules[row] for row in rows]
+
+
+def shorten(lines: Sequence[str]) -> list[str]:
+    """Return the first lines, and one about the number of the others."""
+    more = len(lines) - MAX_SKIPPED_LINES
+    return [*lines[:MAX_SKIPPED_LINES], *([f"{more} more"] if more > 0 else [])]
+
+
+def warm_start(denoiser: nn.Module, codec: Codec, weights: str) -> None:
     """Copy another model's weights into a denoiser, whose statistics of the data stay those of its own training set.
 
-    Where only the denoiser is conditional, its condition layers keep their first weights, which are without effect.
+    Of elements, the rows that both models know are copied. Where only the denoiser is conditional, its condition layers keep their first weights, which are without effect.
 
     Raises:
         CheckpointError: the weights do not fit.
     """
-    expected, state = denoiser.state_dict(), load(weights).denoiser.state_dict()
+    source = load(weights)
+    expected, state = denoiser.state_dict(), source.denoiser.state_dict()
     conditional = {name: value for name, value in expected.items() if name.startswith(CONDITION_LAYERS)}
     if conditional and not any(name.startswith(CONDITION_LAYERS) for name in state):
         print(f"init={weights} is unconditional: the condition starts without effect")
         state = {**conditional, **state}
+    if source.codec.channels != codec.channels:
+        state = {**state, **match_channels(denoiser, state, source.codec.channels, codec.channels)}
+        print(f"init={weights}: {summarise_channels(source.codec.channels, codec.channels)}")
     check_fits(expected, state, f"the network to be trained (init={weights})")
     denoiser.load_state_dict(state)
+
+
+def match_channels(
+    denoiser: nn.Module, state: Mapping[str, Tensor], old: Sequence[str], new: Sequence[str]
+) -> dict[str, Tensor]:
+    """Return the first and last layer of a network with the rows of the channels that both codecs have.
+
+    The other rows keep the values that the denoiser was initialised with.
+
+    Args:
+        state: weights of the network with the old channels.
+        old, new: names of the channels after the position.
+    """
+    network, expected = getattr(denoiser, "network", denoiser), denoiser.state_dict()
+    pairs = [(new.index(name), old.index(name)) for name in new if name in old]
+    to, source = (torch.tensor(list(places), dtype=torch.long) for places in zip(*pairs, strict=True))
+    matched = {}
+    for axis, names in ((1, getattr(network, "feature_inputs", ())), (0, getattr(network, "feature_outputs", ()))):
+        for name in (f"network.{name}" for name in names):
+            matched[name] = expected[name].clone().index_copy(axis, to, state[name].index_select(axis, source))
+    return matched
+
+
+def summarise_channels(old: Sequence[str], new: Sequence[str]) -> str:
+    """Describe which channels of a model start from another one's."""
+    kept, fresh = [name for name in new if name in old], [name for name in new if name not in old]
+    lost = [name for name in old if name not in new]
+    parts = {"kept": kept, "untrained": fresh, "dropped": lost}
+    return "; ".join(f"{label} {', '.join(names)}" for label, names in parts.items() if names)

@@ -9,6 +9,7 @@ layer norm: Peebles and Xie 2023, arXiv:2212.09748, Sec. 3.2).
 """
 
 import math
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -34,6 +35,9 @@ class PairTransformer(nn.Module):
         blocks: depth; each block has one update of the pairs and two layers of attention.
         radial: number of radial basis functions of a distance.
     """
+
+    feature_inputs: ClassVar[tuple[str, ...]] = ("atom_embedding.weight",)
+    feature_outputs: ClassVar[tuple[str, ...]] = ("out.weight", "out.bias")
 
     def __init__(self, *, features: int, width: int, pair_width: int, blocks: int, radial: int) -> None:
         super().__init__()

@@ -22,11 +22,12 @@ from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.sets import MoleculeSet
 from molrl.gaussian import MaskedPoints
 from molrl.models.draws import draw_samples
+from molrl.models.molecules.codec import Elements
 from molrl.models.molecules.condition import Condition, label_molecules
 from molrl.models.molecules.decoder import MoleculeDecoder
 from molrl.models.molecules.model import Architecture, Pretrained, load, save
 from molrl.models.molecules.policy import molecule_policy
-from molrl.models.molecules.pretraining import LabelledMolecules, MoleculeDesign, warm_start
+from molrl.models.molecules.pretraining import MoleculeDesign, warm_start
 from molrl.models.shipped import SHIPPED
 from molrl.noise import Key
 from molrl.pretrain import Pretraining
@@ -37,7 +38,8 @@ from molrl.runs.errors import CheckpointError
 from molrl.testing.denoisers import perturb_parameters
 
 SMALL = {"kind": "egnn", "width": 16, "pair_width": 8, "blocks": 2, "radial": 4}
-CODEC = {"elements": [6, 7], "type_scale": 0.25, "charge_scale": None, "hydrogen_scale": None}
+CHANNELS = Elements(elements=["C", "N"], type_scale=0.25, charge_scale=None, hydrogen_scale=None)
+CODEC = CHANNELS.fit([])
 CONDITION = {"name": "ring", "mean": 1.0, "std": 0.5, "quantiles": {"3": [0, 1], "5": [1, 1.5, 4]}}
 
 
@@ -57,7 +59,7 @@ def architecture(*conditions: dict[str, object], kind: str = "egnn") -> Architec
         noise_min=0.02,
         noise_max=10.0,
         data_std=(1.0, 1.0, 1.0, 0.2, 0.2),
-        codec=CODEC,
+        codec=CODEC.plain(),
         sizes={"atoms": [3, 5], "counts": [1, 3]},
         conditions=conditions,
     )
@@ -94,7 +96,7 @@ def test_a_warm_start_from_an_unconditional_model_is_that_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain, conditioned = saved(tmp_path / "plain"), architecture(CONDITION).build().denoiser
-    warm_start(conditioned, str(tmp_path / "plain"))
+    warm_start(conditioned, CODEC, str(tmp_path / "plain"))
     assert torch.equal(predicted(conditioned, 2.0), predicted(plain))
     assert torch.equal(predicted(conditioned, -1.0), predicted(plain))
     assert "unconditional" in capsys.readouterr().out
@@ -104,7 +106,7 @@ def test_a_warm_start_from_a_conditional_model_takes_its_condition_along(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other, conditioned = saved(tmp_path / "other", CONDITION), architecture(CONDITION).build().denoiser
-    warm_start(conditioned, str(tmp_path / "other"))
+    warm_start(conditioned, CODEC, str(tmp_path / "other"))
     assert torch.equal(predicted(conditioned, 2.0), predicted(other, 2.0))
     assert not torch.equal(predicted(conditioned, 2.0), predicted(conditioned, 1.0))
     assert not capsys.readouterr().out
@@ -114,20 +116,19 @@ def test_weights_that_lack_anything_else_are_no_start(tmp_path: Path) -> None:
     saved(tmp_path / "plain")
     deeper = replace(architecture(CONDITION), network={**SMALL, "blocks": 3}).build().denoiser
     with pytest.raises(CheckpointError, match=r"missing.*blocks\.2.*unexpected \[\]"):
-        warm_start(deeper, str(tmp_path / "plain"))
+        warm_start(deeper, CODEC, str(tmp_path / "plain"))
     saved(tmp_path / "conditioned", CONDITION)
     with pytest.raises(CheckpointError, match=r"unexpected.*network\.condition"):
-        warm_start(architecture().build().denoiser, str(tmp_path / "conditioned"))
+        warm_start(architecture().build().denoiser, CODEC, str(tmp_path / "conditioned"))
 
 
 def test_the_shipped_heavy_model_is_a_start_for_the_conditional_one() -> None:
     model = build(compose("pretrain", ["model=heavy_qed"])["model"], "model")
-    molecules = enumerate_molecules(30, 5, 0, counts=True, workers=0)
-    _, values, _ = label_molecules(molecules, model.conditions)
-    described, buckets = model.describe(LabelledMolecules(molecules, values))
+    examples = model.load_data(lambda **_: MoleculeSet(enumerate_molecules(30, 5, 0, counts=True, workers=0)))
+    described, buckets = model.describe(examples)
     assert [condition["name"] for condition in described.conditions] == ["qed"]
     assert torch.cat([bucket.context["condition"] for bucket in buckets]).mean().abs() < 1e-4
-    warm_start(described.build().denoiser, "qm9_heavy")
+    warm_start(described.build().denoiser, examples.codec, "qm9_heavy")
 
 
 def trained(steps: int, folder: Path) -> Pretrained:
@@ -136,10 +137,11 @@ def trained(steps: int, folder: Path) -> Pretrained:
         network=SMALL,
         noise_min=0.05,
         noise_max=8.0,
-        codec=CODEC,
+        codec=CHANNELS,
         bucket=4,
         conditions={"nitrogens": Nitrogens()},
         reader=rdkit_bonds,
+        max_skipped=0.0,
     )
     examples = design.load_data(lambda **_: MoleculeSet(squares(40)))
     assert len(examples.molecules) == 40
