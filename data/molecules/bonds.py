@@ -16,8 +16,8 @@ class Reading(NamedTuple):
 
     Attributes:
         mol: sanitised molecule without explicit hydrogens, possibly several fragments, with one conformer; its heavy
-            atoms are in the order of the heavy atoms of the geometry. Perceived bonds carry no stereo marks. None
-            if unreadable.
+            atoms are in the order of the heavy atoms of the geometry. Its stereo marks are those of a given graph, or
+            those of the geometry if `valence_bonds` read it; the other readers set none. None if unreadable.
         reason: "" if `mol` is given, otherwise why not: "no atoms", "non-finite positions", "element", "hydrogens",
             "overlap", "valence" or "bond perception".
     """
@@ -242,7 +242,7 @@ def read_graph(graph: Chem.Mol) -> Reading:
 def attach_bonds(molecule: Molecule, reader: BondReader) -> tuple[Chem.Mol, str]:
     """Return all atoms of a molecule in their order with the bonds that the reader finds, and why there are none.
 
-    Atoms without a readable molecule keep their hydrogen counts; positions that are not finite become 0.
+    Atoms without a readable molecule keep their hydrogen counts and charges; positions that are not finite become 0.
     """
     atoms = np.nan_to_num(molecule.positions, nan=0.0, posinf=0.0, neginf=0.0)
     numbers = molecule.numbers
@@ -253,9 +253,11 @@ def attach_bonds(molecule: Molecule, reader: BondReader) -> tuple[Chem.Mol, str]
         atom.SetNoImplicit(True)
     mol, reason = reader(molecule)
     if mol is None:
-        counts = np.zeros(len(molecule), np.int64) if molecule.hydrogens is None else molecule.hydrogens
-        for atom, count in zip(bare.GetAtoms(), counts.tolist(), strict=True):
+        none = np.zeros(len(molecule), np.int64)
+        counts, charges = (none if known is None else known for known in (molecule.hydrogens, molecule.charges))
+        for atom, count, charge in zip(bare.GetAtoms(), counts.tolist(), charges.tolist(), strict=True):
             atom.SetNumExplicitHs(count)
+            atom.SetFormalCharge(charge)
         return bare, reason
     return copy_bonds(mol, bare, molecule), ""
 
