@@ -50,6 +50,7 @@ def add_noise(molecule: Molecule, noise: float, rng: np.random.Generator) -> Mol
 
 def true_smiles(molecule: Molecule) -> str:
     """Return canonical SMILES of the graph that a molecule came with, its stereo marks from the geometry."""
+    assert molecule.graph is not None
     mol = Chem.Mol(molecule.graph)
     mol.GetConformer().SetPositions(molecule.positions.astype(np.float64))
     Chem.AssignStereochemistryFrom3D(mol)

@@ -86,14 +86,15 @@ def atom_types(molecule: Molecule) -> Iterator[tuple[int, int, int]]:
 def allowed_sums(number: int, charge: int, hydrogens: int) -> Costs:
     """Return the sums of bond orders to other atoms that an atom type may have; each but the lowest has a cost.
 
-    An element without listed valences, a metal, may be an ion without bonds.
+    Elements without any listed valence, most metals, may be ions without bonds.
     """
-    if not 0 <= number - charge <= MAX_ATOMIC_NUMBER:
-        return {}
-    valences = [valence for valence in PERIODIC_TABLE.GetValenceList(number - charge) if valence >= 0] or [0]
-    return {
-        valence - hydrogens: step * PER_VALENCE for step, valence in enumerate(valences) if valence >= hydrogens
-    }
+    valences = listed_valences(number - charge) or ([] if listed_valences(number) else [0])
+    return {valence - hydrogens: step * PER_VALENCE for step, valence in enumerate(valences) if valence >= hydrogens}
+
+
+def listed_valences(number: int) -> list[int]:
+    """Return the valences of a neutral element in RDKit's table, lowest first; -1 there means any, and is left out."""
+    return [valence for valence in PERIODIC_TABLE.GetValenceList(number) if valence >= 0]
 
 
 def candidate_edges(excess: NDArray[np.float64]) -> list[Edge]:
