@@ -18,7 +18,7 @@ from rdkit import Chem, rdBase
 from molrl.data.molecules.bonds import BondReader, Reading, rdkit_bonds
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.smiles import read_smiles, smiles_lines
-from molrl.data.molecules.valence import valence_bonds
+from molrl.data.molecules.valence import CONTRACTION, excess_lengths, valence_bonds
 
 HEAD = "| noise (angstrom) | reader | right | right, charged | other graph | unreadable | ms, median | ms, 99 % |"
 
@@ -74,6 +74,26 @@ def attempt(molecule: Molecule, reader: BondReader) -> Trial:
     return Trial(charged, "right" if canonical_smiles(mol) == true_smiles(molecule) else "other", seconds)
 
 
+def margins(molecules: Sequence[Molecule]) -> str:
+    """Describe how well distances tell which atoms are bonded, and with which order."""
+    bonded, single, apart = [], [], []
+    for molecule in molecules:
+        mol = Chem.Mol(molecule.graph or Chem.Mol())
+        Chem.Kekulize(mol, clearAromaticFlags=True)
+        excess = excess_lengths(molecule)
+        unbonded = np.triu(np.ones(excess.shape, dtype=np.bool_), 1)
+        for bond in mol.GetBonds():
+            ends, order = (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()), int(bond.GetBondTypeAsDouble())
+            bonded.append(excess[ends] + CONTRACTION[order])
+            single += [excess[ends]] if order == 1 else []
+            unbonded[ends] = unbonded[ends[::-1]] = False
+        apart.append(excess[unbonded].min(initial=np.inf))
+    return (
+        f"The lengths of bonds differ from the estimates by {min(bonded):.0f} to {max(bonded):.0f} pm. Single bonds "
+        f"are at most {max(single):.0f} pm longer, atoms without a bond at least {min(apart):.0f} pm further apart."
+    )
+
+
 def row(noise: float, name: str, trials: Sequence[Trial]) -> str:
     """Return one row of the table."""
     outcomes = Counter(trial.outcome for trial in trials)
@@ -96,7 +116,7 @@ def main() -> None:
     rng = np.random.default_rng(options.seed)
     chosen = rng.choice(len(smiles), min(options.count, len(smiles)), replace=False)
     molecules, report = read_smiles([smiles[place] for place in chosen.tolist()], "counts")
-    print(f"{report}\n\n{HEAD}\n{'|---' * (HEAD.count('|') - 1)}|")
+    print(f"{report}\n{margins(molecules)}\n\n{HEAD}\n{'|---' * (HEAD.count('|') - 1)}|")
     with rdBase.BlockLogs():
         for noise in options.noise:
             moved = [add_noise(molecule, noise, rng) for molecule in molecules]

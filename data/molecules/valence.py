@@ -26,29 +26,28 @@ CONTRACTION = {order: 71.0 * np.log10(order) for order in (1, 2, 3)}
 """The length that a bond of each order lacks to a single bond, pm, in the form of Pauling (1947,
 doi:10.1021/ja01195a024); the factor leads from ethane, 154 pm, to acetylene, 120 pm."""
 
-# All in pm. In MMFF geometries of 15,000 drug-like molecules the lengths of bonds differ from these estimates by -26 to
-# +29, the distances of atoms without a bond exceed a single bond by 44 or more, and single bonds do so by at most 12.
-# Noise of 0.05 angstrom in each coordinate adds a standard deviation of 7.
+# All in pm. In MMFF geometries of drug-like molecules bond lengths differ from the estimates by -26 to +29, single
+# bonds exceed them by at most 14, and other atoms are at least 44 further apart than a single bond; see
+# docs/results/bonds.md. Noise of 0.05 angstrom in each coordinate gives a distance a standard deviation of 7.
 TOLERANCE = 45.0  # largest difference between the length of a bond and its estimate
-SURELY_BONDED = 15.0  # atoms are bonded if they are not further apart than a single bond and this
-CONTACT = 60.0  # the same for atoms without a bond, as they are across a ring of four
+SURELY_BONDED = 15.0  # atoms are bonded unless they are further apart than a single bond by more than this
+CONTACT = 60.0  # typical excess over a single bond for the closest atoms without a bond, across a ring of four
 PER_VALENCE = 1e9  # pm^2, the cost of the next higher valence: more than all lengths of a molecule can cost
 
 SANITISATION = Chem.SanitizeFlags.SANITIZE_ALL ^ Chem.SanitizeFlags.SANITIZE_CLEANUP  # which would change charges
 
 
 def valence_bonds(molecule: Molecule) -> Reading:
-    """Read the bonds of a molecule whose formal charges are known, and with them its hydrogens: counted or atoms.
+    """Read the bonds of a molecule whose formal charges are known, and with them its hydrogens: as counts or as atoms.
 
-    The sum of bond orders at an atom is a valence of its element less its hydrogens. Charged atoms have the valences
-    of the neutral element with as many electrons: N+ those of carbon, O- that of fluorine (RDKit's model, whose tables
-    are used). Of all orders with such sums those are taken that need the lowest valences, of S, P and the like, and
-    then fit best to the distances: the sum of squared differences from the estimated lengths is least. It is found
-    exactly (`least_cost_orders`).
+    The bond orders at an atom sum to a valence of its element, less its hydrogens. A charged atom has the valences of
+    the neutral element with as many electrons: N+ those of carbon, O- that of fluorine (RDKit's model and table). Of
+    all bonds with such sums, `least_cost_orders` finds those that need the lowest valences of S, P and the like, and
+    then fit the distances best: the sum of squared differences from estimated bond lengths is least.
 
-    Atoms no further apart than a single bond and `SURELY_BONDED` are bonded, whatever that leads to; none is bonded
-    where the length differs from that of such a bond by more than `TOLERANCE`. No hydrogens or charges are added, and
-    there are no radicals. The geometry gives the stereo marks.
+    Atoms closer than a single bond and `SURELY_BONDED` are bonded, and no bond differs from the estimate for its order
+    by more than `TOLERANCE`. A molecule without such bonds is unreadable: nothing is added, moved or left unpaired.
+    The stereo marks are those of the geometry.
 
     Raises ValueError for a molecule without charges.
     """
@@ -58,7 +57,7 @@ def valence_bonds(molecule: Molecule) -> Reading:
         return read_graph(molecule.graph)
     if molecule.charges is None:
         raise ValueError(f"molecule {molecule.name!r}: no formal charges, which valence_bonds needs")
-    excess = pair_distances(molecule.positions) - RADII[molecule.numbers][:, None] - RADII[molecule.numbers]
+    excess = excess_lengths(molecule)
     if excess.min() < -TOLERANCE - CONTRACTION[3]:
         return Reading(None, "overlap")
     sums = [allowed_sums(*atom_type) for atom_type in atom_types(molecule)]
@@ -68,10 +67,16 @@ def valence_bonds(molecule: Molecule) -> Reading:
         return Reading(None, "bond perception")
     if bonds is None:
         return Reading(None, "valence")
-    orders = np.zeros((len(molecule), len(molecule)), dtype=np.int8)
+    orders = np.zeros(excess.shape, dtype=np.int8)
     for edge, order in bonds:
         orders[edge.first, edge.second] = order
     return finish(molecule, orders)
+
+
+def excess_lengths(molecule: Molecule) -> NDArray[np.float64]:
+    """Return the distance of each two atoms less the length of a single bond, pm [n, n]; infinite on the diagonal."""
+    radii = RADII[molecule.numbers]
+    return pair_distances(molecule.positions) - radii[:, None] - radii
 
 
 def atom_types(molecule: Molecule) -> Iterator[tuple[int, int, int]]:

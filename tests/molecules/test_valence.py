@@ -162,7 +162,7 @@ HEADS = (
 LINKS = (
     *("c1ccc(cc1)", "c1csc(n1)", "C(=O)N", "S(=O)(=O)N", "C1CC1", "[C@H](C)", "[C@@](F)(Cl)", "/C=C/", "[N+](C)(C)"),
     *("N1CCN(CC1)", "c1nn(cc1)", "C#C", "S(=O)", "C(=S)N", "P(C)(=O)", "c1cc2c(cc1)C=CC2", "C12CC(C1)(C2)", "OC"),
-    *("C1=CC(=O)C=C(C1=O)", "c1c[n+](cn1C)", "[Se]", "C1=CC=CC=CC(=C1)", "N=N", "C(=NO)"),
+    *("C1=CC(=O)C=C(C1=O)", "c1c[n+](cn1C)", "[Se]", "N=N", "C(=NO)"),
 )
 
 
@@ -174,9 +174,7 @@ LINKS = (
 )
 def test_assembled_molecules_come_back_in_any_order_and_place(head: str, links: list[str], seed: int) -> None:
     smiles = "".join([head, *links, "C"])
-    mol = Chem.MolFromSmiles(smiles)
-    assume(mol is not None)
-    found, _ = read_smiles([smiles], "counts")
+    found, _ = read_smiles([smiles], "counts")  # none for two neighbours that both open with a slash
     assume(found)
     sample = replace(found[0], graph=None)
     expected = truth(found[0])
