@@ -269,7 +269,7 @@ def test_evaluation_prints_the_protocol_and_writes_it_as_json(tmp_path: Path) ->
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert (figures["n"], figures["validity"], figures["uniqueness"], figures["novelty"]) == (2, 1.0, 1.0, 0.5)
     assert "novelty                0.5000" in done.out
-    assert "rdkit_bonds" in done.out
+    assert "perceive_bonds" in done.out
 
 
 def test_a_reference_may_be_a_model_and_must_be_something(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ class Reading(NamedTuple):
 
     Attributes:
         mol: sanitised molecule without explicit hydrogens, possibly several fragments, with one conformer; its heavy
-            atoms are in the order of the heavy atoms of the geometry. Perceived bonds carry no stereo marks. None
-            if unreadable.
+            atoms are in the order of the heavy atoms of the geometry. Its stereo marks are those of a given graph, or
+            those of the geometry if `valence_bonds` read it; the other readers set none. None if unreadable.
         reason: "" if `mol` is given, otherwise why not: "no atoms", "non-finite positions", "element", "hydrogens",
-            "overlap", "valence" or "bond perception".
+            "charges", "overlap", "valence" or "bond perception".
     """
 
     mol: Chem.Mol | None
@@ -57,6 +57,7 @@ MAX_ATOMIC_NUMBER = 118
 MIN_DISTANCE = 40.0  # pm between two atoms; the shortest bond, of two hydrogens, has 74
 MAX_ITERATIONS = 1000  # RDKit's default is no limit, and some inputs never end (rdkit issue 9227)
 MAX_HYDROGENS = 5  # on one atom: no allowed valence is larger
+MAX_CHARGE = 4  # of one atom, of either sign
 BOND_TYPES = (Chem.BondType.ZERO, Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
 
 
@@ -178,7 +179,13 @@ def molecule_problem(molecule: Molecule) -> str:
     hydrogens = molecule.hydrogens
     if hydrogens is not None and (hydrogens.min() < 0 or hydrogens.max() > MAX_HYDROGENS):
         return "hydrogens"
-    return ""
+    charges = molecule.charges
+    return "" if charges is None or np.array_equal(charges, limit_charges(charges, molecule.numbers)) else "charges"
+
+
+def limit_charges(charges: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return charges cut to `MAX_CHARGE`, and to what leaves no atom with less than 0 or more than 118 electrons."""
+    return charges.clip(np.maximum(numbers - MAX_ATOMIC_NUMBER, -MAX_CHARGE), np.minimum(numbers, MAX_CHARGE))
 
 
 def pair_distances(positions: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -242,7 +249,8 @@ def read_graph(graph: Chem.Mol) -> Reading:
 def attach_bonds(molecule: Molecule, reader: BondReader) -> tuple[Chem.Mol, str]:
     """Return all atoms of a molecule in their order with the bonds that the reader finds, and why there are none.
 
-    Atoms without a readable molecule keep their hydrogen counts; positions that are not finite become 0.
+    Atoms without a readable molecule keep their hydrogen counts and charges, within limits; positions that are not
+    finite become 0.
     """
     atoms = np.nan_to_num(molecule.positions, nan=0.0, posinf=0.0, neginf=0.0)
     numbers = molecule.numbers
@@ -253,9 +261,12 @@ def attach_bonds(molecule: Molecule, reader: BondReader) -> tuple[Chem.Mol, str]
         atom.SetNoImplicit(True)
     mol, reason = reader(molecule)
     if mol is None:
-        counts = np.zeros(len(molecule), np.int64) if molecule.hydrogens is None else molecule.hydrogens
-        for atom, count in zip(bare.GetAtoms(), counts.tolist(), strict=True):
+        none = np.zeros(len(molecule), np.int64)
+        counts, charges = (none if known is None else known for known in (molecule.hydrogens, molecule.charges))
+        counts, charges = counts.clip(0, MAX_HYDROGENS), limit_charges(charges, finite.numbers)
+        for atom, count, charge in zip(bare.GetAtoms(), counts.tolist(), charges.tolist(), strict=True):
             atom.SetNumExplicitHs(count)
+            atom.SetFormalCharge(charge)
         return bare, reason
     return copy_bonds(mol, bare, molecule), ""
 

@@ -60,11 +60,11 @@ class MoleculeDomain:
         device: "torch.device",
         data: str | None = None,
     ) -> "Task":
-        """Return the task of fine-tuning a policy toward a reward, with bonds read by RDKit."""
-        from molrl.data.molecules.bonds import rdkit_bonds
+        """Return the task of fine-tuning a policy toward a reward, with bonds read by `perceive_bonds`."""
+        from molrl.data.molecules.perception import perceive_bonds
         from molrl.models.molecules.task import molecule_task
 
-        return molecule_task(name=name, policy=policy, reader=rdkit_bonds, data=data, reward=reward, device=device)
+        return molecule_task(name=name, policy=policy, reader=perceive_bonds, data=data, reward=reward, device=device)
 
     def sampling(
         self,

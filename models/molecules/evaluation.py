@@ -77,7 +77,7 @@ def evaluate_molecules(
     Args:
         reference: a molecule file, or a model (its training set), that novelty is measured against.
         hydrogens: "file" leaves them as they are, "counts" folds them into the heavy atoms, "atoms" demands them.
-        perceive: ignore bonds that the file gives, and read them off the geometry.
+        perceive: ignore bonds that the file gives, and perceive them; hydrogens and charges of its atoms are kept.
         posebusters: which tests of PoseBusters to make, "mol_fast" or "mol"; null for none.
         seconds: time after which no further molecule is given to PoseBusters.
         out: a JSON file for the metrics; None: no file.
