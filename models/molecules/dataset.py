@@ -1,5 +1,6 @@
 """Real molecules as clean states, for the algorithms that also learn from data."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from molrl.data.molecules.entries import keep_elements
 from molrl.data.molecules.files import read
-from molrl.data.molecules.molecule import Molecule
+from molrl.data.molecules.molecule import Hydrogens, Molecule
+from molrl.data.molecules.standardise import Fragments, Treatment
 from molrl.gaussian import Context
 from molrl.models.molecules.codec import MoleculeCodec
 from molrl.noise import Key
@@ -21,10 +23,12 @@ class RealMolecules:
     Attributes:
         path: any file that `molrl score` reads.
         codec: codec of the model.
+        fragments: see `Treatment`.
     """
 
     path: str
     codec: MoleculeCodec
+    fragments: Fragments = "keep"
 
     @cached_property
     def molecules(self) -> Sequence[Molecule]:
@@ -33,7 +37,10 @@ class RealMolecules:
         Raises:
             ValueError: there is none.
         """
-        molecules, _ = read(self.path, "atoms" if self.codec.hydrogen_scale is None else "counts")
+        hydrogens: Hydrogens = "atoms" if self.codec.hydrogen_scale is None else "counts"
+        molecules, report = read(self.path, hydrogens, treatment=Treatment(self.fragments))
+        if report.skipped:
+            warnings.warn(f"task.data={report}", stacklevel=2)
         kept, _ = keep_elements(molecules, self.codec.elements)
         if not kept:
             raise ValueError(

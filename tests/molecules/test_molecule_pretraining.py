@@ -69,8 +69,13 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
 
 def test_molecules_with_an_element_the_model_does_not_know_are_skipped_and_counted(tmp_path: Path) -> None:
     (tmp_path / "mine.smi").write_text("CCCO one\nCCCN two\nCCCCl salty\nC1CC broken\nCCCCC three\n")
-    data = ["data=file", f"data.path={tmp_path / 'mine.smi'}", f"run={tmp_path / 'run'}"]
-    done = molrl("pretrain", *data, *(item for item in QUICK_PRETRAINING if not item.startswith("data.")))
+    data = ["data=smiles", f"data.path={tmp_path / 'mine.smi'}", "data.workers=0", f"data.cache={tmp_path / 'cache'}"]
+    done = molrl(
+        "pretrain",
+        f"run={tmp_path / 'run'}",
+        *data,
+        *(item for item in QUICK_PRETRAINING if not item.startswith("data.")),
+    )
     assert done.code == 0
     assert "skipped salty: element 17" in done.out
     assert "skipped line 4" in done.out
@@ -82,9 +87,9 @@ def test_a_file_with_nothing_to_learn_from_is_refused_and_leaves_no_folder(
     text: str, word: str, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.smi").write_text(text)
-    data = ["data=file", f"data.path={tmp_path / 'mine.smi'}", f"run={tmp_path / 'run'}"]
+    data = ["data=smiles", f"data.path={tmp_path / 'mine.smi'}", "data.workers=0", f"data.cache={tmp_path / 'cache'}"]
     rest = [item for item in QUICK_PRETRAINING if not item.startswith("data.")]
-    assert word in complaint(["pretrain", *data, *rest], 1)
+    assert word in complaint(["pretrain", f"run={tmp_path / 'run'}", *data, *rest], 1)
     assert not (tmp_path / "run").exists()
 
 
