@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 
 from molrl.config import ConfigError, dotted
 from molrl.plugins import ALGORITHMS, REWARDS, is_code, plugin_folders, registered
-from molrl.renamed import refuse_renamed
+from molrl.renamed import refuse_renamed, refuse_renamed_choice
 
 CONF = Path(__file__).parent / "conf"
 MISSING = "???"
@@ -137,6 +137,7 @@ class Composition:
             return Choice(folder, name, CODE_OPTION, None, {f"{group}.source": source})
         if group == "policy" and (found := self.option_of_model(name)):
             return Choice(folder, name, *found, {"policy.weights": name})
+        refuse_renamed_choice(group, name)
         near = difflib.get_close_matches(name, options, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         more = ", or a folder with a model in it, or hub:OWNER/NAME" if group == "policy" else ""

@@ -25,7 +25,13 @@ OF_COMMAND = {
         **{name: f"policy.{name}" for name in ("num_steps", "grid_power", "eta", "points", "guidance_scale")},
     },
 }
-CHOICES = {"model": {"pictures": "images"}, "policy": {"pictures": "images"}}
+CHOICES = {"model": {"pictures": "images"}, "policy": {"pictures": "images"}, "data": {"pyg_qm9": "pyg"}}
+
+
+def refuse_renamed_choice(group: str, name: str) -> None:
+    """Raise ConfigError for a choice of a group that has another name now, and name that."""
+    if new := CHOICES.get(group, {}).get(name):
+        raise ConfigError(f"{group}={name}: {name} is now {new}, {group}={new}")
 
 
 def refuse_renamed(command: str, key: str, override: str) -> None:

@@ -46,7 +46,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {  # packages that may be missing
 PATHS = {
     "file": ["data.path=x.sdf"],
     "qm9": ["data.path=x.npz"],
-    "pyg_qm9": ["data.root=x"],
+    "pyg": ["data.root=x"],
     "smiles": ["data.path=x"],
     "shape_files": ["data.path=x"],
 }
@@ -174,6 +174,8 @@ def test_a_users_folder_adds_choices_and_takes_none_away(tmp_path: Path) -> None
         ("sample", "weights=x", "policy="),
         ("sample", "num_steps=3", "policy.num_steps="),
         ("evaluate", "shapes.up=z", "reader.up="),
+        ("pretrain", "data=pyg_qm9", "pyg, data=pyg"),
+        ("pretrain", "model=pictures", "images, model=images"),
     ],
 )
 def test_the_old_name_of_a_setting_is_answered_with_the_new_one(command: str, old: str, new: str) -> None:

@@ -14,6 +14,7 @@ EMBEDDING_ATTEMPTS = 50
 FORCE_FIELD = "MMFF94s"  # Halgren, J. Comput. Chem. 20, 720, 1999: conjugated nitrogens planar, as in crystals
 RELAXATION_STEPS = 500
 MAX_LENGTH = 10_000  # characters of one SMILES
+DUMMY = Chem.MolFromSmarts("[#0]")
 
 
 def parse(smiles: str, max_heavy: int = MAX_HEAVY) -> Chem.Mol | str:
@@ -25,7 +26,7 @@ def parse(smiles: str, max_heavy: int = MAX_HEAVY) -> Chem.Mol | str:
         return "not a SMILES"
     if mol.GetNumHeavyAtoms() > max_heavy:
         return f"more than {max_heavy} heavy atoms"
-    if any(atom.GetAtomicNum() == 0 for atom in mol.GetAtoms()):
+    if mol.HasSubstructMatch(DUMMY):
         return "dummy atom"
     return mol
 

@@ -12,7 +12,7 @@ from molrl.data.molecules.conformers import BLOCK_SIZE, Block, Embedder, embed_b
 from molrl.data.molecules.entries import NO_LIMIT, make_entry
 from molrl.data.molecules.molecule import Hydrogens, Molecule, Molecules
 from molrl.data.molecules.smiles import Line
-from molrl.data.molecules.standardise import Fragments, standardise
+from molrl.data.molecules.standardise import Treatment, standardise
 
 
 def draw_lines(lines: Sequence[Line], n: int | None, seed: int) -> list[Line]:
@@ -34,26 +34,28 @@ class Library:
 
     Attributes:
         min_heavy, max_heavy: limits on the heavy atoms of a molecule.
-        fragments, neutralise: see `standardise`.
+        treatment: changes to every molecule.
         advance: called with a number of lines that have just been dealt with.
         duplicates: number of lines with the standardised SMILES of an earlier one.
         outside: number of molecules outside the limits.
         skipped: the reason why a line gave no molecule, by its row.
+        smiles: standardised SMILES of the molecules so far.
+        seen: standardised SMILES of the lines so far.
     """
 
     lines: Sequence[Line]
     min_heavy: int
     max_heavy: int
-    fragments: Fragments
-    neutralise: bool
+    treatment: Treatment
     advance: Callable[[int], object] = lambda _: None
     duplicates: int = 0
     outside: int = 0
     skipped: dict[int, str] = field(default_factory=dict)
+    smiles: list[str] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
 
     def molecules(self, hydrogens: Hydrogens, *, cache: Path | None, workers: int) -> Molecules:
-        """Return the molecules, each named by its standardised SMILES; see `embed_blocks`."""
+        """Return the molecules, of which `smiles` then lists the standardised SMILES; see `embed_blocks`."""
         blocks = embed_blocks(self.blocks(), Embedder(), cache=cache, workers=workers, advance=self.advance)
         return Molecules.join([Molecules.pack(self.embedded(block, hydrogens)) for block in blocks])
 
@@ -67,7 +69,7 @@ class Library:
         block = Block()
         for row in rows:
             line = self.lines[row]
-            mol = line.problem or standardise(line.smiles, fragments=self.fragments, neutralise=self.neutralise)
+            mol = line.problem or standardise(line.smiles, self.treatment)
             if isinstance(mol, str):
                 self.skipped[row] = mol
                 continue
@@ -91,10 +93,11 @@ class Library:
             if not isinstance(conformer, Molecule):
                 self.skipped[row] = failure(conformer)
                 continue
-            entry = make_entry(replace(conformer, name=smiles), hydrogens, NO_LIMIT, "")
+            entry = make_entry(replace(conformer, name=self.lines[row].name), hydrogens, NO_LIMIT, "")
             if isinstance(entry, Skipped):
                 self.skipped[row] = entry.reason
             else:
+                self.smiles.append(smiles)
                 yield entry
 
     def account(self) -> list[Skipped]:

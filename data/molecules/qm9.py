@@ -1,10 +1,7 @@
-"""QM9 (Ramakrishnan et al., Sci. Data 1, 140022, 2014): from a local npz file or through PyTorch Geometric."""
+"""QM9 (Ramakrishnan et al., Sci. Data 1, 140022, 2014): from a local npz file."""
 
-import contextlib
-import os
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +15,6 @@ from molrl.data.molecules.molecule import Hydrogens, Molecules, max_hydrogen_dis
 KEYS = ("index", "num_atoms", "atomic_numbers", "positions")
 EXPECTED = f"expected an .npz archive of plain numbers with the arrays {', '.join(KEYS)}; nothing pickled is loaded"
 ANGSTROM_PER_UNIT = np.float32(1e-3)  # of integer positions
-WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # an environment variable that torch.load reads
 CHUNK_SIZE = 4096  # molecules of one size at a time
 
 
@@ -37,45 +33,6 @@ def load_qm9(path: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Molecule
     positions = raw.astype(np.float32) * (ANGSTROM_PER_UNIT if raw.dtype.kind == "i" else np.float32(1))
     names = tuple(f"qm9 {index}" for index in arrays["index"].tolist())
     return convert_hydrogens(Molecules(sizes, numbers, positions, None, names), hydrogens, str(path))
-
-
-def load_pyg_qm9(root: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Molecules, ReadReport]:
-    """Load PyTorch Geometric's QM9 (130,831 molecules, with F), which downloads it to `root` if missing.
-
-    PyG stores pickles. Only torch's restricted loader reads them, never PyG's unrestricted fallback.
-
-    Raises ValueError if torch_geometric is missing or the files cannot be read.
-    """
-    try:
-        from torch_geometric.datasets import QM9
-    except ImportError:
-        raise ValueError("QM9 through PyG needs torch_geometric: pip install torch_geometric") from None
-    try:
-        with restrict_loading():
-            graphs = [(graph.z.numpy(), graph.pos.numpy(), str(graph.name)) for graph in QM9(str(root))]
-    except Exception as error:  # any error is possible: the files may hold anything
-        raise ValueError(f"{root}: cannot be read as PyG's QM9: {str(error).splitlines()[0][:200]}") from error
-    molecules = Molecules(
-        sizes=np.array([len(numbers) for numbers, _, _ in graphs], dtype=np.int64),
-        numbers=np.concatenate([np.zeros(0, np.int64), *(numbers for numbers, _, _ in graphs)]).astype(np.int64),
-        positions=np.concatenate([np.zeros((0, 3)), *(positions for _, positions, _ in graphs)]).astype(np.float32),
-        hydrogens=None,
-        names=tuple(name for _, _, name in graphs),
-    )
-    return convert_hydrogens(molecules, hydrogens, str(root))
-
-
-@contextlib.contextmanager
-def restrict_loading() -> Iterator[None]:
-    """Restrict torch.load, whoever calls it, to tensors and plain data."""
-    before = os.environ.get(WEIGHTS_ONLY)
-    os.environ[WEIGHTS_ONLY] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop(WEIGHTS_ONLY)
-        if before is not None:
-            os.environ[WEIGHTS_ONLY] = before
 
 
 def read_arrays(path: str | Path) -> dict[str, NDArray[np.generic]]:

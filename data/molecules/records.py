@@ -13,7 +13,8 @@ from molrl.data.molecules.entries import MAX_HEAVY, NO_LIMIT, Entry
 from molrl.data.molecules.files import stream
 from molrl.data.molecules.molecule import Molecule, from_graph
 from molrl.data.molecules.sdf import Block, blocks, parse_record
-from molrl.data.molecules.smiles import Line, smiles_lines
+from molrl.data.molecules.smiles import Line, smiles_lines, treat_line
+from molrl.data.molecules.standardise import AS_IT_IS, Treatment
 from molrl.data.molecules.xyz import frames
 
 Content: TypeAlias = Block | Line | Entry
@@ -64,22 +65,24 @@ def entry_name(entry: Entry) -> str:
     return entry.name if isinstance(entry, Molecule) else ""
 
 
-def molecule_of(record: Record, *, embedded: bool) -> Entry:
+def molecule_of(record: Record, *, embedded: bool, treatment: Treatment = AS_IT_IS) -> Entry:
     """Return the molecule of a record, or the reason why there is none.
 
     The atoms of a graph without a geometry (a SMILES or a 2D depiction) are all at the origin.
 
     Args:
         embedded: compute geometries for those, within the limits of `embed`.
+        treatment: of molecules that come with bonds.
     """
     match record.content:
         case Block() as block:
-            entry = parse_record(block, "file", MAX_HEAVY, flat=True)
+            entry = parse_record(block, "file", MAX_HEAVY, treatment, flat=True)
             if isinstance(entry, Skipped) or not embedded or has_geometry(entry):
                 return entry
             return embed_line(Line(block.where, Chem.MolToSmiles(entry.graph), entry.name))
         case Line() as line:
-            return embed_line(line) if embedded and not line.problem else parse_line(line)
+            treated = treat_line(line, treatment) if treatment and line.smiles else line
+            return embed_line(treated) if embedded and not treated.problem else parse_line(treated)
         case entry:
             return entry
 

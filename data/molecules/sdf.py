@@ -14,6 +14,7 @@ from molrl.data.files import MAX_BYTES, BrokenStreamError, ReadReport, Skipped, 
 from molrl.data.molecules.bonds import BondReader, attach_bonds
 from molrl.data.molecules.entries import MAX_HEAVY, MAX_RECORDS, NO_LIMIT, Entry, collect, position_problem
 from molrl.data.molecules.molecule import Hydrogens, Molecule, from_graph
+from molrl.data.molecules.standardise import AS_IT_IS, Treatment
 
 MAX_RECORD_LINES = 100_000
 MAX_RECORD_SIZE = 1 << 23  # characters
@@ -30,17 +31,19 @@ def stream_sdf(
     max_heavy: int = MAX_HEAVY,
     max_records: int = MAX_RECORDS,
     max_bytes: int = MAX_BYTES,
+    treatment: Treatment = AS_IT_IS,
 ) -> Iterator[Entry]:
     """Yield a molecule with its graph, or the reason why there is none, per record of an .sdf, .sdf.gz or .mol file.
 
     Args:
         hydrogens: "atoms" requires every hydrogen to be in the file, "counts" turns them into counts, "file" keeps
             atoms if all hydrogens of a record are there, and otherwise turns them into counts.
+        treatment: of every molecule.
 
     Raises ValueError, before the first record, for a file that is missing, empty or binary.
     """
     open_file(path).close()
-    return stream_records(path, hydrogens, max_heavy, max_records, max_bytes)
+    return stream_records(path, hydrogens, max_heavy, max_records, max_bytes, treatment)
 
 
 class Block(NamedTuple):
@@ -70,11 +73,16 @@ class Block(NamedTuple):
 
 
 def stream_records(
-    path: str | Path, hydrogens: Hydrogens, max_heavy: int, max_records: int, max_bytes: int
+    path: str | Path,
+    hydrogens: Hydrogens,
+    max_heavy: int,
+    max_records: int,
+    max_bytes: int,
+    treatment: Treatment,
 ) -> Iterator[Entry]:
     """Yield one entry per record of a file that can be opened."""
     for block in blocks(path, max_records, max_bytes):
-        yield parse_record(block, hydrogens, max_heavy)
+        yield parse_record(block, hydrogens, max_heavy, treatment)
 
 
 def blocks(path: str | Path, max_records: int = NO_LIMIT, max_bytes: int = NO_LIMIT) -> Iterator[Block]:
@@ -124,10 +132,13 @@ class RecordBuffer:
         return text, problem
 
 
-def parse_record(block: Block, hydrogens: Hydrogens, max_heavy: int, *, flat: bool = False) -> Entry:
+def parse_record(
+    block: Block, hydrogens: Hydrogens, max_heavy: int, treatment: Treatment = AS_IT_IS, *, flat: bool = False
+) -> Entry:
     """Return the molecule of one record, or the reason why there is none.
 
     Args:
+        treatment: of the molecule; a record without bonds is refused where there is any.
         flat: also accept a graph without a geometry (2D), and place all its atoms at the origin.
     """
     if block.problem:
@@ -147,9 +158,19 @@ def parse_record(block: Block, hydrogens: Hydrogens, max_heavy: int, *, flat: bo
             mol.GetConformer().SetPositions(np.zeros((mol.GetNumAtoms(), 3)))
         try:
             Chem.SanitizeMol(mol)
-            return as_molecule(mol, block.where, block.title or block.where, hydrogens)
+            treated = treated_graph(mol, treatment)
+            if isinstance(treated, str):
+                return Skipped(block.where, treated)
+            return as_molecule(treated, block.where, block.title or block.where, hydrogens)
         except (ValueError, RuntimeError):
             return Skipped(block.where, "valence or aromaticity")
+
+
+def treated_graph(mol: Chem.Mol, treatment: Treatment) -> Chem.Mol | str:
+    """Return a sanitised molecule as the treatment leaves it, or the reason why it is refused."""
+    if treatment and mol.GetNumBonds() == 0 and mol.GetNumAtoms() > 1:
+        return "no bonds"
+    return treatment(mol)
 
 
 def has_non_finite(lines: Sequence[str]) -> bool:

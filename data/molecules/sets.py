@@ -1,22 +1,24 @@
 """Training sets of molecules, and where they come from."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rdkit import Chem
 
 from molrl.data.cache import CACHE
-from molrl.data.files import ReadReport, Skipped
+from molrl.data.files import ReadReport, Skipped, suffix
 from molrl.data.molecules.enumerated import enumerate_molecules
 from molrl.data.molecules.files import read
 from molrl.data.molecules.library import Library, draw_lines
 from molrl.data.molecules.molecule import Hydrogens, Molecule
-from molrl.data.molecules.qm9 import load_pyg_qm9, load_qm9
-from molrl.data.molecules.smiles import smiles_lines
-from molrl.data.molecules.standardise import Fragments
+from molrl.data.molecules.pyg import load_pyg
+from molrl.data.molecules.qm9 import load_qm9
+from molrl.data.molecules.smiles import SMILES_SUFFIXES, smiles_lines
+from molrl.data.molecules.standardise import Fragments, Treatment
 from molrl.data.progress import ProgressLines
 
 
@@ -90,7 +92,7 @@ def smiles_set(
     cache: str | None,
     hydrogens: Hydrogens,
 ) -> MoleculeSet:
-    """Return the molecules of a file of SMILES, standardised and embedded, each once; they are named by their SMILES.
+    """Return the molecules of a file of SMILES, standardised and embedded, each once.
 
     Args:
         smiles_column: of a .csv file; None takes smiles or canonical_smiles.
@@ -111,13 +113,12 @@ def smiles_set(
         lines=lines,
         min_heavy=min_heavy,
         max_heavy=max_heavy,
-        fragments=fragments,
-        neutralise=neutralise,
+        treatment=Treatment(fragments, neutralise),
         advance=ProgressLines("conformers", len(lines)),
     )
     folder = CACHE / "smiles" if cache is None else Path(cache)
     molecules = library.molecules(hydrogens, cache=folder, workers=usable_cores() if workers is None else workers)
-    return MoleculeSet(molecules, library.account(), molecules.names, library.duplicates, library.outside)
+    return MoleculeSet(molecules, library.account(), library.smiles, library.duplicates, library.outside)
 
 
 def qm9_set(*, path: str, hydrogens: Hydrogens) -> MoleculeSet:
@@ -126,16 +127,26 @@ def qm9_set(*, path: str, hydrogens: Hydrogens) -> MoleculeSet:
     return MoleculeSet(molecules, report.skipped)
 
 
-def pyg_qm9_set(*, root: str, hydrogens: Hydrogens) -> MoleculeSet:
-    """Return QM9 as PyTorch Geometric has it."""
-    molecules, report = load_pyg_qm9(root, hydrogens)
+def pyg_set(*, dataset: str, root: str, arguments: Mapping[str, Any], hydrogens: Hydrogens) -> MoleculeSet:
+    """Return a data set of PyTorch Geometric; see `load_pyg`."""
+    molecules, report = load_pyg(dataset, root, arguments, hydrogens)
     return MoleculeSet(molecules, report.skipped)
 
 
-def file_set(*, path: str, hydrogens: Hydrogens) -> MoleculeSet:
-    """Return the molecules of any file that `molrl.data.molecules.files` reads."""
-    molecules, report = read(path, hydrogens)
-    return MoleculeSet(molecules, report.skipped)
+def file_set(*, path: str, fragments: Fragments, neutralise: bool, hydrogens: Hydrogens) -> MoleculeSet:
+    """Return the molecules of any file that `molrl.data.molecules.files` reads, every conformer of each.
+
+    Args:
+        fragments, neutralise: see `Treatment`.
+
+    Raises ValueError for a file of SMILES.
+    """
+    if suffix(path) in SMILES_SUFFIXES:
+        raise ValueError(f"data.path={path}: SMILES have no geometry; data=smiles computes one")
+    molecules, report = read(path, hydrogens, treatment=Treatment(fragments, neutralise))
+    graphs = [molecule.graph for molecule in molecules]
+    smiles = [Chem.MolToSmiles(Chem.RemoveHs(graph)) for graph in graphs if graph is not None]
+    return MoleculeSet(molecules, report.skipped, smiles if len(smiles) == len(molecules) else None)
 
 
 def skipped_lines(report: ReadReport) -> list[str]:

@@ -20,10 +20,12 @@ from molrl.data.files import (
     text_lines,
 )
 from molrl.data.molecules.conformers import BLOCK_SIZE, Conformer, Embedder, embed_blocks, failure, split
-from molrl.data.molecules.embedding import SEED
-from molrl.data.molecules.entries import MAX_HEAVY, MAX_RECORDS, Entry, collect
+from molrl.data.molecules.embedding import SEED, parse
+from molrl.data.molecules.entries import MAX_HEAVY, MAX_RECORDS, NO_LIMIT, Entry, collect
 from molrl.data.molecules.molecule import Hydrogens, Molecule, from_graph
+from molrl.data.molecules.standardise import AS_IT_IS, Treatment
 
+SMILES_SUFFIXES = (".smi", ".txt", ".csv")
 SMILES_COLUMNS = ("smiles", "canonical_smiles")  # of a table, in upper or lower case
 
 
@@ -62,6 +64,7 @@ def stream_smiles(
     max_heavy: int = MAX_HEAVY,
     max_records: int = MAX_RECORDS,
     *,
+    treatment: Treatment = AS_IT_IS,
     seed: int = SEED,
     cache: str | Path | None = None,
     workers: int = 0,
@@ -72,6 +75,7 @@ def stream_smiles(
     Args:
         source: a .smi or .txt file (`SMILES name` per line), a .csv file with one of `SMILES_COLUMNS`, or a list.
         hydrogens: "counts" drops the hydrogens after the relaxation; "file" means "atoms".
+        treatment: of every molecule; one that is still several fragments has no embedding.
         seed: of every embedding, so that a molecule does not depend on its neighbours in the file.
         cache: folder that keeps the results; see `embed_blocks`. None keeps nothing.
         workers: processes (spawned, so a script needs a main guard); 0 embeds in this one. A worker that crashes or
@@ -85,6 +89,7 @@ def stream_smiles(
     lines = lines[:max_records]
     if tail:
         lines.append(bad_line(tail[0].number, f"the rest is not read: more than {max_records} records"))
+    lines = [treat_line(line, treatment) for line in lines] if treatment else lines
     smiles = [line.smiles for line in lines if not line.problem]
     folder, size = (None, 1) if cache is None else (Path(cache), BLOCK_SIZE)
     done = embed_blocks(split(smiles, size), Embedder(max_heavy, seed), cache=folder, workers=workers)
@@ -122,6 +127,16 @@ def smiles_lines(
             yield Line(f"line {number}", words[0], words[-1].strip(), number)
     except BrokenStreamError as error:
         yield bad_line(number + 1, str(error))
+
+
+def treat_line(line: Line, treatment: Treatment) -> Line:
+    """Return a line with the SMILES of the treated molecule, or with the reason why that is refused."""
+    if line.problem:
+        return line
+    with rdBase.BlockLogs():
+        mol = parse(line.smiles, NO_LIMIT)
+    mol = mol if isinstance(mol, str) else treatment(mol)
+    return line._replace(problem=mol) if isinstance(mol, str) else line._replace(smiles=Chem.MolToSmiles(mol))
 
 
 def bad_line(number: int, problem: str) -> Line:

@@ -1,40 +1,76 @@
-"""Standardisation of SMILES: one organic fragment, neutral on request, without atom maps."""
+"""Standardisation of molecules: one fragment of a salt or mixture, without avoidable charges, without atom maps."""
 
-from functools import cache
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdMolDescriptors
 
 from molrl.data.molecules.embedding import parse
 from molrl.data.molecules.entries import MAX_HEAVY, NO_LIMIT
+from molrl.data.molecules.neutralise import neutral
 
 Fragments: TypeAlias = Literal["largest", "refuse", "keep"]
 """Treatment of several fragments: take the largest organic one, skip the record, or leave it as it is."""
 
 FRAGMENTS = ("largest", "refuse", "keep")
-NON_METALS = frozenset("H He B C N O F Ne Si P S Cl Ar Ge As Se Br Kr Sb Te I Xe At Rn".split())  # and metalloids
+NON_METALS = (1, 2, *range(5, 11), *range(14, 19), *range(32, 37), *range(51, 55), 85, 86)  # and metalloids
+METAL = Chem.MolFromSmarts("[" + "".join(f"!#{number}" for number in NON_METALS) + "]")
+CARBON = Chem.MolFromSmarts("[#6]")
 NAMED_FRAGMENTS = 3  # in a message
 
 
-def standardise(smiles: str, *, fragments: Fragments, neutralise: bool) -> Chem.Mol | str:
-    """Return the organic molecule of a SMILES, or the reason why there is none, its category before a colon.
+@dataclass(frozen=True)
+class Treatment:
+    """The changes made to every molecule that is read with its bonds.
 
-    Args:
+    Attributes:
         fragments: see `choose_fragment`.
         neutralise: see `neutral`.
     """
+
+    fragments: Fragments = "keep"
+    neutralise: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fragments not in FRAGMENTS:
+            raise ValueError(f"fragments: got {self.fragments!r}, allowed: {', '.join(FRAGMENTS)}")
+
+    def __bool__(self) -> bool:
+        """Tell whether anything may change."""
+        return self.fragments != "keep" or self.neutralise
+
+    def __call__(self, mol: Chem.Mol) -> Chem.Mol | str:
+        """Return a sanitised molecule as it shall be, or the reason why it is refused."""
+        with rdBase.BlockLogs():
+            chosen = choose_fragment(mol, self.fragments)
+            return neutral(chosen) if self.neutralise and not isinstance(chosen, str) else chosen
+
+
+AS_IT_IS = Treatment()
+
+
+def standardise(smiles: str, treatment: Treatment) -> Chem.Mol | str:
+    """Return the organic molecule of a SMILES, or the reason why there is none, its category before a colon."""
     with rdBase.BlockLogs():
         mol = parse(smiles, NO_LIMIT)
-        mol = mol if isinstance(mol, str) else choose_fragment(mol, fragments)
         if isinstance(mol, str):
             return mol
-        if reason := inorganic_reason(mol):
-            return reason
-        if mol.GetNumHeavyAtoms() > MAX_HEAVY:
-            return f"more than {MAX_HEAVY} heavy atoms"
-        mol = without_maps(mol)
-        return neutral(mol) if neutralise else mol
+        if ":" in smiles:
+            clear_maps(mol)
+        mol = treatment(mol)
+        if isinstance(mol, str):
+            return mol
+    if reason := inorganic_reason(mol):
+        return reason
+    return mol if mol.GetNumHeavyAtoms() <= MAX_HEAVY else f"more than {MAX_HEAVY} heavy atoms"
+
+
+def clear_maps(mol: Chem.Mol) -> None:
+    """Remove atom map numbers, and the stereo marks that only they gave a meaning."""
+    for atom in mol.GetAtoms():
+        atom.SetAtomMapNum(0)
+    Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
 
 
 def choose_fragment(mol: Chem.Mol, fragments: Fragments) -> Chem.Mol | str:
@@ -47,7 +83,7 @@ def choose_fragment(mol: Chem.Mol, fragments: Fragments) -> Chem.Mol | str:
         return mol
     parts = sorted(Chem.GetMolFrags(mol, asMols=True), key=size_order)
     if fragments == "refuse":
-        names = ", ".join(Chem.MolToSmiles(part) for part in parts[:NAMED_FRAGMENTS])
+        names = ", ".join(Chem.MolToSmiles(Chem.RemoveHs(part)) for part in parts[:NAMED_FRAGMENTS])
         return f"{len(parts)} fragments: {names}{', ...' if len(parts) > NAMED_FRAGMENTS else ''}"
     largest: Chem.Mol = next((part for part in parts if not inorganic_reason(part)), parts[0])
     return largest
@@ -60,34 +96,7 @@ def size_order(mol: Chem.Mol) -> tuple[int, float, str]:
 
 def inorganic_reason(mol: Chem.Mol) -> str:
     """Return why a molecule is not organic, or "" if it has carbon and no metal."""
-    symbols = {atom.GetSymbol() for atom in mol.GetAtoms()}
-    if metals := sorted(symbols - NON_METALS):
-        return f"metal: {', '.join(metals)}"
-    return "" if "C" in symbols else "inorganic: no carbon"
-
-
-def without_maps(mol: Chem.Mol) -> Chem.Mol:
-    """Return a molecule without atom map numbers, and without the stereo marks that only they gave a meaning."""
-    mapped = [atom for atom in mol.GetAtoms() if atom.GetAtomMapNum()]
-    for atom in mapped:
-        atom.SetAtomMapNum(0)
-    if mapped:
-        Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
-    return mol
-
-
-def neutral(mol: Chem.Mol) -> Chem.Mol:
-    """Return a molecule without the charges that gaining or losing protons explains; others, as in nitro, stay."""
-    if not any(atom.GetFormalCharge() for atom in mol.GetAtoms()):
-        return mol
-    mol = Chem.Mol(uncharger().uncharge(mol))
-    Chem.AssignStereochemistry(mol, cleanIt=True, force=True)  # two arms may have become equal
-    return mol
-
-
-@cache
-def uncharger() -> Any:
-    """Return RDKit's tool that protonates and deprotonates; it is slow to import."""
-    from rdkit.Chem.MolStandardize import rdMolStandardize
-
-    return rdMolStandardize.Uncharger()
+    if mol.HasSubstructMatch(METAL):
+        found = {mol.GetAtomWithIdx(index).GetSymbol() for (index,) in mol.GetSubstructMatches(METAL)}
+        return f"metal: {', '.join(sorted(found))}"
+    return "" if mol.HasSubstructMatch(CARBON) else "inorganic: no carbon"

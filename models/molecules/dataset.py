@@ -1,5 +1,6 @@
 """Real molecules as clean states, for the algorithms that also learn from data."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Molecule
+from molrl.data.molecules.standardise import Fragments, Treatment
 from molrl.gaussian import Context
 from molrl.models.molecules.codec import Codec
 from molrl.noise import Key
@@ -20,10 +22,12 @@ class RealMolecules:
     Attributes:
         path: any file that `molrl score` reads.
         codec: codec of the model.
+        fragments: see `Treatment`.
     """
 
     path: str
     codec: Codec
+    fragments: Fragments = "keep"
 
     @cached_property
     def molecules(self) -> Sequence[Molecule]:
@@ -32,7 +36,9 @@ class RealMolecules:
         Raises:
             ValueError: there is none.
         """
-        molecules, _ = read(self.path, self.codec.hydrogens)
+        molecules, report = read(self.path, self.codec.hydrogens, treatment=Treatment(self.fragments))
+        if report.skipped:
+            warnings.warn(f"task.data={report}", stacklevel=2)
         kept = [molecule for molecule in molecules if not self.codec.missing(molecule)]
         if not kept:
             raise ValueError(f"task.data={self.path}: the model knows the atoms of none of {len(molecules)} molecules")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from molrl.data.molecules.bonds import BondReader
+    from molrl.data.molecules.standardise import Fragments
     from molrl.models.molecules.policy import MoleculePolicy
     from molrl.rewards.molecules.files import MoleculeFiles
     from molrl.task import Reward, Task
@@ -59,12 +60,21 @@ class MoleculeDomain:
         reward: "Reward",
         device: "torch.device",
         data: str | None = None,
+        fragments: "Fragments" = "keep",
     ) -> "Task":
         """Return the task of fine-tuning a policy toward a reward, with bonds read by `perceive_bonds`."""
         from molrl.data.molecules.perception import perceive_bonds
         from molrl.models.molecules.task import molecule_task
 
-        return molecule_task(name=name, policy=policy, reader=perceive_bonds, data=data, reward=reward, device=device)
+        return molecule_task(
+            name=name,
+            policy=policy,
+            reader=perceive_bonds,
+            data=data,
+            fragments=fragments,
+            reward=reward,
+            device=device,
+        )
 
     def sampling(
         self,
@@ -85,11 +95,13 @@ class MoleculeDomain:
             notes.append(f"{property_.name}: {wanted} (training set {low:.3g} to {high:.3g})")
         return Sampling(policy.build(device), decoder, notes)
 
-    def source(self, *, reader: "BondReader", embed: bool, smiles_column: str | None) -> "MoleculeFiles":
+    def source(
+        self, *, reader: "BondReader", embed: bool, smiles_column: str | None, fragments: "Fragments"
+    ) -> "MoleculeFiles":
         """Return the reader of records for `molrl score`."""
         from molrl.rewards.molecules.files import MoleculeFiles
 
-        return MoleculeFiles(reader=reader, embed=embed, smiles_column=smiles_column)
+        return MoleculeFiles(reader=reader, embed=embed, smiles_column=smiles_column, fragments=fragments)
 
     def evaluate(self, *, file: str, reference: str | None, out: str | None, **settings: Any) -> int:
         """Print the metrics of a file of molecules and return the exit code."""

@@ -18,6 +18,7 @@ from molrl.data.molecules.files import SUFFIXES, read
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.plausibility import TESTS, PoseBustersCheck, Tests
 from molrl.data.molecules.quality import Quality, measure, smiles_set
+from molrl.data.molecules.standardise import AS_IT_IS, Fragments, Treatment
 from molrl.models.molecules.model import read_reference
 from molrl.models.shipped import locate
 from molrl.rewards.scores import category
@@ -66,6 +67,7 @@ def evaluate_molecules(
     file: str,
     reference: str | None,
     hydrogens: str,
+    fragments: Fragments,
     perceive: bool,
     posebusters: Tests | None,
     seconds: float,
@@ -77,6 +79,7 @@ def evaluate_molecules(
     Args:
         reference: a molecule file, or a model (its training set), that novelty is measured against.
         hydrogens: "file" leaves them as they are, "counts" folds them into the heavy atoms, "atoms" demands them.
+        fragments: of every molecule that comes with bonds, of the reference as well; see `Treatment`.
         perceive: ignore bonds that the file gives, and perceive them; hydrogens and charges of its atoms are kept.
         posebusters: which tests of PoseBusters to make, "mol_fast" or "mol"; null for none.
         seconds: time after which no further molecule is given to PoseBusters.
@@ -88,13 +91,14 @@ def evaluate_molecules(
         raise ConfigError(f"seconds: got {seconds}, need a positive number")
     if hydrogens not in ("file", "counts", "atoms"):
         raise ConfigError(f"hydrogens: got {hydrogens!r}, allowed are 'file', 'counts', 'atoms'")
-    molecules, report = read(file, hydrogens)  # type: ignore[arg-type]
+    treatment = Treatment(fragments)
+    molecules, report = read(file, hydrogens, treatment=treatment)  # type: ignore[arg-type]
     print(report)
     if not molecules:
         return 3
     if perceive:
         molecules = [replace(molecule, graph=None) for molecule in molecules]
-    quality = measure(molecules, reader, reference_smiles(reference, reader))
+    quality = measure(molecules, reader, reference_smiles(reference, reader, treatment))
     bond_source = "by" if perceive else "the file's where it has them, else by"
     print(f"bonds: {bond_source} {getattr(reader, '__name__', type(reader).__name__)}")
     print(format_table(quality))
@@ -142,12 +146,14 @@ def describe_posebusters(result: PoseBustersResult | None, tests: Tests, molecul
     return text + "".join(f"; {count} more without an answer ({reason})" for reason, count in result.lost.items())
 
 
-def reference_smiles(reference: str | None, reader: BondReader) -> frozenset[str] | None:
+def reference_smiles(
+    reference: str | None, reader: BondReader, treatment: Treatment = AS_IT_IS
+) -> frozenset[str] | None:
     """Return the SMILES of the reference set, or None without a reference."""
     if reference is None:
         return None
     if suffix(reference) in SUFFIXES:
-        return smiles_set(read(reference)[0], reader)
+        return smiles_set(read(reference, treatment=treatment)[0], reader)
     try:
         smiles = read_reference(locate(reference))
     except CheckpointError as error:

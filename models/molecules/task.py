@@ -3,6 +3,7 @@
 import torch
 
 from molrl.data.molecules.bonds import BondReader
+from molrl.data.molecules.standardise import Fragments
 from molrl.models.molecules.dataset import RealMolecules
 from molrl.models.molecules.decoder import MoleculeDecoder
 from molrl.models.molecules.policy import MoleculePolicy
@@ -16,6 +17,7 @@ def molecule_task(
     policy: MoleculePolicy,
     reader: BondReader,
     data: str | None,
+    fragments: Fragments,
     reward: Reward,
     device: torch.device,
 ) -> Task:
@@ -26,6 +28,7 @@ def molecule_task(
         policy: the model and how it is sampled.
         reader: reads bonds for the metrics, the drawings and the files.
         data: a file of real molecules for the algorithms that learn from some.
+        fragments: of those molecules; see `Treatment`.
         reward: of finished molecules.
         device: of the network and its states.
     """
@@ -37,5 +40,5 @@ def molecule_task(
         reward=reward,
         device=device,
         value_network=lambda: MoleculeValue(model.codec.features),
-        data=None if data is None else RealMolecules(data, model.codec),
+        data=None if data is None else RealMolecules(data, model.codec, fragments),
     )

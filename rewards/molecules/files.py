@@ -13,10 +13,11 @@ from rdkit.Chem import rdDepictor
 
 from molrl.data.files import Skipped, suffix
 from molrl.data.molecules.bonds import BondReader, Reading, attach_bonds
-from molrl.data.molecules.files import SUFFIXES
+from molrl.data.molecules.files import SUFFIXES, require_bonds
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.records import Record, has_geometry, molecule_of, records
 from molrl.data.molecules.sdf import Block, record_text
+from molrl.data.molecules.standardise import Fragments, Treatment
 from molrl.rewards.molecules.sdf_table import TABLES
 from molrl.rewards.scores import Scorer
 from molrl.rewards.scoring.journal import description, identity
@@ -34,20 +35,28 @@ class MoleculeFiles:
         reader: gives the SMILES of molecules that come without bonds.
         embed: make geometries for SMILES and 2D drawings.
         smiles_column: of a .csv file; None takes smiles or canonical_smiles.
+        fragments: see `Treatment`.
     """
 
     reader: BondReader
     embed: bool
     smiles_column: str | None
+    fragments: Fragments = "keep"
     kind: ClassVar[str] = "molecules"
     column: ClassVar[str] = "smiles"
     tables: ClassVar[Mapping[str, type[Table]]] = TABLES
+
+    @property
+    def treatment(self) -> Treatment:
+        """Return the treatment of every molecule."""
+        return Treatment(self.fragments)
 
     def records(self, path: str | Path) -> Iterator[Record]:
         """Yield the records of a file in order; raise ValueError, at once, for a file without any."""
         if suffix(path) not in SUFFIXES:
             given = "a folder" if Path(path).is_dir() else repr(suffix(path))
             raise ValueError(f"{path}: the reward scores molecules, got {given}, allowed are {', '.join(SUFFIXES)}")
+        require_bonds(path, self.treatment)
         return records(path, self.smiles_column)
 
     def record_scorer(
@@ -55,7 +64,12 @@ class MoleculeFiles:
     ) -> "MoleculeRecordScorer":
         """Return a function that reads and scores records."""
         return MoleculeRecordScorer(
-            scorers=scorers, reader=self.reader, embedded=self.embed, texts=texts, others=others
+            scorers=scorers,
+            reader=self.reader,
+            embedded=self.embed,
+            treatment=self.treatment,
+            texts=texts,
+            others=others,
         )
 
     def identity(self, path: str | Path) -> Mapping[str, Any]:
@@ -64,8 +78,13 @@ class MoleculeFiles:
 
     def settings(self) -> Mapping[str, Any]:
         """Return the settings of the reader, with RDKit's version."""
-        settings = {"reader": description(self.reader), "embed": self.embed, "smiles_column": self.smiles_column}
-        return {**settings, "version": {"rdkit": rdBase.rdkitVersion}}
+        return {
+            "reader": description(self.reader),
+            "embed": self.embed,
+            "smiles_column": self.smiles_column,
+            "fragments": self.fragments,
+            "version": {"rdkit": rdBase.rdkitVersion},
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +95,7 @@ class MoleculeRecordScorer:
         scorers: by reward.
         reader: gives the SMILES of molecules that come without bonds.
         embedded: make geometries for those that have none.
+        treatment: of every molecule.
         texts: write SDF records.
         others: rewards that are computed elsewhere and need the molecule in the result.
     """
@@ -83,12 +103,13 @@ class MoleculeRecordScorer:
     scorers: Mapping[str, Scorer[Molecule]]
     reader: BondReader
     embedded: bool
+    treatment: Treatment
     texts: bool
     others: tuple[str, ...]
 
     def __call__(self, request: RecordRequest) -> RecordResult:
         record: Record = request.record
-        entry = molecule_of(record, embedded=self.embedded)
+        entry = molecule_of(record, embedded=self.embedded, treatment=self.treatment)
         if isinstance(entry, Skipped):
             smiles = getattr(record.content, "smiles", "")[:MAX_SMILES_LENGTH]
             return unreadable(record, entry.reason, smiles, (*request.rewards, *self.others))

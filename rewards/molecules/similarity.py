@@ -12,8 +12,10 @@ from rdkit.Chem import rdFingerprintGenerator
 
 from molrl.data.files import Skipped
 from molrl.data.molecules.bonds import BondReader
+from molrl.data.molecules.files import require_bonds
 from molrl.data.molecules.records import Record, molecule_of, records
 from molrl.data.molecules.smiles import Line
+from molrl.data.molecules.standardise import Fragments, Treatment
 from molrl.rewards.molecules.graph import GraphReward, parse
 
 RADIUS, BITS = 2, 2048
@@ -27,9 +29,11 @@ class Similarity(GraphReward):
     Attributes:
         reference: a molecule file of any format that can be scored, or a list of SMILES. Records that cannot be read
             are left out with a warning.
+        fragments: of the reference; see `Treatment`.
     """
 
     reference: str | Sequence[str]
+    fragments: Fragments = "keep"
     floor: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
@@ -38,7 +42,7 @@ class Similarity(GraphReward):
     @cached_property
     def fingerprints(self) -> list[Any]:
         """Return the distinct fingerprints of the reference."""
-        return read_fingerprints(self.reference, self.reader)
+        return read_fingerprints(self.reference, self.reader, Treatment(self.fragments))
 
     def value(self, smiles: str) -> float:
         return max_similarity(smiles, self.fingerprints)
@@ -58,14 +62,14 @@ def max_similarity(smiles: str, fingerprints: Sequence[Any]) -> float:
     return float(max(DataStructs.BulkTanimotoSimilarity(fingerprint, fingerprints)))
 
 
-def read_fingerprints(reference: str | Sequence[str], reader: BondReader) -> list[Any]:
+def read_fingerprints(reference: str | Sequence[str], reader: BondReader, treatment: Treatment) -> list[Any]:
     """Return the distinct fingerprints of a reference set.
 
     Raises:
         ValueError: the file cannot be read, or it has no molecules or too many.
     """
     name = reference if isinstance(reference, str) else f"{len(reference)} SMILES"
-    graphs = list(islice(read_graphs(reference, reader), MAX_REFERENCE + 1))
+    graphs = list(islice(read_graphs(reference, reader, treatment), MAX_REFERENCE + 1))
     if len(graphs) > MAX_REFERENCE:
         raise ValueError(f"reference {name}: more than {MAX_REFERENCE} molecules")
     mols = [mol for mol in graphs if mol is not None and mol.GetNumHeavyAtoms()]
@@ -76,14 +80,15 @@ def read_fingerprints(reference: str | Sequence[str], reader: BondReader) -> lis
     return list({bits.ToBitString(): bits for bits in map(morgan_generator().GetFingerprint, mols)}.values())
 
 
-def read_graphs(reference: str | Sequence[str], reader: BondReader) -> Iterator[Chem.Mol | None]:
+def read_graphs(reference: str | Sequence[str], reader: BondReader, treatment: Treatment) -> Iterator[Chem.Mol | None]:
     """Yield the molecular graph of each record, None where there is none; SMILES are not embedded."""
     if isinstance(reference, str):
+        require_bonds(reference, treatment)
         source = records(reference)
     else:
         source = (Record(0, smiles, Line(f"SMILES {row}", smiles, smiles)) for row, smiles in enumerate(reference, 1))
     for record in source:
-        entry = molecule_of(record, embedded=False)
+        entry = molecule_of(record, embedded=False, treatment=treatment)
         yield None if isinstance(entry, Skipped) else reader(entry).mol
 
 

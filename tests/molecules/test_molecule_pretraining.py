@@ -69,7 +69,8 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
 
 def test_molecules_with_an_element_the_model_does_not_know_are_skipped_and_counted(tmp_path: Path) -> None:
     (tmp_path / "mine.smi").write_text("CCCO one\nCCCN two\nCCCCl salty\nC1CC broken\nCCCCC three\n")
-    data = ["data=file", f"data.path={tmp_path / 'mine.smi'}", f"run={tmp_path / 'run'}", "model.codec.elements=[C,N,O]"]
+    data = ["data=smiles", f"data.path={tmp_path / 'mine.smi'}", "data.workers=0", f"data.cache={tmp_path / 'cache'}"]
+    data += [f"run={tmp_path / 'run'}", "model.codec.elements=[C,N,O]"]
     settings = [*data, *(item for item in QUICK_PRETRAINING if not item.startswith("data."))]
     assert "2 of 5 records (40%) would be left out" in complaint(["pretrain", *settings], 2)
     assert not (tmp_path / "run").exists()
@@ -85,10 +86,10 @@ def test_a_file_with_nothing_to_learn_from_is_refused_and_leaves_no_folder(
     text: str, word: str, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.smi").write_text(text)
-    data = ["data=file", f"data.path={tmp_path / 'mine.smi'}", f"run={tmp_path / 'run'}"]
+    data = ["data=smiles", f"data.path={tmp_path / 'mine.smi'}", "data.workers=0", f"data.cache={tmp_path / 'cache'}"]
     data += ["model.codec.elements=[6,7,8]", "model.max_skipped=1"]
     rest = [item for item in QUICK_PRETRAINING if not item.startswith("data.")]
-    assert word in complaint(["pretrain", *data, *rest], 1)
+    assert word in complaint(["pretrain", f"run={tmp_path / 'run'}", *data, *rest], 1)
     assert not (tmp_path / "run").exists()
 
 

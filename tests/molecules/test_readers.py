@@ -17,7 +17,8 @@ from molrl.data.molecules.bonds import Reading, edm_table, rdkit_bonds
 from molrl.data.molecules.entries import keep_elements
 from molrl.data.molecules.files import read, stream
 from molrl.data.molecules.molecule import Hydrogens, Molecule, Molecules, count_hydrogens
-from molrl.data.molecules.qm9 import count_all_hydrogens, load_pyg_qm9, load_qm9
+from molrl.data.molecules.pyg import load_pyg
+from molrl.data.molecules.qm9 import count_all_hydrogens, load_qm9
 from molrl.data.molecules.records import molecule_of, records
 from molrl.data.molecules.sdf import (
     MAX_RECORD_LINES,
@@ -483,7 +484,7 @@ def test_pyg_gives_the_same_molecules(tmp_path: Path) -> None:
     for file in ("gdb9.sdf", "gdb9.sdf.csv", "uncharacterized.txt"):
         (tmp_path / "raw" / file).touch()  # so that nothing is downloaded
     QM9.save([water, water], str(tmp_path / "processed" / "data_v3.pt"))
-    molecules, report = load_pyg_qm9(tmp_path, "counts")
+    molecules, report = load_pyg("QM9", tmp_path, {}, "counts")
     assert report.count == 2
     assert molecules[1].name == "gdb_3"
     assert molecules.hydrogens is not None

@@ -168,7 +168,7 @@ def test_a_pickle_in_the_place_of_weights_is_never_opened(place: str, marker: Pa
 
 def test_pyg_s_own_files_are_read_without_running_what_is_in_them(marker: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch_geometric")
-    from molrl.data.molecules.qm9 import load_pyg_qm9
+    from molrl.data.molecules.pyg import load_pyg
 
     for folder in ("raw", "processed"):
         (tmp_path / folder).mkdir()
@@ -176,7 +176,7 @@ def test_pyg_s_own_files_are_read_without_running_what_is_in_them(marker: Path, 
         (tmp_path / "raw" / name).touch()
     torch.save(Payload(marker), tmp_path / "processed/data_v3.pt")
     with pytest.raises(ValueError, match="cannot be read"):
-        load_pyg_qm9(tmp_path)
+        load_pyg("QM9", tmp_path, {})
     assert not marker.exists()
 
 
