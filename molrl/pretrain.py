@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from molrl.gaussian import Context, Space, sum_per_sample
 from molrl.machine.interruption import never
 from molrl.noise import Key, Stream
+from molrl.optimizers import KINDS, Kind, load_optimizers, make_optimizers, optimizer_tensors, set_learning_rate
 from molrl.runs import checkpoint
 from molrl.runs.checkpoints import CHECKPOINTS, Series, as_checkpoint_error
 from molrl.runs.snapshot import (
@@ -107,6 +108,16 @@ def stratified_times(generator: Any, batch: int) -> Float[Tensor, " b"]:
     return torch.from_numpy((generator.random() + generator.permutation(batch) / batch) % 1.0).float()
 
 
+def normal_times(uniform: Float[Tensor, " b"], mean: float, std: float) -> Float[Tensor, " b"]:
+    """Map uniform times to N(mean, std^2) truncated to [0, 1], by the inverse of its distribution function.
+
+    On a log-linear schedule these are the log-normal noise levels of Karras et al. 2022, arXiv:2206.00364, Table 1.
+    """
+    low, high = (torch.special.ndtr(torch.tensor((end - mean) / std, dtype=torch.float64)) for end in (0.0, 1.0))
+    t = mean + std * torch.special.ndtri(low + (high - low) * uniform.double())
+    return t.clamp(0, 1).to(uniform.dtype)
+
+
 def learning_rate(step: int, *, peak: float, warmup: int, cooldown: int, steps: int) -> float:
     """Compute the learning rate of a step: linear warm-up, plateau, and a 1 - sqrt cool-down over the last steps.
 
@@ -142,12 +153,14 @@ class Pretraining:
     Attributes:
         steps: optimiser steps in all.
         batch: samples per step, for states of typical size.
-        lr: peak learning rate of AdamW.
+        optimizer: "adamw", or "muon" for hidden matrices with AdamW for the rest.
+        lr: peak learning rate.
         warmup: steps of linear warm-up.
         cooldown: last steps, over which the rate falls to zero.
         ema: decay of the average of the weights.
-        weight_decay: of AdamW.
+        weight_decay: decoupled weight decay.
         clip_norm: largest norm of the gradient.
+        time_mean, time_std: normal distribution of the times in [0, 1] at which samples are noised; None: uniform.
         save_every: steps between checkpoints and reports.
         bf16: run the network in bfloat16 (state, geometry and loss stay float32).
         compile: compile the network with torch, which pays off after some thousand steps.
@@ -156,12 +169,15 @@ class Pretraining:
 
     steps: int
     batch: int
+    optimizer: Kind
     lr: float
     warmup: int
     cooldown: int
     ema: float
     weight_decay: float
     clip_norm: float
+    time_mean: float | None
+    time_std: float | None
     save_every: int
     bf16: bool
     compile: bool
@@ -177,6 +193,12 @@ class Pretraining:
         for name in ("warmup", "cooldown", "weight_decay"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, need 0 or more")
+        if self.optimizer not in KINDS:
+            raise ValueError(f"optimizer: got {self.optimizer!r}, allowed are {', '.join(KINDS)}")
+        if (self.time_mean is None) != (self.time_std is None) or not (self.time_std is None or self.time_std > 0):
+            raise ValueError(
+                f"time_mean, time_std: got {self.time_mean}, {self.time_std}, need both, with a std above 0, or null"
+            )
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema: got {self.ema}, allowed 0 up to, not including, 1")
 
@@ -202,8 +224,8 @@ class Pretraining:
             should_stop: asked after each step; True ends the run with a checkpoint.
             loss_of: the loss of each sample; None: the denoising loss.
         """
-        optimizer = torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay, betas=(0.9, 0.99))
-        state = PretrainingState(model, optimizer, Average(self.ema))
+        optimizers = make_optimizers(self.optimizer, model, lr=self.lr, weight_decay=self.weight_decay)
+        state = PretrainingState(model, optimizers, Average(self.ema))
         state.restore(folder)
         if self.compile:
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * len(buckets))
@@ -226,23 +248,31 @@ class Pretraining:
                 state.save(folder)
         return state.average.shadow
 
+    def times(self, generator: Any, batch: int) -> Float[Tensor, " b"]:
+        """Draw the times of a batch."""
+        uniform = stratified_times(generator, batch)
+        if self.time_mean is None or self.time_std is None:
+            return uniform
+        return normal_times(uniform, self.time_mean, self.time_std)
+
     def update(self, state: "PretrainingState", space: Space, x0: Tensor, context: Context, loss_of: Loss) -> None:
         """Make one optimiser step on a batch, and update the average."""
         device = next(state.model.parameters()).device
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(
-                state.step, peak=self.lr, warmup=self.warmup, cooldown=self.cooldown, steps=self.steps
-            )
+        set_learning_rate(
+            state.optimizers,
+            learning_rate(state.step, peak=self.lr, warmup=self.warmup, cooldown=self.cooldown, steps=self.steps),
+        )
         generator = Key(self.seed, Stream.ROUND.at(0)).generator(0, state.step)
-        t = stratified_times(generator, len(x0)).to(device)
+        t = self.times(generator, len(x0)).to(device)
         noise = torch.from_numpy(generator.standard_normal(tuple(x0.shape), dtype="float32")).to(device)
         context = move_context(context, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             losses = loss_of(state.model, space, x0.to(device), t, noise, context)
-        state.optimizer.zero_grad()
+        state.model.zero_grad()
         (losses.sum() / self.batch).backward()
         norm = nn.utils.clip_grad_norm_(state.model.parameters(), self.clip_norm, error_if_nonfinite=True)
-        state.optimizer.step()
+        for optimizer in state.optimizers:
+            optimizer.step()
         state.step += 1
         state.average.update(state.model, state.step)
         state.losses.append((losses.mean().item(), norm.item()))
@@ -254,14 +284,14 @@ class PretrainingState:
 
     Attributes:
         model: the network in training.
-        optimizer: of its parameters.
+        optimizers: of its parameters.
         average: of its weights.
         step: optimiser steps so far.
         losses: loss and gradient norm of each step since the last report.
     """
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizers: Sequence[torch.optim.Optimizer]
     average: Average
     step: int = 0
     losses: list[tuple[float, float]] = field(default_factory=list)
@@ -276,7 +306,7 @@ class PretrainingState:
         tensors = {
             "model": self.model.state_dict(),
             "average": self.average.shadow,
-            "optimizer": checkpoint.optimizer_tensors(self.optimizer, self.names),
+            "optimizer": optimizer_tensors(self.optimizers, self.names),
             RANDOM: random_tensors(),
         }
         values = {
@@ -298,7 +328,7 @@ class PretrainingState:
                 checkpoint.check_fits(self.model.state_dict(), last.tensors[part], type(self.model).__name__)
             self.model.load_state_dict(last.tensors["model"])
             self.average.shadow = {name: value.to(device) for name, value in last.tensors["average"].items()}
-            checkpoint.load_optimizer(self.optimizer, self.names, last.tensors["optimizer"])
+            load_optimizers(self.optimizers, self.names, last.tensors["optimizer"])
             restore_flags({"model": self.model}, last.values["flags"])
             restore_random(last.tensors[RANDOM], last.values[RANDOM])
             warn_of_another_platform(last.values["layout"], describe_platform(device))

@@ -125,6 +125,7 @@ def circle(*, radius: float) -> Tensor:
 def run(folder: Path, design: CircleDesign, data: Callable[..., Any] = circle, **changes: Any) -> int:
     numbers: dict[str, Any] = {
         **{"steps": 4, "batch": 8, "lr": 1e-2, "warmup": 1, "cooldown": 1, "ema": 0.9, "weight_decay": 0.0},
+        **{"optimizer": "adamw", "time_mean": None, "time_std": None},
         **{"clip_norm": 1.0, "save_every": 2, "bf16": False, "compile": False, "seed": 0},
     }
     settings: dict[str, Any] = {

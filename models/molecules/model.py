@@ -16,8 +16,8 @@ from molrl.models.molecules.codec import Codec, MoleculeCodec
 from molrl.models.molecules.condition import Condition
 from molrl.models.molecules.edm import EDM
 from molrl.models.molecules.egnn import EGNN
+from molrl.models.molecules.pair_network import PairNetwork
 from molrl.models.molecules.tensor_field import TensorField
-from molrl.models.molecules.transformer import PairTransformer
 from molrl.models.networks import build_network, takes
 from molrl.models.precondition import Preconditioned
 from molrl.models.shipped import locate
@@ -29,7 +29,7 @@ MOLECULES = "molecules"
 MAX_REFERENCE_BYTES = 2**28
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "egnn": EGNN,
-    "pair_transformer": PairTransformer,
+    "pair_network": PairNetwork,
     "tensor_field": TensorField,
 }
 EDM_QM9 = MoleculeCodec(elements=(1, 6, 7, 8, 9), type_scale=0.25, charge_scale=0.1)
