@@ -12,7 +12,7 @@ from rdkit import Chem
 
 from molrl.data.molecules.bonds import MAX_ATOMIC_NUMBER, BondReader, attach_bonds
 from molrl.data.molecules.entries import position_problem
-from molrl.data.molecules.molecule import BOND_ORDERS, Molecule, from_graph
+from molrl.data.molecules.molecule import BOND_ORDERS, Molecule, are_bonds, from_graph
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -106,6 +106,8 @@ def from_pyg(data: "Data") -> Molecule:
     if getattr(data, "bond_order", None) is not None:
         rows = np.column_stack([np.asarray(data.edge_index).T, np.asarray(data.bond_order)]).astype(np.int64)
         bonds = rows[rows[:, 0] < rows[:, 1]]
+        if not are_bonds(bonds, len(numbers)):
+            raise ValueError(f"bonds: got atoms or orders out of range, allowed: 0 to {len(numbers) - 1} and 1 to 4")
     return Molecule(
         numbers=numbers.astype(np.int64),
         positions=positions.astype(np.float32),

@@ -34,7 +34,7 @@ class Molecule:
         charges: formal charge of each atom, int64 [n]; None where it is unknown.
         bonds: rows (i, j, order) with i < j and an order of `BOND_ORDERS`, int64 [k, 3]; None where they are unknown.
 
-    Raises ValueError for arrays of other shapes and for bonds between other atoms or of other orders.
+    Raises ValueError for arrays of other shapes.
     """
 
     numbers: NDArray[np.int64]
@@ -54,17 +54,15 @@ class Molecule:
         for field, array in (("hydrogens", self.hydrogens), ("charges", self.charges)):
             if array is not None and array.shape != (n,):
                 raise ValueError(f"{field} of molecule {self.name!r}: got shape {array.shape}, expected ({n},)")
-        if self.bonds is not None and not are_bonds(self.bonds, n):
-            raise ValueError(f"bonds of molecule {self.name!r}: expected rows (i, j, order), i < j < {n}, order 1 to 4")
+        if self.bonds is not None and self.bonds.shape[1:] != (3,):
+            raise ValueError(f"bonds of molecule {self.name!r}: got shape {self.bonds.shape}, expected (k, 3)")
 
     def __len__(self) -> int:
         return len(self.numbers)
 
 
-def are_bonds(bonds: NDArray[np.int64], n: int) -> bool:
-    """Tell whether an array holds rows (i, j, order) with i < j between `n` atoms."""
-    if bonds.ndim != 2 or bonds.shape[1] != 3:
-        return False
+def are_bonds(bonds: NDArray[np.int64], n: int | NDArray[np.int64]) -> bool:
+    """Tell whether rows [k, 3] are bonds (i, j, order) with i < j of molecules of `n` atoms, one number or [k]."""
     first, second, order = bonds.T
     return bool(((first >= 0) & (first < second) & (second < n) & (order >= 1) & (order <= AROMATIC)).all())
 

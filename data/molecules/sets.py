@@ -52,7 +52,7 @@ class MoleculeSet:
     @property
     def elements(self) -> dict[str, int]:
         """Return how many molecules have each element, by symbol and in order of the atomic number."""
-        counts = Counter(number for molecule in self.molecules for number in np.unique(molecule.numbers).tolist())
+        counts = Counter(number for molecule in self.molecules for number in set(molecule.numbers.tolist()))
         symbol = Chem.GetPeriodicTable().GetElementSymbol
         return {symbol(number): counts[number] for number in sorted(counts)}
 
@@ -104,10 +104,10 @@ def smiles_set(
         seed: of the draw.
         cache: folder of finished conformers; None takes that of molrl.
     """
-    from molrl.machine.device import usable_cores
-
     if fragments not in ("largest", "refuse"):
         raise ValueError(f"fragments: got {fragments!r}, allowed: 'largest', 'refuse'")
+    if not 0 < min_heavy <= max_heavy:
+        raise ValueError(f"min_heavy: got {min_heavy}, max_heavy: got {max_heavy}, need 1 <= min_heavy <= max_heavy")
     lines = draw_lines(list(smiles_lines(path, smiles_column)), n, seed)
     library = Library(
         lines=lines,
@@ -116,8 +116,11 @@ def smiles_set(
         treatment=Treatment(fragments, neutralise),
         advance=ProgressLines("conformers", len(lines)),
     )
-    folder = CACHE / "smiles" if cache is None else Path(cache)
-    molecules = library.molecules(hydrogens, cache=folder, workers=usable_cores() if workers is None else workers)
+    if workers is None:
+        from molrl.machine.device import usable_cores
+
+        workers = usable_cores()
+    molecules = library.molecules(hydrogens, cache=CACHE / "smiles" if cache is None else Path(cache), workers=workers)
     return MoleculeSet(molecules, library.account(), library.smiles, library.duplicates, library.outside)
 
 

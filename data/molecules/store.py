@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from molrl.data.molecules.molecule import Molecules
+from molrl.data.molecules.molecule import Molecules, are_bonds
 
 STORED_TYPES = {
     "sizes": np.uint16,
@@ -36,4 +36,7 @@ def from_arrays(arrays: Mapping[str, NDArray[np.generic]], names: tuple[str, ...
     wide: dict[str, Any] = {"hydrogens": None}
     for name in arrays.keys() & STORED_TYPES.keys():
         wide[name] = arrays[name].astype(np.float32 if name == "positions" else np.int64)
-    return Molecules(**wide, names=names)
+    molecules = Molecules(**wide, names=names)
+    if molecules.bonds is not None and not are_bonds(molecules.bonds, np.repeat(molecules.sizes, wide["bond_counts"])):
+        raise ValueError("bonds: expected rows (i, j, order), i < j, order 1 to 4")
+    return molecules
