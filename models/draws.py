@@ -1,11 +1,13 @@
 """Samples drawn from a policy without a reward."""
 
+import math
 from typing import Any
 
 import torch
 
 from molrl.noise import Key, Stream
 from molrl.policy import Policy
+from molrl.reward_queue import parts
 from molrl.task import Decoder, sample_chains
 
 
@@ -13,6 +15,9 @@ def draw_samples(policy: Policy, decoder: Decoder, n: int, *, seed: int, batch: 
     """Draw and decode n samples; sample i depends on the seed and on i alone (up to float rounding)."""
     key, samples = Key(seed, Stream.SAMPLING), list[Any]()
     for start in range(0, n, batch):
-        trajectory = sample_chains(policy, decoder, range(start, min(start + batch, n)), key, device)
-        samples.extend(decoder.decode(trajectory.final, trajectory.context))
+        drawn = range(start, min(start + batch, n))
+        numbers = math.prod(decoder.state_shape(decoder.draw_context(drawn, key)))
+        for part in parts(len(drawn), numbers, device):
+            trajectory = sample_chains(policy, decoder, drawn[part], key, device)
+            samples.extend(decoder.decode(trajectory.final, trajectory.context))
     return samples

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from molrl.config import ConfigError, check_arguments, settings
 from molrl.domains import PolicySettings, domain, refuse_other_kind
 from molrl.guidance import Guidance
-from molrl.machine.device import choose_device
+from molrl.machine.device import autocast_dtype, choose_device
 from molrl.models.draws import draw_samples
 from molrl.noise import Key
 from molrl.task import Reward, Task, open_reward
@@ -33,6 +34,7 @@ def sample_file(
     seed: int,
     batch: int,
     device: str,
+    precision: str,
     guidance: Guidance | None,
     reward: Reward | None = None,
     **domain_settings: Any,
@@ -47,6 +49,7 @@ def sample_file(
         seed: seed of the noise; sample i does not depend on n or on the batch (up to float rounding).
         batch: number of samples that are drawn at a time.
         device: device to draw on.
+        precision: "float32", or "bfloat16" for the network alone; other samples, of the same quality.
         guidance: method of reward-guided sampling; None: samples of the model as it is.
         reward: reward that guides.
         domain_settings: further settings, of the domain.
@@ -61,6 +64,7 @@ def sample_file(
     check_arguments(about.sampling, arguments, "", partial=False)
     with settings():
         sampling = about.sampling(**arguments)
+    drawn_from = replace(sampling.policy, autocast=autocast_dtype(precision))
     decoder, suffixes = sampling.decoder, sampling.decoder.suffixes
     path = Path(f"samples{suffixes[0]}" if out is None else out)
     if not path.name.lower().endswith(tuple(suffixes)):
@@ -71,9 +75,9 @@ def sample_file(
     batch = min(batch, sampling.batch or batch)
     start = time.perf_counter()
     if guidance is None or reward is None:
-        samples = draw_samples(sampling.policy, decoder, n, seed=seed, batch=batch, device=place)
+        samples = draw_samples(drawn_from, decoder, n, seed=seed, batch=batch, device=place)
     else:
-        task = Task("sample", sampling.policy, decoder, reward, place)
+        task = Task("sample", drawn_from, decoder, reward, place)
         with open_reward(reward):
             samples, queries = draw_guided(task, guidance, n, seed=seed, batch=batch)
             mean = task.reward(samples).nanmean().item()

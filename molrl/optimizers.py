@@ -21,16 +21,14 @@ MIN_SIDE = 32  # of a matrix that Muon optimises: smaller ones are inputs, gates
 
 def make_optimizers(kind: Kind, model: nn.Module, *, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
     """Return the optimisers that together have every parameter of a model."""
-    hidden = [parameter for name, parameter in model.named_parameters() if kind == "muon" and is_hidden(name, parameter)]
+    hidden = [
+        parameter for name, parameter in model.named_parameters() if kind == "muon" and is_hidden(name, parameter)
+    ]
     chosen = set(map(id, hidden))
     others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(others, lr=lr, weight_decay=weight_decay, betas=BETAS)
-    ]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(others, lr=lr, weight_decay=weight_decay, betas=BETAS)]
     if hidden:
-        optimizers.append(
-            torch.optim.Muon(hidden, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-        )
+        optimizers.append(torch.optim.Muon(hidden, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
     return optimizers
 
 
@@ -55,9 +53,7 @@ def groups(optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[dict[str, ob
 def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer], names: Mapping[Tensor, str]) -> dict[str, Tensor]:
     """Return the moments of all optimisers by parameter name."""
     return {
-        key: value
-        for optimizer in optimizers
-        for key, value in checkpoint.optimizer_tensors(optimizer, names).items()
+        key: value for optimizer in optimizers for key, value in checkpoint.optimizer_tensors(optimizer, names).items()
     }
 
 
@@ -71,7 +67,11 @@ def load_optimizers(
     """
     owner = {names[parameter]: optimizer for optimizer in optimizers for parameter in parameters(optimizer)}
     for optimizer in optimizers:
-        own = {entry: value for entry, value in saved.items() if owner.get(entry.rpartition("/")[0], optimizer) is optimizer}
+        own = {
+            entry: value
+            for entry, value in saved.items()
+            if owner.get(entry.rpartition("/")[0], optimizer) is optimizer
+        }
         checkpoint.load_optimizer(optimizer, names, own)
 
 

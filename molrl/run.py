@@ -21,7 +21,7 @@ from molrl.config import ConfigError, check_type, settings
 from molrl.diagnostics import chain_kl, probe_rollouts
 from molrl.domains import Domain, PolicySettings, domain, refuse_other_kind
 from molrl.finetune import FinetuneConfig, check_setup, finetune, freeze_copy
-from molrl.machine.device import choose_device
+from molrl.machine.device import autocast_dtype, choose_device
 from molrl.machine.interruption import SIGTERM_EXIT_CODE, Request, Terminated, defer_interruption, exit_code
 from molrl.machine.memory import enough_memory
 from molrl.machine.processes import SINGLE_PROCESS, Processes, connect_processes, place_of_process
@@ -311,7 +311,7 @@ def precision(config: Mapping[str, Any]) -> torch.dtype | None:
     if config["precision"] is None and launched_with not in ("no", "bf16"):
         raise ConfigError(f"accelerate was told mixed_precision={launched_with}: molrl knows no and bf16")
     name = config["precision"] or {"no": "float32", "bf16": "bfloat16"}[launched_with]
-    return None if name == "float32" else torch.bfloat16
+    return autocast_dtype(name)
 
 
 def callable_name(reward: Reward) -> str:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from molrl.gaussian import Context
 from molrl.models.molecules.edm import EDM
 from molrl.models.molecules.egnn import EGNN
+from molrl.models.molecules.pair_network import PairNetwork
 from molrl.models.molecules.tensor_field import TensorField
 from molrl.models.precondition import Preconditioned
 from molrl.models.shapes.set_transformer import SetTransformer
@@ -20,6 +22,7 @@ from molrl.testing import check_law
 from molrl.testing.denoisers import (
     EUCLIDEAN_LAWS,
     SET_LAWS,
+    TOLERANCE,
     Case,
     Law,
     perturb_parameters,
@@ -52,6 +55,23 @@ def tensor_field() -> nn.Module:
     return preconditioned(TensorField(features=FEATURES, scalars=8, vectors=4, tensors=3, blocks=3, radial=8))
 
 
+def pair_network() -> nn.Module:
+    return preconditioned(PairNetwork(features=FEATURES, width=16, pair_width=8, blocks=3, radial=8))
+
+
+class InBfloat16(nn.Module):
+    """A network under autocast, as `Policy` and pretraining run it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, context: Context) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            out: torch.Tensor = self.network(x, t, context).to(x.dtype)
+        return out
+
+
 @contextmanager
 def built_in(dtype: torch.dtype) -> Iterator[None]:
     before = torch.get_default_dtype()
@@ -74,10 +94,18 @@ def case_of(build: Callable[[], nn.Module], dtype: torch.dtype) -> Case:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("build", [edm, egnn, conditional_egnn, tensor_field])
+@pytest.mark.parametrize("build", [edm, egnn, conditional_egnn, pair_network, tensor_field])
 @pytest.mark.parametrize("law", EUCLIDEAN_LAWS, ids=lambda law: law.__name__)
 def test_law(law: Law, build: Callable[[], nn.Module], dtype: torch.dtype) -> None:
     check_law(law, case_of(build, dtype))
+
+
+@pytest.mark.parametrize("law", EUCLIDEAN_LAWS, ids=lambda law: law.__name__)
+def test_law_in_bfloat16(law: Law, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unit roundoff of bfloat16 is 2^-9; twenty of them are allowed for three blocks of sums."""
+    case = case_of(pair_network, torch.float32)
+    monkeypatch.setitem(TOLERANCE, torch.float32, 20 * 2.0**-9)
+    check_law(law, case._replace(denoiser=InBfloat16(case.denoiser)))
 
 
 def set_transformer() -> nn.Module:

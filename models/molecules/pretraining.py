@@ -120,9 +120,7 @@ class MoleculeDesign:
         architecture, buckets = self.describe(examples)
         with settings("model"):
             model = architecture.build()
-        return MoleculeTrainee(
-            model, architecture, buckets, len(examples.molecules), examples.reference, self.reader
-        )
+        return MoleculeTrainee(model, architecture, buckets, len(examples.molecules), examples.reference, self.reader)
 
     def describe(self, examples: Examples) -> tuple[Architecture, list[Bucket]]:
         """Return the architecture with the statistics of the training set, and the set in buckets of nearly one size.

@@ -38,3 +38,14 @@ def usable_cores() -> int:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
         cores = min(cores, math.ceil(int(quota) / int(period)))  # "max" is no number: no quota
     return max(1, cores)
+
+
+def autocast_dtype(precision: str) -> torch.dtype | None:
+    """Return the dtype that a network computes in, for `Policy.autocast`; None for float32, as everything else.
+
+    Raises:
+        ConfigError: another name than "float32" or "bfloat16".
+    """
+    if precision not in ("float32", "bfloat16"):
+        raise ConfigError(f"precision={precision}: allowed are float32, bfloat16")
+    return torch.bfloat16 if precision == "bfloat16" else None
