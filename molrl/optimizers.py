@@ -1,4 +1,4 @@
-"""Optimisers of pretraining: AdamW for all parameters, or Muon for the matrices of hidden layers and AdamW for the rest.
+"""Optimisers of pretraining: AdamW for all parameters, or Muon for hidden matrices and AdamW for the rest.
 
 Muon orthogonalises the momentum of a matrix (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon); here its
 updates are scaled to the root mean square of AdamW's, so that one learning rate serves both (Liu et al. 2025,
@@ -33,7 +33,7 @@ def make_optimizers(kind: Kind, model: nn.Module, *, lr: float, weight_decay: fl
 
 
 def is_hidden(name: str, parameter: Tensor) -> bool:
-    """Tell whether a parameter is a matrix between hidden states: of a repeated block, and no modulation by a condition."""
+    """Tell whether a parameter is a hidden matrix: of a repeated block, and no modulation by a condition."""
     repeated = any(part.isdigit() for part in name.split("."))
     return repeated and ".modulation." not in name and parameter.dim() == 2 and min(parameter.shape) >= MIN_SIDE
 

@@ -193,7 +193,7 @@ class Elements:
 def pad_states(
     states: Sequence[NDArray[np.float32]], channels: int, width: int | None
 ) -> tuple[Float[Tensor, "b n c"], Bool[Tensor, "b n"]]:
-    """Return states [n, channels] as one tensor [b, width, channels] with its mask; by default as wide as the largest."""
+    """Return states [n, channels] as a tensor [b, width, channels] with its mask; by default as wide as the largest."""
     width = max(map(len, states)) if width is None else width
     x = np.zeros((len(states), width, channels), dtype=np.float32)
     mask = np.zeros((len(states), width), dtype=bool)

@@ -258,7 +258,8 @@ def shorten(lines: Sequence[str]) -> list[str]:
 def warm_start(denoiser: nn.Module, codec: Codec, weights: str) -> None:
     """Copy another model's weights into a denoiser, whose statistics of the data stay those of its own training set.
 
-    Of elements, the rows that both models know are copied. Where only the denoiser is conditional, its condition layers keep their first weights, which are without effect.
+    Of elements, the rows that both models know are copied. Where only the denoiser is conditional, its condition
+    layers keep their first weights, which are without effect.
 
     Raises:
         CheckpointError: the weights do not fit.
