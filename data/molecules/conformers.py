@@ -22,7 +22,8 @@ from molrl.data.molecules.embedding import (
     embed,
 )
 from molrl.data.molecules.entries import MAX_HEAVY
-from molrl.data.molecules.molecule import Molecule, Molecules, from_graph
+from molrl.data.molecules.graphs import from_graph
+from molrl.data.molecules.molecule import Molecule, Molecules
 from molrl.data.molecules.store import from_arrays, to_arrays
 from molrl.rewards.workers.local import Workers
 from molrl.rewards.workers.protocol import Lost
