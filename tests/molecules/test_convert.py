@@ -114,7 +114,7 @@ def test_pyg_batches_shift_the_bonds(molecules: Sequence[Molecule]) -> None:
         assert molecule.bonds is not None
         expected += [(i + offset, j + offset, order) for i, j, order in molecule.bonds.tolist()]
         offset += len(molecule)
-    ends, orders = batch.edge_index.T.tolist(), batch.bond_order.tolist()
+    ends, orders = batch["edge_index"].T.tolist(), batch["bond_order"].tolist()
     assert sorted((*end, order) for end, order in zip(ends, orders, strict=True) if end[0] < end[1]) == sorted(expected)
 
 
