@@ -27,7 +27,10 @@ from molrl.runs.folder import claim, refuse_another, replace_file
 from molrl.runs.tracking import append_row
 from molrl.task import Decoder
 
-FREE_SETTINGS = ("evaluate", "training.steps", "training.cooldown", "training.save_every")  # may change on resumption
+FREE_SETTINGS = (  # may change on resumption
+    *("evaluate", "training.steps", "training.cooldown", "training.save_every"),
+    *("data.workers", "data.cache"),
+)
 MODEL_FOLDER, ROWS_FILE, DESCRIPTION_FILE = "model", "pretrain.jsonl", "architecture.json"  # in the run's folder
 
 

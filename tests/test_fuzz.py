@@ -28,6 +28,7 @@ from molrl.config import ConfigError
 from molrl.data.cache import load_arrays
 from molrl.data.files import Skipped
 from molrl.data.images.prompts import prompt_list
+from molrl.data.molecules.conformers import load_conformers
 from molrl.data.molecules.files import stream
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.pdb import group_positions, read_pdb
@@ -66,6 +67,12 @@ def sound(entries: Iterator[Molecule | Skipped]) -> None:
 
 def molecules(path: Path) -> None:
     sound(stream(path))
+
+
+def conformers(path: Path) -> None:
+    """Check that a cached block is whole or not there."""
+    found = load_conformers(path, 2)
+    assert found is None or (isinstance(found[0], Molecule), found[1]) == (True, "no embedding")
 
 
 def graphs(path: Path) -> None:
@@ -174,6 +181,17 @@ MODEL, SHAPES, CLASSIFIER = (
     SHIPPED / name for name in ("molecules/qm9_heavy", "shapes/shapes", "shapes/shape_classifier")
 )
 
+CONFORMERS = arrays(
+    found=np.array([True, False]),
+    reasons=np.frombuffer(b"no embedding\n", np.uint8),
+    sizes=np.array([3], np.uint16),
+    numbers=np.array([8, 1, 1], np.uint8),
+    positions=np.eye(3, dtype=np.float32),
+    charges=np.zeros(3, np.int8),
+    bond_counts=np.array([2], np.uint16),
+    bonds=np.array([[0, 1, 1], [0, 2, 1]], np.uint16),
+)
+
 READERS: dict[str, tuple[bytes, str, Reader]] = {
     "sdf": ((DATA / "broken.sdf").read_bytes(), ".sdf", molecules),
     "sdf records": ((DATA / "broken.sdf").read_bytes(), ".sdf", graphs),
@@ -186,6 +204,7 @@ READERS: dict[str, tuple[bytes, str, Reader]] = {
     "qm9 npz": (NPZ, ".npz", molecules),
     "compressed": (gzip.compress((DATA / "frames.xyz").read_bytes()), ".xyz.gz", molecules),
     "cache": (NPZ, ".npz", load_arrays),
+    "conformers": (CONFORMERS, ".npz", conformers),
     **{f"shape {suffix}": (content, suffix, shapes) for suffix, content in GOOD.items()},
     "compressed shape": (gzip.compress(GOOD[".off"]), ".off.gz", shapes),
     "pdb": (PDB, ".pdb", read_pdb),

@@ -22,7 +22,8 @@ from molrl.data.molecules.embedding import (
     embed,
 )
 from molrl.data.molecules.entries import MAX_HEAVY
-from molrl.data.molecules.molecule import Molecule, Molecules, from_graph
+from molrl.data.molecules.graphs import from_graph
+from molrl.data.molecules.molecule import Molecule, Molecules
 from molrl.data.molecules.store import from_arrays, to_arrays
 from molrl.rewards.workers.local import Workers
 from molrl.rewards.workers.protocol import Lost
@@ -163,7 +164,9 @@ def save_conformers(path: Path, conformers: Sequence[Conformer | None]) -> None:
 def load_conformers(path: Path, count: int) -> list[Conformer | None] | None:
     """Load what `save_conformers` stored; return None if it is missing, damaged or of another number of SMILES."""
     arrays = load_arrays(path)
-    if arrays is None or not {"found", "reasons"} <= arrays.keys() or arrays["found"].shape != (count,):
+    if arrays is None or not {"found", "reasons"} <= arrays.keys():
+        return None
+    if arrays["found"].shape != (count,) or arrays["found"].dtype != np.bool_:
         return None
     found = arrays["found"].tolist()
     try:

@@ -12,14 +12,14 @@ from rdkit import Chem
 
 from molrl.data.molecules.bonds import MAX_ATOMIC_NUMBER, BondReader, attach_bonds
 from molrl.data.molecules.entries import position_problem
-from molrl.data.molecules.molecule import BOND_ORDERS, Molecule, are_bonds, from_graph
+from molrl.data.molecules.graphs import from_graph, to_graph
+from molrl.data.molecules.molecule import Molecule, are_bonds
 
 if TYPE_CHECKING:
     from ase import Atoms
     from torch_geometric.data import Data
 
 ASE_ARRAYS = ("hydrogens", "formal_charges")
-BOND_TYPES = {order: getattr(Chem.BondType, name) for name, order in BOND_ORDERS.items()}
 
 
 def from_rdkit(mol: Chem.Mol, conformer: int = -1) -> Molecule:
@@ -50,7 +50,7 @@ def to_rdkit(molecule: Molecule, reader: BondReader) -> Chem.Mol:
     if molecule.graph is not None:
         mol = Chem.Mol(molecule.graph)
     elif molecule.bonds is not None:
-        mol = bonded(molecule, molecule.bonds)
+        mol = to_graph(molecule)
     else:
         mol, reason = attach_bonds(molecule, reader)
         if reason:
@@ -58,34 +58,6 @@ def to_rdkit(molecule: Molecule, reader: BondReader) -> Chem.Mol:
         Chem.SanitizeMol(mol)
     mol.SetProp("_Name", molecule.name)
     return mol
-
-
-def bonded(molecule: Molecule, bonds: NDArray[np.int64]) -> Chem.Mol:
-    """Return the sanitised RDKit molecule of atoms whose bonds [k, 3] are known."""
-    mol = Chem.RWMol()
-    zeros = np.zeros(len(molecule), dtype=np.int64)
-    charges = zeros if molecule.charges is None else molecule.charges
-    hydrogens = zeros if molecule.hydrogens is None else molecule.hydrogens
-    for number, charge, count in zip(molecule.numbers.tolist(), charges.tolist(), hydrogens.tolist(), strict=True):
-        atom = Chem.Atom(number)
-        atom.SetFormalCharge(charge)
-        atom.SetNoImplicit(True)
-        atom.SetNumExplicitHs(count)
-        mol.AddAtom(atom)
-    for first, second, order in bonds.tolist():
-        mol.AddBond(first, second, BOND_TYPES[order])
-    for bond in mol.GetBonds():
-        if bond.GetBondType() == Chem.BondType.AROMATIC:
-            for part in (bond, bond.GetBeginAtom(), bond.GetEndAtom()):
-                part.SetIsAromatic(True)
-    conformer = Chem.Conformer(len(molecule))
-    conformer.SetPositions(molecule.positions.astype(np.float64))
-    mol.AddConformer(conformer)
-    try:
-        Chem.SanitizeMol(mol)
-    except ValueError as error:
-        raise ValueError(f"molecule {molecule.name!r}: its bonds give no molecule: {error}") from None
-    return mol.GetMol()
 
 
 def from_pyg(data: "Data") -> Molecule:

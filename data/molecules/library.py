@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,21 @@ from molrl.data.files import Skipped
 from molrl.data.molecules.conformers import BLOCK_SIZE, Block, Embedder, embed_blocks, failure
 from molrl.data.molecules.entries import NO_LIMIT, make_entry
 from molrl.data.molecules.molecule import Hydrogens, Molecule, Molecules
-from molrl.data.molecules.smiles import Line
+from molrl.data.molecules.smiles import Line, smiles_lines
 from molrl.data.molecules.standardise import Treatment, standardise
+
+MAX_LINES = 10_000_000  # held in memory, some 3 GB
+
+
+def read_lines(path: str | Path, smiles_column: str | None) -> list[Line]:
+    """Return the lines of a file of SMILES; see `smiles_lines`.
+
+    Raises ValueError for more than `MAX_LINES`.
+    """
+    lines = list(islice(smiles_lines(path, smiles_column), MAX_LINES + 1))
+    if len(lines) > MAX_LINES:
+        raise ValueError(f"{path}: more than {MAX_LINES:,} records; split the file")
+    return lines
 
 
 def draw_lines(lines: Sequence[Line], n: int | None, seed: int) -> list[Line]:

@@ -13,10 +13,7 @@ if TYPE_CHECKING:
 Hydrogens: TypeAlias = Literal["atoms", "counts", "file"]
 """Representation of hydrogens: as atoms, as counts on the heavy atoms, or (readers only) as in the file."""
 
-BOND_ORDERS = {"SINGLE": 1, "DOUBLE": 2, "TRIPLE": 3, "AROMATIC": 4}
-"""Bond types of RDKit in `Molecule.bonds`."""
-
-AROMATIC = BOND_ORDERS["AROMATIC"]
+AROMATIC = 4  # the order of an aromatic bond; others have 1, 2 and 3
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -32,7 +29,8 @@ class Molecule:
         graph: sanitised RDKit molecule with the same atoms in the same order, if a file gave the bonds; None where
             bonds are to be perceived.
         charges: formal charge of each atom, int64 [n]; None where it is unknown.
-        bonds: rows (i, j, order) with i < j and an order of `BOND_ORDERS`, int64 [k, 3]; None where they are unknown.
+        bonds: rows (i, j, order) with i < j and an order of 1, 2, 3 or `AROMATIC`, int64 [k, 3]; None where they are
+            unknown.
 
     Raises ValueError for arrays of other shapes.
     """
@@ -126,38 +124,6 @@ def heavy_bonds(bonds: NDArray[np.int64], heavy: NDArray[np.bool_]) -> NDArray[n
     kept = bonds[heavy[bonds[:, 0]] & heavy[bonds[:, 1]]]
     places = np.cumsum(heavy) - 1
     return np.column_stack([places[kept[:, :2]], kept[:, 2]])
-
-
-def graph_charges(graph: "Chem.Mol") -> NDArray[np.int64]:
-    """Return the formal charge of each atom of an RDKit molecule, int64 [n]."""
-    return np.array([atom.GetFormalCharge() for atom in graph.GetAtoms()], dtype=np.int64)
-
-
-def graph_bonds(graph: "Chem.Mol") -> NDArray[np.int64]:
-    """Return the bonds of an RDKit molecule as in `Molecule.bonds`; one of another type, as a dative one, is single."""
-    rows = [
-        (*sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())), BOND_ORDERS.get(bond.GetBondType().name, 1))
-        for bond in graph.GetBonds()
-    ]
-    return np.array(sorted(rows), dtype=np.int64).reshape(-1, 3)
-
-
-def from_graph(graph: "Chem.Mol", name: str, *, counted: bool) -> Molecule:
-    """Return the molecule of a sanitised RDKit molecule with one conformer, its atoms in their order.
-
-    Args:
-        counted: hydrogens that are no atoms become counts; otherwise there must be none.
-    """
-    atoms = list(graph.GetAtoms())
-    return Molecule(
-        numbers=np.array([atom.GetAtomicNum() for atom in atoms], dtype=np.int64),
-        positions=graph.GetConformer().GetPositions().astype(np.float32),
-        hydrogens=np.array([atom.GetTotalNumHs() for atom in atoms], dtype=np.int64) if counted else None,
-        name=name,
-        graph=graph,
-        charges=graph_charges(graph),
-        bonds=graph_bonds(graph),
-    )
 
 
 @dataclass(frozen=True, eq=False)

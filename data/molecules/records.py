@@ -11,7 +11,8 @@ from molrl.data.files import Skipped, open_file, suffix
 from molrl.data.molecules.embedding import MAX_LENGTH, embed
 from molrl.data.molecules.entries import MAX_HEAVY, NO_LIMIT, Entry
 from molrl.data.molecules.files import stream
-from molrl.data.molecules.molecule import Molecule, from_graph
+from molrl.data.molecules.graphs import from_graph
+from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.sdf import Block, blocks, parse_record
 from molrl.data.molecules.smiles import Line, smiles_lines, treat_line
 from molrl.data.molecules.standardise import AS_IT_IS, Treatment

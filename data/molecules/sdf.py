@@ -13,7 +13,8 @@ from rdkit import Chem, rdBase
 from molrl.data.files import MAX_BYTES, BrokenStreamError, ReadReport, Skipped, open_file, text_lines
 from molrl.data.molecules.bonds import BondReader, attach_bonds
 from molrl.data.molecules.entries import MAX_HEAVY, MAX_RECORDS, NO_LIMIT, Entry, collect, position_problem
-from molrl.data.molecules.molecule import Hydrogens, Molecule, from_graph
+from molrl.data.molecules.graphs import from_graph
+from molrl.data.molecules.molecule import Hydrogens, Molecule
 from molrl.data.molecules.standardise import AS_IT_IS, Treatment
 
 MAX_RECORD_LINES = 100_000

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rdkit import Chem
+from rdkit import Chem, rdBase
 
 from molrl.data.cache import CACHE
 from molrl.data.files import ReadReport, Skipped, suffix
 from molrl.data.molecules.enumerated import enumerate_molecules
 from molrl.data.molecules.files import read
-from molrl.data.molecules.library import Library, draw_lines
+from molrl.data.molecules.library import Library, draw_lines, read_lines
 from molrl.data.molecules.molecule import Hydrogens, Molecule
 from molrl.data.molecules.pyg import load_pyg
 from molrl.data.molecules.qm9 import load_qm9
-from molrl.data.molecules.smiles import SMILES_SUFFIXES, smiles_lines
+from molrl.data.molecules.smiles import SMILES_SUFFIXES
 from molrl.data.molecules.standardise import Fragments, Treatment
 from molrl.data.progress import ProgressLines
 
@@ -108,7 +108,7 @@ def smiles_set(
         raise ValueError(f"fragments: got {fragments!r}, allowed: 'largest', 'refuse'")
     if not 0 < min_heavy <= max_heavy:
         raise ValueError(f"min_heavy: got {min_heavy}, max_heavy: got {max_heavy}, need 1 <= min_heavy <= max_heavy")
-    lines = draw_lines(list(smiles_lines(path, smiles_column)), n, seed)
+    lines = draw_lines(read_lines(path, smiles_column), n, seed)
     library = Library(
         lines=lines,
         min_heavy=min_heavy,
@@ -147,8 +147,9 @@ def file_set(*, path: str, fragments: Fragments, neutralise: bool, hydrogens: Hy
     if suffix(path) in SMILES_SUFFIXES:
         raise ValueError(f"data.path={path}: SMILES have no geometry; data=smiles computes one")
     molecules, report = read(path, hydrogens, treatment=Treatment(fragments, neutralise))
-    graphs = [molecule.graph for molecule in molecules]
-    smiles = [Chem.MolToSmiles(Chem.RemoveHs(graph)) for graph in graphs if graph is not None]
+    with rdBase.BlockLogs():
+        graphs = (molecule.graph for molecule in molecules if molecule.graph is not None)
+        smiles = [Chem.MolToSmiles(Chem.RemoveHs(graph)) for graph in graphs]
     return MoleculeSet(molecules, report.skipped, smiles if len(smiles) == len(molecules) else None)
 
 

@@ -22,7 +22,8 @@ from molrl.data.files import (
 from molrl.data.molecules.conformers import BLOCK_SIZE, Conformer, Embedder, embed_blocks, failure, split
 from molrl.data.molecules.embedding import SEED, parse
 from molrl.data.molecules.entries import MAX_HEAVY, MAX_RECORDS, NO_LIMIT, Entry, collect
-from molrl.data.molecules.molecule import Hydrogens, Molecule, from_graph
+from molrl.data.molecules.graphs import from_graph
+from molrl.data.molecules.molecule import Hydrogens, Molecule
 from molrl.data.molecules.standardise import AS_IT_IS, Treatment
 
 SMILES_SUFFIXES = (".smi", ".txt", ".csv")

@@ -173,7 +173,7 @@ class Workers:
         first = schedule(pool, [], self.timeout)
         if not wait_for(first, pool, START_TIMEOUT):
             raise RuntimeError(
-                "the reward workers did not start; a script that uses worker processes needs the guard "
+                "the worker processes did not start; a script that uses worker processes needs the guard "
                 '`if __name__ == "__main__":` around its statements'
             )
         first.result()
@@ -233,7 +233,7 @@ def warn_of_spinning_threads(workers: int) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if threads > 1 and threads + workers > cores:
         warnings.warn(
-            f"{workers} reward workers beside {threads} torch threads on {cores} cores: set "
+            f"{workers} worker processes beside {threads} torch threads on {cores} cores: set "
             "OMP_WAIT_POLICY=passive before torch is imported, or call torch.set_num_threads with fewer threads",
             RuntimeWarning,
             stacklevel=2,

@@ -40,7 +40,7 @@ def run_chunk(items: bytes, timeout: float) -> list[Any]:
     The timer lets the kernel end the process, also in the middle of C++ and when its parent is gone.
     """
     if WorkerState.task is None:
-        raise TaskLoadError(f"a reward worker cannot load its scorer: {WorkerState.load_error}")
+        raise TaskLoadError(f"a worker process cannot load its task: {WorkerState.load_error}")
     set_timer = getattr(signal, "setitimer", lambda *_: None)  # Windows has none; 0 is ITIMER_REAL
     answers = []
     try:

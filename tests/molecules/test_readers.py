@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rdkit import Chem
-from rdkit.Chem import rdDepictor
+from rdkit.Chem import rdDepictor, rdDistGeom
 
 from molrl.data.files import MAX_LINE, Skipped, text_lines
 from molrl.data.molecules.bonds import Reading, edm_table, rdkit_bonds
@@ -30,6 +30,7 @@ from molrl.data.molecules.sdf import (
     write_sdf,
 )
 from molrl.data.molecules.smiles import Line, read_smiles, stream_smiles
+from molrl.data.molecules.standardise import Treatment
 from molrl.data.molecules.xyz import read_xyz, stream_xyz
 
 DATA = Path(__file__).parents[1] / "data"
@@ -492,6 +493,55 @@ def test_pyg_gives_the_same_molecules(tmp_path: Path) -> None:
 
 
 # all formats
+
+
+@pytest.mark.parametrize("treatment", [Treatment("largest"), Treatment("refuse"), Treatment(neutralise=True)])
+def test_fragments_and_charges_need_bonds(tmp_path: Path, treatment: Treatment) -> None:
+    for path in (DATA / "frames.xyz", tmp_path / "qm9.npz"):
+        with pytest.raises(ValueError, match=r"files do not have; allowed: fragments=keep without neutralise"):
+            stream(path, treatment=treatment)
+    bare = Chem.MolToMolBlock(Chem.MolFromSmiles("O.O"))
+    path = write(tmp_path / "x.sdf", three_dimensional(bare).encode())
+    assert names(stream(path, treatment=treatment)) == ["no bonds"]
+
+
+def three_dimensional(block: str) -> str:
+    """Return a mol block marked as a geometry."""
+    return block.replace("     RDKit          2D", "     RDKit          3D")
+
+
+def salt(smiles: str) -> bytes:
+    """Return an SDF record of an embedded salt with its hydrogens."""
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    assert rdDistGeom.EmbedMolecule(mol, randomSeed=7) == 0
+    return Chem.MolToMolBlock(mol).encode() + b"$$$$\n"
+
+
+@pytest.mark.parametrize("hydrogens", ["atoms", "counts"])
+def test_every_file_with_bonds_has_its_fragments_chosen(tmp_path: Path, hydrogens: Hydrogens) -> None:
+    smiles = ["CC(=O)[O-].[Na+]", "C[NH3+].[Cl-]", "CCO"]
+    paths = (
+        write(tmp_path / "x.sdf", b"".join(map(salt, smiles))),
+        write(tmp_path / "x.smi", "\n".join(smiles).encode()),
+    )
+    expected = {
+        Treatment("largest"): ["CC(=O)[O-]", "C[NH3+]", "CCO"],
+        Treatment("largest", neutralise=True): ["CC(=O)O", "CN", "CCO"],
+        Treatment("refuse"): ["2 fragments: CC(=O)[O-], [Na+]", "2 fragments: C[NH3+], [Cl-]", "CCO"],
+    }
+    for treatment, wanted in expected.items():
+        for path in paths:
+            entries = list(stream(path, hydrogens, treatment=treatment))
+            assert [spelling(entry) for entry in entries] == wanted
+            one_by_one = [molecule_of(record, embedded=True, treatment=treatment) for record in records(path)]
+            assert [spelling(entry) for entry in one_by_one] == wanted
+    assert [spelling(entry) for entry in stream(paths[0], hydrogens)] == smiles
+    assert names(stream(paths[1], hydrogens))[:2] == ["several fragments"] * 2
+
+
+def spelling(entry: Molecule | Skipped) -> str:
+    """Return the canonical SMILES of a molecule without its hydrogens, or the reason."""
+    return entry.reason if isinstance(entry, Skipped) else Chem.MolToSmiles(Chem.RemoveAllHs(entry.graph))
 
 
 @FORMATS

@@ -173,7 +173,7 @@ if __name__ == "__main__":
 """
     done = run(tmp_path, script)
     assert done.returncode == 1
-    assert "cannot load its scorer: ImportError: needs an extra: pip install molrl[extra]" in done.stderr
+    assert "cannot load its task: ImportError: needs an extra: pip install molrl[extra]" in done.stderr
 
 
 def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
