@@ -133,6 +133,9 @@ def start(command: str, config: dict[str, Any]) -> int:
         print(state)
         return 0
     set_threads(config.get("threads"))
+    from molrl.machine.memory import keep_freed_memory
+
+    keep_freed_memory()
     if command == "train":
         from molrl.run import train
 

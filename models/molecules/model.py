@@ -5,11 +5,14 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from molrl.data.molecules.sizes import Sizes
+from molrl.data.molecules.smiles_hashes import SmilesHashes
 from molrl.models.description import domain_of, read_fields, with_header
 from molrl.models.molecules.atom_types import AtomTypeCodec
 from molrl.models.molecules.codec import Codec, MoleculeCodec
@@ -26,7 +29,10 @@ from molrl.runs.errors import CheckpointError
 from molrl.schedule import LogLinear, Polynomial, Schedule
 
 MOLECULES = "molecules"
+HASHES = "reference_hashes"  # file and tensor with the hashes of the training set's SMILES
 MAX_REFERENCE_BYTES = 2**28
+Reference: TypeAlias = frozenset[str] | SmilesHashes
+"""The canonical SMILES of a training set, or their hashes, of which one can only ask whether a molecule is in it."""
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "egnn": EGNN,
     "pair_network": PairNetwork,
@@ -89,13 +95,17 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A denoiser with everything that is needed to draw molecules from it."""
+    """A denoiser with everything that is needed to draw molecules from it.
+
+    Attributes:
+        reference: the training set, for novelty; None where the model came without it.
+    """
 
     denoiser: nn.Module
     schedule: Schedule
     codec: Codec
     sizes: Sizes
-    reference: frozenset[str] | None
+    reference: Reference | None
     architecture: Architecture | None
     conditions: tuple[Condition, ...] = ()
 
@@ -141,7 +151,7 @@ def load(weights: str) -> Pretrained:
     checkpoint.check_fits(model.denoiser.state_dict(), state, f"the network of {folder / 'model.json'}")
     model.denoiser.load_state_dict(state)
     model.denoiser.eval()
-    return replace(model, reference=read_reference(folder))
+    return replace(model, reference=read_hashes(folder, tensors) or read_reference(folder))
 
 
 def load_edm(path: Path) -> Pretrained:
@@ -155,14 +165,28 @@ def load_edm(path: Path) -> Pretrained:
     return Pretrained(network, Polynomial(), EDM_QM9, EDM_SIZES, None, None)
 
 
-def save(
-    folder: Path, architecture: Architecture, state: Mapping[str, Tensor], reference: frozenset[str] | None
-) -> None:
-    """Write a model's folder for `load`, with the SMILES of its training set."""
-    checkpoint.save(folder, {"weights": state}, {"model": architecture.plain()})
-    if reference is not None:
+def save(folder: Path, architecture: Architecture, state: Mapping[str, Tensor], reference: Reference | None) -> None:
+    """Write a model's folder for `load`, with the SMILES of its training set or their hashes."""
+    tensors = {"weights": state}
+    if isinstance(reference, SmilesHashes):
+        tensors[HASHES] = {HASHES: torch.from_numpy(reference.values.view(np.int64))}
+    checkpoint.save(folder, tensors, {"model": architecture.plain()})
+    if isinstance(reference, frozenset):
         text = "\n".join(sorted(reference)) + "\n"
         (folder / "reference.smi.gz").write_bytes(gzip.compress(text.encode(), 6, mtime=0))
+
+
+def read_hashes(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]]) -> SmilesHashes | None:
+    """Return the hashes of the training set's SMILES, or None where the model came without them."""
+    if HASHES not in tensors:
+        return None
+    try:
+        values = tensors[HASHES][HASHES]
+        if values.dtype != torch.int64:
+            raise ValueError(f"got {values.dtype}, expected the bits of uint64 as int64")
+        return SmilesHashes(values.numpy().view(np.uint64))
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{folder}: the hashes of its training set are damaged ({error})") from error
 
 
 def read_reference(folder: Path) -> frozenset[str] | None:

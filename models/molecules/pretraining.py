@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -16,11 +16,12 @@ from molrl.data.molecules.molecule import Molecule, Molecules
 from molrl.data.molecules.quality import smiles_set, without_stereo
 from molrl.data.molecules.sets import MoleculeSet
 from molrl.data.molecules.sizes import Sizes
+from molrl.data.molecules.smiles_hashes import SmilesHashes
 from molrl.gaussian import MaskedPoints
 from molrl.models.molecules.codec import Codec, CodecDesign
 from molrl.models.molecules.condition import Condition, label_molecules, standardise
 from molrl.models.molecules.decoder import MoleculeDecoder
-from molrl.models.molecules.model import MOLECULES, Architecture, Pretrained, load, save
+from molrl.models.molecules.model import MOLECULES, Architecture, Pretrained, Reference, load, save
 from molrl.models.molecules.policy import molecule_policy
 from molrl.models.pretraining import SamplingSettings, count_parameters, require_grid_power
 from molrl.policy import Policy
@@ -60,6 +61,7 @@ class MoleculeDesign:
         bucket: numbers of atoms are padded to multiples of this.
         conditions: properties to condition on: name -> reward that computes it.
         reader: reads bonds, for the training set's SMILES and for the metrics of samples.
+        reference: how the model keeps its training set for the novelty of samples: "smiles", or "hashes" of them.
         max_skipped: largest share of the data set's records that may be left out.
     """
 
@@ -70,6 +72,7 @@ class MoleculeDesign:
     bucket: int
     conditions: Mapping[str, PerSample[Molecule]]
     reader: BondReader
+    reference: Literal["smiles", "hashes"]
     max_skipped: float
     domain: ClassVar[str] = MOLECULES
     data_argument: ClassVar[str] = "hydrogens"
@@ -79,6 +82,8 @@ class MoleculeDesign:
             raise ValueError(f"bucket: got {self.bucket}, need at least 1")
         if not 0 <= self.max_skipped <= 1:
             raise ValueError(f"max_skipped: got {self.max_skipped}, allowed 0 to 1")
+        if self.reference not in ("smiles", "hashes"):
+            raise ValueError(f"reference: got {self.reference!r}, allowed are 'smiles', 'hashes'")
         for name, reward in self.conditions.items():
             if not isinstance(reward, PerSample):
                 raise ValueError(f"conditions.{name}: got {reward!r}, need a reward of single molecules such as QED")
@@ -120,7 +125,9 @@ class MoleculeDesign:
         architecture, buckets = self.describe(examples)
         with settings("model"):
             model = architecture.build()
-        return MoleculeTrainee(model, architecture, buckets, len(examples.molecules), examples.reference, self.reader)
+        smiles = examples.reference
+        reference = SmilesHashes.of(smiles) if self.reference == "hashes" else smiles
+        return MoleculeTrainee(model, architecture, buckets, len(examples.molecules), reference, self.reader)
 
     def describe(self, examples: Examples) -> tuple[Architecture, list[Bucket]]:
         """Return the architecture with the statistics of the training set, and the set in buckets of nearly one size.
@@ -166,14 +173,14 @@ class MoleculeTrainee:
 
     Attributes:
         size: number of molecules in the training set.
-        reference: SMILES of the training set, for the novelty of samples.
+        reference: the training set, for the novelty of samples.
     """
 
     model: Pretrained
     architecture: Architecture
     batches: Sequence[Bucket]
     size: int
-    reference: frozenset[str]
+    reference: Reference
     reader: BondReader
     sample_batch: ClassVar[int] = 256
     progress_metrics: ClassVar[Mapping[str, str]] = {

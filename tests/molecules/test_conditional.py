@@ -141,6 +141,7 @@ def trained(steps: int, folder: Path) -> Pretrained:
         bucket=4,
         conditions={"nitrogens": Nitrogens()},
         reader=rdkit_bonds,
+        reference="smiles",
         max_skipped=0.0,
     )
     examples = design.load_data(lambda **_: MoleculeSet(squares(40)))
