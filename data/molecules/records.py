@@ -97,6 +97,22 @@ def embed_line(line: Line) -> Entry:
 
 def parse_line(line: Line) -> Entry:
     """Return the molecule of a SMILES as a graph, its atoms at the origin."""
+    mol = parse_graph(line)
+    if isinstance(mol, Skipped):
+        return mol
+    atoms = list(mol.GetAtoms())
+    return Molecule(
+        numbers=np.array([atom.GetAtomicNum() for atom in atoms], dtype=np.int64),
+        positions=np.zeros((len(atoms), 3), dtype=np.float32),
+        hydrogens=np.array([atom.GetTotalNumHs() for atom in atoms], dtype=np.int64),
+        name=line.name,
+        graph=mol,
+        charges=graph_charges(mol),
+    )
+
+
+def parse_graph(line: Line) -> Chem.Mol | Skipped:
+    """Return the RDKit molecule of a SMILES, or the reason why there is none."""
     if line.problem or not line.smiles:
         return Skipped(line.where, line.problem or "no SMILES")
     if len(line.smiles) > MAX_LENGTH:
@@ -107,12 +123,4 @@ def parse_line(line: Line) -> Entry:
         return Skipped(line.where, "not a valid SMILES")
     if mol.GetNumHeavyAtoms() > MAX_HEAVY:
         return Skipped(line.where, f"more than {MAX_HEAVY} heavy atoms")
-    atoms = list(mol.GetAtoms())
-    return Molecule(
-        numbers=np.array([atom.GetAtomicNum() for atom in atoms], dtype=np.int64),
-        positions=np.zeros((len(atoms), 3), dtype=np.float32),
-        hydrogens=np.array([atom.GetTotalNumHs() for atom in atoms], dtype=np.int64),
-        name=line.name,
-        graph=mol,
-        charges=graph_charges(mol),
-    )
+    return mol

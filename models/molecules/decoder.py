@@ -67,9 +67,10 @@ class MoleculeDecoder:
         return context["mask"].sum(1).tolist()
 
     def measure(self, samples: Sequence[Molecule]) -> Mapping[str, float]:
-        """Compute the metrics of EDM's protocol and the mean SA score of valid molecules (lower: easier to make)."""
+        """Compute the quality of the samples and the mean SA score of valid molecules (lower: easier to make)."""
         quality = measure(samples, self.reader, self.model.reference)
-        names = ["validity", "validity_connected", "uniqueness", "novelty", "atom_stability", "molecule_stability"]
+        names = ["validity", "validity_connected", "uniqueness", "novelty", "valence_atom_stability"]
+        names += ["valence_molecule_stability", "edm_atom_stability", "edm_molecule_stability"]
         names += ["internal_diversity", "aromatic", "mean_heavy_atoms"]
         metrics = {name: getattr(quality, name) for name in names}
         scored = SA(reader=self.reader).score(samples).scored

@@ -29,8 +29,8 @@ class MoleculeDomain:
         "validity_connected": "connected",
         "uniqueness": "unique",
         "novelty": "novel",
-        "atom_stability": "atoms stable",
-        "molecule_stability": "molecules stable",
+        "valence_molecule_stability": "stable by valence",
+        "edm_molecule_stability": "stable by EDM's table",
     }
 
     def claims(self, path: Path) -> bool:
