@@ -24,7 +24,5 @@ def count_circles(graphs: Graphs, threshold: float = THRESHOLD) -> int:
     if not prints:
         return 0
     picker = rdSimDivPickers.MaxMinPicker()
-    picks, _ = picker.LazyBitVectorPickWithThreshold(
-        prints, len(prints), len(prints), threshold, seed=FIRST_PICK_SEED
-    )
+    picks, _ = picker.LazyBitVectorPickWithThreshold(prints, len(prints), len(prints), threshold, seed=FIRST_PICK_SEED)
     return len(picks)

@@ -1,8 +1,9 @@
 """Composition of a set of molecules against a reference, as total variation distances of their distributions."""
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rdkit import Chem
 
@@ -46,7 +47,7 @@ def count_ring_sizes(mols: Sequence[Chem.Mol]) -> Counter[int]:
     return Counter(len(ring) for mol in mols for ring in mol.GetRingInfo().AtomRings())
 
 
-DISTRIBUTIONS: Mapping[str, Callable[[Sequence[Chem.Mol]], Counter[str] | Counter[int]]] = {
+DISTRIBUTIONS: Mapping[str, Callable[[Sequence[Chem.Mol]], Counter[Any]]] = {
     "elements": count_elements,
     "sizes": count_sizes,
     "rings": count_rings,
@@ -60,7 +61,7 @@ def compare_composition(samples: Sequence[Chem.Mol], reference: Sequence[Chem.Mo
     return {name: shift(count(samples), count(reference)) for name, count in DISTRIBUTIONS.items()}
 
 
-def shift(samples: Mapping[Hashable, int], reference: Mapping[Hashable, int]) -> Shift | None:
+def shift(samples: Mapping[Any, int], reference: Mapping[Any, int]) -> Shift | None:
     """Return the difference of two distributions, given as counts; None where one has no counts."""
     n, m = sum(samples.values()), sum(reference.values())
     if not n or not m:

@@ -41,9 +41,7 @@ def similarities(
         yield np.divide(shared, either, out=np.ones_like(shared), where=either > 0)
 
 
-def nearest_similarity(
-    samples: Float[np.ndarray, "m bits"], reference: Float[np.ndarray, "n bits"]
-) -> float | None:
+def nearest_similarity(samples: Float[np.ndarray, "m bits"], reference: Float[np.ndarray, "n bits"]) -> float | None:
     """Return SNN, the mean over the samples of the Tanimoto similarity to the nearest molecule of the reference."""
     if not len(samples) or not len(reference):
         return None

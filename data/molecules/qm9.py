@@ -1,11 +1,13 @@
 """QM9 (Ramakrishnan et al., Sci. Data 1, 140022, 2014): from a local npz file or through PyTorch Geometric."""
 
 import contextlib
+import hashlib
 import os
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -21,12 +23,29 @@ ANGSTROM_PER_UNIT = np.float32(1e-3)  # of integer positions
 WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # an environment variable that torch.load reads
 CHUNK_SIZE = 4096  # molecules of one size at a time
 
+Half: TypeAlias = Literal["first", "second"]
+"""A fixed random half of QM9; see `in_half`."""
 
-def load_qm9(path: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Molecules, ReadReport]:
+
+def in_half(number: int, half: Half) -> bool:
+    """Tell whether a molecule belongs to a half of QM9, by its number there, from 1 to 133,885.
+
+    The first half are the numbers whose decimal digits have an SHA-256 that begins with a bit of 0, 66,960 of them; so
+    it is the same for any subset, order or file of QM9, and in any language.
+    """
+    return (hashlib.sha256(str(number).encode()).digest()[0] < 128) == (half == "first")
+
+
+def load_qm9(
+    path: str | Path, hydrogens: Hydrogens = "atoms", half: Half | None = None
+) -> tuple[Molecules, ReadReport]:
     """Load geometries stored one after another in an npz file, with hydrogens as atoms or as counts.
 
     Keys: `index` int [m], the number of each molecule in QM9; `num_atoms` int [m]; `atomic_numbers` int [atoms];
     `positions` [atoms, 3], either integers in 0.001 angstrom or floats in angstrom.
+
+    Args:
+        half: the molecules of one half only.
 
     Raises ValueError for a missing or damaged file and for missing keys or wrong shapes.
     """
@@ -36,13 +55,19 @@ def load_qm9(path: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Molecule
     raw = arrays["positions"]
     positions = raw.astype(np.float32) * (ANGSTROM_PER_UNIT if raw.dtype.kind == "i" else np.float32(1))
     names = tuple(f"qm9 {index}" for index in arrays["index"].tolist())
-    return convert_hydrogens(Molecules(sizes, numbers, positions, None, names), hydrogens, str(path))
+    molecules = take_half(Molecules(sizes, numbers, positions, None, names), half)
+    return convert_hydrogens(molecules, hydrogens, str(path))
 
 
-def load_pyg_qm9(root: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Molecules, ReadReport]:
+def load_pyg_qm9(
+    root: str | Path, hydrogens: Hydrogens = "atoms", half: Half | None = None
+) -> tuple[Molecules, ReadReport]:
     """Load PyTorch Geometric's QM9 (130,831 molecules, with F), which downloads it to `root` if missing.
 
     PyG stores pickles. Only torch's restricted loader reads them, never PyG's unrestricted fallback.
+
+    Args:
+        half: the molecules of one half only.
 
     Raises ValueError if torch_geometric is missing or the files cannot be read.
     """
@@ -62,7 +87,15 @@ def load_pyg_qm9(root: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Mole
         hydrogens=None,
         names=tuple(name for _, _, name in graphs),
     )
-    return convert_hydrogens(molecules, hydrogens, str(root))
+    return convert_hydrogens(take_half(molecules, half), hydrogens, str(root))
+
+
+def take_half(molecules: Molecules, half: Half | None) -> Molecules:
+    """Return the molecules of one half, by the numbers at the end of their names (`qm9 4`, `gdb_4`); None: all."""
+    if half is None:
+        return molecules
+    numbers = (int(name.replace("_", " ").rpartition(" ")[2]) for name in molecules.names)
+    return molecules.take(np.array([row for row, number in enumerate(numbers) if in_half(number, half)], np.int64))
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from molrl.data.files import ReadReport
 from molrl.data.molecules.enumerated import enumerate_molecules
 from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Hydrogens, Molecule
-from molrl.data.molecules.qm9 import load_pyg_qm9, load_qm9
+from molrl.data.molecules.qm9 import Half, load_pyg_qm9, load_qm9
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,15 @@ def enumerated_set(*, n: int, max_heavy: int, seed: int, hydrogens: Hydrogens) -
     return MoleculeSet(enumerate_molecules(n, max_heavy, seed, counts=hydrogens == "counts", workers=2))
 
 
-def qm9_set(*, path: str, hydrogens: Hydrogens) -> MoleculeSet:
-    """Return QM9 from a local npz file."""
-    molecules, report = load_qm9(path, hydrogens)
+def qm9_set(*, path: str, hydrogens: Hydrogens, half: Half | None = None) -> MoleculeSet:
+    """Return QM9, or one half of it, from a local npz file."""
+    molecules, report = load_qm9(path, hydrogens, half)
     return MoleculeSet(molecules, skipped_lines(report))
 
 
-def pyg_qm9_set(*, root: str, hydrogens: Hydrogens) -> MoleculeSet:
-    """Return QM9 as PyTorch Geometric has it."""
-    molecules, report = load_pyg_qm9(root, hydrogens)
+def pyg_qm9_set(*, root: str, hydrogens: Hydrogens, half: Half | None = None) -> MoleculeSet:
+    """Return QM9, or one half of it, as PyTorch Geometric has it."""
+    molecules, report = load_pyg_qm9(root, hydrogens, half)
     return MoleculeSet(molecules, skipped_lines(report))
 
 

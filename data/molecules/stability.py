@@ -20,14 +20,14 @@ VALENCES: Mapping[str, tuple[int, ...]] = {
     **{"N": (3,), "P": (3, 5), "As": (3, 5), "Sb": (3, 5), "Bi": (3, 5)},
     **{"C": (4,), "Si": (4,), "Ge": (4,), "Sn": (2, 4)},
     **{"B": (3,), "Al": (3,), "Ga": (3,)},
+    **dict.fromkeys(("Li", "Na", "K", "Mg", "Ca"), ()),  # as bare ions only
 }
 """Valences of neutral atoms (OpenSMILES specification, section 3.1.5, without pentavalent nitrogen; RDKit's table for
 elements that are not in it).
 
-A charged atom has the valences of the neutral atom with as many electrons (Langmuir 1919, J. Am. Chem.
-Soc. 41, 1543):
-N+ those of carbon, O- that of fluorine. An atom that is not in the table, or whose neutral counterpart is not, such as
-a transition metal, is never stable.
+A charged atom has the valences of the neutral atom with as many electrons, N+ those of carbon and O- that of fluorine
+(Langmuir 1919, J. Am. Chem. Soc. 41, 1543). An atom that is not in the table, such as a transition metal, or whose
+counterpart is not, is never stable.
 """
 
 ALLOWED = {
@@ -57,7 +57,7 @@ def valence_stable_atoms(reading: Reading, molecule: Molecule) -> NDArray[np.boo
 def is_allowed(atom: Chem.Atom, valence: int) -> bool:
     """Tell whether chemistry allows an atom of this element and formal charge this valence."""
     number = atom.GetAtomicNum()
-    return number in ALLOWED and valence in ALLOWED.get(number - atom.GetFormalCharge(), ())
+    return number > 0 and number in ALLOWED and valence in ALLOWED.get(number - atom.GetFormalCharge(), ())
 
 
 def given_hydrogens(mol: Chem.Mol, molecule: Molecule) -> NDArray[np.int64] | None:
@@ -75,5 +75,5 @@ def given_hydrogens(mol: Chem.Mol, molecule: Molecule) -> NDArray[np.int64] | No
     except ValueError:
         return None
     hydrogens = np.zeros(len(atoms), dtype=np.int64)
-    hydrogens[[atom.GetAtomicNum() > 1 for atom in atoms]] = counts
+    hydrogens[[atom.GetAtomicNum() > 1 for atom in atoms]] = 0 if counts is None else counts
     return hydrogens

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from molrl.data.molecules.bonds import BondReader
+    from molrl.data.molecules.sizes import AtomsRequest
     from molrl.models.molecules.policy import MoleculePolicy
     from molrl.rewards.molecules.files import MoleculeFiles
     from molrl.task import Reward, Task
@@ -59,12 +60,15 @@ class MoleculeDomain:
         reward: "Reward",
         device: "torch.device",
         data: str | None = None,
+        atoms: "AtomsRequest" = None,
     ) -> "Task":
         """Return the task of fine-tuning a policy toward a reward, with bonds read by RDKit."""
         from molrl.data.molecules.bonds import rdkit_bonds
         from molrl.models.molecules.task import molecule_task
 
-        return molecule_task(name=name, policy=policy, reader=rdkit_bonds, data=data, reward=reward, device=device)
+        return molecule_task(
+            name=name, policy=policy, reader=rdkit_bonds, data=data, atoms=atoms, reward=reward, device=device
+        )
 
     def sampling(
         self,
@@ -73,12 +77,13 @@ class MoleculeDomain:
         condition: Mapping[str, Any],
         device: "torch.device",
         reader: "BondReader",
+        atoms: "AtomsRequest" = None,
     ) -> Sampling:
-        """Return what to draw molecules from, asked for the values of some properties."""
+        """Return what to draw molecules from, asked for the values of some properties and for numbers of atoms."""
         from molrl.models.molecules.decoder import MoleculeDecoder
 
-        decoder = MoleculeDecoder(model=policy.model, reader=reader, condition=condition)
-        notes = []
+        decoder = MoleculeDecoder(model=policy.model, reader=reader, condition=condition, atoms=atoms)
+        notes = decoder.notes
         for property_ in policy.model.conditions:
             low, high = property_.span
             wanted = condition.get(property_.name, "drawn as the training set has it")

@@ -3,9 +3,8 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -13,13 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from molrl.config import ConfigError
-from molrl.data.molecules.bonds import BondReader, Reading
+from molrl.data.molecules.bonds import BondReader
 from molrl.data.molecules.edm_protocol import measure_edm
-from molrl.data.molecules.graphs import Graphs, read_unembedded
-from molrl.data.molecules.molecule import Molecule
-from molrl.data.molecules.plausibility import TESTS, PoseBustersCheck, Tests
-from molrl.data.molecules.quality import Quality, fragment_smiles, measure_readings
-from molrl.data.molecules.records import has_geometry
+from molrl.data.molecules.graphs import Graphs
+from molrl.data.molecules.molecule import Hydrogens, Molecule
+from molrl.data.molecules.plausibility import PoseBustersCheck, Tests
+from molrl.data.molecules.quality import Quality, measure_readings
 from molrl.models.molecules.metric_sections import (
     composition_section,
     edm_section,
@@ -30,12 +28,14 @@ from molrl.models.molecules.metric_sections import (
 )
 from molrl.models.molecules.metric_table import Metric, Section, format_sections
 from molrl.models.molecules.reference import Reference, load_reference
+from molrl.models.molecules.samples import Samples, read_samples
 from molrl.rewards.scores import category
 from molrl.rewards.workers.local import Workers
 from molrl.rewards.workers.protocol import Lost
 
 MAX_POSEBUSTERS_SAMPLES = 200  # molecules that PoseBusters tests
 POSEBUSTERS_TIMEOUT = 20.0  # seconds for each molecule
+
 
 class PoseBustersResult(NamedTuple):
     """The outcome of the PoseBusters tests of some molecules.
@@ -56,38 +56,13 @@ class PoseBustersResult(NamedTuple):
         return self.passed / self.tested if self.tested else None
 
 
-@dataclass(frozen=True)
-class Samples:
-    """The molecules of a file as one reader reads them.
-
-    Attributes:
-        molecules: at least one.
-        readings: one for each molecule.
-        unread: records of the file that gave no molecule, by reason.
-    """
-
-    molecules: Sequence[Molecule]
-    readings: Sequence[Reading]
-    unread: Mapping[str, int]
-
-    @cached_property
-    def smiles(self) -> list[str]:
-        """Return the SMILES of the largest fragment of each valid molecule."""
-        return [fragment_smiles(reading) for reading in self.readings if reading.mol is not None]
-
-    @cached_property
-    def have_geometries(self) -> bool:
-        """Tell whether all molecules have a geometry; those of SMILES have none."""
-        return all(map(has_geometry, self.molecules))
-
-
 def evaluate_molecules(
     *,
     file: str,
     reference: str | None,
     known: str | None,
     max_reference: int | None,
-    hydrogens: str,
+    hydrogens: Hydrogens,
     perceive: bool,
     posebusters: Tests | None,
     seconds: float,
@@ -106,27 +81,27 @@ def evaluate_molecules(
         seconds: time after which no further molecule is given to PoseBusters.
         out: a JSON file for the metrics; None: no file.
     """
-    check_settings(hydrogens, posebusters, seconds, max_reference)
+    if not seconds > 0:
+        raise ConfigError(f"seconds: got {seconds}, need a positive number")
+    if max_reference is not None and max_reference < 1:
+        raise ConfigError(f"max_reference: got {max_reference}, need at least 1, or null")
     if known is not None and reference is None:
         raise ConfigError(f"known={known}: needs a reference, the molecules that the model has seen")
-    molecules, report = read_unembedded(file, hydrogens)  # type: ignore[arg-type]
+    samples, report = read_samples(file, hydrogens, reader, perceive=perceive)
     print(report)
-    if not molecules:
+    if not samples.molecules:
         return 3
-    if perceive:
-        molecules = [replace(molecule, graph=None) for molecule in molecules]
-    samples = Samples(molecules, [reader(molecule) for molecule in molecules], report.reasons())
-    if perceive and not samples.have_geometries:
-        raise ConfigError(f"perceive=true: {file} has molecules without a geometry")
-    seen = None if reference is None else load_reference("reference", reference, reader, perceive=perceive)
-    real = None if known is None else load_reference("known", known, reader, perceive=perceive)
-    source = "by" if perceive else "the file's where it has them, else by"
-    quality = measure_readings(samples.molecules, samples.readings, seen and seen.distinct, samples.unread)
-    sections = [
-        quality_section(quality, f"{source} {getattr(reader, '__name__', type(reader).__name__)}"),
-        *([] if seen is None or real is None else [known_section(samples.smiles, seen.distinct, real.distinct)]),
-        *comparison_sections(samples, quality, seen, max_reference),
-    ]
+    load = partial(load_reference, reader=reader, hydrogens=samples.hydrogens, perceive=perceive)
+    seen = None if reference is None else load("reference", reference)
+    real = None if known is None else load("known", known)
+    quality = measure_readings(
+        samples.molecules, samples.readings, None if seen is None else seen.distinct, samples.unread
+    )
+    bonds = "by" if perceive else "the file's where it has them, else by"
+    sections = [quality_section(quality, f"{bonds} {getattr(reader, '__name__', type(reader).__name__)}")]
+    if seen is not None and real is not None:
+        sections.append(known_section(samples.smiles, seen.distinct, real.distinct))
+    sections += comparison_sections(samples, quality, seen, max_reference)
     if posebusters is not None:
         sections.append(geometry_section(samples, reader, posebusters, seconds))
     print(format_sections(sections))
@@ -138,31 +113,22 @@ def evaluate_molecules(
     return 0
 
 
-def check_settings(hydrogens: str, posebusters: Tests | None, seconds: float, max_reference: int | None) -> None:
-    """Raise ConfigError for a value that is not allowed."""
-    if posebusters not in (None, *TESTS):
-        raise ConfigError(f"posebusters: got {posebusters!r}, allowed are {', '.join(map(repr, TESTS))}, null")
-    if not seconds > 0:
-        raise ConfigError(f"seconds: got {seconds}, need a positive number")
-    if hydrogens not in ("file", "counts", "atoms"):
-        raise ConfigError(f"hydrogens: got {hydrogens!r}, allowed are 'file', 'counts', 'atoms'")
-    if max_reference is not None and max_reference < 1:
-        raise ConfigError(f"max_reference: got {max_reference}, need at least 1, or null")
-
-
 def comparison_sections(
     samples: Samples, quality: Quality, reference: Reference | None, max_reference: int | None
 ) -> list[Section]:
     """Return the sections that compare the samples with one another and with the reference."""
+    graphs = Graphs.parse(samples.smiles)
+    sections = [variety_section(quality, graphs)]
+    if reference is None:
+        sections.append(moses_section(graphs, None, "no reference"))
+    else:
+        chosen = reference.choose(max_reference)
+        against = f"against {len(chosen)} of {len(reference.smiles)} molecules of {reference.source}"
+        sections += [moses_section(graphs, chosen, against), composition_section(graphs, chosen)]
     edm = None
     if samples.have_geometries:
         edm = measure_edm(samples.molecules, quality.n, None if reference is None else reference.edm_smiles)
-    graphs = Graphs.parse(samples.smiles)
-    chosen = None if reference is None else reference.choose(max_reference)
-    sections = [variety_section(quality, graphs), moses_section(graphs, chosen)]
-    if chosen is not None:
-        sections.append(composition_section(graphs, chosen))
-    return [*sections, edm_section(quality, edm)]
+    return [*sections, edm_section(quality, edm, implicit=samples.hydrogens == "counts")]
 
 
 def geometry_section(samples: Samples, reader: BondReader, tests: Tests, seconds: float) -> Section:

@@ -1,9 +1,9 @@
 """The sections of `molrl evaluate` for molecules, each computed by one protocol and named after it."""
 
 from collections.abc import Callable, Mapping, Sequence, Set
+from functools import partial
 
 import numpy as np
-from rdkit.Chem import Descriptors
 
 from molrl.data.molecules.circles import THRESHOLD, count_circles
 from molrl.data.molecules.composition import Shift, compare_composition
@@ -23,7 +23,7 @@ from molrl.data.molecules.moses import (
 )
 from molrl.data.molecules.quality import Quality, fraction
 from molrl.models.molecules.metric_table import Metric, Section
-from molrl.rewards.molecules.graph import parse
+from molrl.rewards.molecules.descriptors import descriptor
 from molrl.rewards.molecules.logp import crippen_logp
 from molrl.rewards.molecules.qed import drug_likeness
 from molrl.rewards.molecules.sa import sa_score
@@ -33,7 +33,7 @@ PROPERTIES: Mapping[str, tuple[Callable[[str], float], str]] = {
     "logp": (crippen_logp, "Crippen's logP"),
     "sa": (sa_score, "SA score"),
     "qed": (drug_likeness, "QED"),
-    "weight": (lambda smiles: float(Descriptors.MolWt(parse(smiles))), "molecular weight"),
+    "weight": (partial(descriptor, "molecular_weight"), "molecular weight"),
 }
 
 
@@ -69,13 +69,17 @@ def variety_section(quality: Quality, graphs: Graphs) -> Section:
     metrics = [
         Metric("internal_diversity", quality.internal_diversity, "mean Tanimoto distance"),
         Metric("scaffolds", quality.scaffolds, "distinct Bemis-Murcko scaffolds"),
-        Metric("circles", circles, f"#Circles, distinct molecules further than {THRESHOLD} from one another, by MaxMin"),
+        Metric("circles", circles, f"#Circles, molecules further than {THRESHOLD} from one another, by MaxMin"),
     ]
     return Section("variety", metrics)
 
 
-def edm_section(quality: Quality, edm: EDMQuality | None) -> Section:
-    """Return EDM's protocol, which needs geometries."""
+def edm_section(quality: Quality, edm: EDMQuality | None, *, implicit: bool) -> Section:
+    """Return EDM's protocol, which needs geometries.
+
+    Args:
+        implicit: hydrogens are counts, whereas the published figures are of molecules with all atoms.
+    """
     heading = "EDM's protocol (Hoogeboom et al. 2022)"
     if edm is None:
         return Section(f"{heading}: needs geometries", [])
@@ -89,16 +93,24 @@ def edm_section(quality: Quality, edm: EDMQuality | None) -> Section:
         Metric("edm_novelty", edm.novelty, novelty),
         Metric("edm_geom_validity", edm.geom_validity, "sanitise with all bonds single, as on GEOM"),
     ]
-    return Section(f"{heading}; bonds: by distance alone", metrics)
+    atoms = "; not that of the papers, whose hydrogens are atoms" if implicit else ""
+    return Section(f"{heading}; bonds: by distance alone{atoms}", metrics)
 
 
-def moses_section(samples: Graphs, reference: Graphs | None) -> Section:
-    """Return the metrics of MOSES of the valid molecules against the reference."""
+def moses_section(samples: Graphs, reference: Graphs | None, against: str) -> Section:
+    """Return the metrics of MOSES of the valid molecules against the reference.
+
+    Args:
+        against: what the reference is, for the heading.
+    """
     prints = fingerprints(samples.mols)
     pass_rate = fraction(sum(map(passes_filters, samples.mols)), len(samples))
-    filters = ("moses_filters", "pass MCF and PAINS; no charge, no large ring")
+    filters = ("moses_filters", "pass MCF and PAINS, not charged, no large ring")
     if not mcf_is_installed():
-        filters = ("moses_filters_without_mcf", "pass PAINS; no charge, no large ring; MCF: pip install --no-deps molsets")
+        filters = (
+            "moses_filters_without_mcf",
+            "pass PAINS, not charged, no large ring; with MCF: pip install --no-deps molsets",
+        )
     similarity: list[float | None] = [None] * 3
     if reference is not None:
         similarity = [
@@ -119,7 +131,7 @@ def moses_section(samples: Graphs, reference: Graphs | None) -> Section:
         frechet_metric(samples, reference),
         *(property_metric(name, samples, reference) for name in PROPERTIES),
     ]
-    return Section("MOSES (Polykovskiy et al. 2020)", metrics)
+    return Section(f"MOSES (Polykovskiy et al. 2020), {against}", metrics)
 
 
 def frechet_metric(samples: Graphs, reference: Graphs | None) -> Metric:
@@ -141,7 +153,9 @@ def property_metric(name: str, samples: Graphs, reference: Graphs | None) -> Met
     means = [f"{each.mean():.3g}" if len(each) else "-" for each in values]
     if reference is None:
         return Metric(f"moses_{name}", None, f"{NO_REFERENCE}; {label}, mean {means[0]}")
-    return Metric(f"moses_{name}", wasserstein_distance(*values), f"Wasserstein distance of {label}; means {', '.join(means)}")
+    return Metric(
+        f"moses_{name}", wasserstein_distance(*values), f"Wasserstein distance of {label}; means {', '.join(means)}"
+    )
 
 
 def composition_section(samples: Graphs, reference: Graphs) -> Section:

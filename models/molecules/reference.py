@@ -11,7 +11,7 @@ from molrl.data.molecules.bonds import BondReader
 from molrl.data.molecules.edm_protocol import edm_smiles_set
 from molrl.data.molecules.files import SUFFIXES, read
 from molrl.data.molecules.graphs import SMILES_SUFFIXES, Graphs, read_canonical_smiles
-from molrl.data.molecules.molecule import Molecule
+from molrl.data.molecules.molecule import Hydrogens, Molecule
 from molrl.data.molecules.quality import fragment_smiles
 from molrl.models.molecules.model import read_reference
 from molrl.models.shipped import locate
@@ -49,12 +49,13 @@ class Reference:
         return Graphs.parse(self.smiles[row] for row in rows)
 
 
-def load_reference(setting: str, source: str, reader: BondReader, *, perceive: bool) -> Reference:
+def load_reference(setting: str, source: str, reader: BondReader, hydrogens: Hydrogens, *, perceive: bool) -> Reference:
     """Load the molecules of a file, whose report is printed, or the training set of a model.
 
     Args:
         setting: its name, for messages.
         reader: reads the bonds of molecules without a graph.
+        hydrogens: how geometries have them, best as the samples have them, so that both are read alike.
         perceive: ignore the graphs that come with geometries.
 
     Raises:
@@ -65,7 +66,7 @@ def load_reference(setting: str, source: str, reader: BondReader, *, perceive: b
         print(f"{setting}: {report}")
         return Reference(source, smiles)
     if suffix(source) in SUFFIXES:
-        molecules, report = read(source)
+        molecules, report = read(source, hydrogens)
         print(f"{setting}: {report}")
         readings = (reader(replace(item, graph=None) if perceive else item) for item in molecules)
         return Reference(source, [text for text in map(fragment_smiles, readings) if text], molecules)

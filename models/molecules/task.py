@@ -3,6 +3,7 @@
 import torch
 
 from molrl.data.molecules.bonds import BondReader
+from molrl.data.molecules.sizes import AtomsRequest
 from molrl.models.molecules.dataset import RealMolecules
 from molrl.models.molecules.decoder import MoleculeDecoder
 from molrl.models.molecules.policy import MoleculePolicy
@@ -16,6 +17,7 @@ def molecule_task(
     policy: MoleculePolicy,
     reader: BondReader,
     data: str | None,
+    atoms: AtomsRequest,
     reward: Reward,
     device: torch.device,
 ) -> Task:
@@ -25,15 +27,19 @@ def molecule_task(
         name: what reports call it.
         policy: the model and how it is sampled.
         reader: reads bonds for the metrics, the drawings and the files.
+        atoms: numbers of atoms to draw, see `Sizes.choose`; None: as the training set has them.
         data: a file of real molecules for the algorithms that learn from some.
         reward: of finished molecules.
         device: of the network and its states.
     """
     model = policy.model
+    decoder = MoleculeDecoder(model=model, reader=reader, atoms=atoms)
+    for note in decoder.notes:
+        print(note)
     return Task(
         name=name,
         policy=policy.build(device),
-        decoder=MoleculeDecoder(model=model, reader=reader),
+        decoder=decoder,
         reward=reward,
         device=device,
         value_network=lambda: MoleculeValue(model.codec.features),
