@@ -118,9 +118,11 @@ def comparison_sections(
 ) -> list[Section]:
     """Return the sections that compare the samples with one another and with the reference."""
     graphs = Graphs.parse(samples.smiles)
+    if lost := len(samples.smiles) - len(graphs):
+        print(f"left out of variety, MOSES and composition: {lost} molecules whose SMILES RDKit cannot read back")
     sections = [variety_section(quality, graphs)]
     if reference is None:
-        sections.append(moses_section(graphs, None, "no reference"))
+        sections.append(moses_section(graphs, None, "without a reference"))
     else:
         chosen = reference.choose(max_reference)
         against = f"against {len(chosen)} of {len(reference.smiles)} molecules of {reference.source}"

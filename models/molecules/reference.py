@@ -34,7 +34,7 @@ class Reference:
 
     @cached_property
     def distinct(self) -> frozenset[str]:
-        """Return the distinct SMILES."""
+        """Return the set of the distinct SMILES."""
         return frozenset(self.smiles)
 
     @property
