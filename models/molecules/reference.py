@@ -44,9 +44,9 @@ class Reference:
 
     def choose(self, count: int | None) -> Graphs:
         """Return at most this many of the molecules, evenly chosen in their order; None: all."""
-        most = len(self.smiles) if count is None else min(count, len(self.smiles))
-        rows = np.linspace(0, max(0, len(self.smiles) - 1), most).round().astype(int)
-        return Graphs.parse(self.smiles[row] for row in rows)
+        n = len(self.smiles)
+        rows = np.linspace(0, n - 1, n if count is None else min(count, n)).round().astype(int)
+        return Graphs.parse([self.smiles[int(row)] for row in rows])
 
 
 def load_reference(setting: str, source: str, reader: BondReader, hydrogens: Hydrogens, *, perceive: bool) -> Reference:

@@ -9,9 +9,10 @@ from command import QUICK_PRETRAINING, complaint, molrl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from molrl.data.files import ReadReport
 from molrl.data.molecules.known import KnownShares, share_known
 from molrl.data.molecules.molecule import Molecules
-from molrl.data.molecules.qm9 import in_half, load_qm9, take_half
+from molrl.data.molecules.qm9 import Half, in_half, load_qm9, take_half
 from molrl.data.molecules.sets import qm9_set
 
 QM9_SIZE = 133_885
@@ -51,7 +52,10 @@ def test_a_file_gives_its_molecules_of_a_half_in_order(tmp_path: Path) -> None:
     numbers = list(range(40, 60))
     path = archive(tmp_path / "qm9.npz", numbers)
     everything, _ = load_qm9(path)
-    halves = {half: load_qm9(path, "counts", half) for half in ("first", "second")}
+    halves: dict[Half, tuple[Molecules, ReadReport]] = {
+        "first": load_qm9(path, "counts", "first"),
+        "second": load_qm9(path, "counts", "second"),
+    }
     for half, (molecules, report) in halves.items():
         expected = [number for number in numbers if in_half(number, half)]
         assert molecules.names == tuple(f"qm9 {number}" for number in expected)
