@@ -26,8 +26,8 @@ COLUMNS = (
     "validity_connected",
     "uniqueness",
     "novelty",
-    "atom_stability",
-    "molecule_stability",
+    "edm_atom_stability",
+    "edm_molecule_stability",
     "aromatic",
 )
 

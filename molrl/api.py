@@ -11,7 +11,8 @@ from torch import Tensor
 
 from molrl.building import build
 from molrl.composition import Composition
-from molrl.config import ConfigError
+from molrl.config import ConfigError, check_arguments
+from molrl.config import settings as wrong_settings
 from molrl.domains import PolicySettings, Sampling, domain
 from molrl.machine.device import choose_device
 from molrl.plugins import reward_of
@@ -65,6 +66,7 @@ def sample(
     seed: int = 0,
     condition: Mapping[str, Any] | None = None,
     device: str = "auto",
+    **settings: Any,
 ) -> list[Any]:
     """Draw n finished samples: molecules, point clouds or images.
 
@@ -76,6 +78,7 @@ def sample(
         seed: of the noise.
         condition: what the samples are asked for, such as {"class": "chair"} or {"prompt": "a red circle"}.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        settings: others of the domain, as `molrl sample` takes them, such as `atoms="18..24"` of molecules.
 
     Raises:
         ConfigError: a wrong argument.
@@ -85,7 +88,7 @@ def sample(
 
     if n < 1:
         raise ConfigError(f"n: got {n}, need at least 1")
-    sampling = sampling_of(policy, condition or {}, device)
+    sampling = sampling_of(policy, condition or {}, device, settings)
     batch = min(BATCH, sampling.batch or BATCH)
     return draw_samples(sampling.policy, sampling.decoder, n, seed=seed, batch=batch, device=choose_device(device))
 
@@ -117,7 +120,7 @@ def evaluate(samples: Sequence[Any], policy: PolicySettings | str) -> dict[str, 
         samples: finished samples.
         policy: the model whose training set or held-out samples they are compared with.
     """
-    return dict(sampling_of(policy, {}, "cpu").decoder.assess(samples))
+    return dict(sampling_of(policy, {}, "cpu", {}).decoder.assess(samples))
 
 
 def train(*settings: str, reward: Callable[..., Any] | None = None, **values: Any) -> FinishedRun:
@@ -152,14 +155,19 @@ def user_function(function: Callable[..., Any]) -> Reward:
     return reward_of(function, getattr(function, "__name__", type(function).__name__))
 
 
-def sampling_of(policy: PolicySettings | str, condition: Mapping[str, Any], device: str) -> Sampling:
-    """Return what to draw samples of a policy from, with the domain's own settings as YAML has them."""
+def sampling_of(
+    policy: PolicySettings | str, condition: Mapping[str, Any], device: str, settings: Mapping[str, Any]
+) -> Sampling:
+    """Return what to draw samples of a policy from; the domain's own settings are as YAML has them, unless given."""
     loaded = load_policy(policy) if isinstance(policy, str) else policy
     config = Composition("sample", [f"policy={loaded.weights}"]).config
     common = {"chosen", "_target_", "policy", "n", "out", "condition", "seed", "batch", "device", "threads", "guidance"}
     own = {name: build(value, name) for name, value in config.items() if name not in common}
     about = domain(loaded.domain)
-    return about.sampling(policy=loaded, condition=condition, device=choose_device(device), **own)
+    arguments = {"policy": loaded, "condition": condition, "device": choose_device(device), **own, **settings}
+    check_arguments(about.sampling, arguments, "", partial=False)
+    with wrong_settings():
+        return about.sampling(**arguments)
 
 
 def flatten(prefix: str, settings: Mapping[str, Any]) -> list[str]:

@@ -31,6 +31,7 @@ PATHS = {
     "path",
     "root",
     "reference",
+    "known",
     "weights",
     "receptor",
     "ligand",

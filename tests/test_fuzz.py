@@ -268,6 +268,7 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "rewards/images/clip.py: read_head": ("aesthetic head",),
     "rewards/scoring/journal.py: read": ("state of a job",),
     "rewards/molecules/docking/site.py: read_box": ("box",),
+    "data/molecules/filters.py: molsets_patterns": "tables of an installed package",
     "data/molecules/drawing.py: draw_molecule": "an image that was just drawn",
     "data/shapes/drawing.py: draw_views": "an image that was just drawn",
     "data/images/prompts.py: published_lists": "our own YAML",

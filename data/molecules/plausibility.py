@@ -14,7 +14,6 @@ from molrl.data.molecules.bonds import BondReader, attach_bonds
 from molrl.data.molecules.molecule import Molecule
 
 Tests: TypeAlias = Literal["mol", "mol_fast"]
-TESTS = ("mol", "mol_fast")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """QM9 (Ramakrishnan et al., Sci. Data 1, 140022, 2014): from a local npz file."""
 
+import hashlib
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -17,12 +19,29 @@ EXPECTED = f"expected an .npz archive of plain numbers with the arrays {', '.joi
 ANGSTROM_PER_UNIT = np.float32(1e-3)  # of integer positions
 CHUNK_SIZE = 4096  # molecules of one size at a time
 
+Half: TypeAlias = Literal["first", "second"]
+"""A fixed random half of QM9; see `in_half`."""
 
-def load_qm9(path: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Molecules, ReadReport]:
+
+def in_half(number: int, half: Half) -> bool:
+    """Tell whether a molecule belongs to a half of QM9, by its number there, from 1 to 133,885.
+
+    The first half are the numbers whose decimal digits have an SHA-256 that begins with a bit of 0, 66,960 of them; so
+    it is the same for any subset, order or file of QM9, and in any language.
+    """
+    return (hashlib.sha256(str(number).encode()).digest()[0] < 128) == (half == "first")
+
+
+def load_qm9(
+    path: str | Path, hydrogens: Hydrogens = "atoms", half: Half | None = None
+) -> tuple[Molecules, ReadReport]:
     """Load geometries stored one after another in an npz file, with hydrogens as atoms or as counts.
 
     Keys: `index` int [m], the number of each molecule in QM9; `num_atoms` int [m]; `atomic_numbers` int [atoms];
     `positions` [atoms, 3], either integers in 0.001 angstrom or floats in angstrom.
+
+    Args:
+        half: the molecules of one half only.
 
     Raises ValueError for a missing or damaged file and for missing keys or wrong shapes.
     """
@@ -31,8 +50,12 @@ def load_qm9(path: str | Path, hydrogens: Hydrogens = "atoms") -> tuple[Molecule
     numbers = arrays["atomic_numbers"].astype(np.int64)
     raw = arrays["positions"]
     positions = raw.astype(np.float32) * (ANGSTROM_PER_UNIT if raw.dtype.kind == "i" else np.float32(1))
-    names = tuple(f"qm9 {index}" for index in arrays["index"].tolist())
-    return convert_hydrogens(Molecules(sizes, numbers, positions, None, names), hydrogens, str(path))
+    indices = arrays["index"].tolist()
+    molecules = Molecules(sizes, numbers, positions, None, tuple(f"qm9 {index}" for index in indices))
+    if half is not None:
+        rows = [row for row, index in enumerate(indices) if in_half(index, half)]
+        molecules = molecules.take(np.array(rows, dtype=np.int64))
+    return convert_hydrogens(molecules, hydrogens, str(path))
 
 
 def read_arrays(path: str | Path) -> dict[str, NDArray[np.generic]]:

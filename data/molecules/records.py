@@ -82,7 +82,7 @@ def molecule_of(record: Record, *, embedded: bool, treatment: Treatment = AS_IT_
                 return entry
             return embed_line(Line(block.where, Chem.MolToSmiles(entry.graph), entry.name))
         case Line() as line:
-            treated = treat_line(line, treatment) if treatment and line.smiles else line
+            treated = treat_line(line, treatment)
             return embed_line(treated) if embedded and not treated.problem else parse_line(treated)
         case entry:
             return entry
@@ -101,6 +101,15 @@ def embed_line(line: Line) -> Entry:
 
 def parse_line(line: Line) -> Entry:
     """Return the molecule of a SMILES as a graph, its atoms at the origin."""
+    mol = parse_graph(line)
+    if isinstance(mol, Skipped):
+        return mol
+    mol.AddConformer(Chem.Conformer(mol.GetNumAtoms()))  # all atoms at the origin
+    return from_graph(mol, line.name, counted=True)
+
+
+def parse_graph(line: Line) -> Chem.Mol | Skipped:
+    """Return the RDKit molecule of a SMILES, or the reason why there is none."""
     if line.problem or not line.smiles:
         return Skipped(line.where, line.problem or "no SMILES")
     if len(line.smiles) > MAX_LENGTH:
@@ -111,5 +120,4 @@ def parse_line(line: Line) -> Entry:
         return Skipped(line.where, "not a valid SMILES")
     if mol.GetNumHeavyAtoms() > MAX_HEAVY:
         return Skipped(line.where, f"more than {MAX_HEAVY} heavy atoms")
-    mol.AddConformer(Chem.Conformer(mol.GetNumAtoms()))  # all atoms at the origin
-    return from_graph(mol, line.name, counted=True)
+    return mol

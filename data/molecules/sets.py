@@ -10,13 +10,13 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from molrl.data.cache import CACHE
-from molrl.data.files import ReadReport, Skipped, suffix
+from molrl.data.files import Skipped, suffix
 from molrl.data.molecules.enumerated import enumerate_molecules
 from molrl.data.molecules.files import read
 from molrl.data.molecules.library import Library, draw_lines, read_lines
 from molrl.data.molecules.molecule import Hydrogens, Molecule
 from molrl.data.molecules.pyg import load_pyg
-from molrl.data.molecules.qm9 import load_qm9
+from molrl.data.molecules.qm9 import Half, load_qm9
 from molrl.data.molecules.smiles import SMILES_SUFFIXES
 from molrl.data.molecules.standardise import Fragments, Treatment
 from molrl.data.progress import ProgressLines
@@ -124,9 +124,9 @@ def smiles_set(
     return MoleculeSet(molecules, library.account(), library.smiles, library.duplicates, library.outside)
 
 
-def qm9_set(*, path: str, hydrogens: Hydrogens) -> MoleculeSet:
-    """Return QM9 from a local npz file."""
-    molecules, report = load_qm9(path, hydrogens)
+def qm9_set(*, path: str, hydrogens: Hydrogens, half: Half | None = None) -> MoleculeSet:
+    """Return QM9, or one half of it, from a local npz file."""
+    molecules, report = load_qm9(path, hydrogens, half)
     return MoleculeSet(molecules, report.skipped)
 
 
@@ -151,8 +151,3 @@ def file_set(*, path: str, fragments: Fragments, neutralise: bool, hydrogens: Hy
         graphs = (molecule.graph for molecule in molecules if molecule.graph is not None)
         smiles = [Chem.MolToSmiles(Chem.RemoveHs(graph)) for graph in graphs]
     return MoleculeSet(molecules, report.skipped, smiles if len(smiles) == len(molecules) else None)
-
-
-def skipped_lines(report: ReadReport) -> list[str]:
-    """Return one line for each skipped record: its place and the reason."""
-    return [str(item) for item in report.skipped]

@@ -90,7 +90,7 @@ def stream_smiles(
     lines = lines[:max_records]
     if tail:
         lines.append(bad_line(tail[0].number, f"the rest is not read: more than {max_records} records"))
-    lines = [treat_line(line, treatment) for line in lines] if treatment else lines
+    lines = [treat_line(line, treatment) for line in lines]
     smiles = [line.smiles for line in lines if not line.problem]
     folder, size = (None, 1) if cache is None else (Path(cache), BLOCK_SIZE)
     done = embed_blocks(split(smiles, size), Embedder(max_heavy, seed), cache=folder, workers=workers)
@@ -132,7 +132,7 @@ def smiles_lines(
 
 def treat_line(line: Line, treatment: Treatment) -> Line:
     """Return a line with the SMILES of the treated molecule, or with the reason why that is refused."""
-    if line.problem:
+    if line.problem or not line.smiles or not treatment:
         return line
     with rdBase.BlockLogs():
         mol = parse(line.smiles, NO_LIMIT)

@@ -86,9 +86,10 @@ def draw_conditions(
     values = np.empty((len(samples), len(conditions)))
     for row, (sample, size) in enumerate(zip(samples, sizes, strict=True)):
         levels = key.generator(sample, 0).random(1 + len(conditions))[1:]
-        values[row] = [condition.quantile(size, level) for condition, level in zip(conditions, levels, strict=True)]
-    for column, condition in enumerate(conditions):
-        values[:, column] = requested.get(condition.name, values[:, column])
+        values[row] = [
+            requested[condition.name] if condition.name in requested else condition.quantile(size, level)
+            for condition, level in zip(conditions, levels, strict=True)
+        ]
     return standardise(conditions, values)
 
 
@@ -108,6 +109,17 @@ def check_request(conditions: Sequence[Condition], requested: Mapping[str, float
             raise ValueError(f"condition.{name}={value}: {allowed}")
         if type(value) not in (int, float) or not math.isfinite(value):
             raise ValueError(f"condition.{name}={value!r}: expected a number")
+
+
+def check_sizes(conditions: Sequence[Condition], requested: Mapping[str, float], sizes: Sequence[int]) -> None:
+    """Raise ValueError for a size of which no training molecule tells the values of a property that is to be drawn."""
+    for condition in conditions:
+        missing = [size for size in sizes if str(size) not in condition.quantiles]
+        if missing and condition.name not in requested:
+            raise ValueError(
+                f"atoms: no training molecule of {missing[0]} atoms tells values of {condition.name}; ask for one, "
+                f"condition.{condition.name}=NUMBER"
+            )
 
 
 def label_molecules(

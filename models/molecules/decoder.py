@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 from molrl.data.molecules.bonds import BondReader
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.quality import measure
-from molrl.data.molecules.sizes import padding_mask
+from molrl.data.molecules.sizes import AtomsRequest, Sizes, padding_mask
 from molrl.gaussian import Context
-from molrl.models.molecules.condition import check_request, draw_conditions
+from molrl.models.molecules.condition import check_request, check_sizes, draw_conditions
 from molrl.models.molecules.model import Pretrained, save
 from molrl.noise import Key
 from molrl.rewards.molecules.sa import SA
@@ -30,24 +31,42 @@ class MoleculeDecoder:
     """A decoder of states to molecules, each of a size that is drawn before the noise.
 
     Attributes:
-        model: brings the coding of states, the distribution of sizes (that of the training set, so that results are
-            comparable) and the training set (for novelty).
+        model: brings the coding of states, the distribution of sizes of the training set, and the training set (for
+            novelty).
         reader: reads bonds for metrics, images and files; the reader that the training set was read with.
         condition: requested values of properties, by name, for a conditional model. Other properties, and sizes, are
             drawn from the distribution of the training set.
+        atoms: requested numbers of atoms, heavy ones where hydrogens are implicit; see `Sizes.choose`.
     """
 
     model: Pretrained
     reader: BondReader
     condition: Mapping[str, float] = field(default_factory=dict)
+    atoms: AtomsRequest = None
     suffixes: ClassVar[tuple[str, ...]] = (".sdf",)
 
     def __post_init__(self) -> None:
         check_request(self.model.conditions, self.condition)
+        check_sizes(self.model.conditions, self.condition, self.sizes.atoms)
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """Return the distribution that numbers of atoms are drawn from."""
+        return self.model.sizes.choose(self.atoms)
+
+    @property
+    def notes(self) -> list[str]:
+        """Return a line about requested numbers of atoms beside those of the training set; none without a request."""
+        if self.atoms is None:
+            return []
+        drawn, trained = self.sizes.atoms, self.model.sizes.atoms
+        unseen = [str(size) for size in drawn if size not in trained]
+        missing = f", but none of {', '.join(unseen)}" if unseen else ""
+        return [f"atoms: {drawn[0]} to {drawn[-1]} (training set {trained[0]} to {trained[-1]}{missing})"]
 
     def draw_context(self, samples: Sequence[int], key: Key) -> Context:
         """Draw the mask [b, n] of each sample's atoms and, for a conditional model, its properties."""
-        sizes = self.model.sizes.draw(samples, key)
+        sizes = self.sizes.draw(samples, key)
         context = {"mask": padding_mask(sizes)}
         if self.model.conditions:
             drawn = draw_conditions(self.model.conditions, self.condition, sizes, samples, key)
@@ -67,9 +86,10 @@ class MoleculeDecoder:
         return context["mask"].sum(1).tolist()
 
     def measure(self, samples: Sequence[Molecule]) -> Mapping[str, float]:
-        """Compute the metrics of EDM's protocol and the mean SA score of valid molecules (lower: easier to make)."""
+        """Compute the quality of the samples and the mean SA score of valid molecules (lower: easier to make)."""
         quality = measure(samples, self.reader, self.model.reference)
-        names = ["validity", "validity_connected", "uniqueness", "novelty", "atom_stability", "molecule_stability"]
+        names = ["validity", "validity_connected", "uniqueness", "novelty", "valence_atom_stability"]
+        names += ["valence_molecule_stability", "edm_atom_stability", "edm_molecule_stability"]
         names += ["internal_diversity", "aromatic", "mean_heavy_atoms"]
         metrics = {name: getattr(quality, name) for name in names}
         scored = SA(reader=self.reader).score(samples).scored

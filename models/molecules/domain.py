@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from molrl.data.molecules.bonds import BondReader
+    from molrl.data.molecules.sizes import AtomsRequest
     from molrl.data.molecules.standardise import Fragments
     from molrl.models.molecules.policy import MoleculePolicy
     from molrl.rewards.molecules.files import MoleculeFiles
@@ -30,8 +31,8 @@ class MoleculeDomain:
         "validity_connected": "connected",
         "uniqueness": "unique",
         "novelty": "novel",
-        "atom_stability": "atoms stable",
-        "molecule_stability": "molecules stable",
+        "valence_molecule_stability": "stable by valence",
+        "edm_molecule_stability": "stable by EDM's table",
     }
 
     def claims(self, path: Path) -> bool:
@@ -61,6 +62,7 @@ class MoleculeDomain:
         device: "torch.device",
         data: str | None = None,
         fragments: "Fragments" = "keep",
+        atoms: "AtomsRequest" = None,
     ) -> "Task":
         """Return the task of fine-tuning a policy toward a reward, with bonds read by `perceive_bonds`."""
         from molrl.data.molecules.perception import perceive_bonds
@@ -72,6 +74,7 @@ class MoleculeDomain:
             reader=perceive_bonds,
             data=data,
             fragments=fragments,
+            atoms=atoms,
             reward=reward,
             device=device,
         )
@@ -83,12 +86,13 @@ class MoleculeDomain:
         condition: Mapping[str, Any],
         device: "torch.device",
         reader: "BondReader",
+        atoms: "AtomsRequest" = None,
     ) -> Sampling:
-        """Return what to draw molecules from, asked for the values of some properties."""
+        """Return what to draw molecules from, asked for the values of some properties and for numbers of atoms."""
         from molrl.models.molecules.decoder import MoleculeDecoder
 
-        decoder = MoleculeDecoder(model=policy.model, reader=reader, condition=condition)
-        notes = []
+        decoder = MoleculeDecoder(model=policy.model, reader=reader, condition=condition, atoms=atoms)
+        notes = decoder.notes
         for property_ in policy.model.conditions:
             low, high = property_.span
             wanted = condition.get(property_.name, "drawn as the training set has it")

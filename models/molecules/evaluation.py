@@ -1,10 +1,10 @@
-"""`molrl evaluate` for molecules: the metrics of EDM's protocol (Hoogeboom et al. 2022, arXiv:2203.17003)."""
+"""`molrl evaluate` for molecules: quality, variety, EDM's protocol, MOSES, composition and plausible geometries."""
 
 import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -12,35 +12,30 @@ from typing import NamedTuple
 import numpy as np
 
 from molrl.config import ConfigError
-from molrl.data.files import suffix
 from molrl.data.molecules.bonds import BondReader
-from molrl.data.molecules.files import SUFFIXES, read
-from molrl.data.molecules.molecule import Molecule
-from molrl.data.molecules.plausibility import TESTS, PoseBustersCheck, Tests
-from molrl.data.molecules.quality import Quality, measure, smiles_set
-from molrl.data.molecules.standardise import AS_IT_IS, Fragments, Treatment
-from molrl.models.molecules.model import read_reference
-from molrl.models.shipped import locate
+from molrl.data.molecules.edm_protocol import measure_edm
+from molrl.data.molecules.molecule import Hydrogens, Molecule
+from molrl.data.molecules.plausibility import PoseBustersCheck, Tests
+from molrl.data.molecules.quality import Quality, measure_readings
+from molrl.data.molecules.standardise import Fragments, Treatment
+from molrl.data.molecules.unembedded import Graphs
+from molrl.models.molecules.metric_sections import (
+    composition_section,
+    edm_section,
+    known_section,
+    moses_section,
+    quality_section,
+    variety_section,
+)
+from molrl.models.molecules.metric_table import Metric, Section, format_sections
+from molrl.models.molecules.reference import Reference, load_reference
+from molrl.models.molecules.samples import Samples, read_samples
 from molrl.rewards.scores import category
 from molrl.rewards.workers.local import Workers
 from molrl.rewards.workers.protocol import Lost
-from molrl.runs.errors import CheckpointError
 
 MAX_POSEBUSTERS_SAMPLES = 200  # molecules that PoseBusters tests
 POSEBUSTERS_TIMEOUT = 20.0  # seconds for each molecule
-
-METRIC_DESCRIPTIONS = {
-    "atom_stability": "atoms with an allowed valence",
-    "molecule_stability": "molecules of such atoms only",
-    "validity": "read by the reader",
-    "validity_connected": "read, and one fragment",
-    "uniqueness": "distinct, of the valid",
-    "novelty": "not in the reference, of the distinct",
-    "internal_diversity": "mean Tanimoto distance",
-    "scaffolds": "distinct Bemis-Murcko scaffolds",
-    "aromatic": "with an aromatic ring, of the valid",
-    "mean_heavy_atoms": "heavy atoms per molecule",
-}
 
 
 class PoseBustersResult(NamedTuple):
@@ -66,7 +61,9 @@ def evaluate_molecules(
     *,
     file: str,
     reference: str | None,
-    hydrogens: str,
+    known: str | None,
+    max_reference: int | None,
+    hydrogens: Hydrogens,
     fragments: Fragments,
     perceive: bool,
     posebusters: Tests | None,
@@ -77,43 +74,79 @@ def evaluate_molecules(
     """Print the metrics of a molecule file and return the exit code.
 
     Args:
-        reference: a molecule file, or a model (its training set), that novelty is measured against.
+        reference: a molecule file, or a model (its training set), to compare with.
+        known: the same, of molecules that exist whether or not they are in the reference.
+        max_reference: molecules of the reference that MOSES and the composition take, evenly chosen; null for all.
         hydrogens: "file" leaves them as they are, "counts" folds them into the heavy atoms, "atoms" demands them.
-        fragments: of every molecule that comes with bonds, of the reference as well; see `Treatment`.
-        perceive: ignore bonds that the file gives, and perceive them; hydrogens and charges of its atoms are kept.
+        fragments: of every molecule that comes with bonds, also of the reference and the known; see `Treatment`.
+        perceive: ignore bonds that a file gives with a geometry, and perceive them; hydrogens and charges of its atoms
+            are kept.
         posebusters: which tests of PoseBusters to make, "mol_fast" or "mol"; null for none.
         seconds: time after which no further molecule is given to PoseBusters.
         out: a JSON file for the metrics; None: no file.
     """
-    if posebusters not in (None, *TESTS):
-        raise ConfigError(f"posebusters: got {posebusters!r}, allowed are {', '.join(map(repr, TESTS))}, null")
     if not seconds > 0:
         raise ConfigError(f"seconds: got {seconds}, need a positive number")
-    if hydrogens not in ("file", "counts", "atoms"):
-        raise ConfigError(f"hydrogens: got {hydrogens!r}, allowed are 'file', 'counts', 'atoms'")
+    if max_reference is not None and max_reference < 1:
+        raise ConfigError(f"max_reference: got {max_reference}, need at least 1, or null")
+    if known is not None and reference is None:
+        raise ConfigError(f"known={known}: needs a reference, the molecules that the model has seen")
     treatment = Treatment(fragments)
-    molecules, report = read(file, hydrogens, treatment=treatment)  # type: ignore[arg-type]
+    samples, report = read_samples(file, hydrogens, reader, perceive=perceive, treatment=treatment)
     print(report)
-    if not molecules:
+    if not samples.molecules:
         return 3
-    if perceive:
-        molecules = [replace(molecule, graph=None) for molecule in molecules]
-    quality = measure(molecules, reader, reference_smiles(reference, reader, treatment))
-    bond_source = "by" if perceive else "the file's where it has them, else by"
-    print(f"bonds: {bond_source} {getattr(reader, '__name__', type(reader).__name__)}")
-    print(format_table(quality))
-    metrics = quality.as_dict()
+    load = partial(load_reference, reader=reader, hydrogens=samples.hydrogens, perceive=perceive, treatment=treatment)
+    seen = None if reference is None else load("reference", reference)
+    real = None if known is None else load("known", known)
+    quality = measure_readings(
+        samples.molecules, samples.readings, None if seen is None else seen.distinct, samples.unread
+    )
+    bonds = "by" if perceive else "the file's where it has them, else by"
+    sections = [quality_section(quality, f"{bonds} {getattr(reader, '__name__', type(reader).__name__)}")]
+    if seen is not None and real is not None:
+        sections.append(known_section(samples.smiles, seen.distinct, real.distinct))
+    sections += comparison_sections(samples, quality, seen, max_reference)
     if posebusters is not None:
-        result = run_posebusters(molecules, reader, posebusters, seconds) if find_spec("posebusters") else None
-        pass_rate, tested = (result.pass_rate, result.tested) if result else (None, 0)
-        meaning = describe_posebusters(result, posebusters, len(molecules), seconds)
-        print(format_row("posebusters", pass_rate, meaning))
-        metrics |= {"posebusters": pass_rate, "posebusters_tested": tested}
+        sections.append(geometry_section(samples, reader, posebusters, seconds))
+    print(format_sections(sections))
     if quality.unreadable:
-        print(f"unreadable: {', '.join(f'{count} {reason}' for reason, count in quality.unreadable.items())}")
+        print(f"\nunreadable: {', '.join(f'{count} {reason}' for reason, count in quality.unreadable.items())}")
     if out is not None:
-        Path(out).write_text(json.dumps(metrics, indent=1) + "\n")
+        figures = {metric.name: metric.value for section in sections for metric in section.metrics}
+        Path(out).write_text(json.dumps({**quality.as_dict(), **figures}, indent=1) + "\n")
     return 0
+
+
+def comparison_sections(
+    samples: Samples, quality: Quality, reference: Reference | None, max_reference: int | None
+) -> list[Section]:
+    """Return the sections that compare the samples with one another and with the reference."""
+    graphs = Graphs.parse(samples.smiles)
+    if lost := len(samples.smiles) - len(graphs):
+        print(f"left out of variety, MOSES and composition: {lost} molecules whose SMILES RDKit cannot read back")
+    sections = [variety_section(quality, graphs)]
+    if reference is None:
+        sections.append(moses_section(graphs, None, "without a reference"))
+    else:
+        chosen = reference.choose(max_reference)
+        against = f"against {len(chosen)} of {len(reference.smiles)} molecules of {reference.source}"
+        sections += [moses_section(graphs, chosen, against), composition_section(graphs, chosen)]
+    edm = None
+    if samples.have_geometries:
+        edm = measure_edm(samples.molecules, quality.n, None if reference is None else reference.edm_smiles)
+    return [*sections, edm_section(quality, edm, implicit=samples.hydrogens == "counts")]
+
+
+def geometry_section(samples: Samples, reader: BondReader, tests: Tests, seconds: float) -> Section:
+    """Return the fraction of plausible geometries, of the molecules that could be tested."""
+    if not samples.have_geometries:
+        return Section("geometry: the file has none", [])
+    installed = find_spec("posebusters")
+    result = run_posebusters(samples.molecules, reader, tests, seconds) if installed else None
+    meaning = describe_posebusters(result, tests, len(samples.molecules), seconds)
+    metrics = [Metric("posebusters", None if result is None else result.pass_rate, meaning)]
+    return Section("geometry", [*metrics, Metric("posebusters_tested", result.tested if result else 0, "molecules")])
 
 
 def run_posebusters(
@@ -144,31 +177,3 @@ def describe_posebusters(result: PoseBustersResult | None, tests: Tests, molecul
     elif submitted < molecules:
         text += f" chosen evenly of {molecules} molecules"
     return text + "".join(f"; {count} more without an answer ({reason})" for reason, count in result.lost.items())
-
-
-def reference_smiles(
-    reference: str | None, reader: BondReader, treatment: Treatment = AS_IT_IS
-) -> frozenset[str] | None:
-    """Return the SMILES of the reference set, or None without a reference."""
-    if reference is None:
-        return None
-    if suffix(reference) in SUFFIXES:
-        return smiles_set(read(reference, treatment=treatment)[0], reader)
-    try:
-        smiles = read_reference(locate(reference))
-    except CheckpointError as error:
-        raise ValueError(f"reference={reference}: neither a model nor one of {', '.join(SUFFIXES)}") from error
-    if smiles is None:
-        raise ValueError(f"reference={reference}: this model came without its training set")
-    return smiles
-
-
-def format_table(quality: Quality) -> str:
-    """Format the metrics as a table with one line for each."""
-    return "\n".join(format_row(name, getattr(quality, name), meaning) for name, meaning in METRIC_DESCRIPTIONS.items())
-
-
-def format_row(name: str, value: float | None, meaning: str) -> str:
-    """Format a metric as a line: a count, a fraction, or "-" for a missing value."""
-    text = "-" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"
-    return f"{name:<20} {text:>8}  {meaning}"

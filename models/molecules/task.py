@@ -3,6 +3,7 @@
 import torch
 
 from molrl.data.molecules.bonds import BondReader
+from molrl.data.molecules.sizes import AtomsRequest
 from molrl.data.molecules.standardise import Fragments
 from molrl.models.molecules.dataset import RealMolecules
 from molrl.models.molecules.decoder import MoleculeDecoder
@@ -18,6 +19,7 @@ def molecule_task(
     reader: BondReader,
     data: str | None,
     fragments: Fragments,
+    atoms: AtomsRequest,
     reward: Reward,
     device: torch.device,
 ) -> Task:
@@ -29,14 +31,18 @@ def molecule_task(
         reader: reads bonds for the metrics, the drawings and the files.
         data: a file of real molecules for the algorithms that learn from some.
         fragments: of those molecules; see `Treatment`.
+        atoms: numbers of atoms to draw, see `Sizes.choose`; None: as the training set has them.
         reward: of finished molecules.
         device: of the network and its states.
     """
     model = policy.model
+    decoder = MoleculeDecoder(model=model, reader=reader, atoms=atoms)
+    for note in decoder.notes:
+        print(note)
     return Task(
         name=name,
         policy=policy.build(device),
-        decoder=MoleculeDecoder(model=model, reader=reader),
+        decoder=decoder,
         reward=reward,
         device=device,
         value_network=lambda: MoleculeValue(model.codec.features),

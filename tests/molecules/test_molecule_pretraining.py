@@ -32,7 +32,7 @@ def test_pretraining_makes_a_model_that_can_be_sampled(trained: Path, tmp_path: 
 def test_the_quality_of_samples_is_logged_along_the_way(trained: Path) -> None:
     rows = [json.loads(line) for line in (trained / "pretrain.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 4]
-    assert all({"loss", "validity", "uniqueness", "molecule_stability"} <= set(row) for row in rows)
+    assert all({"loss", "validity", "uniqueness", "edm_molecule_stability"} <= set(row) for row in rows)
 
 
 def test_pretraining_goes_on_to_what_it_would_have_been(trained: Path, tmp_path: Path) -> None:

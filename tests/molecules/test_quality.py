@@ -54,8 +54,8 @@ def test_fractions_count_what_they_say(known: list[Molecule]) -> None:
 def test_stability_is_of_all_molecules_and_of_all_atoms(known: list[Molecule]) -> None:
     samples = [known[0], known[1], broken(known[0])]
     quality = measure(samples, edm_table)
-    assert quality.molecule_stability == pytest.approx(2 / 3)
-    assert quality.atom_stability == pytest.approx(6 / 9)
+    assert quality.edm_molecule_stability == pytest.approx(2 / 3)
+    assert quality.edm_atom_stability == pytest.approx(6 / 9)
 
 
 def test_the_order_of_the_samples_does_not_matter(known: list[Molecule]) -> None:

@@ -33,8 +33,8 @@ METRICS = (
     "iteration reward reward_std validity uniqueness kl clip_fraction max_abs_log_ratio_first reward_queries "
     "seconds_rollout seconds_reward seconds_train"
 ).split()
-MEASUREMENTS = (
-    "n reward_mean reward_sem validity uniqueness novelty atom_stability molecule_stability"  # all that is promised
+MEASUREMENTS = (  # all that is promised
+    "n reward_mean reward_sem validity uniqueness novelty valence_molecule_stability edm_molecule_stability"
 ).split()
 
 
