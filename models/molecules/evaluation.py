@@ -126,8 +126,9 @@ def comparison_sections(
     if lost := len(samples.smiles) - len(graphs):
         print(f"left out of variety, MOSES and composition: {lost} molecules whose SMILES RDKit cannot read back")
     sections = [variety_section(quality, graphs)]
-    if reference is None:
-        sections.append(moses_section(graphs, None, "without a reference"))
+    if reference is None or reference.hashes is not None:
+        why = "without a reference" if reference is None else f"not against the hashes of {reference.source}"
+        sections.append(moses_section(graphs, None, why))
     else:
         chosen = reference.choose(max_reference)
         against = f"against {len(chosen)} of {len(reference.smiles)} molecules of {reference.source}"
