@@ -8,7 +8,7 @@ standard error over the samples; with several, over the folders. `--csv` also wr
 import argparse
 import csv
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Container, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, stdev
@@ -65,11 +65,11 @@ def properties(text: str) -> dict[str, str]:
     return {line.partition("<")[2].partition(">")[0]: value for line, value in pairwise(lines) if line.startswith(">")}
 
 
-def measure_composition(samples: Sequence[Sample], reference: Set[str]) -> dict[str, Value]:
+def measure_composition(samples: Sequence[Sample], reference: Container[str]) -> dict[str, Value]:
     """Measure a set of samples; rewards that are NaN are left out.
 
     Args:
-        reference: canonical SMILES of the training set.
+        reference: canonical SMILES of the training set, or their hashes.
     """
     mols = [sample.mol for sample in samples if sample.mol is not None]
     texts = [fragment_smiles(Reading(mol, "")) for mol in mols]

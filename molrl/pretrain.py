@@ -114,7 +114,7 @@ def normal_times(uniform: Float[Tensor, " b"], mean: float, std: float) -> Float
     On a log-linear schedule these are the log-normal noise levels of Karras et al. 2022, arXiv:2206.00364, Table 1.
     """
     low, high = (torch.special.ndtr(torch.tensor((end - mean) / std, dtype=torch.float64)) for end in (0.0, 1.0))
-    t = mean + std * torch.special.ndtri(low + (high - low) * uniform.double())
+    t: Tensor = mean + std * torch.special.ndtri(low + (high - low) * uniform.double())
     return t.clamp(0, 1).to(uniform.dtype)
 
 

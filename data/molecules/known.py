@@ -4,7 +4,7 @@ QM9 lists all molecules that its rules allow, so what is new to a model of all o
 half, new molecules in the other half are known to be real (`molrl.data.molecules.qm9.in_half`).
 """
 
-from collections.abc import Set
+from collections.abc import Container, Set
 from dataclasses import dataclass
 
 from molrl.data.molecules.quality import fraction
@@ -25,8 +25,9 @@ class KnownShares:
     outside: float | None
 
 
-def share_known(smiles: Set[str], reference: Set[str], known: Set[str]) -> KnownShares:
+def share_known(smiles: Set[str], reference: Container[str], known: Container[str]) -> KnownShares:
     """Sort distinct molecules by where they are known from; all SMILES are canonical, read by the same reader."""
-    new = smiles - reference
+    new = [text for text in smiles if text not in reference]
+    unseen = sum(text in known for text in new)
     n = len(smiles)
-    return KnownShares(fraction(n - len(new), n), fraction(len(new & known), n), fraction(len(new - known), n))
+    return KnownShares(fraction(n - len(new), n), fraction(unseen, n), fraction(len(new) - unseen, n))

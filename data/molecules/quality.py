@@ -5,7 +5,7 @@ Everything depends on the bond reader but the two stabilities of EDM's protocol,
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 
@@ -76,7 +76,7 @@ class Quality:
         }
 
 
-def measure(molecules: Sequence[Molecule], reader: BondReader, reference: Set[str] | None = None) -> Quality:
+def measure(molecules: Sequence[Molecule], reader: BondReader, reference: Container[str] | None = None) -> Quality:
     """Measure the quality of molecules; results of different readers cannot be compared.
 
     Args:
@@ -90,7 +90,7 @@ def measure(molecules: Sequence[Molecule], reader: BondReader, reference: Set[st
 def measure_readings(
     molecules: Sequence[Molecule],
     readings: Sequence[Reading],
-    reference: Set[str] | None = None,
+    reference: Container[str] | None = None,
     unread: Mapping[str, int] = MappingProxyType({}),
 ) -> Quality:
     """Measure the quality of molecules that have been read; see `measure`.
@@ -117,7 +117,7 @@ def measure_readings(
         validity=fraction(len(valid), n),
         validity_connected=fraction(sum(is_connected(mol) for mol in valid), n),
         uniqueness=fraction(len(distinct), len(valid)),
-        novelty=None if reference is None else fraction(len(distinct - reference), len(distinct)),
+        novelty=None if reference is None else fraction(sum(text not in reference for text in distinct), len(distinct)),
         internal_diversity=internal_diversity(texts),
         scaffolds=len(scaffolds(distinct)),
         aromatic=fraction(sum(is_aromatic(mol) for mol in valid), len(valid)),

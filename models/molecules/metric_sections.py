@@ -1,6 +1,6 @@
 """The sections of `molrl evaluate` for molecules, each computed by one protocol and named after it."""
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -52,7 +52,7 @@ def quality_section(quality: Quality, reader: str) -> Section:
     return Section(f"quality; bonds: {reader}", metrics)
 
 
-def known_section(smiles: Sequence[str], reference: Set[str], known: Set[str]) -> Section:
+def known_section(smiles: Sequence[str], reference: Container[str], known: Container[str]) -> Section:
     """Return where the distinct molecules are known from."""
     shares = share_known(set(smiles), reference, known)
     metrics = [

@@ -1,6 +1,6 @@
 """The molecules that a set is compared with: those of a file, or the training set of a model."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,9 +13,10 @@ from molrl.data.molecules.files import SUFFIXES, read
 from molrl.data.molecules.molecule import Hydrogens, Molecule
 from molrl.data.molecules.quality import fragment_smiles
 from molrl.data.molecules.smiles import SMILES_SUFFIXES
+from molrl.data.molecules.smiles_hashes import SmilesHashes
 from molrl.data.molecules.standardise import AS_IT_IS, Treatment
 from molrl.data.molecules.unembedded import Graphs, read_canonical_smiles
-from molrl.models.molecules.model import read_reference
+from molrl.models.molecules.model import read_training_set
 from molrl.models.shipped import locate
 from molrl.runs.errors import CheckpointError
 
@@ -28,16 +29,18 @@ class Reference:
         source: the file or the model.
         smiles: canonical SMILES of the largest fragments without stereo marks, one for each readable molecule.
         molecules: those of a file of geometries; empty for SMILES and for a model.
+        hashes: those of a model that keeps no SMILES, which tell novelty only; None for others.
     """
 
     source: str
     smiles: Sequence[str]
     molecules: Sequence[Molecule] = ()
+    hashes: SmilesHashes | None = None
 
     @cached_property
-    def distinct(self) -> frozenset[str]:
-        """Return the set of the distinct SMILES."""
-        return frozenset(self.smiles)
+    def members(self) -> Container[str]:
+        """Return what tells whether a SMILES is one of the reference."""
+        return frozenset(self.smiles) if self.hashes is None else self.hashes
 
     @property
     def edm_smiles(self) -> frozenset[str] | None:
@@ -82,9 +85,11 @@ def load_reference(
         readings = (reader(replace(item, graph=None) if perceive else item) for item in molecules)
         return Reference(source, [text for text in map(fragment_smiles, readings) if text], molecules)
     try:
-        trained = read_reference(locate(source))
+        trained = read_training_set(locate(source))
     except CheckpointError as error:
         raise ValueError(f"{setting}={source}: neither a model nor one of {', '.join(SUFFIXES)}") from error
     if trained is None:
         raise ValueError(f"{setting}={source}: this model came without its training set")
+    if isinstance(trained, SmilesHashes):
+        return Reference(source, (), hashes=trained)
     return Reference(source, sorted(trained))
