@@ -69,7 +69,7 @@ def measure_composition(samples: Sequence[Sample], reference: Container[str]) ->
     """Measure a set of samples; rewards that are NaN are left out.
 
     Args:
-        reference: canonical SMILES of the training set.
+        reference: canonical SMILES of the training set, or their hashes.
     """
     mols = [sample.mol for sample in samples if sample.mol is not None]
     texts = [fragment_smiles(Reading(mol, "")) for mol in mols]

@@ -1,5 +1,6 @@
 """The public functions: what the commands do, with samples as Python objects. Import them from `molrl` itself."""
 
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -159,10 +160,12 @@ def sampling_of(
     policy: PolicySettings | str, condition: Mapping[str, Any], device: str, settings: Mapping[str, Any]
 ) -> Sampling:
     """Return what to draw samples of a policy from; the domain's own settings are as YAML has them, unless given."""
+    from molrl.models.sample import sample_file
+
     loaded = load_policy(policy) if isinstance(policy, str) else policy
     config = Composition("sample", [f"policy={loaded.weights}"]).config
-    common = {"chosen", "_target_", "policy", "n", "out", "condition", "seed", "batch", "device", "threads", "guidance"}
-    own = {name: build(value, name) for name, value in config.items() if name not in common}
+    shared = {"chosen", "_target_", "threads", *inspect.signature(sample_file).parameters}
+    own = {name: build(value, name) for name, value in config.items() if name not in shared}
     about = domain(loaded.domain)
     arguments = {"policy": loaded, "condition": condition, "device": choose_device(device), **own, **settings}
     check_arguments(about.sampling, arguments, "", partial=False)

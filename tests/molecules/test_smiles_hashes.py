@@ -1,10 +1,12 @@
 """Hashes of SMILES know their members, hold no structure, and travel with a model."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command import molrl
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,6 +50,11 @@ def test_hashes_travel_with_a_model_and_are_protected_by_its_manifest(tmp_path: 
     reference = load(str(tmp_path / "model")).reference
     assert isinstance(reference, SmilesHashes)
     assert ["CC" in reference, "CCC" in reference, "C" in reference] == [True, True, False]
+    (tmp_path / "new.smi").write_text("CC\nC\nCCCC\nCCC\n")
+    sets = (f"reference={tmp_path / 'model'}", f"out={tmp_path / 'out.json'}")
+    shown = molrl("evaluate", str(tmp_path / "new.smi"), *sets).out
+    assert json.loads((tmp_path / "out.json").read_text())["novelty"] == 0.5
+    assert "keeps only hashes of its training set" in shown
     path = tmp_path / "model" / f"{HASHES}.safetensors"
     path.write_bytes(path.read_bytes()[:-8] + b"\0" * 8)
     with pytest.raises(CheckpointError, match=HASHES):
