@@ -17,6 +17,7 @@ from molrl.data.molecules.graphs import from_graph
 from molrl.data.molecules.molecule import Hydrogens, Molecule
 from molrl.data.molecules.standardise import AS_IT_IS, Treatment
 
+TYPED = "atom_types"  # property of a record without bonds whose charges are known
 MAX_RECORD_LINES = 100_000
 MAX_RECORD_SIZE = 1 << 23  # characters
 
@@ -162,7 +163,8 @@ def parse_record(
             treated = treated_graph(mol, treatment)
             if isinstance(treated, str):
                 return Skipped(block.where, treated)
-            return as_molecule(treated, block.where, block.title or block.where, hydrogens)
+            typed = f"<{TYPED}>" in block.text
+            return as_molecule(treated, block.where, block.title or block.where, hydrogens, typed=typed)
         except (ValueError, RuntimeError):
             return Skipped(block.where, "valence or aromaticity")
 
@@ -205,8 +207,12 @@ def is_two_dimensional(mol: Chem.Mol, program_line: str) -> bool:
     return program_line[20:22].upper() == "2D" or (len(positions) > 1 and bool(np.ptp(positions, axis=0).max() == 0))
 
 
-def as_molecule(mol: Chem.Mol, where: str, name: str, hydrogens: Hydrogens) -> Entry:
-    """Convert a sanitised RDKit molecule with one conformer to the requested hydrogen setting."""
+def as_molecule(mol: Chem.Mol, where: str, name: str, hydrogens: Hydrogens, *, typed: bool) -> Entry:
+    """Convert a sanitised RDKit molecule with one conformer to the requested hydrogen setting.
+
+    Args:
+        typed: the charges of atoms without bonds are known, so that their bonds are perceived from types.
+    """
     complete = all(atom.GetTotalNumHs() == 0 for atom in mol.GetAtoms())  # no hydrogen that is not an atom
     if hydrogens == "atoms" and not complete:
         return Skipped(where, "hydrogens without positions")
@@ -217,7 +223,7 @@ def as_molecule(mol: Chem.Mol, where: str, name: str, hydrogens: Hydrogens) -> E
             return Skipped(where, "no heavy atoms")
     molecule = from_graph(mol, name, counted=counted)
     if mol.GetNumBonds() == 0 and len(molecule) > 1:  # perceive them later
-        return replace(molecule, graph=None, charges=None, bonds=None)
+        return replace(molecule, graph=None, charges=molecule.charges if typed else None, bonds=None)
     return molecule
 
 
@@ -230,7 +236,7 @@ def write_sdf(
     """Write one record per molecule, the complete file or none, and return for how many the bonds could be read.
 
     A molecule that the reader cannot read is written as atoms without bonds, with the reason in the property
-    `unreadable`.
+    `unreadable`; where its charges are known, the property `atom_types` says so.
 
     Args:
         properties: one mapping per molecule.
@@ -247,7 +253,9 @@ def write_sdf(
             for row, molecule in enumerate(items):
                 mol, reason = attach_bonds(molecule, reader)
                 readable += not reason
-                fields = {**(properties[row] if properties else {}), **({"unreadable": reason} if reason else {})}
+                marks = {"unreadable": reason} if reason else {}
+                marks |= {TYPED: "known"} if reason and molecule.charges is not None else {}
+                fields = {**(properties[row] if properties else {}), **marks}
                 file.write(record_text(mol, molecule.name, fields).encode("utf-8", errors="replace"))
         staging.replace(Path(path))
     finally:

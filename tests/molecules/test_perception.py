@@ -81,3 +81,16 @@ def test_evaluation_perceives_bonds_from_the_types_of_the_file(tmp_path: Path) -
     done = molrl("evaluate", str(path), "perceive=true", "posebusters=null")
     assert "bonds: by perceive_bonds" in done.out
     assert "validity               1.0000" in done.out
+
+
+def test_a_typed_molecule_that_is_unreadable_stays_so_in_a_file(tmp_path: Path) -> None:
+    """A carbon with three hydrogens has no bond order left for a double bond; the file keeps that it was known."""
+    apart = np.array([[0, 0, 0], [1.33, 0, 0]], np.float32)
+    ethene = Molecule(np.array([6, 6]), apart, hydrogens=np.array([2, 2]), charges=np.array([0, 0]))
+    radical = replace(ethene, hydrogens=np.array([3, 2]))
+    assert write_sdf([ethene, radical], tmp_path / "x.sdf", perceive_bonds) == 1
+    molecules, _ = read_sdf(tmp_path / "x.sdf")
+    assert [perceive_bonds(molecule).reason for molecule in molecules] == ["", "valence"]
+    assert molecules[1].charges is not None
+    write_sdf([replace(radical, charges=None)], tmp_path / "untyped.sdf", perceive_bonds)
+    assert read_sdf(tmp_path / "untyped.sdf")[0][0].charges is None
