@@ -116,7 +116,7 @@ def main() -> None:
     rng = np.random.default_rng(options.seed)
     chosen = rng.choice(len(smiles), min(options.count, len(smiles)), replace=False)
     molecules, report = read_smiles([smiles[place] for place in chosen.tolist()], "counts")
-    print(f"{report}\n{margins(molecules)}\n\n{HEAD}\n{'|---' * (HEAD.count('|') - 1)}|")
+    print(f"{report}\n{margins(molecules)}\n\n{HEAD}\n{'|---' * (HEAD.count('|') - 1)}|", flush=True)
     with rdBase.BlockLogs():
         for noise in options.noise:
             moved = [add_noise(molecule, noise, rng) for molecule in molecules]

@@ -98,6 +98,7 @@ class RunSummary:
     before: Mapping[str, float | None]
     after: Mapping[str, float | None]
     best: Mapping[str, Any] | None
+    changes: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -255,6 +256,7 @@ def report(
 ) -> None:
     """Write the report and the summary, and print what the run came to."""
     metrics = read_metrics(folder / "metrics.jsonl")
+    changes = run.decoder.describe_changes(before.metrics, after.metrics, after.n)
     summary = RunSummary(
         task=run.task.name,
         reward=run.chosen["reward"],
@@ -265,12 +267,16 @@ def report(
         before=before.numbers(),
         after=after.numbers(),
         best=best,
+        changes=changes,
     )
     fields = asdict(summary)
     images = {name: run.decoder.draw(*captioned(one)) for name, one in (("before", before), ("after", after))}
     write_report(folder, fields, metrics, images, run.domain.headline)
     replace_file(folder / SUMMARY, (json.dumps(fields, indent=1) + "\n").encode())
-    print(f"after:  {after.line(run.domain.headline)}\n{headline(fields)}\nreport: {folder / 'report.html'}")
+    print(f"after:  {after.line(run.domain.headline)}\n{headline(fields)}")
+    for change in changes:
+        print(f"changed: {change}")
+    print(f"report: {folder / 'report.html'}")
     if best and best["iteration"] < run.finetuning.iterations:
         print(f"best:   {folder / BEST}, after {best['iteration']} iterations ({best['metric']} {best['value']:.4f})")
 

@@ -79,6 +79,10 @@ class SampleDecoder(Decoder, Protocol):
         """Return the metrics before and after a run: those of `measure`, where that leaves nothing out for speed."""
         ...
 
+    def describe_changes(self, before: Mapping[str, float], after: Mapping[str, float], n: int) -> Sequence[str]:
+        """Describe in plain words what changed between two assessments of n samples that a reward does not show."""
+        ...
+
     def draw(self, samples: Sequence[Any], captions: Sequence[str]) -> "Image":
         """Return one image of the samples in a grid."""
         ...

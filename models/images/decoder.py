@@ -83,6 +83,10 @@ class ImageDecoder:
         """Compute the metrics of `measure`, before and after a run."""
         return self.measure(samples)
 
+    def describe_changes(self, before: Mapping[str, float], after: Mapping[str, float], n: int) -> list[str]:
+        """Return no sentence: the metrics say all there is."""
+        return []
+
     def write(self, samples: Sequence[CaptionedImage], path: Path, values: Mapping[str, Sequence[float]]) -> int:
         """Write the images to a file and return the number of sound ones.
 

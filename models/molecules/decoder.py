@@ -17,6 +17,7 @@ from molrl.data.molecules.quality import measure
 from molrl.data.molecules.sizes import AtomsRequest, Sizes, padding_mask
 from molrl.gaussian import Context
 from molrl.models.molecules.condition import check_request, check_sizes, draw_conditions
+from molrl.models.molecules.makeup import describe_changes, measure_makeup
 from molrl.models.molecules.model import Pretrained, save
 from molrl.noise import Key
 from molrl.rewards.molecules.sa import SA
@@ -98,8 +99,12 @@ class MoleculeDecoder:
         return {name: float("nan") if value is None else float(value) for name, value in metrics.items()}
 
     def assess(self, samples: Sequence[Molecule]) -> Mapping[str, float]:
-        """Compute the metrics of `measure`, before and after a run."""
-        return self.measure(samples)
+        """Compute the metrics of `measure` and the makeup of the samples, before and after a run."""
+        return {**self.measure(samples), **measure_makeup(samples, [self.reader(sample) for sample in samples])}
+
+    def describe_changes(self, before: Mapping[str, float], after: Mapping[str, float], n: int) -> list[str]:
+        """Describe how elements, rings, sizes and variety changed, where that is more than a fifth."""
+        return describe_changes(before, after, n)
 
     def write(self, samples: Sequence[Molecule], path: Path, values: Mapping[str, Sequence[float]]) -> int:
         """Write an SDF with the values as properties; return the number of molecules whose bonds could be read."""

@@ -16,8 +16,7 @@ from molrl.data.molecules.smiles import SMILES_SUFFIXES
 from molrl.data.molecules.smiles_hashes import SmilesHashes
 from molrl.data.molecules.standardise import AS_IT_IS, Treatment
 from molrl.data.molecules.unembedded import Graphs, read_canonical_smiles
-from molrl.models.molecules.model import read_training_set
-from molrl.models.shipped import locate
+from molrl.models.molecules.model import load
 from molrl.runs.errors import CheckpointError
 
 
@@ -27,9 +26,10 @@ class Reference:
 
     Attributes:
         source: the file or the model.
-        smiles: canonical SMILES of the largest fragments without stereo marks, one for each readable molecule.
+        smiles: canonical SMILES of the largest fragments without stereo marks, one for each readable molecule; empty
+            for a model that keeps hashes of them.
         molecules: those of a file of geometries; empty for SMILES and for a model.
-        hashes: those of a model that keeps no SMILES, which tell novelty only; None for others.
+        hashes: those of a model that keeps no SMILES of its training set.
     """
 
     source: str
@@ -38,8 +38,8 @@ class Reference:
     hashes: SmilesHashes | None = None
 
     @cached_property
-    def members(self) -> Container[str]:
-        """Return what tells whether a SMILES is one of the reference."""
+    def distinct(self) -> Container[str]:
+        """Return the set of the distinct SMILES, which may be able to say only whether a molecule is in it."""
         return frozenset(self.smiles) if self.hashes is None else self.hashes
 
     @property
@@ -85,11 +85,12 @@ def load_reference(
         readings = (reader(replace(item, graph=None) if perceive else item) for item in molecules)
         return Reference(source, [text for text in map(fragment_smiles, readings) if text], molecules)
     try:
-        trained = read_training_set(locate(source))
+        trained = load(source).reference
     except CheckpointError as error:
         raise ValueError(f"{setting}={source}: neither a model nor one of {', '.join(SUFFIXES)}") from error
     if trained is None:
         raise ValueError(f"{setting}={source}: this model came without its training set")
     if isinstance(trained, SmilesHashes):
+        print(f"{setting}: {source} has hashes of {len(trained)} molecules, which tell what is new and nothing else")
         return Reference(source, (), hashes=trained)
     return Reference(source, sorted(trained))

@@ -88,6 +88,10 @@ class ShapeDecoder:
         """Compute the metrics before and after a run, of the first `MAX_RUN_SAMPLES` samples."""
         return self.compute_metrics(samples, MAX_RUN_SAMPLES)
 
+    def describe_changes(self, before: Mapping[str, float], after: Mapping[str, float], n: int) -> list[str]:
+        """Return no sentence: the metrics say all there is."""
+        return []
+
     def compute_metrics(self, samples: Sequence[PointCloud], max_samples: int) -> dict[str, float]:
         """Compute the metrics of the first `max_samples` samples, and the validity of all.
 

@@ -38,7 +38,9 @@ def render_page(
         for line, shape in zip(curves, size, strict=False)
     )
     columns = max(MIN_COLUMNS, len(curves) - 1)
+    changes = "".join(f"<li>{html.escape(str(change))}</li>" for change in summary.get("changes") or ())
     sections = [
+        f'<h2>What else changed</h2><ul class="changes">{changes}</ul>' if changes else "",
         f'<h2>Before and after</h2><div class="wide">{render_table(summary)}</div>',
         f'<h2>The run</h2><div class="curves" style="--columns: {columns}">{drawn}</div>'
         if drawn

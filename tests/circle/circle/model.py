@@ -111,6 +111,9 @@ class CircleDecoder:
     def assess(self, samples: Sequence[NDArray[np.float64]]) -> dict[str, float]:
         return self.measure(samples)
 
+    def describe_changes(self, before: Mapping[str, float], after: Mapping[str, float], n: int) -> list[str]:
+        return []
+
     def write(self, samples: Sequence[NDArray[np.float64]], path: Path, values: Mapping[str, Sequence[float]]) -> int:
         return write_points(samples, path)
 
