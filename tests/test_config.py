@@ -48,6 +48,7 @@ PATHS = {
     "qm9": ["data.path=x.npz"],
     "pyg": ["data.root=x"],
     "smiles": ["data.path=x"],
+    "drugs": ["data.path=x"],
     "shape_files": ["data.path=x"],
 }
 REWARDS = {  # of each task

@@ -258,7 +258,7 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "models/description.py: describe": ("model description",),
     "models/migration.py: migrate rewrite": "by load, in test_migration.py",
     "models/migration.py: read_json": "damaged ones in test_migration.py",
-    "models/molecules/model.py: read_reference": ("model reference",),
+    "models/molecules/model.py: read_reference read_training_set": ("model reference", "model weights.safetensors"),
     "models/shapes/model.py: load_shapes": ("shape model", "shape weights"),
     "molrl/runs/checkpoint.py: load read_manifest read_bounded": ("model manifest.json", "checkpoint manifest.json"),
     "molrl/runs/checkpoints.py: read": ("checkpoint COMPLETE",),

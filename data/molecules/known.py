@@ -28,5 +28,6 @@ class KnownShares:
 def share_known(smiles: Set[str], reference: Container[str], known: Container[str]) -> KnownShares:
     """Sort distinct molecules by where they are known from; all SMILES are canonical, read by the same reader."""
     new = [text for text in smiles if text not in reference]
-    n, real = len(smiles), sum(text in known for text in new)
-    return KnownShares(fraction(n - len(new), n), fraction(real, n), fraction(len(new) - real, n))
+    unseen = sum(text in known for text in new)
+    n = len(smiles)
+    return KnownShares(fraction(n - len(new), n), fraction(unseen, n), fraction(len(new) - unseen, n))

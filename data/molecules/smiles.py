@@ -28,6 +28,7 @@ from molrl.data.molecules.standardise import AS_IT_IS, Treatment
 
 SMILES_SUFFIXES = (".smi", ".txt", ".csv")
 SMILES_COLUMNS = ("smiles", "canonical_smiles")  # of a table, in upper or lower case
+HEADERS = (*SMILES_COLUMNS, "smi")  # first words of a first line without a SMILES
 
 
 class Line(NamedTuple):
@@ -123,7 +124,7 @@ def smiles_lines(
             return
         for number, text in lines:
             words = text.split(maxsplit=1)
-            if not words or text.startswith("#") or (number == 1 and words[0].lower() in ("smiles", "smi")):
+            if not words or text.startswith("#") or (number == 1 and words[0].lower() in HEADERS):
                 continue
             yield Line(f"line {number}", words[0], words[-1].strip(), number)
     except BrokenStreamError as error:
@@ -148,11 +149,7 @@ def bad_line(number: int, problem: str) -> Line:
 def csv_lines(lines: Iterator[tuple[int, str]], path: str, smiles_column: str | None) -> Iterator[Line]:
     """Yield the SMILES of a table with a header, separated by commas, semicolons or tabs; no cell has a line end."""
     header = next((text for _, text in lines if text.strip()), "")
-    separator = max(",;\t", key=header.count)
-    try:
-        columns = [column.strip() for column in next(csv.reader([header], delimiter=separator))]
-    except csv.Error as error:
-        raise ValueError(f"{path}: the header is not a CSV row: {error}") from None
+    separator, columns = split_header(header, path)
     place = smiles_index(columns, path, smiles_column)
     lower = [column.lower() for column in columns]
     name_place = next((lower.index(column) for column in ("name", "id") if column in lower), place)
@@ -169,6 +166,24 @@ def csv_lines(lines: Iterator[tuple[int, str]], path: str, smiles_column: str | 
             continue
         name = cells[name_place] if name_place < len(cells) else cells[place]
         yield Line(f"line {number}", cells[place].strip(), name.strip(), number)
+
+
+def split_header(header: str, path: str) -> tuple[str, list[str]]:
+    """Return the separator that gives a header the most columns, and those columns.
+
+    Raises ValueError if none is possible.
+    """
+    rows: dict[str, list[str]] = {}
+    problem = ""
+    for separator in ",;\t":
+        try:
+            rows[separator] = next(csv.reader([header], delimiter=separator, strict=True))
+        except csv.Error as error:
+            problem = str(error)
+    if not rows:
+        raise ValueError(f"{path}: the header is not a CSV row: {problem}")
+    best = max(rows, key=lambda separator: len(rows[separator]))
+    return best, [column.strip() for column in rows[best]]
 
 
 def smiles_index(columns: Sequence[str], path: str, wanted: str | None) -> int:

@@ -96,16 +96,18 @@ def evaluate_molecules(
     print(report)
     if not samples.molecules:
         return 3
-    load = partial(load_reference, reader=reader, hydrogens=samples.hydrogens, perceive=perceive, treatment=treatment)
-    seen = None if reference is None else load("reference", reference)
-    real = None if known is None else load("known", known)
+    reference_of = partial(
+        load_reference, reader=reader, hydrogens=samples.hydrogens, perceive=perceive, treatment=treatment
+    )
+    seen = None if reference is None else reference_of("reference", reference)
+    real = None if known is None else reference_of("known", known)
     quality = measure_readings(
-        samples.molecules, samples.readings, None if seen is None else seen.distinct, samples.unread
+        samples.molecules, samples.readings, None if seen is None else seen.members, samples.unread
     )
     bonds = "by" if perceive else "the file's where it has them, else by"
     sections = [quality_section(quality, f"{bonds} {getattr(reader, '__name__', type(reader).__name__)}")]
     if seen is not None and real is not None:
-        sections.append(known_section(samples.smiles, seen.distinct, real.distinct))
+        sections.append(known_section(samples.smiles, seen.members, real.members))
     sections += comparison_sections(samples, quality, seen, max_reference)
     if posebusters is not None:
         sections.append(geometry_section(samples, reader, posebusters, seconds))
@@ -126,9 +128,10 @@ def comparison_sections(
     if lost := len(samples.smiles) - len(graphs):
         print(f"left out of variety, MOSES and composition: {lost} molecules whose SMILES RDKit cannot read back")
     sections = [variety_section(quality, graphs)]
-    if reference is None or reference.hashes is not None:
-        why = "without a reference" if reference is None else f"not against the hashes of {reference.source}"
-        sections.append(moses_section(graphs, None, why))
+    if reference is None:
+        sections.append(moses_section(graphs, None, "without a reference"))
+    elif reference.hashes is not None:
+        sections.append(moses_section(graphs, None, f"{reference.source} keeps only hashes of its training set"))
     else:
         chosen = reference.choose(max_reference)
         against = f"against {len(chosen)} of {len(reference.smiles)} molecules of {reference.source}"

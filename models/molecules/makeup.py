@@ -1,4 +1,4 @@
-"""What samples are made of and how varied they are, before and after a run, and which changes a reader should know.
+"""The makeup and variety of samples before and after a run, and the changes that a reader should know.
 
 A reward on QED or docking can be raised by giving up nitrogen, by growing, or by repeating one scaffold; the mean
 reward shows none of it.

@@ -189,6 +189,12 @@ def read_hashes(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]]) -> Sm
         raise CheckpointError(f"{folder}: the hashes of its training set are damaged ({error})") from error
 
 
+def read_training_set(folder: Path) -> Reference | None:
+    """Return the SMILES of a model's training set or their hashes, or None where the model came without both."""
+    smiles = read_reference(folder)
+    return read_hashes(folder, checkpoint.load(folder)[0]) if smiles is None else smiles
+
+
 def read_reference(folder: Path) -> frozenset[str] | None:
     """Return the SMILES of the training set, or None where the model came without them."""
     path = folder / "reference.smi.gz"

@@ -126,7 +126,7 @@ class AdaptiveNorm(nn.Module):
         self.modulation = zero_init(nn.Linear(CONDITION_WIDTH, 2 * width))
 
     def forward(self, h: Float[Tensor, "b n w"], condition: Float[Tensor, "b c"]) -> Float[Tensor, "b n w"]:
-        """Return the modulated states."""
+        """Return the normalised and modulated states of the atoms."""
         scale, shift = self.modulation(condition).unsqueeze(1).chunk(2, -1)
         out: Tensor = self.norm(h) * (1 + scale) + shift
         return out

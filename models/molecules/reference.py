@@ -16,7 +16,8 @@ from molrl.data.molecules.smiles import SMILES_SUFFIXES
 from molrl.data.molecules.smiles_hashes import SmilesHashes
 from molrl.data.molecules.standardise import AS_IT_IS, Treatment
 from molrl.data.molecules.unembedded import Graphs, read_canonical_smiles
-from molrl.models.molecules.model import load
+from molrl.models.molecules.model import read_training_set
+from molrl.models.shipped import locate
 from molrl.runs.errors import CheckpointError
 
 
@@ -26,10 +27,9 @@ class Reference:
 
     Attributes:
         source: the file or the model.
-        smiles: canonical SMILES of the largest fragments without stereo marks, one for each readable molecule; empty
-            for a model that keeps hashes of them.
+        smiles: canonical SMILES of the largest fragments without stereo marks, one for each readable molecule.
         molecules: those of a file of geometries; empty for SMILES and for a model.
-        hashes: those of a model that keeps no SMILES of its training set.
+        hashes: those of a model that keeps no SMILES, which tell novelty only; None for others.
     """
 
     source: str
@@ -38,8 +38,8 @@ class Reference:
     hashes: SmilesHashes | None = None
 
     @cached_property
-    def distinct(self) -> Container[str]:
-        """Return the set of the distinct SMILES, which may be able to say only whether a molecule is in it."""
+    def members(self) -> Container[str]:
+        """Return what tells whether a SMILES is one of the reference."""
         return frozenset(self.smiles) if self.hashes is None else self.hashes
 
     @property
@@ -85,12 +85,11 @@ def load_reference(
         readings = (reader(replace(item, graph=None) if perceive else item) for item in molecules)
         return Reference(source, [text for text in map(fragment_smiles, readings) if text], molecules)
     try:
-        trained = load(source).reference
+        trained = read_training_set(locate(source))
     except CheckpointError as error:
         raise ValueError(f"{setting}={source}: neither a model nor one of {', '.join(SUFFIXES)}") from error
     if trained is None:
         raise ValueError(f"{setting}={source}: this model came without its training set")
     if isinstance(trained, SmilesHashes):
-        print(f"{setting}: {source} has hashes of {len(trained)} molecules, which tell what is new and nothing else")
         return Reference(source, (), hashes=trained)
     return Reference(source, sorted(trained))

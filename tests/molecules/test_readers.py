@@ -269,16 +269,24 @@ def test_a_table_names_its_column(tmp_path: Path) -> None:
         ("smiles;structure", "structure", "CCO"),
         ("smiles\tSTRUCTURE", "structure", "CCO"),
         ("structure,STRUCTURE", "STRUCTURE", "CCO"),
+        ('"a, b, c";smiles', None, "CCO"),
+        ('"id";"smiles";"a, b, c, d, e"', None, "CCO"),
     ],
 )
 def test_the_column_of_a_table_is_the_named_one_or_guessed(
     tmp_path: Path, header: str, column: str | None, found: str
 ) -> None:
-    separator = next(mark for mark in ",;\t" if mark in header)
+    separator = next(mark for mark in ";\t," if mark in header)
     path = write(tmp_path / "x.csv", f"\n{header}\n1{separator}CCO\n".encode())
     (record,) = records(path, column)
     assert isinstance(record.content, Line)
     assert (record.line, record.content.smiles) == (3, found)
+
+
+@pytest.mark.parametrize("header", ["smiles name", "SMILES", "canonical_smiles\tid", "smi"])
+def test_a_header_is_no_smiles(tmp_path: Path, header: str) -> None:
+    (record,) = records(write(tmp_path / "x.smi", f"{header}\nCCO ethanol\n".encode()))
+    assert (record.line, record.name) == (2, "ethanol")
 
 
 def test_a_column_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
