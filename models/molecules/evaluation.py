@@ -91,9 +91,9 @@ def evaluate_molecules(
     print(report)
     if not samples.molecules:
         return 3
-    load = partial(load_reference, reader=reader, hydrogens=samples.hydrogens, perceive=perceive)
-    seen = None if reference is None else load("reference", reference)
-    real = None if known is None else load("known", known)
+    reference_of = partial(load_reference, reader=reader, hydrogens=samples.hydrogens, perceive=perceive)
+    seen = None if reference is None else reference_of("reference", reference)
+    real = None if known is None else reference_of("known", known)
     quality = measure_readings(
         samples.molecules, samples.readings, None if seen is None else seen.distinct, samples.unread
     )
