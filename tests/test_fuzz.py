@@ -30,6 +30,7 @@ from molrl.data.files import Skipped
 from molrl.data.images.prompts import prompt_list
 from molrl.data.molecules.conformers import load_conformers
 from molrl.data.molecules.files import stream
+from molrl.data.molecules.graphs import read_canonical_smiles
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.pdb import group_positions, read_pdb
 from molrl.data.molecules.pdbqt import read_ligand, read_receptor
@@ -200,6 +201,7 @@ READERS: dict[str, tuple[bytes, str, Reader]] = {
     "xyz records": ((DATA / "frames.xyz").read_bytes(), ".xyz", graphs),
     "smiles": (b"CCO ethanol\nc1ccccc1\n", ".smi", molecules),
     "smiles records": (b"CCO ethanol\nc1ccccc1\n[NH4+].[Cl-]\n", ".smi", graphs),
+    "canonical smiles": (b"CCO ethanol\n[Na+].CC(=O)[O-]\n", ".smi", read_canonical_smiles),
     "csv": (b'name,smiles\n"a, b",CCO\nb,N\n', ".csv", graphs),
     "qm9 npz": (NPZ, ".npz", molecules),
     "compressed": (gzip.compress((DATA / "frames.xyz").read_bytes()), ".xyz.gz", molecules),
