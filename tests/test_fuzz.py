@@ -30,11 +30,11 @@ from molrl.data.files import Skipped
 from molrl.data.images.prompts import prompt_list
 from molrl.data.molecules.conformers import load_conformers
 from molrl.data.molecules.files import stream
-from molrl.data.molecules.graphs import read_canonical_smiles
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.pdb import group_positions, read_pdb
 from molrl.data.molecules.pdbqt import read_ligand, read_receptor
 from molrl.data.molecules.records import molecule_of, records
+from molrl.data.molecules.unembedded import read_canonical_smiles
 from molrl.data.shapes.files import read_shapes
 from molrl.finetune import finetune, freeze_copy
 from molrl.models.description import describe

@@ -187,7 +187,7 @@ class MoleculeTrainee:
         "validity": "validity",
         "connected": "validity_connected",
         "uniqueness": "uniqueness",
-        "molecule stability": "edm_molecule_stability",
+        "stable": "valence_molecule_stability",
     }
 
     @property
