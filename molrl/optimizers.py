@@ -34,7 +34,7 @@ def make_optimizers(kind: Kind, model: nn.Module, *, lr: float, weight_decay: fl
 
 def is_hidden(name: str, parameter: Tensor) -> bool:
     """Tell whether a parameter is a hidden matrix: of a repeated block, and no modulation by a condition."""
-    repeated = any(part.isdigit() for part in name.split("."))
+    repeated = any(part.isdigit() for part in name.split(".")[:-2])  # blocks.0.sender.weight, but not out.3.weight
     return repeated and ".modulation." not in name and parameter.dim() == 2 and min(parameter.shape) >= MIN_SIDE
 
 

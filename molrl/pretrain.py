@@ -219,8 +219,9 @@ class Pretraining:
             space: the subspace of the states.
             buckets: the clean samples.
             folder: of the run, which goes on from the checkpoint in it, if there is one.
-            report: called with metrics and averaged weights every `save_every` steps, before the checkpoint. After a
-                restart some steps are reported again, and the new report replaces the old one.
+            report: called with metrics and averaged weights every `save_every` steps, before the checkpoint. The time in
+                the metrics is that of training alone. After a restart some steps are reported again, and the new report
+                replaces the old one.
             should_stop: asked after each step; True ends the run with a checkpoint.
             loss_of: the loss of each sample; None: the denoising loss.
         """
@@ -231,7 +232,7 @@ class Pretraining:
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * len(buckets))
             model.network.compile(dynamic=False)  # type: ignore[union-attr]
         loss_of = cast(Loss, denoising_loss) if loss_of is None else loss_of
-        key, since, stopping = Key(self.seed, Stream.SAMPLING), time.perf_counter(), False
+        key, clock, stopping = Key(self.seed, Stream.SAMPLING), Clock(), False
         for x0, context in draw_batches(buckets, self.batch, key, state.step):
             if state.step >= self.steps or stopping:
                 break
@@ -239,10 +240,10 @@ class Pretraining:
             stopping = should_stop()
             due = state.step % self.save_every == 0 or state.step == self.steps
             if due:
-                seconds, since = time.perf_counter() - since, time.perf_counter()
                 mean_loss, mean_norm = torch.tensor(state.losses).mean(0).tolist()
-                metrics = {"step": state.step, "loss": mean_loss, "grad_norm": mean_norm, "seconds": seconds}
+                metrics = {"step": state.step, "loss": mean_loss, "grad_norm": mean_norm, **clock.read()}
                 report(metrics, state.average.shadow)
+                clock = Clock()
                 state.losses.clear()
             if due or stopping:
                 state.save(folder)
@@ -276,6 +277,18 @@ class Pretraining:
         state.step += 1
         state.average.update(state.model, state.step)
         state.losses.append((losses.mean().item(), norm.item()))
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time since it was made, on the wall and of all cores that this process used."""
+
+    wall: float = field(default_factory=time.perf_counter)
+    cores: float = field(default_factory=time.process_time)
+
+    def read(self) -> dict[str, float]:
+        """Return the seconds and the core-seconds."""
+        return {"seconds": time.perf_counter() - self.wall, "core_seconds": time.process_time() - self.cores}
 
 
 @dataclass

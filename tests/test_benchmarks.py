@@ -1,6 +1,7 @@
 """The benchmarks time the calls that they name."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,12 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def networks() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("networks", FOLDER / "networks.py")
+    return benchmark("networks")
+
+
+def benchmark(name: str) -> ModuleType:
+    """Return a benchmark as a module."""
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -54,3 +60,22 @@ def test_a_file_with_every_fault_is_scored_and_a_killed_run_goes_on() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "faults 5 bad records, 0 of them not named; 295 good ones, 0 of them lost" in done.stdout
     assert "0 of them scored again, the same bytes: True" in done.stdout
+
+
+def test_the_gate_finds_the_error_per_atom_and_its_slope(tmp_path: Path) -> None:
+    """Errors that fall as hours^-0.5 by construction, for molecules of 20 atoms."""
+    gate = benchmark("gate")
+    rows = []
+    for step, hours in enumerate((0.25, 0.5, 1.0), 1):
+        connected = (1 - 0.02 * hours**-0.5) ** 20
+        added = 0.25 if step < 3 else 0.5
+        rows.append(
+            {"step": step, "loss": 1.0, "core_seconds": 3600 * added, "validity_connected": connected}
+            | {"mean_heavy_atoms": 20.0}
+        )
+    (tmp_path / "pretrain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    points = gate.read_points(tmp_path)
+    assert [point.hours for point in points] == [0.25, 0.5, 1.0]
+    assert [point.error for point in points] == pytest.approx([0.04, 0.02 * 2**0.5, 0.02])
+    assert gate.slope(points) == pytest.approx(-0.5)
+    assert "| 1.00 | 3 | 1.0000 | 66.8% | 0.0200 | -0.50 |" in gate.table({"arm": points})

@@ -14,8 +14,17 @@ from toy import unheard
 
 from molrl.gaussian import Context, MaskedPoints
 from molrl.models.precondition import Preconditioned
-from molrl.noise import Key
-from molrl.pretrain import Average, Bucket, Pretraining, denoising_loss, draw_batches, learning_rate, stratified_times
+from molrl.noise import Key, Stream
+from molrl.pretrain import (
+    Average,
+    Bucket,
+    Pretraining,
+    denoising_loss,
+    draw_batches,
+    learning_rate,
+    normal_times,
+    stratified_times,
+)
 from molrl.runs.checkpoints import CHECKPOINTS, Series
 from molrl.schedule import LogLinear, alpha, sigma
 
@@ -226,7 +235,8 @@ def test_asked_to_stop_at_any_step_it_goes_on_to_the_same_end(tmp_path: Path) ->
         pretraining().run(model(), MaskedPoints(), buckets, folder, keep, answers.__next__)
         assert Series(folder / CHECKPOINTS).steps()[-1] == step
         assert_close(pretraining().run(model(), MaskedPoints(), buckets, folder, keep), whole, rtol=0, atol=0)
-        assert [{**row, "seconds": 0} for row in seen] == [{**row, "seconds": 0} for row in expected]
+        untimed = {"seconds": 0, "core_seconds": 0}
+        assert [{**row, **untimed} for row in seen] == [{**row, **untimed} for row in expected]
 
 
 def test_a_finished_run_gives_its_average_back(tmp_path: Path) -> None:
@@ -244,3 +254,31 @@ def test_the_seed_decides_everything(tmp_path: Path) -> None:
     )
     assert_close(one, two, rtol=0, atol=0)
     assert (one["network.value"] != other["network.value"]).any()
+
+
+def test_normal_times_have_the_quantiles_of_a_truncated_normal_distribution() -> None:
+    """Against a numerical integral of the density exp(-(t - m)^2 / (2 s^2)) over [0, 1]."""
+    mean, std = 0.4, 0.22
+    grid = torch.linspace(0, 1, 20001, dtype=F64)
+    density = (-((grid - mean) ** 2) / (2 * std**2)).exp()
+    below = torch.cat([torch.zeros(1, dtype=F64), torch.cumulative_trapezoid(density, grid)])
+    uniform = torch.tensor([0.0, 0.01, 0.3, 0.5, 0.9, 0.999, 1.0], dtype=F64)
+    t = normal_times(uniform, mean, std)
+    expected = [float(grid[torch.searchsorted(below / below[-1], value).clamp(max=20000)]) for value in uniform]
+    assert_close(t, torch.tensor(expected, dtype=F64), atol=2e-4, rtol=0)
+
+
+def test_times_of_training_are_those_that_are_asked_for() -> None:
+    generator = Key(0, Stream.SAMPLING).generator(0, 0)
+    t = pretraining(time_mean=0.7, time_std=0.05).times(generator, 400)
+    assert t.mean().item() == pytest.approx(0.7, abs=0.005)
+    assert t.std().item() == pytest.approx(0.05, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"optimizer": "sgd"}, {"time_mean": 0.5}, {"time_std": 0.5}, {"time_mean": 0.5, "time_std": 0.0}],
+)
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"optimizer: got|time_mean, time_std: got"):
+        pretraining(**wrong)
