@@ -54,8 +54,8 @@ def read_points(folder: Path) -> list[Point]:
 
 def atom_error(row: Mapping[str, Any]) -> float:
     """Return the error per atom of the samples of a report."""
-    connected = row["validity_connected"] or 0.0
-    return 1 - connected ** (1 / row["mean_heavy_atoms"]) if connected > 0 else math.nan
+    connected, atoms = float(row["validity_connected"] or 0.0), float(row["mean_heavy_atoms"])
+    return 1 - math.pow(connected, 1 / atoms) if connected > 0 else math.nan
 
 
 def slope(points: Sequence[Point]) -> float:

@@ -219,8 +219,8 @@ class Pretraining:
             space: the subspace of the states.
             buckets: the clean samples.
             folder: of the run, which goes on from the checkpoint in it, if there is one.
-            report: called with metrics and averaged weights every `save_every` steps, before the checkpoint. The time in
-                the metrics is that of training alone. After a restart some steps are reported again, and the new report
+            report: called with metrics and averaged weights every `save_every` steps, before the checkpoint. Its time
+                is that of training alone. After a restart some steps are reported again, and the new report
                 replaces the old one.
             should_stop: asked after each step; True ends the run with a checkpoint.
             loss_of: the loss of each sample; None: the denoising loss.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from molrl.models.molecules.pair_network import PairNetwork
@@ -74,7 +74,7 @@ def test_moments_travel_through_a_checkpoint(kind: Kind, tmp_path: Path) -> None
     one, two = optimizers(kind, whole), optimizers(kind, resumed)
     for seed in (1, 2):
         step(whole, one, seed)
-    names = {parameter: name for name, parameter in whole.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in whole.named_parameters()}
     checkpoint.save(tmp_path / "x", {"optimizer": optimizer_tensors(one, names), "model": whole.state_dict()}, {})
     tensors, _ = checkpoint.load(tmp_path / "x")
     resumed.load_state_dict(tensors["model"])
@@ -86,6 +86,6 @@ def test_moments_travel_through_a_checkpoint(kind: Kind, tmp_path: Path) -> None
 
 def test_moments_of_an_unknown_parameter_are_refused() -> None:
     model = network()
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     with pytest.raises(CheckpointError, match=r"nothing\.weight"):
         load_optimizers(optimizers("muon", model), names, {"nothing.weight/step": torch.tensor(1.0)})
