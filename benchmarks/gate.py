@@ -64,7 +64,7 @@ def slope(points: Sequence[Point]) -> float:
     if len(logs) < 2:
         return math.nan
     mean_x, mean_y = (sum(column) / len(logs) for column in zip(*logs, strict=True))
-    return sum((x - mean_x) * (y - mean_y) for x, y in logs) / sum((x - mean_x) ** 2 for x, _ in logs)
+    return float(sum((x - mean_x) * (y - mean_y) for x, y in logs) / sum((x - mean_x) ** 2 for x, _ in logs))
 
 
 def table(arms: Mapping[str, Sequence[Point]]) -> str:
