@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -45,13 +45,17 @@ class AtomTypeCodec:
 
     types: tuple[AtomType, ...]
     codes: tuple[tuple[float, ...], ...]
-    hydrogens: ClassVar[Literal["counts"]] = "counts"
 
     def __post_init__(self) -> None:
         if not self.types or len(self.types) != len(self.codes) or len({len(code) for code in self.codes}) != 1:
             raise ValueError(f"codec: got {len(self.types)} types and {len(self.codes)} codes, need one code for each")
         if len(set(self.types)) != len(self.types):
             raise ValueError("codec: a type is listed twice")
+
+    @property
+    def hydrogens(self) -> Literal["atoms", "counts"]:
+        """Return "counts": a type has its number of hydrogens."""
+        return "counts"
 
     @property
     def features(self) -> int:
@@ -135,7 +139,6 @@ class AtomTypes:
     elements: Sequence[str | int] | None
     radius: float
     min_count: int
-    hydrogens: ClassVar[Literal["counts"]] = "counts"
 
     def __post_init__(self) -> None:
         if not self.radius > 0:
@@ -144,6 +147,11 @@ class AtomTypes:
             raise ValueError(f"codec.min_count: got {self.min_count}, need at least 1")
         if self.elements is not None:
             element_numbers(self.elements)
+
+    @property
+    def hydrogens(self) -> Literal["atoms", "counts"]:
+        """Return "counts": a type has its number of hydrogens."""
+        return "counts"
 
     def fit(self, molecules: Sequence[Molecule]) -> AtomTypeCodec:
         """Return the codec of the types that are frequent enough.

@@ -106,7 +106,7 @@ class MoleculeDesign:
         kept = known[rows]
         self.refuse_many_skipped(len(kept), loaded)
         molecules = take(loaded.molecules, kept)
-        texts = None if loaded.smiles is None else [loaded.smiles[row] for row in kept.tolist()]
+        texts = None if loaded.smiles is None else [loaded.smiles[int(row)] for row in kept]
         reference = smiles_set(molecules, self.reader) if texts is None else without_stereo(texts)
         return Examples(molecules, values, codec, reference)
 

@@ -260,9 +260,9 @@ def test_what_a_worker_lost_is_not_kept(tmp_path: Path) -> None:
 
 SCRIPT = """
 import sys
-from molrl.data.molecules import library, sets
+from molrl.data.molecules import conformers, library, sets
 
-library.BLOCK_SIZE = 4
+library.BLOCK_SIZE = conformers.BATCH_SIZE = 4  # a worker gets one block at a time
 if __name__ == "__main__":
     sets.smiles_set(
         path=sys.argv[1], smiles_column=None, n=None, min_heavy=1, max_heavy=512, fragments="largest",
