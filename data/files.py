@@ -4,7 +4,7 @@ import gzip
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple, TypeAlias, cast
@@ -43,8 +43,8 @@ class ReadReport:
     noun: str
 
     def reasons(self) -> dict[str, int]:
-        """Return how often each reason occurred, most frequent first."""
-        return dict(Counter(entry.reason for entry in self.skipped).most_common())
+        """Return how often each kind of reason occurred, most frequent first."""
+        return count_reasons(self.skipped)
 
     def __str__(self) -> str:
         text = f"{self.source}: {self.count} {self.noun}"
@@ -52,6 +52,11 @@ class ReadReport:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons().items())
             text += f", {len(self.skipped)} skipped ({reasons}; first at {self.skipped[0].where})"
         return text
+
+
+def count_reasons(skipped: Iterable[Skipped]) -> dict[str, int]:
+    """Return how often each kind of reason occurs, which ends at its colon, most frequent first."""
+    return dict(Counter(entry.reason.partition(":")[0] for entry in skipped).most_common())
 
 
 class BrokenStreamError(Exception):

@@ -25,13 +25,18 @@ ASE_ARRAYS = ("hydrogens", "formal_charges")
 def from_rdkit(mol: Chem.Mol, conformer: int = -1) -> Molecule:
     """Return the molecule of a sanitised RDKit molecule at one of its conformers, with a copy as its graph.
 
+    Args:
+        conformer: its number; -1 is the first.
+
     Hydrogens stay atoms if all are; otherwise all become counts. The name is the property `_Name`.
 
     Raises ValueError where there is no such conformer, or no atom is left.
     """
-    if conformer not in (ids := [each.GetId() for each in mol.GetConformers()]) and (conformer != -1 or not ids):
+    ids = [each.GetId() for each in mol.GetConformers()]
+    chosen = ids[0] if ids and conformer == -1 else conformer
+    if chosen not in ids:
         raise ValueError(f"conformer: got {conformer}, the RDKit molecule has {ids or 'none'}")
-    graph = Chem.Mol(mol, confId=conformer)
+    graph = Chem.Mol(mol, confId=chosen)
     counted = any(atom.GetTotalNumHs() for atom in graph.GetAtoms())
     if counted:
         graph = Chem.RemoveAllHs(graph)

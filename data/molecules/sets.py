@@ -10,7 +10,7 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from molrl.data.cache import CACHE
-from molrl.data.files import Skipped, suffix
+from molrl.data.files import Skipped, count_reasons, suffix
 from molrl.data.molecules.enumerated import enumerate_molecules
 from molrl.data.molecules.files import read
 from molrl.data.molecules.library import Library, draw_lines, read_lines
@@ -47,7 +47,7 @@ class MoleculeSet:
     @property
     def reasons(self) -> dict[str, int]:
         """Return how many records were skipped for each kind of reason, most frequent first."""
-        return dict(Counter(item.reason.partition(":")[0] for item in self.skipped).most_common())
+        return count_reasons(self.skipped)
 
     @property
     def elements(self) -> dict[str, int]:

@@ -84,7 +84,7 @@ def choose_fragment(mol: Chem.Mol, fragments: Fragments) -> Chem.Mol | str:
     parts = sorted(Chem.GetMolFrags(mol, asMols=True), key=size_order)
     if fragments == "refuse":
         names = ", ".join(Chem.MolToSmiles(Chem.RemoveHs(part)) for part in parts[:NAMED_FRAGMENTS])
-        return f"{len(parts)} fragments: {names}{', ...' if len(parts) > NAMED_FRAGMENTS else ''}"
+        return f"several fragments: {names}{', ...' if len(parts) > NAMED_FRAGMENTS else ''}"
     largest: Chem.Mol = next((part for part in parts if not inorganic_reason(part)), parts[0])
     return largest
 

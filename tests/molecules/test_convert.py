@@ -76,6 +76,8 @@ def test_each_conformer_can_be_chosen() -> None:
         expected = mol.GetConformer(number).GetPositions().astype(np.float32)
         np.testing.assert_array_equal(molecule.positions, expected)
         assert molecule.name == "propanol"
+        assert molecule.graph is not None
+        assert molecule.graph.GetNumConformers() == 1
     np.testing.assert_array_equal(from_rdkit(mol).positions, from_rdkit(mol, ids[0]).positions)
     with pytest.raises(ValueError, match=r"conformer: got 7, the RDKit molecule has \[0, 1, 2\]"):
         from_rdkit(mol, 7)

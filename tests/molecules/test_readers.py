@@ -535,7 +535,7 @@ def test_every_file_with_bonds_has_its_fragments_chosen(tmp_path: Path, hydrogen
     expected = {
         Treatment("largest"): ["CC(=O)[O-]", "C[NH3+]", "CCO"],
         Treatment("largest", neutralise=True): ["CC(=O)O", "CN", "CCO"],
-        Treatment("refuse"): ["2 fragments: CC(=O)[O-], [Na+]", "2 fragments: C[NH3+], [Cl-]", "CCO"],
+        Treatment("refuse"): ["several fragments: CC(=O)[O-], [Na+]", "several fragments: C[NH3+], [Cl-]", "CCO"],
     }
     for treatment, wanted in expected.items():
         for path in paths:
@@ -544,6 +544,7 @@ def test_every_file_with_bonds_has_its_fragments_chosen(tmp_path: Path, hydrogen
             one_by_one = [molecule_of(record, embedded=True, treatment=treatment) for record in records(path)]
             assert [spelling(entry) for entry in one_by_one] == wanted
     assert [spelling(entry) for entry in stream(paths[0], hydrogens)] == smiles
+    assert read(paths[0], treatment=Treatment("refuse"))[1].reasons() == {"several fragments": 2}
     assert names(stream(paths[1], hydrogens))[:2] == ["several fragments"] * 2
 
 

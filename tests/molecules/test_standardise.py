@@ -59,8 +59,8 @@ def test_charges_stay_unless_neutral_molecules_are_asked_for() -> None:
 @pytest.mark.parametrize(
     ("smiles", "fragments", "reason"),
     [
-        ("CC(=O)[O-].[Na+]", "refuse", "2 fragments: CC(=O)[O-], [Na+]"),
-        ("Cl.Br.I.CN", "refuse", "4 fragments: CN, I, Br, ..."),
+        ("CC(=O)[O-].[Na+]", "refuse", "several fragments: CC(=O)[O-], [Na+]"),
+        ("Cl.Br.I.CN", "refuse", "several fragments: CN, I, Br, ..."),
         ("[Fe]", "largest", "metal: Fe"),
         ("C[Hg]C", "largest", "metal: Hg"),
         ("CO[Ti](OC)(OC)OC.[Na+]", "largest", "metal: Ti"),
