@@ -164,6 +164,7 @@ LINKS = (
     *("N1CCN(CC1)", "c1nn(cc1)", "C#C", "S(=O)", "C(=S)N", "P(C)(=O)", "c1cc2c(cc1)C=CC2", "C12CC(C1)(C2)", "OC"),
     *("C1=CC(=O)C=C(C1=O)", "c1c[n+](cn1C)", "[Se]", "N=N", "C(=NO)"),
 )
+CATION_PAIR = Chem.MolFromSmarts("[+]~[+]")  # unknown to chemistry, and torn apart by the force field
 
 
 @settings(max_examples=60, deadline=None)
@@ -174,7 +175,9 @@ LINKS = (
 )
 def test_assembled_molecules_come_back_in_any_order_and_place(head: str, links: list[str], seed: int) -> None:
     smiles = "".join([head, *links, "C"])
-    found, _ = read_smiles([smiles], "counts")  # none for two neighbours that both open with a slash
+    mol = Chem.MolFromSmiles(smiles)  # None for two neighbours that both open with a slash
+    assume(mol is not None and not mol.HasSubstructMatch(CATION_PAIR))
+    found, _ = read_smiles([smiles], "counts")
     assume(found)
     sample = replace(found[0], graph=None)
     expected = truth(found[0])
