@@ -41,7 +41,7 @@ class EGNN(nn.Module):
         self, *, features: int, width: int, pair_width: int, blocks: int, radial: int, conditions: int = 0
     ) -> None:
         super().__init__()
-        self.radial_basis = RadialBasis(radial)
+        self.radial_basis = RadialBasis(radial, decay=2.0)
         self.noise_embedding = nn.Sequential(FourierFeatures(32), nn.Linear(64, width), nn.SiLU())
         self.node_embedding = nn.Linear(features, width)
         self.edge_embedding = nn.Linear(radial, pair_width)
@@ -139,20 +139,25 @@ class EdgeMLP(nn.Module):
 
 
 class RadialBasis(nn.Module):
-    """The radial basis exp(-beta (exp(-d / 2) - mu_k)^2), dense at short distances (Unke and Meuwly 2019,
+    """The radial basis exp(-beta (exp(-d / decay) - mu_k)^2), dense at short distances (Unke and Meuwly 2019,
     arXiv:1902.08408, Eq. 7).
+
+    Args:
+        count: number of basis functions.
+        decay: unit of the distances; a smaller one makes the basis denser at short distances.
     """
 
     centres: Tensor
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, decay: float) -> None:
         super().__init__()
         self.register_buffer("centres", torch.linspace(0, 1, count), persistent=False)
         self.beta = float(count**2) / 2
+        self.decay = decay
 
     def forward(self, distance: Float[Tensor, "b n n 1"]) -> Float[Tensor, "b n n r"]:
         """Return the basis functions of distances: [b, n, n, 1] -> [b, n, n, count]."""
-        return (-self.beta * ((-distance / 2).exp() - self.centres.to(distance.dtype)).square()).exp()
+        return (-self.beta * ((-distance / self.decay).exp() - self.centres.to(distance.dtype)).square()).exp()
 
 
 def pair_mask(mask: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n n"]:

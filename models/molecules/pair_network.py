@@ -16,7 +16,7 @@ from torch.nn.functional import silu
 
 from molrl.gaussian import Context
 from molrl.models.layers import FourierFeatures, zero_init
-from molrl.models.molecules.egnn import NEIGHBOUR_SCALE, pair_mask
+from molrl.models.molecules.egnn import NEIGHBOUR_SCALE, RadialBasis, pair_mask
 
 GATES = 4  # sums of pair states that an atom receives
 FREQUENCIES = 32  # of the noise level
@@ -40,7 +40,7 @@ class PairNetwork(nn.Module):
 
     def __init__(self, *, features: int, width: int, pair_width: int, blocks: int, radial: int) -> None:
         super().__init__()
-        self.radial_basis = RadialBasis(radial)
+        self.radial_basis = RadialBasis(radial, decay=1.0)  # in units of the data's spread, 2.5 angstrom for drugs
         self.noise_embedding = FourierFeatures(FREQUENCIES)
         self.condition = nn.Sequential(
             nn.Linear(2 * FREQUENCIES + 1, CONDITION_WIDTH),
@@ -130,24 +130,6 @@ class AdaptiveNorm(nn.Module):
         scale, shift = self.modulation(condition).unsqueeze(1).chunk(2, -1)
         out: Tensor = self.norm(h) * (1 + scale) + shift
         return out
-
-
-class RadialBasis(nn.Module):
-    """The radial basis exp(-beta (exp(-d) - mu_k)^2) (Unke and Meuwly 2019, arXiv:1902.08408, Eq. 7).
-
-    Distances are in units of the data's spread, 2.5 angstrom for drugs: twice as dense for bonds as that of `EGNN`.
-    """
-
-    centres: Tensor
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.register_buffer("centres", torch.linspace(0, 1, count), persistent=False)
-        self.beta = float(count**2) / 2
-
-    def forward(self, distance: Float[Tensor, "b n n 1"]) -> Float[Tensor, "b n n r"]:
-        """Return the basis functions of distances: [b, n, n, 1] -> [b, n, n, count]."""
-        return (-self.beta * ((-distance).exp() - self.centres.to(distance.dtype)).square()).exp()
 
 
 def distances(position: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n n"]:

@@ -55,7 +55,7 @@ class TensorField(nn.Module):
         self.scalars = scalars
         self.noise_embedding = nn.Sequential(FourierFeatures(32), nn.Linear(64, scalars), nn.SiLU())
         self.node_embedding = nn.Linear(features, scalars)
-        self.radial_basis = RadialBasis(radial)
+        self.radial_basis = RadialBasis(radial, decay=2.0)
         self.spherical_harmonics = o3.SphericalHarmonics(
             list(range(MAX_DEGREE + 1)), normalize=False, normalization="component"
         )
