@@ -28,7 +28,10 @@ PIPELINE_CLASSES = {"StableDiffusionPipeline": "Stable Diffusion 1.x and 2.x", "
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 DTYPE_BY_NAME = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PROMPT_BATCH = 64  # prompts that are embedded at a time
-NO_SAFETY_CHECKER: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
+NO_SAFETY_CHECKER: dict[str, Any] = {
+    **{"safety_checker": None, "requires_safety_checker": False},
+    **{"feature_extractor": None, "image_encoder": None},
+}
 
 
 @dataclass(frozen=True)
