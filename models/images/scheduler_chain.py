@@ -93,7 +93,7 @@ def as_ddim(config: Mapping[str, Any]) -> Any:
 
 
 def check_options(config: Mapping[str, Any], own: Collection[str]) -> None:
-    """Raise ValueError for a class or an option of a scheduler that a DDIMScheduler, with its `own`, has no match for."""
+    """Raise ValueError for a class or an option that a DDIMScheduler, whose options are `own`, cannot follow."""
     if (name := config.get("_class_name", "DDIMScheduler")) not in SOLVERS:
         raise ValueError(f"scheduler: {name} does not walk the noise levels of DDIM; those do: {', '.join(SOLVERS)}")
     for name in ("clip_sample", "thresholding"):

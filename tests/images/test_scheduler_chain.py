@@ -176,7 +176,7 @@ def sigmas_of(scheduler: Any) -> Any:
 
 @pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
 def test_every_option_that_moves_the_levels_is_refused(name: str) -> None:
-    """Each on/off option of the class is tried: where its sigmas move, the chain must not be read as if they had not."""
+    """Each on/off option of the class is tried: where its sigmas move, the chain is not read as if they had not."""
     kind, refused = getattr(DIFFUSERS, name), set()
     given = {"timestep_spacing": "leading", "steps_offset": 1, "final_sigmas_type": "zero"}
     plain = sigmas_of(kind(**given))
