@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from molrl.config import ConfigError
+from molrl.runs.inputs import INPUTS, check_inputs
 
 FREE_SETTINGS = ("run", "device", "threads", "wait")  # they may differ when a run is continued
 SETTINGS, SUMMARY = "config.yaml", "summary.json"  # the summary is written last
@@ -26,11 +27,11 @@ def describe_finished(config: Mapping[str, Any]) -> str | None:
     """Return the result of a run whose folder says that it is complete, as one line; None for any other run.
 
     Raises:
-        ConfigError: the folder holds another run.
+        ConfigError: the folder holds another run, or an input of the run has changed.
     """
     if config["run"] is None or not (path := Path(config["run"]) / SUMMARY).exists():
         return None
-    refuse_another(config)
+    check_inputs(refuse_another(config), config)
     try:
         return f"{path.parent} is complete: {headline(json.loads(path.read_text()))}"
     except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -50,21 +51,25 @@ def headline(summary: Mapping[str, Any]) -> str:
 def claim(config: Mapping[str, Any], free: Collection[str] = ()) -> Iterator[Path]:
     """Hold the folder of a run for this process: a new one, or the one of the same run, never that of another.
 
-    Its config.yaml has the settings with which the run was last continued.
+    Its config.yaml has the settings with which the run was last continued, its inputs.json the fingerprints of what
+    they name.
 
     Args:
         free: settings, by their dotted names, that may differ from those of the folder's config.yaml, besides
             `FREE_SETTINGS`.
 
     Raises:
-        ConfigError: the folder holds another run or something else, or is in use.
+        ConfigError: the folder holds another run or something else, is in use, or an input of the run has changed.
     """
     folder = refuse_another(config, free)
+    inputs = check_inputs(folder, config, free)
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
-        path, text = folder / SETTINGS, yaml.safe_dump(dict(config), sort_keys=False).encode()
-        if not path.exists() or path.read_bytes() != text:
-            replace_file(path, text)
+        files = {INPUTS: json.dumps(inputs, indent=1) + "\n", SETTINGS: yaml.safe_dump(dict(config), sort_keys=False)}
+        for name, text in files.items():
+            path, data = folder / name, text.encode()
+            if not path.exists() or path.read_bytes() != data:
+                replace_file(path, data)
         yield folder
 
 
