@@ -3,6 +3,7 @@
 A shipped model lies in `weights/DOMAIN/NAME`. A folder holds a model if it has one of `MARKERS`.
 """
 
+import os
 from pathlib import Path
 
 from molrl.runs.errors import CheckpointError
@@ -19,7 +20,7 @@ def shipped_names(domain: str = "*", marker: str = "*.json") -> list[str]:
 
 def holds_model(folder: Path) -> bool:
     """Return whether a folder has a model in it."""
-    return any((folder / name).is_file() for name in MARKERS)
+    return any(os.path.lexists(folder / name) for name in MARKERS)
 
 
 def find_model(name: str) -> Path | None:

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from molrl.data.images.drawings import captions, with_article
+from molrl.machine.files import read_bounded
 
 LISTS_FILE = Path(__file__).with_name("prompts.yaml")
 MAX_PROMPTS = 100_000  # of a file
@@ -36,7 +37,7 @@ def prompt_list(name: str) -> tuple[str, ...]:
         )
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"prompts: {name} has {path.stat().st_size} bytes, at most {MAX_BYTES} are read")
-    lines = [line.strip() for line in path.read_text("utf-8", errors="replace").splitlines()]
+    lines = [line.strip() for line in read_bounded(path, MAX_BYTES, follow=True).decode(errors="replace").splitlines()]
     prompts = tuple(dict.fromkeys(filter(None, lines)))
     if not 0 < len(prompts) <= MAX_PROMPTS or max(map(len, prompts)) > MAX_LENGTH:
         raise ValueError(

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from molrl.gaussian import Context
+from molrl.runs.headers import no_larger_than
 from molrl.schedule import Polynomial
 
 STEPS = 1000
@@ -65,7 +66,8 @@ class EDM(nn.Module):
             raise ValueError(f"not EDM weights: dynamics.egnn.embedding.weight: {got}, expected (width, features + 1)")
         width, columns = embedding.shape
         depth = len({block[1] for key in weights if (block := re.match(r"dynamics\.egnn\.e_block_(\d+)\.", key))}) or 1
-        model = cls(width=width, blocks=depth, features=columns - 1)
+        with no_larger_than(weights):
+            model = cls(width=width, blocks=depth, features=columns - 1)
         expected = model.state_dict()
         misshaped = [
             f"{key} {tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}"

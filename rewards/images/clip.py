@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from molrl.data.images.image import CaptionedImage
+from molrl.models.images.foreign_folder import checked_folder
 from molrl.rewards.scores import Scored, Scores, Values, scores
+from molrl.runs.headers import first_names
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -73,17 +75,21 @@ class CLIPReward:
     def network(self) -> Any:
         """Return the CLIPModel, loaded once: float32, from safetensors alone."""
         library: Any = import_module("transformers")
-        network = library.CLIPModel.from_pretrained(
-            self.model, revision=self.revision, use_safetensors=True, local_files_only=Path(self.model).is_dir()
-        )
-        return network.float().eval().requires_grad_(False).to(self.device)
+        folder = local_folder(self.model, self.revision)
+        with checked_folder(folder):
+            network = library.CLIPModel.from_pretrained(str(folder), use_safetensors=True, local_files_only=True)
+        network = network.float().eval().requires_grad_(False)
+        if broken := [name for name, value in network.state_dict().items() if not value.isfinite().all()]:
+            raise ValueError(f"model: {self.model}: weights hold NaN or infinity: {first_names(broken)}")
+        return network.to(self.device)
 
     @cached_property
     def tokenize(self) -> Any:
         """Return the tokenizer, loaded once."""
         library: Any = import_module("transformers")
-        name = self.tokenizer or self.model
-        return library.CLIPTokenizer.from_pretrained(name, local_files_only=Path(name).is_dir())
+        folder = local_folder(self.tokenizer or self.model, None if self.tokenizer else self.revision)
+        with checked_folder(folder):
+            return library.CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
 
     @cached_property
     def affine(self) -> "tuple[Tensor, Tensor]":
@@ -128,6 +134,15 @@ class CLIPReward:
         vectors: Tensor = getattr(features, "pooler_output", features)
         unit: Tensor = vectors / vectors.norm(dim=-1, keepdim=True)
         return unit
+
+
+def local_folder(name: str, revision: str | None) -> Path:
+    """Return a folder itself, or that of a Hub id, which is fetched because the user named it."""
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.txt", "*.safetensors"]))
 
 
 def preprocess(image: CaptionedImage, edge: int) -> "Float[Tensor, '1 3 edge edge']":

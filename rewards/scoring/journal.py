@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from molrl.config import ConfigError
+from molrl.machine.files import open_in_place, open_regular, read_bounded, replace_file
 from molrl.runs.folder import differences
 
 HEAD_BYTES = 1 << 20  # at the beginning of a file, which identify it
+MAX_STATE_BYTES = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Journal:
             ConfigError: it is something else.
         """
         try:
-            state = json.loads(self.state.read_bytes())
+            state = json.loads(read_bounded(self.state, MAX_STATE_BYTES))
         except FileNotFoundError:
             return None
         except (RecursionError, ValueError):
@@ -110,12 +112,7 @@ class Journal:
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Replace the state file atomically: a reader finds the old one or the new one."""
-        staging = Path(f"{self.state}.new")
-        with staging.open("wb") as file:
-            file.write(json.dumps(state, indent=1).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        staging.replace(self.state)
+        replace_file(self.state, json.dumps(state, indent=1).encode())
 
 
 @contextlib.contextmanager
@@ -128,26 +125,26 @@ def output_lock(out: Path) -> Iterator[None]:
         return
     path = Path(f"{out}.lock")
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        file = open_in_place(path)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(handle)
+            file.close()
             raise ConfigError(f"out={out} is being written by another process") from None
         with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_ino == os.fstat(handle).st_ino:
+            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
                 break
-        os.close(handle)  # its last owner has just removed it
+        file.close()  # its last owner has just removed it
     try:
         yield
     finally:
         path.unlink(missing_ok=True)
-        os.close(handle)
+        file.close()
 
 
 def identity(path: str | Path) -> dict[str, Any]:
     """Return JSON that tells a file from another one, or from itself after a change."""
-    with Path(path).open("rb") as file:
+    with open_regular(path, follow=True) as file:
         head = hashlib.sha256(file.read(HEAD_BYTES)).hexdigest()[:16]
         stat = os.fstat(file.fileno())
     changed = datetime.fromtimestamp(stat.st_mtime_ns / 1e9, UTC).isoformat()
