@@ -140,7 +140,7 @@ def read_pipeline(folder: Path, dtype: torch.dtype) -> Any:
         problem = "not a complete pipeline in diffusers' format"
         raise CheckpointError(f"{folder}: {problem} ({first_line(error)})") from error
     if pipeline.text_encoder is None or getattr(pipeline.vae.config, "latents_mean", None) is not None:
-        raise CheckpointError(f"{name}: a refiner, or latents on a scale of their own, which are not supported")
+        raise CheckpointError(f"{folder}: a refiner, or latents on a scale of their own, which are not supported")
     pipeline.set_progress_bar_config(disable=True)
     pipeline.vae.float()
     for part in (pipeline.unet, pipeline.vae, *encoders(pipeline)):
