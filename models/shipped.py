@@ -9,7 +9,10 @@ from pathlib import Path
 from molrl.runs.errors import CheckpointError
 
 SHIPPED = Path(__file__).parent / "weights"
-MARKERS = ("manifest.json", "model_index.json", "adapter.json")  # ours, diffusers' own, a LoRA beside its base's name
+MARKERS = (
+    *("manifest.json", "model_index.json", "adapter.json"),  # ours, diffusers' own, a LoRA beside its base's name
+    "pytorch_lora_weights.safetensors",  # a LoRA alone: loading it asks for its base
+)
 MAX_WIDTH = 4096  # no dimension of a network is read from a file above this
 
 
