@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, TypeAlias, cast
 
 from molrl.machine.files import open_regular
+from molrl.machine.printable import printable
 
 MAX_BYTES = 4 << 30  # of a file, after decompression
 MAX_LINE = 1 << 20  # bytes kept of a line
@@ -24,7 +25,7 @@ class Skipped(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.reason}"
+        return printable(f"{self.where}: {self.reason}")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class ReadReport:
         if self.skipped:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons().items())
             text += f", {len(self.skipped)} skipped ({reasons}; first at {self.skipped[0].where})"
-        return text
+        return printable(text)
 
 
 def count_reasons(skipped: Iterable[Skipped]) -> dict[str, int]:

@@ -37,8 +37,10 @@ def load_network(
     headers, values = checkpoint.inspect(folder)
     fields = read_fields(folder, values.get("model"), domain)
     try:
-        with no_larger_than(headers[WEIGHTS]):
+        with no_larger_than(headers[WEIGHTS], str(folder)):
             model = build(fields)
+    except CheckpointError:
+        raise
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}: not a model of {domain} ({error})") from error
     module, owner = network(model), f"the network of {folder / 'model.json'}"

@@ -25,6 +25,7 @@ from molrl.models.draws import draw_samples
 from molrl.policy import Policy
 from molrl.pretrain import Bucket, Loss, Pretraining
 from molrl.runs.folder import claim, refuse_another
+from molrl.runs.snapshot import seed_generators
 from molrl.runs.tracking import append_row
 from molrl.task import Decoder
 
@@ -159,7 +160,7 @@ def pretrain(
     refuse_another(config, FREE_SETTINGS)
     refuse_other_data(data, model)
     examples = model.load_data(data)
-    torch.manual_seed(training.seed)  # last thing before weights are drawn
+    seed_generators(training.seed)  # last thing before weights are drawn
     trainee = model.fit(examples)
     if init is not None:
         trainee.warm_start(init)

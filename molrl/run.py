@@ -32,6 +32,7 @@ from molrl.runs.checkpoints import CHECKPOINTS, CheckpointPolicy, Series
 from molrl.runs.errors import CheckpointError
 from molrl.runs.folder import SUMMARY, claim, dated_folder, describe_finished, headline
 from molrl.runs.report import write_report
+from molrl.runs.snapshot import seed_generators
 from molrl.runs.tracking import Tracker, read_metrics
 from molrl.task import Reward, SampleDecoder, Task, open_reward
 from molrl.trainable_parameters import trainable_module
@@ -196,6 +197,7 @@ def prepare(config: Mapping[str, Any], reward: Reward | None = None, world: Proc
     algorithm = build(config["algo"], "algo")
     loop = {name: value for name, value in config.items() if name not in OWN}
     finetuning = build({"_target_": "molrl.finetune.FinetuneConfig", **loop}, "")
+    seed_generators(finetuning.seed, world.rank)  # before anything is built that may draw from them
     with settings("optimizer"):
         finetuning.optimizer([nn.Parameter(torch.zeros(1))])
     with settings():

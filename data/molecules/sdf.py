@@ -17,6 +17,7 @@ from molrl.data.molecules.graphs import from_graph
 from molrl.data.molecules.molecule import Hydrogens, Molecule
 from molrl.data.molecules.standardise import AS_IT_IS, Treatment
 from molrl.machine.files import staged
+from molrl.machine.printable import printable
 
 TYPED = "atom_types"  # property of a record without bonds whose charges are known
 MAX_RECORD_LINES = 100_000
@@ -289,5 +290,5 @@ def property_text(fields: Mapping[str, object]) -> str:
 
 def one_line(value: object) -> str:
     """Return a value as text that cannot end a field or a record early."""
-    text = " ".join(str(value).split())
+    text = printable(" ".join(str(value).split()))
     return f" {text}" if text.startswith(("$$$$", ">")) else text

@@ -15,6 +15,7 @@ from molrl.data.images.image import CaptionedImage, quantise
 from molrl.data.images.metrics import image_metrics
 from molrl.gaussian import Context
 from molrl.machine.files import staged
+from molrl.machine.printable import printable
 from molrl.models.images.guided_unet import GuidedUNet
 from molrl.models.images.pipeline import Source, save_trained
 from molrl.noise import Key
@@ -108,7 +109,7 @@ class ImageDecoder:
                 Images.fromarray(sample.pixels).save(file, "PNG")
                 archive.writestr(f"{row}.png", file.getvalue())
                 numbers = (f"{column[row]:.6g}" for column in values.values())
-                lines.append("\t".join((f"{row}.png", " ".join(sample.prompt.split()), *numbers)))
+                lines.append("\t".join((f"{row}.png", printable(" ".join(sample.prompt.split())), *numbers)))
             archive.writestr("index.tsv", "\n".join(lines) + "\n")
         return readable
 

@@ -20,7 +20,7 @@ MAX_ENTRIES = 1000  # files and folders
 MAX_CONFIG_BYTES, MAX_TEXT_BYTES, MAX_WEIGHT_BYTES = 2**20, 2**26, 2**36
 MAX_NUMBER = 2**20  # of a configuration; vocabularies have 49,408 entries
 MAX_NUMBERS = {
-    **{"num_train_timesteps": 100_000, "sample_size": 2**12, "image_size": 2**12, "model_max_length": 2**12},
+    **{"num_train_timesteps": 100_000, "sample_size": 2**10, "image_size": 2**12, "model_max_length": 2**12},
     "lambda_min_clipped": math.inf,  # minus infinity is how diffusers writes that nothing is clipped
 }
 CODE_WORDS = ("auto_map", "kernel", "quant", "custom", "attn_implementation", "experts_implementation", "remote_code")
@@ -42,7 +42,7 @@ def checked_folder(folder: Path) -> Iterator[None]:
     online = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = True
     try:
-        with no_larger_than(header):
+        with no_larger_than(header, str(folder)):
             yield
     finally:
         constants.HF_HUB_OFFLINE = online

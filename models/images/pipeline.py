@@ -43,6 +43,7 @@ PART_CLASSES = {
     "unet": r"diffusers\.UNet2DConditionModel",
     "vae": r"diffusers\.AutoencoderKL",
 }
+ANY_CLASS = r"(diffusers|transformers|stable_diffusion)\.\w+"  # of parts that are not read
 HUB = "hub:"  # before a Hub id on the command line
 MAX_ADAPTERS = 8  # on top of each other
 UNUSED_PARTS: dict[str, dict[str, Any]] = {
@@ -183,7 +184,10 @@ def read_pipeline(source: Source, dtype: torch.dtype) -> Any:
             pipeline = getattr(library, kind).from_pretrained(str(folder), **options, **UNUSED_PARTS[kind], dtype=dtype)
     except CheckpointError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, RecursionError) as error:
+    except (
+        *(ArithmeticError, AttributeError, OSError, ValueError, LookupError, TypeError, RuntimeError),
+        *(SafetensorError, RecursionError),
+    ) as error:
         problem = "not a complete pipeline in diffusers' format"
         raise CheckpointError(f"{folder}: {problem} ({first_line(error)})") from error
     check_parts(source.base, pipeline)
@@ -223,10 +227,11 @@ def pipeline_class(folder: Path) -> str:
     if not isinstance(kind, str) or kind not in PIPELINE_CLASSES:
         supported = ", ".join(f"{name} ({models})" for name, models in PIPELINE_CLASSES.items())
         raise CheckpointError(f"{folder}: a {kind!s:.60}, supported are {supported}")
-    for name, classes in PART_CLASSES.items():
-        origin, part = [*index[name], None, None][:2] if isinstance(index.get(name), list) else (None, None)
-        if origin is not None and not re.fullmatch(classes, f"{origin}.{part}"):
-            raise CheckpointError(f"{folder / INDEX}: {name} is {origin}.{part}, expected {classes}")
+    for name, entry in index.items():
+        origin, part = [*entry, None, None][:2] if isinstance(entry, list) else (None, None)
+        allowed = PART_CLASSES.get(name, ANY_CLASS)
+        if origin is not None and not re.fullmatch(allowed, f"{origin}.{part}"):
+            raise CheckpointError(f"{folder / INDEX}: {name} is {origin!s:.40}.{part!s:.40}, expected {allowed}")
     return kind
 
 

@@ -66,7 +66,7 @@ class EDM(nn.Module):
             raise ValueError(f"not EDM weights: dynamics.egnn.embedding.weight: {got}, expected (width, features + 1)")
         width, columns = embedding.shape
         depth = len({block[1] for key in weights if (block := re.match(r"dynamics\.egnn\.e_block_(\d+)\.", key))}) or 1
-        with no_larger_than(weights):
+        with no_larger_than(weights, "not EDM weights"):
             model = cls(width=width, blocks=depth, features=columns - 1)
         expected = model.state_dict()
         misshaped = [

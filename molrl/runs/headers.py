@@ -118,10 +118,14 @@ def first_names(names: list[str]) -> str:
 
 
 @contextlib.contextmanager
-def no_larger_than(header: Mapping[str, TensorLike]) -> Iterator[None]:
+def no_larger_than(header: Mapping[str, TensorLike], owner: str) -> Iterator[None]:
     """Stop the building of a network within the block as soon as it has more tensors or numbers than a file holds.
 
     A description of a few bytes can ask for a network of any size; its weights cannot lie.
+
+    Args:
+        header: what the file of its weights holds.
+        owner: the model, for the message.
 
     Raises:
         CheckpointError: the network that is being built is larger.
@@ -136,7 +140,7 @@ def no_larger_than(header: Mapping[str, TensorLike]) -> Iterator[None]:
         built[1] += tensor.numel()
         if built[0] > SLACK * len(header) or built[1] > SLACK * numbers:
             raise CheckpointError(
-                f"its description asks for a network of more than the {len(header)} tensors and {numbers} numbers of "
+                f"{owner}: its description asks for a network of more than the {len(header)} tensors and {numbers} numbers of "
                 f"its weights ({name} is {tuple(tensor.shape)})"
             )
 

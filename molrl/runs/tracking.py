@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -17,6 +18,7 @@ from rich.table import Column
 from rich.text import Text
 
 from molrl.machine.files import naming, open_in_place, read_text, replace_file
+from molrl.machine.printable import unescaped
 
 METRICS_FILE = "metrics.jsonl"
 MAX_METRICS_BYTES = 1 << 28
@@ -63,7 +65,7 @@ class Tracker:
         self.closing = ExitStack()
 
     def __enter__(self) -> Self:
-        self.console = Console(stderr=True)
+        self.console = Console(file=unescaped(sys.stderr))
         self.times.append(time.monotonic())
         with ExitStack() as opened:
             if self.folder is not None:

@@ -37,6 +37,11 @@ class Journal:
         return Path(f"{self.out}.part")
 
     @property
+    def sums(self) -> Path:
+        """Return the path of the checksums of the part's rows."""
+        return Path(f"{self.out}.sums")
+
+    @property
     def ready(self) -> Path:
         """Return the path of the complete output, for formats with a last step from the part to the output."""
         return Path(f"{self.out}.ready")
@@ -59,7 +64,7 @@ class Journal:
                     f"out={self.out} exists, without a {self.state.name} that says what it is; "
                     "name another file, or replace it with overwrite=true"
                 )
-            for path in (self.part, self.ready):
+            for path in (self.part, self.sums, self.ready):
                 path.unlink(missing_ok=True)
             self.note(0)
             return None
@@ -72,7 +77,8 @@ class Journal:
             return None
         if (last := self.ready if old["ready"] else self.part).exists():
             last.replace(self.out)
-        self.part.unlink(missing_ok=True)
+        for path in (self.part, self.sums):
+            path.unlink(missing_ok=True)
         if self.out.exists():
             return dict(old["end"])
         self.note(0)  # the output has been removed since
@@ -108,7 +114,8 @@ class Journal:
         ready = self.ready.exists()
         self.write({"records": records, "subject": self.subject, "ready": ready, "end": end})
         (self.ready if ready else self.part).replace(self.out)
-        self.part.unlink(missing_ok=True)
+        for path in (self.part, self.sums):
+            path.unlink(missing_ok=True)
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Replace the state file atomically: a reader finds the old one or the new one."""

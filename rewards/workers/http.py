@@ -51,7 +51,7 @@ class Endpoint:
         url: http or https, without user and password.
         timeout: seconds for each try as a whole, from the look-up of the address to the last byte of the response.
         retries: after the first try, at most MAX_RETRIES; for time-outs, refused connections and busy servers.
-        key_variable: environment variable, in capitals, with a key that is sent as a bearer token; None: no key.
+        key_variable: environment variable with a key that is sent as a bearer token; None: no key.
     """
 
     url: str
@@ -62,13 +62,8 @@ class Endpoint:
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         written = self.url.isascii() and self.url.isprintable() and " " not in self.url
-        if (
-            parts.scheme not in ("http", "https")
-            or not written
-            or not parts.hostname
-            or parts.username
-            or parts.password
-        ):
+        address = parts.scheme in ("http", "https") and bool(parts.hostname)
+        if not written or not address or parts.username or parts.password:
             raise ValueError("url: need http://host or https://host, without a user or a password in it")
         self.key  # noqa: B018  # a missing key is an error now
         if not self.timeout > 0 or not 0 <= self.retries <= MAX_RETRIES:
@@ -86,8 +81,9 @@ class Endpoint:
         """
         if self.key_variable is None:
             return ""
-        if not re.fullmatch(r"[A-Z][A-Z0-9_]{0,39}", self.key_variable):
-            raise ValueError("key_variable: need the name of an environment variable, in capitals, and not the key")
+        known = self.key_variable in os.environ or re.fullmatch(r"[A-Z][A-Z0-9_]{0,39}", self.key_variable)
+        if not known:
+            raise ValueError("key_variable: need the name of an environment variable that is set, and not the key")
         key = os.environ.get(self.key_variable, "").strip()
         if not key:
             raise ValueError(f"key_variable: the environment variable {self.key_variable} is not set, or is empty")

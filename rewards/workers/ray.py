@@ -20,9 +20,11 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from molrl.rewards.workers.local import CHUNKS_PER_WORKER, MAX_ATTEMPTS, START_TIMEOUT, Workers
+from molrl.rewards.workers.local import CHUNKS_PER_WORKER, Workers
+from molrl.rewards.workers.pool import START_TIMEOUT
 from molrl.rewards.workers.protocol import Lost, chunks, collect_answers, prefetch
 
+MAX_ATTEMPTS = 4  # at an item that Ray loses each time
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
 
 

@@ -20,6 +20,7 @@ from molrl.data.molecules.bonds import edm_table
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.scores import Scored
 from molrl.rewards.workers.local import warn_of_spinning_threads
+from molrl.rewards.workers.pool import PROCESS_NAME
 from molrl.rewards.workers.pooled import Pooled
 
 FAULTS = {
@@ -236,7 +237,7 @@ def test_torch_threads_that_would_spin_are_warned_of(monkeypatch: pytest.MonkeyP
 
 
 def workers_alive() -> list[str]:
-    return [child.name for child in multiprocessing.active_children() if child.name == "pebble_pool_worker"]
+    return [child.name for child in multiprocessing.active_children() if child.name == PROCESS_NAME]
 
 
 def test_a_worker_that_hangs_when_its_parent_is_killed_ends_too(tmp_path: Path) -> None:
