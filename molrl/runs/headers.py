@@ -140,8 +140,8 @@ def no_larger_than(header: Mapping[str, TensorLike], owner: str) -> Iterator[Non
         built[1] += tensor.numel()
         if built[0] > SLACK * len(header) or built[1] > SLACK * numbers:
             raise CheckpointError(
-                f"{owner}: its description asks for a network of more than the {len(header)} tensors and {numbers} numbers of "
-                f"its weights ({name} is {tuple(tensor.shape)})"
+                f"{owner}: its description asks for a network of more than the {len(header)} tensors and {numbers} "
+                f"numbers of its weights ({name} is {tuple(tensor.shape)})"
             )
 
     hook = register_module_parameter_registration_hook(count)
