@@ -86,11 +86,9 @@ def test_the_command_line_is_installed() -> None:
 def test_no_release_with_a_known_hole_is_allowed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"].values()
-    bounds = dict(
-        match.groups()
-        for line in [*project["dependencies"], *(line for extra in extras for line in extra)]
-        if (match := re.match(r"([\w.-]+)>=([\d.]+)", line))
-    )
+    lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
+    found = [match for line in lines if (match := re.match(r"([\w.-]+)>=([\d.]+)", line))]
+    bounds: dict[str, str] = {match[1]: match[2] for match in found}
     for name, lowest in LOWEST.items():
         assert tuple(map(int, bounds[name].split("."))) >= lowest
 

@@ -36,16 +36,22 @@ def checked_folder(folder: Path) -> Iterator[None]:
     Raises:
         CheckpointError: the folder holds or asks for what a model does not need; the message names the file.
     """
+    header = {f"{path}:{name}": entry for path in files_of(folder) for name, entry in check_file(path, folder).items()}
+    with offline(), no_larger_than(header, str(folder)):
+        yield
+
+
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """Have the Hub's library refuse every request within the block."""
     from huggingface_hub import constants
 
-    header = {f"{path}:{name}": entry for path in files_of(folder) for name, entry in check_file(path, folder).items()}
-    online = constants.HF_HUB_OFFLINE
+    before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = True
     try:
-        with no_larger_than(header, str(folder)):
-            yield
+        yield
     finally:
-        constants.HF_HUB_OFFLINE = online
+        constants.HF_HUB_OFFLINE = before
 
 
 def files_of(folder: Path) -> list[Path]:

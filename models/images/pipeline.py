@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from molrl.machine.files import read_bounded, replace_file
 from molrl.models.description import check_format, with_header
 from molrl.models.images.diffusers_library import diffusers, require_extra
-from molrl.models.images.foreign_folder import MAX_CONFIG_BYTES, checked_folder, read_config
+from molrl.models.images.foreign_folder import MAX_CONFIG_BYTES, checked_folder, offline, read_config
 from molrl.models.images.guided_unet import AdaptedUNet, GuidedUNet, Prompts
 from molrl.models.images.lora import LORA, Adapter, adapter_of, join, lora_file, merge_lora, write_lora
 from molrl.models.shipped import SHIPPED, find_model, shipped_names
@@ -206,7 +206,8 @@ def fetch(source: Source) -> Path:
     """
     options = {"revision": source.revision, "variant": source.variant, "local_files_only": not source.fetched}
     try:
-        return Path(diffusers().DiffusionPipeline.download(source.base, **options, use_safetensors=True))
+        with nullcontext() if source.fetched else offline():
+            return Path(diffusers().DiffusionPipeline.download(source.base, **options, use_safetensors=True))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = first_line(error)
         if not source.fetched:

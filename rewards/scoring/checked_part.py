@@ -54,7 +54,10 @@ class CheckedPart:
         end = rows = 0
         while len(entry := self.sums.read(ENTRY.size)) == ENTRY.size:
             stop, expected = ENTRY.unpack(entry)
-            if not 0 < stop - end <= MAX_ROW_BYTES or digest(self.part.read(stop - end)) != expected:
+            if not 0 < stop - end <= MAX_ROW_BYTES:
+                break
+            row = self.part.read(stop - end)
+            if len(row) != stop - end or digest(row) != expected:
                 break
             end, rows = stop, rows + 1
         self.cut(end, rows)

@@ -100,6 +100,14 @@ def test_special_files_are_named(name: str, kind: str, folder: Path, tmp_path: P
         load(str(folder))
 
 
+def test_a_runs_model_may_not_be_a_link_but_the_folder_that_is_named_may(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/model").symlink_to(MODEL)
+    with pytest.raises(CheckpointError, match="run/model: a link, expected a folder"):
+        load(str(tmp_path / "run"))
+    load(str(tmp_path / "run/model"))
+
+
 @pytest.mark.timeout(120)
 def test_files_that_unpack_to_too_much_are_refused(folder: Path) -> None:
     with (folder / "weights.safetensors").open("r+b") as file:
