@@ -24,7 +24,10 @@ MAX_NUMBERS = {
     "lambda_min_clipped": math.inf,  # minus infinity is how diffusers writes that nothing is clipped
 }
 CODE_WORDS = ("auto_map", "kernel", "quant", "custom", "attn_implementation", "experts_implementation", "remote_code")
-HARMLESS = {"conv_in_kernel", "conv_out_kernel", "use_quant_conv", "use_post_quant_conv"}  # of convolutions
+HARMLESS = {  # sizes of convolutions, and a note that the library itself has chosen an implementation
+    *("conv_in_kernel", "conv_out_kernel", "kernel_size", "use_quant_conv", "use_post_quant_conv"),
+    "_attn_implementation_autoset",
+}
 REFUSED_FILES = {"adapter_config.json": "an adapter of PEFT, which names another model"}
 SAFETENSORS = ".safetensors"
 

@@ -4,6 +4,7 @@ All of them embed images and prompts as unit vectors by one network; a score is 
 """
 
 import importlib.util
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from molrl.data.images.image import CaptionedImage
+from molrl.machine.files import open_regular
 from molrl.models.images.foreign_folder import checked_folder
 from molrl.rewards.scores import Scored, Scores, Values, scores
-from molrl.runs.headers import first_names
+from molrl.runs.headers import first_names, read_header
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training images
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 FLOORS: Mapping[str, float] = {"aesthetic": -20.0, "clip_score": 0.0, "pick_score": -100.0}  # of a bad sample
+MAX_HEAD_NUMBERS = 2**24  # of the aesthetic head; LAION's has a million
 CAPTION = "A photo depicts {}"  # of CLIPScore (Hessel et al. 2021, arXiv:2104.08718, Sec. 3)
 
 
@@ -168,6 +171,10 @@ def read_head(path: Path) -> "tuple[Tensor, Tensor]":
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    with open_regular(path, follow=True) as file:
+        numbers = sum(math.prod(entry.shape) for entry in read_header(file, path).values())
+    if numbers > MAX_HEAD_NUMBERS:
+        raise ValueError(f"head: {path} holds {numbers} numbers, more than the {MAX_HEAD_NUMBERS} allowed")
     try:
         return affine_head(load_file(path))
     except SafetensorError as error:

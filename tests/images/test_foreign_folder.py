@@ -134,7 +134,7 @@ def test_an_adapter_has_nothing_fetched(tmp_path: Path, tiny_pipeline: Path, rea
 
 
 def test_a_sound_folder_is_read_offline(folder: Path, reached: list[object]) -> None:
-    edit(folder / TEXT, _name_or_path="attacker/other", _attn_implementation="eager")
+    edit(folder / TEXT, _name_or_path="attacker/other", _attn_implementation="eager", _attn_implementation_autoset=True)
     load_pipeline(str(folder), None, torch.float32)
     assert reached == []
 
