@@ -203,7 +203,9 @@ def sha256(data: bytes) -> str:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a new file and wait until it is on the disk."""
+    """Write a new file, in place of any old one, and wait until it is on the disk."""
+    with naming(path):
+        path.unlink(missing_ok=True)
     with naming(path), path.open("xb") as file:
         file.write(data)
         file.flush()

@@ -54,7 +54,7 @@ class CheckedPart:
         end = rows = 0
         while len(entry := self.sums.read(ENTRY.size)) == ENTRY.size:
             stop, expected = ENTRY.unpack(entry)
-            if not 0 < stop - end <= MAX_ROW_BYTES:
+            if not 0 <= stop - end <= MAX_ROW_BYTES:
                 break
             row = self.part.read(stop - end)
             if len(row) != stop - end or digest(row) != expected:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from molrl.machine.files import SpecialFileError
 from molrl.rewards.scoring.checked_part import ENTRY, CheckedPart
 
-ROWS = st.lists(st.binary(min_size=1, max_size=30), min_size=1, max_size=8)
+ROWS = st.lists(st.binary(max_size=30), min_size=1, max_size=8)
 DAMAGE = st.sampled_from(["cut", "zeros", "noise", "lost middle", "flipped", "doubled"])
 
 
