@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from molrl.data.files import replace_file
 from molrl.data.shapes.mesh import MAX_FACES, MAX_VERTICES, Mesh, ShapeError
+from molrl.machine.files import replace_file
 
 MAGIC, VERSION = b"glTF", 2
 JSON_CHUNK, BIN_CHUNK = 0x4E4F534A, 0x004E4942

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from molrl.data.files import replace_file
 from molrl.data.shapes.mesh import MAX_FACES, MAX_VERTICES, Mesh, ShapeError, mesh_from_polygons
+from molrl.machine.files import replace_file
 
 TYPES = {
     **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4"},

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from molrl.data.molecules.plausibility import PoseBustersCheck, Tests
 from molrl.data.molecules.quality import Quality, measure_readings
 from molrl.data.molecules.standardise import Fragments, Treatment
 from molrl.data.molecules.unembedded import Graphs
+from molrl.machine.files import replace_file
 from molrl.models.molecules.metric_sections import (
     composition_section,
     edm_section,
@@ -119,7 +119,7 @@ def evaluate_molecules(
         print(f"\nunreadable: {', '.join(f'{count} {reason}' for reason, count in quality.unreadable.items())}")
     if out is not None:
         figures = {metric.name: metric.value for section in sections for metric in section.metrics}
-        Path(out).write_text(json.dumps({**quality.as_dict(), **figures}, indent=1) + "\n")
+        replace_file(out, (json.dumps({**quality.as_dict(), **figures}, indent=1) + "\n").encode())
     return 0
 
 
