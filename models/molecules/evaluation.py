@@ -139,7 +139,7 @@ def comparison_sections(
     edm = None
     if samples.have_geometries:
         edm = measure_edm(samples.molecules, quality.n, None if reference is None else reference.edm_smiles)
-    return [*sections, edm_section(quality, edm, implicit=samples.hydrogens == "counts")]
+    return [*sections, edm_section(quality, edm, implicit=samples.hydrogens == "counts", origin=samples.origin)]
 
 
 def geometry_section(samples: Samples, reader: BondReader, tests: Tests, seconds: float) -> Section:
@@ -149,8 +149,11 @@ def geometry_section(samples: Samples, reader: BondReader, tests: Tests, seconds
     installed = find_spec("posebusters")
     result = run_posebusters(samples.molecules, reader, tests, seconds) if installed else None
     meaning = describe_posebusters(result, tests, len(samples.molecules), seconds)
-    metrics = [Metric("posebusters", None if result is None else result.pass_rate, meaning)]
-    return Section("geometry", [*metrics, Metric("posebusters_tested", result.tested if result else 0, "molecules")])
+    metrics = [
+        Metric("posebusters", None if result is None else result.pass_rate, meaning),
+        Metric("posebusters_tested", result.tested if result else 0, "molecules"),
+    ]
+    return Section(f"geometry{samples.origin}", metrics)
 
 
 def run_posebusters(

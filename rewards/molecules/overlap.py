@@ -15,7 +15,7 @@ from molrl.data.files import Skipped
 from molrl.data.molecules.files import stream
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.records import has_geometry
-from molrl.rewards.molecules.geometry import GeometryReward
+from molrl.rewards.molecules.geometry import GeometryReward, heavy_graph
 from molrl.rewards.molecules.graph import read_sound
 from molrl.rewards.scores import Explained, Scored
 
@@ -58,7 +58,7 @@ class Overlap(GeometryReward):
         mol, reason = read_sound(self.reader, entry)
         if mol is None:
             raise ValueError(f"reference {self.reference}: {reason}")
-        return with_positions(mol, entry)
+        return with_positions(heavy_graph(mol), entry)
 
     def measure(self, mol: Chem.Mol, sample: Molecule) -> Scored:
         try:
