@@ -28,6 +28,7 @@ from molrl.machine.memory import enough_memory
 from molrl.machine.processes import SINGLE_PROCESS, Processes, connect_processes, place_of_process
 from molrl.noise import Key
 from molrl.policy import Policy
+from molrl.reward_queue import explain_losses
 from molrl.runs.checkpoints import CHECKPOINTS, CheckpointPolicy, Series
 from molrl.runs.errors import CheckpointError
 from molrl.runs.folder import SUMMARY, claim, dated_folder, describe_finished, headline
@@ -73,14 +74,15 @@ class Measurement:
 
     def numbers(self) -> dict[str, float | None]:
         """Return the figures for a summary; what is not a number is None."""
-        mean = {"n": self.n, "reward_mean": self.reward_mean, "reward_sem": self.reward_sem}
+        mean = {"n": self.n, "lost": self.lost, "reward_mean": self.reward_mean, "reward_sem": self.reward_sem}
         return {name: none_if_nan(value) for name, value in {**mean, **self.metrics, "kl": self.kl}.items()}
 
     def line(self, labels: Mapping[str, str]) -> str:
         """Return the reward and the metrics that have a label, as one line."""
         shown = {label: self.metrics[name] for name, label in labels.items() if name in self.metrics}
         rest = ", ".join(f"{label} {value:.3f}" for label, value in shown.items())
-        return f"reward {self.reward_mean:.4f} +- {self.reward_sem:.4f}, {rest} (n = {self.n})"
+        scored = f"{self.n - self.lost} scored of " if self.lost else ""
+        return f"reward {self.reward_mean:.4f} +- {self.reward_sem:.4f}, {rest} ({scored}n = {self.n})"
 
     def metric(self, name: str) -> float:
         """Return a figure by the name that it has in the metrics of a round; NaN where it is not measured."""
@@ -171,7 +173,8 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
         print(f"{folder}: {title(run, start)}")
         before = measure(run, reference, reference, folder, "before")
         if before.n == before.lost:
-            print(f"molrl: none of {before.n} samples could be scored", file=sys.stderr)
+            reason = explain_losses(run.task.reward, *zip(*before.preview, strict=True))
+            print(f"molrl: none of {before.n} samples could be scored: {reason}", file=sys.stderr)
             return 3
         print(f"before: {before.line(run.domain.headline)}")
         try:

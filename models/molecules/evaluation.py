@@ -112,8 +112,7 @@ def evaluate_molecules(
         sections.append(known_section(samples.smiles, seen.members, real.members))
     sections += comparison_sections(samples, quality, seen, max_reference)
     if posebusters is not None:
-        chosen = choose_evenly(samples.molecules, max_posebusters) if samples.have_geometries else []
-        sections.append(geometry_section(chosen, reader, posebusters, seconds, len(samples.molecules)))
+        sections.append(geometry_section(samples, reader, posebusters, max_posebusters, seconds))
     print(format_sections(sections))
     if quality.unreadable:
         print(f"\nunreadable: {', '.join(f'{count} {reason}' for reason, count in quality.unreadable.items())}")
@@ -142,7 +141,7 @@ def comparison_sections(
     edm = None
     if samples.have_geometries:
         edm = measure_edm(samples.molecules, quality.n, None if reference is None else reference.edm_smiles)
-    return [*sections, edm_section(quality, edm, implicit=samples.hydrogens == "counts")]
+    return [*sections, edm_section(quality, edm, implicit=samples.hydrogens == "counts", origin=samples.origin)]
 
 
 def choose_evenly(molecules: Sequence[Molecule], most: int | None) -> list[Molecule]:
@@ -152,16 +151,22 @@ def choose_evenly(molecules: Sequence[Molecule], most: int | None) -> list[Molec
 
 
 def geometry_section(
-    molecules: Sequence[Molecule], reader: BondReader, tests: Tests, seconds: float, total: int
+    samples: Samples, reader: BondReader, tests: Tests, max_posebusters: int | None, seconds: float
 ) -> Section:
-    """Return the fraction of plausible geometries among some of the samples, of which there are `total`."""
-    if not molecules:
+    """Return the fraction of plausible geometries, of the molecules that could be tested."""
+    if not samples.have_geometries:
         return Section("geometry: the file has none", [])
-    installed = find_spec("posebusters")
-    result = run_posebusters(molecules, reader, tests, seconds) if installed else None
-    meaning = describe_posebusters(result, tests, len(molecules), total, seconds)
-    metrics = [Metric("posebusters", None if result is None else result.pass_rate, meaning)]
-    return Section("geometry", [*metrics, Metric("posebusters_tested", result.tested if result else 0, "molecules")])
+    chosen, total = choose_evenly(samples.molecules, max_posebusters), len(samples.molecules)
+    result = run_posebusters(chosen, reader, tests, seconds) if find_spec("posebusters") else None
+    metrics = [
+        Metric(
+            "posebusters",
+            None if result is None else result.pass_rate,
+            describe_posebusters(result, tests, len(chosen), total, seconds),
+        ),
+        Metric("posebusters_tested", result.tested if result else 0, "molecules"),
+    ]
+    return Section(f"geometry{samples.origin}", metrics)
 
 
 def run_posebusters(

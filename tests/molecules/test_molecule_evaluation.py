@@ -202,3 +202,18 @@ def test_a_number_has_its_place_and_a_missing_one_a_dash() -> None:
         "second",
         "  missing                              -  why",
     ]
+
+
+def test_coordinates_that_molrl_made_are_called_so(tmp_path: Path, sdf: Path) -> None:
+    """The geometries of `molrl score` with embed=true say nothing of a model, whatever the figures."""
+    (tmp_path / "in.smi").write_text("CCO\nc1ccccc1\nCCN\n")
+    scored = tmp_path / "scored.sdf"
+    settings = ["reward=qed", "reward.workers=0", "embed=true", f"out={scored}"]
+    assert molrl("score", f"file={tmp_path / 'in.smi'}", *settings).code == 0
+    printed = molrl("evaluate", str(scored), "posebusters=null").out
+    assert "; bonds: by distance alone; molrl embedded 3 of 3 itself\n" in printed
+    both = tmp_path / "both.sdf"
+    both.write_text(scored.read_text() + sdf.read_text())
+    printed = molrl("evaluate", str(both), "seconds=1").out
+    assert "\ngeometry; molrl embedded 3 of " in printed
+    assert "embedded" not in molrl("evaluate", str(sdf), "posebusters=null").out
