@@ -17,7 +17,7 @@ import gemmi
 from molrl.data.molecules.macromolecules import Macromolecule, read_macromolecule
 from molrl.data.molecules.neighbours import Grid, Position
 from molrl.data.molecules.pdbqt import METALS, prefix_errors
-from molrl.data.molecules.residues import DONORS, FOUR_LETTERS, MODIFIED_RESIDUES, WATERS
+from molrl.data.molecules.residues import DONORS, MODIFIED_RESIDUES, WATERS
 
 MAX_BOND = 2.0  # angstrom; heavy atoms closer than that are bonded
 MAX_CARBONYL = 1.4  # angstrom; C=O is 1.23 long, C-O 1.43
@@ -111,23 +111,10 @@ def read_groups(path: str | Path) -> list[Group]:
 def places_of(model: gemmi.Model) -> dict[Place, dict[str, list[gemmi.Residue]]]:
     """Return what is at each place (chain, number, segment) of a model: by residue name, its parts in the file."""
     places: dict[Place, dict[str, list[gemmi.Residue]]] = defaultdict(lambda: defaultdict(list))
-    wide = has_wide_chains(model)
     for chain in model:
         for residue in chain:
-            name, letter = residue.name, chain.name
-            if len(letter) == 2 and len(name) == 3 and not wide:
-                name, letter = name + letter[0], letter[1]
-            places[letter, str(residue.seqid), residue.segment][name].append(residue)
+            places[chain.name, str(residue.seqid), residue.segment][residue.name].append(residue)
     return places
-
-
-def has_wide_chains(model: gemmi.Model) -> bool:
-    """Tell whether column 21 of a PDB file belongs to the chain, as gemmi takes it, and not to names of four letters.
-
-    It does if it would make the name of a common residue that of none.
-    """
-    names = ((residue.name, chain.name) for chain in model if len(chain.name) == 2 for residue in chain)
-    return any(name in DONORS and name + chain[0] not in FOUR_LETTERS for name, chain in names)
 
 
 def choose_locations(parts: Mapping[str, Sequence[gemmi.Residue]]) -> dict[str, tuple[Atom, ...]]:

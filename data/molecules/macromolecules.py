@@ -3,8 +3,9 @@
 gemmi has no limits: sizes are checked before it sees a file, and it sees the first frame and the sequences alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -22,11 +23,13 @@ from molrl.data.molecules.pdbqt import (
     prefix_errors,
     records,
 )
+from molrl.data.molecules.residues import DONORS, FOUR_LETTERS
 
 PDB, MMCIF = (".pdb", ".ent"), (".cif", ".mmcif")  # suffixes
 MAX_RESIDUES = 50_000  # or lines about sequences; gemmi's time grows with their square
 MAX_VALUES = 8_000_000  # of an mmCIF file, some 300 MB; 200,000 atoms of the wwPDB have 4,200,000
 MAX_LINE = 65_536  # characters of a line of an mmCIF file; the format allows 2,048
+MAX_LONG_NAMES = 100  # residue names of four letters in a PDB file
 MAX_BLOCKS = 1_000  # of an mmCIF file; gemmi's time grows with their square
 SEQUENCES = ("SEQRES", "MODRES")
 FRAME_ENDS = ("MODEL", "ENDMDL", "END")
@@ -82,9 +85,14 @@ def read_macromolecule(path: str | Path) -> Macromolecule:
 
 def read_pdb_frame(path: str | Path) -> Macromolecule:
     """Read the first frame of a PDB file, which ends at ENDMDL, END or the next MODEL."""
-    text = "\n".join(frame_lines(path)).encode("ascii", "replace")
+    lines = list(frame_lines(path))
     with prefix_errors(str(path)):
+        short = short_names(lines)
+        text = "\n".join(map(partial(with_short_name, short=short), lines)).encode("ascii", "replace")
         structure = parsed(lambda: gemmi.read_pdb_string(text))
+        full = {stand_in: name.strip() for name, stand_in in short.items()}
+        for residue in (residue for model in structure for chain in model for residue in chain):
+            residue.name = full.get(residue.name, residue.name)
         return Macromolecule(
             model=first_model(structure),
             sequences=frozenset((entity.name, name) for entity in structure.entities for name in entity.full_sequence),
@@ -114,6 +122,26 @@ def frame_lines(path: str | Path) -> Iterator[str]:
                 atoms, residues, place = atoms + 1, residues + (line[17:27] != place), line[17:27]
                 check_counts(atoms, max(residues, sequences))
             yield f"{line[:76]:76}{element_of(line):>2}"
+
+
+def short_names(lines: Sequence[str]) -> dict[str, str]:
+    """Return a stand-in of three letters for each residue name of four, which gemmi would read as three and a chain.
+
+    There are none in files whose chains have two letters: where the fourth makes the name of a common residue that of
+    none.
+    """
+    names = {line[17:21] for line in lines if line.startswith(ATOM_RECORDS) and line[20] != " "}
+    if any(name[:3].strip() in DONORS and name not in FOUR_LETTERS for name in names):
+        return {}
+    if len(names) > MAX_LONG_NAMES:
+        raise ValueError(f"more than {MAX_LONG_NAMES} residue names of four letters")
+    return {name: f"~{row:02}" for row, name in enumerate(sorted(names))}
+
+
+def with_short_name(line: str, short: dict[str, str]) -> str:
+    """Return the line of an atom with the stand-in for its residue name of four letters, if it has one."""
+    name = short.get(line[17:21]) if line.startswith(ATOM_RECORDS) else None
+    return line if name is None else f"{line[:17]}{name} {line[21:]}"
 
 
 def element_of(line: str) -> str:
