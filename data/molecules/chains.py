@@ -205,7 +205,10 @@ def link_chains(groups: Sequence[Group]) -> list[Group]:
                 if not in_chain[row] and links(end, other, groups[row]):
                     in_chain[row] = True
                     queue.append(groups[row])
-    return [replace(group, in_chain=yes) for group, yes in zip(groups, in_chain, strict=True)]
+    return [
+        group if group.in_chain == yes else replace(group, in_chain=yes)
+        for group, yes in zip(groups, in_chain, strict=True)
+    ]
 
 
 def links(end: Atom, other: Atom, group: Group) -> bool:
