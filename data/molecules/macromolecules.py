@@ -232,7 +232,12 @@ def column(block: gemmi.cif.Block, name: str) -> list[str]:
 def site_block(sites: dict[str, list[str]]) -> gemmi.cif.Block:
     """Return a block with nothing but atoms: gemmi also reads other categories, and slowly where they are large."""
     n = len(sites["type_symbol"])
-    table = {"label_alt_id": ["."] * n, **sites, "id": [str(row + 1) for row in range(n)], "pdbx_PDB_model_num": ["1"] * n}
+    table = {
+        "label_alt_id": ["."] * n,
+        **sites,
+        "id": [str(row + 1) for row in range(n)],
+        "pdbx_PDB_model_num": ["1"] * n,
+    }
     block = gemmi.cif.Block("atoms")
     block.init_loop("_atom_site.", list(table)).set_all_values(list(table.values()))
     return block

@@ -3,7 +3,7 @@
 from functools import cache
 
 from rdkit import Chem
-from rdkit.Chem import AllChem
+from rdkit.Chem import rdDistGeom
 
 PROTEIN, DNA = 0, 6  # RDKit's flavors of sequences
 
@@ -12,7 +12,7 @@ PROTEIN, DNA = 0, 6  # RDKit's flavors of sequences
 def pdb_lines(sequence: str, flavor: int = PROTEIN, *, hydrogens: bool = True) -> tuple[str, ...]:
     """Return the ATOM lines of a chain, an embedded geometry with or without hydrogens."""
     mol = Chem.AddHs(Chem.MolFromSequence(sequence, flavor=flavor), addResidueInfo=True)
-    assert AllChem.EmbedMolecule(mol, randomSeed=7, useRandomCoords=flavor != PROTEIN) == 0
+    assert rdDistGeom.EmbedMolecule(mol, randomSeed=7, useRandomCoords=flavor != PROTEIN) == 0
     lines = Chem.MolToPDBBlock(mol if hydrogens else Chem.RemoveHs(mol)).splitlines()
     return tuple(line for line in lines if line.startswith("ATOM"))
 
