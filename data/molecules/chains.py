@@ -48,6 +48,7 @@ class Group:
         in_chain: whether it is part of a protein or nucleic acid; an amino acid on its own is a ligand.
         atoms: one location of each.
         synonym: the name that the authors of an mmCIF file use, mostly the same.
+        linked: whether a peptide or phosphate bond joins it to another part of a chain.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Group:
     in_chain: bool
     atoms: tuple[Atom, ...]
     synonym: str
+    linked: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -190,31 +192,35 @@ def move_hydrogens(groups: Sequence[Group]) -> list[Group]:
 
 def link_chains(groups: Sequence[Group]) -> list[Group]:
     """Return the groups, of which those that peptide and phosphate bonds link to a chain are part of it."""
-    in_chain = [group.in_chain for group in groups]
-    free = [
-        (atom, row)
-        for row, group in enumerate(groups)
-        if not group.in_chain and group.name not in WATERS
-        for atom in group.heavy
-    ]
-    grid = Grid([atom.position for atom, _ in free], MAX_BOND)
-    queue = [group for group in groups if group.in_chain]
+    owned = [(atom, row) for row, group in enumerate(groups) if group.name not in WATERS for atom in group.heavy]
+    grid = Grid([atom.position for atom, _ in owned], MAX_BOND)
+    chain = {row for row, group in enumerate(groups) if group.in_chain}
+    linked: set[int] = set()
+    queue = sorted(chain)
     while queue:
-        for end in (atom for atom in queue.pop().heavy if atom.name in PARTNERS):
-            for other, row in (free[i] for i in grid.near(end.position, MAX_BOND)):
-                if not in_chain[row] and links(end, other, groups[row]):
-                    in_chain[row] = True
-                    queue.append(groups[row])
+        row = queue.pop()
+        for other in next_residues(groups[row], row, owned, grid):
+            linked |= {row, other}
+            if other not in chain:
+                chain.add(other)
+                queue.append(other)
     return [
-        group if group.in_chain == yes else replace(group, in_chain=yes)
-        for group, yes in zip(groups, in_chain, strict=True)
+        replace(group, in_chain=row in chain, linked=row in linked) if row in chain else group
+        for row, group in enumerate(groups)
     ]
 
 
-def links(end: Atom, other: Atom, group: Group) -> bool:
-    """Tell whether the end of a residue has a peptide or phosphate bond to an atom of a group, which is close to it."""
-    if end.name == "N" and not any(
-        atom.element == "O" and math.dist(atom.position, other.position) < MAX_CARBONYL for atom in group.atoms
-    ):
-        return False
-    return other.element == PARTNERS[end.name]
+def next_residues(group: Group, row: int, owned: Sequence[tuple[Atom, int]], grid: Grid) -> Iterator[int]:
+    """Yield the rows of the groups to which a residue's ends have a peptide or phosphate bond.
+
+    Args:
+        row: of the residue.
+        owned: atoms with the rows of their groups, in the order of the grid.
+    """
+    for end in (atom for atom in group.heavy if atom.name in PARTNERS):
+        for other, owner in (owned[i] for i in grid.near(end.position, MAX_BOND)):
+            if owner == row or other.element != PARTNERS[end.name]:
+                continue
+            around = (owned[i] for i in grid.near(other.position, MAX_CARBONYL))
+            if end.name != "N" or any(atom.element == "O" and place == owner for atom, place in around):
+                yield owner

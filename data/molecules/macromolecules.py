@@ -161,18 +161,25 @@ def read_mmcif(path: str | Path) -> Macromolecule:
         block = next((block for block in document if block.find_mmcif_category("_atom_site.")), None)
         if block is None:
             raise ValueError("no atoms (_atom_site)")
-        entities = block.find("_entity.", ["id", "type"])
         sites = atom_sites(block)
         names = zip(column(block, "label_comp_id"), column(block, "auth_comp_id"), strict=False)
         return Macromolecule(
             model=first_model(parsed(lambda: gemmi.make_structure_from_block(site_block(sites)))),
-            polymers=frozenset(row.str(0) for row in entities if row.str(1).lower() == "polymer")
-            | frozenset(row.str(0) for row in block.find("_entity_poly_seq.", ["entity_id"])),
+            polymers=frozenset(polymers(block)) & frozenset(sites.get("label_entity_id", ())),
             modified=frozenset(
                 (row.str(0), row.str(1), row.str(2)) for row in block.find("_pdbx_struct_mod_residue.", MODIFIED)
             ),
             synonyms=tuple(sorted({pair for pair in names if pair[0] != pair[1]})),
         )
+
+
+def polymers(block: gemmi.cif.Block) -> Iterator[str]:
+    """Yield the entities that a block calls polymers or gives a sequence of."""
+    for row in block.find("_entity.", ["id", "type"]):
+        if row.str(1).lower() == "polymer":
+            yield row[0]
+    for row in block.find("_entity_poly_seq.", ["entity_id"]):
+        yield row[0]
 
 
 def cif_text(path: str | Path) -> str:

@@ -60,12 +60,16 @@ def is_receptor(group: Group, keep: Collection[str]) -> bool:
 def named_groups(path: str | Path, groups: Sequence[Group], name: str) -> list[Group]:
     """Return the groups of a name that can be ligands, those outside chains first.
 
+    A common residue of a chain is none, unless it is the only one of its name without a bond to the next.
+
     Raises:
         ValueError: there is none; the message lists the groups besides chains and water.
     """
-    found = [group for group in groups if name in group.names and not (group.in_chain and group.name in DONORS)]
-    if found:
+    named = [group for group in groups if name in group.names]
+    if found := [group for group in named if not group.in_chain or group.name not in DONORS]:
         return sorted(found, key=lambda group: group.in_chain)
+    if len(alone := [group for group in named if not group.linked]) == 1:
+        return alone
     others = sorted({group.name for group in groups if not group.in_chain} - WATERS)
     raise ValueError(f"{path}: no group has the name {name}; besides chains there are {', '.join(others) or 'none'}")
 

@@ -92,6 +92,18 @@ def test_a_ligand_is_no_part_of_the_receptor_even_if_bonded_to_it(tmp_path: Path
         read_pdb(path, ligand="SER")
 
 
+def test_an_amino_acid_in_atom_records_can_be_the_ligand_if_it_alone_has_no_bond(tmp_path: Path) -> None:
+    """Some programs write ATOM for every group."""
+    lines = [*pdb_lines("GPS", hydrogens=False), *with_third("PRO", away=40.0)]
+    free = [
+        f"ATOM  {line[6:22]}{number(line) + 10:4}{line[26:]}" for line in lines[-len(PEPTIDE) :] if number(line) == 3
+    ]
+    path = write(tmp_path, *pdb_lines("GPS", hydrogens=False), *free)
+    assert group_positions(path, "PRO")[:, 0].min() > 20
+    with pytest.warns(UserWarning, match="left out of the receptor: 1 PRO"):
+        assert read_pdb(path, ligand="PRO").positions[:, 0].max() < 20
+
+
 def test_a_sugar_on_a_side_chain_is_no_part_of_the_chain(tmp_path: Path) -> None:
     """The bond of N-glycosylation is one of carbon and nitrogen too, but not of a backbone."""
     lines = pdb_lines("GNG", hydrogens=False)
