@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gemmi
 import numpy as np
 import pytest
 import torch
@@ -177,6 +178,7 @@ NPZ = arrays(**{name: np.array(value) for name, value in WATER.items()})
 PDBQT = (DATA / "docking/1iep_pocket.pdbqt").read_bytes()
 ROW = "ATOM      1  {:4}GLY A   1    {:8.3f}   0.000   0.000  1.00  0.00    {:10}{:>2}\n"
 PDB = "".join(ROW.format(*row) for row in (("N", 0, "", "N"), ("CA", 1.4, "", "C"), ("C", 2.8, "", "C"))).encode()
+MMCIF = gemmi.read_pdb_string(PDB).make_mmcif_document().as_string().encode()
 LIGAND = b"ROOT\n" + PDBQT.splitlines(keepends=True)[3] + b"ENDROOT\nTORSDOF 0\n"
 MODEL, SHAPES, CLASSIFIER = (
     SHIPPED / name for name in ("molecules/qm9_heavy", "shapes/shapes", "shapes/shape_classifier")
@@ -210,7 +212,9 @@ READERS: dict[str, tuple[bytes, str, Reader]] = {
     **{f"shape {suffix}": (content, suffix, shapes) for suffix, content in GOOD.items()},
     "compressed shape": (gzip.compress(GOOD[".off"]), ".off.gz", shapes),
     "pdb": (PDB, ".pdb", read_pdb),
-    "pdb group": (PDB, ".pdb", lambda path: group_positions(path, "GLY")),
+    "pdb group": (PDB.replace(b"GLY", b"LIG"), ".pdb", lambda path: group_positions(path, "LIG")),
+    "mmcif": (MMCIF, ".cif", read_pdb),
+    "compressed mmcif": (gzip.compress(MMCIF), ".cif.gz", read_pdb),
     "pdbqt receptor": (PDBQT[:2000], ".pdbqt", read_receptor),
     "pdbqt ligand": (LIGAND, ".pdbqt", read_ligand),
     "box": (b"center_x = 1\ncenter_y = 2\ncenter_z = 3\nsize_x = 4\nsize_y = 5\nsize_z = 6\n", ".txt", read_box),
@@ -246,6 +250,7 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "data/cache.py: load_arrays": ("cache",),
     "data/shapes/glb.py: chunks": ("shape .glb",),
     "data/shapes/files.py: read_content": ("shape .off", "compressed shape"),
+    "data/molecules/macromolecules.py: cif_text": ("mmcif", "compressed mmcif"),
     "data/molecules/pdbqt.py: records": ("pdb", "pdbqt receptor", "pdbqt ligand"),
     "data/shapes/point_files.py: parse_npz": ("shape .npz",),
     "data/images/prompts.py: prompt_list": ("prompts",),

@@ -24,6 +24,7 @@ from molrl.rewards.scoring.record import (
     is_good,
     mark_lost,
     part_columns,
+    part_limits,
     part_values,
 )
 from molrl.rewards.scoring.summary import Summary, Tallies
@@ -41,8 +42,9 @@ PRINT_INTERVAL = 30.0  # seconds between lines about it
 class FileReward(Protocol):
     """A reward whose values `score_one(sample) -> Scored` or `score(samples) -> Scores`, if it has one, explains.
 
-    One that has `parts`, names of numbers, and `explain(sample) -> dict` with those gets a column for each. It states
-    what it scores as `kind`, see `reward_kinds`.
+    One that has `parts`, names of numbers, and `explain(sample) -> dict` with those gets a column for each. Its
+    `limits`, a number and a sentence by part, say which values need caution. It states what it scores as `kind`, see
+    `reward_kinds`.
     """
 
     def __call__(self, samples: Sequence[Any], /) -> Values:
@@ -116,7 +118,7 @@ def score_file(
         journal = Journal(out, subject)
         if (end := journal.begin(overwrite=overwrite)) is not None:
             return Summary.from_dict({**end, "source": str(path)})
-        tallies = Tallies(tuple(rewards))
+        tallies = Tallies({name: part_limits(name, scorer(reward)) for name, reward in rewards.items()})
         with CheckedPart(journal.part, journal.sums) as part:
             take_up(part, form.table, tallies)
             rows = table_rows(scorers, islice(entries, tallies.records, None), form.table, tallies.records)
