@@ -244,10 +244,11 @@ READERS: dict[str, tuple[bytes, str, Reader]] = {
 COVERED: dict[str, tuple[str, ...] | str] = {
     "data/files.py: open_file open_unchecked text_lines": ("sdf", "xyz", "compressed"),
     "data/cache.py: load_arrays": ("cache",),
-    "data/shapes/glb.py: chunks": ("shape .glb",),
+    "data/shapes/glb.py: scene_mesh": ("shape .glb", "shape .gltf"),
+    "data/shapes/folders.py: is_shape_file": ("shape .txt",),
     "data/shapes/files.py: read_content": ("shape .off", "compressed shape"),
     "data/molecules/pdbqt.py: records": ("pdb", "pdbqt receptor", "pdbqt ligand"),
-    "data/shapes/point_files.py: parse_npz": ("shape .npz",),
+    "data/shapes/point_arrays.py: parse_npz": ("shape .npz",),
     "data/images/prompts.py: prompt_list": ("prompts",),
     "data/molecules/qm9.py: read_arrays": ("qm9 npz",),
     "data/molecules/records.py: records": ("sdf records", "xyz records", "smiles records", "csv"),
