@@ -7,7 +7,7 @@ import numpy as np
 
 from molrl.data.shapes.mesh import MAX_FACES, MAX_VERTICES, Mesh, ShapeError
 from molrl.data.shapes.polygons import mesh_from_polygons
-from molrl.data.shapes.text import parse_integers, parse_point, decode_lines
+from molrl.data.shapes.text import decode_lines, parse_integers, parse_point
 
 VERTEX, FACES = "v", ("f", "fo")
 UNREAD = ("l", "curv", "curv2", "surf")  # lines, curves and free-form surfaces

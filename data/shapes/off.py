@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from molrl.data.shapes.mesh import MAX_FACES, MAX_VERTICES, Mesh, ShapeError
 from molrl.data.shapes.polygons import mesh_from_polygons, whole_numbers
-from molrl.data.shapes.text import parse_numbers, decode_lines, words_of
+from molrl.data.shapes.text import decode_lines, parse_numbers, words_of
 
 KEYWORD = re.compile("(ST)?(C)?(N)?(4)?(n)?OFF")  # the manual of Geomview, "OFF Files"
 BINARY = re.compile(rb"\s*(?:ST)?C?N?4?n?OFF[ \t]+BINARY[ \t]*\r?\n", re.IGNORECASE)

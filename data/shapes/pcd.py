@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molrl.data.shapes.mesh import MAX_VERTICES, ShapeError
-from molrl.data.shapes.text import parse_integers, parse_numbers, decode_lines
+from molrl.data.shapes.text import decode_lines, parse_integers, parse_numbers
 
 KINDS = {"F": "f", "I": "i", "U": "u"}
 LAYOUTS = ("ascii", "binary", "binary_compressed")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from molrl.data.files import replace_file
 from molrl.data.shapes.mesh import MAX_FACES, MAX_VERTICES, Mesh, ShapeError
 from molrl.data.shapes.polygons import mesh_from_polygons, strip_triangles, whole_numbers
-from molrl.data.shapes.text import BYTE_ORDER_MARK, parse_numbers, decode_lines
+from molrl.data.shapes.text import BYTE_ORDER_MARK, decode_lines, parse_numbers
 
 TYPES = {
     **{"char": "b", "uchar": "B", "short": "h", "ushort": "H", "int": "i", "uint": "I", "float": "f", "double": "d"},
@@ -54,7 +54,7 @@ def parse_ply(data: bytes) -> Mesh:
     ending, elements = parse_header(lines)
     is_text, body = not ending, data[start:]
     if is_text:  # the same table, with each number in double precision
-        ending, body = "<", read_text(body)
+        ending, body = "<", double_table(body)
         for element in elements:
             element.properties = [(name, length and "d", "d") for name, length, _ in element.properties]
     tables: dict[str, dict[str, Column]] = {}
@@ -133,7 +133,7 @@ def parse_header(lines: list[str]) -> tuple[str, list[Element]]:
     return ending, elements
 
 
-def read_text(data: bytes) -> bytes:
+def double_table(data: bytes) -> bytes:
     """Return the numbers of a text in double precision."""
     values = array("d")
     for line in decode_lines(data):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molrl.data.shapes.mesh import MAX_VERTICES, ShapeError
-from molrl.data.shapes.text import parse_point, decode_lines
+from molrl.data.shapes.text import decode_lines, parse_point
 
 NUMBER = re.compile(r"[+-]?[\d.]\S*$")
 DECIMAL = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
