@@ -11,8 +11,8 @@ from types import ModuleType
 import gemmi
 import pytest
 import torch
-from rdkit import Chem
 from polymer_files import pdb_lines, text_of
+from rdkit import Chem
 from torch import Tensor, nn
 
 from molrl.gaussian import Context

@@ -16,7 +16,8 @@ import numpy as np
 
 from molrl.data.files import ReadReport, Skipped, suffix
 from molrl.data.shapes.cloud import PointCloud
-from molrl.data.shapes.files import SHAPE_SUFFIXES, report_of
+from molrl.data.shapes.files import report_of
+from molrl.data.shapes.folders import SHAPE_SUFFIXES
 from molrl.data.shapes.metrics import Kind, References, SetScores
 from molrl.data.shapes.records import ShapeReader
 from molrl.machine.files import replace_file
