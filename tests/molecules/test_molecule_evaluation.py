@@ -68,7 +68,7 @@ def test_a_large_file_is_sampled_and_what_has_no_answer_is_counted() -> None:
 
 @pytest.mark.parametrize(("most", "expected"), [(None, range(9)), (9, range(9)), (3, {0, 4, 8}), (1, {0})])
 def test_an_even_choice_takes_molecules_from_all_parts_of_the_file(most: int | None, expected: Iterable[int]) -> None:
-    molecules = [Molecule(numbers=np.array([6]), positions=np.zeros((1, 3)) + row) for row in range(9)]
+    molecules = [Molecule(numbers=np.array([6]), positions=np.full((1, 3), row, dtype=np.float32)) for row in range(9)]
     assert {int(molecule.positions[0, 0]) for molecule in choose_evenly(molecules, most)} == set(expected)
 
 
