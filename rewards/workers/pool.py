@@ -165,7 +165,8 @@ class Pool:
         for _ in self.threads:
             self.jobs.put(None)
         for thread in self.threads:
-            thread.join()
+            if thread is not threading.current_thread():  # the garbage collector may call this anywhere
+                thread.join()
         with contextlib.suppress(queue.Empty):
             while True:
                 if (job := self.jobs.get_nowait()) is not None:
@@ -193,6 +194,8 @@ class Pool:
     def answer(self, job: Job, worker: Worker | None) -> Worker | None:
         """Answer a chunk, and return the worker for the next one, if it still lives."""
         for _ in range(MAX_STARTS):
+            if self.stopping.is_set():
+                break
             if worker is None or worker.process.exitcode is not None or worker.chunks >= self.max_chunks:
                 worker = self.replaced(worker)
             try:
@@ -221,7 +224,7 @@ class Pool:
                 fresh.wait_until_ready()
             except WorkerDied as death:
                 fresh.end()
-                if not self.started.is_set() or attempt == MAX_STARTS - 1:
+                if self.stopping.is_set() or not self.started.is_set() or attempt == MAX_STARTS - 1:
                     raise RuntimeError(f"{NO_START} ({death})") from None
             except TaskLoadError:
                 fresh.end()
