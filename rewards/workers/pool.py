@@ -118,8 +118,9 @@ class Worker:
         self.process.terminate()  # its supervisor kills the rest; elsewhere it leads a group
         self.process.join(STOP_SECONDS)
         if self.process.exitcode is None:
-            with contextlib.suppress(OSError, AttributeError):
-                os.killpg(self.process.pid or 0, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                if self.process.pid and hasattr(os, "killpg"):
+                    os.killpg(self.process.pid, signal.SIGKILL)
             self.process.kill()
             self.process.join()
         self.connection.close()
@@ -129,7 +130,8 @@ def loss_reason(exitcode: int | None) -> str:
     """Return the reason for the loss of an item that was alone with its worker."""
     if exitcode is None or exitcode >= 0:
         return f"crash: exit code {exitcode}"
-    name = signal.Signals(-exitcode).name
+    known = -exitcode in set(signal.Signals)
+    name = signal.Signals(-exitcode).name if known else f"signal {-exitcode}"
     return "timeout" if name == "SIGALRM" else f"crash: {name}"
 
 
