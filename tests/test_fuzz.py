@@ -328,7 +328,7 @@ WRITERS = (
         "molrl/machine/files.py: staged",
         "molrl/machine/files.py: replace_file",
     ),
-    *("models/images/decoder.py: write", "molrl/run.py: muted"),
+    *("models/images/decoder.py: write", "molrl/machine/printable.py: muted"),
     *(
         "rewards/scoring/journal.py: output_lock",
         "rewards/scoring/checked_part.py: __init__",
