@@ -40,7 +40,7 @@ class EscapingStream:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write several texts."""
+        """Write several texts, one after the other."""
         for line in lines:
             self.write(line)
 
