@@ -38,6 +38,7 @@ from molrl.data.molecules.unembedded import read_canonical_smiles
 from molrl.data.shapes.files import read_shapes
 from molrl.finetune import finetune, freeze_copy
 from molrl.models.description import describe
+from molrl.models.images.pipeline import read_adapter_description
 from molrl.models.molecules.model import load, read_reference
 from molrl.models.shapes.classifier import load_classifier
 from molrl.models.shapes.model import load_shapes
@@ -48,6 +49,7 @@ from molrl.rewards.scoring.journal import Journal
 from molrl.runs import checkpoint
 from molrl.runs.checkpoints import CHECKPOINTS, Series
 from molrl.runs.folder import describe_finished, refuse_another
+from molrl.runs.inputs import INPUTS, check_inputs
 from molrl.runs.resume import compose_resumed
 from molrl.runs.tracking import read_metrics
 
@@ -156,6 +158,23 @@ def summarised(path: Path) -> None:
     describe_finished({"run": str(folder)})
 
 
+def unchanged(path: Path) -> None:
+    folder = path.parent / "unchanged"
+    folder.mkdir(exist_ok=True)
+    (folder / INPUTS).write_bytes(path.read_bytes())
+    check_inputs(folder, {"run": str(folder)})
+
+
+ADAPTER = {"format": 2, "domain": "images", "base": "images", "revision": None, "variant": None}
+
+
+def adapted(path: Path) -> None:
+    folder = path.parent / "adapted"
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter.json").write_bytes(path.read_bytes())
+    read_adapter_description(folder)
+
+
 def continued(path: Path) -> None:
     out = path.parent / "out.csv"
     path.replace(f"{out}.state")
@@ -234,6 +253,8 @@ READERS: dict[str, tuple[bytes, str, Reader]] = {
     },
     "prompts": (b"a cat\na dog on the moon\n", ".txt", lambda path: prompt_list(str(path))),
     "aesthetic head": (save_tensors({"weight": torch.ones(4), "bias": torch.ones(1)}), ".safetensors", read_head),
+    "image adapter": (json.dumps(ADAPTER).encode(), ".json", adapted),
+    "inputs of a run": (b"{\n}\n", ".json", unchanged),
     "settings of a run": (CONFIG, ".yaml", claimed),
     "summary of a run": (json.dumps(SUMMARY).encode(), ".json", summarised),
     "metrics": (b'{"iteration": 0, "reward": 0.5}\n{"iteration": 1, "reward": null}\n', ".jsonl", read_metrics),
@@ -266,6 +287,8 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "molrl/runs/checkpoints.py: read": ("checkpoint COMPLETE",),
     "molrl/runs/folder.py: describe_finished": ("summary of a run",),
     "molrl/runs/folder.py: load_plain_yaml": ("settings of a run",),
+    "molrl/runs/inputs.py: check_inputs": ("inputs of a run",),
+    "molrl/runs/inputs.py: digest": "hashed",
     "molrl/runs/tracking.py: read_metrics": ("metrics",),
     "rewards/images/clip.py: read_head": ("aesthetic head",),
     "rewards/scoring/journal.py: read": ("state of a job",),
@@ -277,7 +300,8 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "models/molecules/domain.py: claims": "names in an archive; test_shape_evaluation.py",
     "models/molecules/policy.py: model": "by load",
     "models/shapes/domain.py: claims": "names in an archive; test_shape_evaluation.py",
-    "models/images/pipeline.py: load_adapted": "damaged ones in test_images.py",
+    "models/images/pipeline.py: read_adapter_description": ("image adapter",),
+    "models/images/lora.py: check_finite": "damaged ones in test_lora.py",
     "models/molecules/pretraining.py: load warm_start": "by load",
     "models/pretraining.py: measure": "by load",
     "models/pretraining.py: refuse_other_model": "compared as text",
@@ -292,8 +316,8 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "molrl/runs/report/page.py: render_page": "our own stylesheet",
     "rewards/scoring/journal.py: begin": "what it has just written",
     "rewards/scoring/journal.py: identity": "hashed",
-    "rewards/images/vlm.py: rate": "answers that are nonsense in test_remote_rewards.py",
-    "rewards/workers/http.py: send": "answers that are nonsense in test_remote_rewards.py",
+    "rewards/images/vlm.py: rate": "answers that are nonsense in test_http_rewards.py",
+    "rewards/workers/http.py: send read": "answers that are nonsense in test_http_rewards.py",
     "rewards/scoring/table.py: compress write_parquet": "what it has just written",
     "rewards/workers/process.py: load_task run_chunk": "between a process and those it started",
     "rewards/workers/process.py: limit_memory": "the kernel's file",
