@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from molrl.data.images.drawings import captions, with_article
+from molrl.machine.files import read_bounded
 
 LISTS_FILE = Path(__file__).with_name("prompts.yaml")
 MAX_PROMPTS = 100_000  # of a file
@@ -37,7 +38,7 @@ def prompt_list(name: str) -> tuple[str, ...]:
         )
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"prompts: {name} has {path.stat().st_size} bytes, at most {MAX_BYTES} are read")
-    lines = path.read_bytes().removeprefix(BOM_UTF8).splitlines()
+    lines = read_bounded(path, MAX_BYTES, follow=True).removeprefix(BOM_UTF8).splitlines()
     prompts = tuple(dict.fromkeys(filter(None, (read_line(line, f"{name}:{n}") for n, line in enumerate(lines, 1)))))
     if not 0 < len(prompts) <= MAX_PROMPTS:
         raise ValueError(f"prompts: {name} has {len(prompts)} prompts, need 1 to {MAX_PROMPTS}")

@@ -13,7 +13,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from molrl.machine.files import open_regular
 from molrl.runs.errors import CheckpointError
+from molrl.runs.headers import read_header
 
 LORA = "pytorch_lora_weights.safetensors"  # the name that diffusers gives
 COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
@@ -100,6 +102,8 @@ def merge_lora(pipeline: Any, file: Path) -> Adapter:
     Raises:
         CheckpointError: it cannot be read, has parts that do not fit the pipeline, or changes layers in another way.
     """
+    with open_regular(file, follow=True) as opened:
+        read_header(opened, file)
     try:
         check_finite(file)
         where = {"weight_name": file.name, "local_files_only": True, "use_safetensors": True}

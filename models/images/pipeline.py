@@ -5,9 +5,10 @@ safetensors alone, and no code that comes with a model is run.
 """
 
 import json
+import os
 import re
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from molrl.machine.files import read_bounded, replace_file
 from molrl.models.description import check_format, with_header
 from molrl.models.images.diffusers_library import diffusers, require_extra
+from molrl.models.images.foreign_folder import MAX_CONFIG_BYTES, checked_folder, offline, read_config
 from molrl.models.images.guided_unet import AdaptedUNet, GuidedUNet, Prompts
 from molrl.models.images.lora import LORA, Adapter, adapter_of, join, lora_file, merge_lora, write_lora
 from molrl.models.shipped import SHIPPED, find_model, shipped_names
 from molrl.runs.errors import CheckpointError
+from molrl.runs.headers import first_names
 
 DOMAIN = "images"
 INDEX, ADAPTER = "model_index.json", "adapter.json"
@@ -30,9 +34,24 @@ VARIANT = re.compile(r"[A-Za-z0-9_-]{1,40}")
 UNET_WEIGHTS = "diffusion_pytorch_model"  # name of a UNet's files in diffusers' format
 DTYPE_BY_NAME = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PROMPT_BATCH = 64  # prompts that are embedded at a time
-NO_SAFETY_CHECKER: dict[str, Any] = {
-    **{"safety_checker": None, "requires_safety_checker": False},
-    **{"feature_extractor": None, "image_encoder": None},
+PART_CLASSES = {
+    "scheduler": r"diffusers\.\w+Scheduler",
+    "text_encoder": r"transformers\.CLIPTextModel",
+    "text_encoder_2": r"transformers\.CLIPTextModelWithProjection",
+    "tokenizer": r"transformers\.CLIPTokenizer(Fast)?",
+    "tokenizer_2": r"transformers\.CLIPTokenizer(Fast)?",
+    "unet": r"diffusers\.UNet2DConditionModel",
+    "vae": r"diffusers\.AutoencoderKL",
+}
+ANY_CLASS = r"(diffusers|transformers|stable_diffusion)\.\w+"  # of parts that are not read
+HUB = "hub:"  # before a Hub id on the command line
+MAX_ADAPTERS = 8  # on top of each other
+UNUSED_PARTS: dict[str, dict[str, Any]] = {
+    "StableDiffusionPipeline": {
+        **{"safety_checker": None, "requires_safety_checker": False},
+        **{"feature_extractor": None, "image_encoder": None},
+    },
+    "StableDiffusionXLPipeline": {"feature_extractor": None, "image_encoder": None},
 }
 
 
@@ -45,12 +64,14 @@ class Source:
         revision: revision of a Hub id; None: its main branch.
         variant: of the base's files, such as fp16; None: those without one.
         adapter: what LoRAs have changed of the base since; it is merged into the weights.
+        fetched: a Hub id may be fetched, because the user named it and no file did.
     """
 
     base: str
     revision: str | None = None
     variant: str | None = None
     adapter: Adapter = field(default_factory=dict, compare=False, repr=False)
+    fetched: bool = field(default=True, compare=False, repr=False)
 
 
 def is_image_model(weights: str) -> bool:
@@ -93,15 +114,20 @@ def load_pipeline(
         adapter = join(adapter, merge_lora(pipeline, file))
     for part in (pipeline.unet, *encoders(pipeline)):
         part.to(dtype).requires_grad_(False).eval()
+    for part in (pipeline.unet, pipeline.vae, *encoders(pipeline)):
+        if broken := [name for name, value in part.state_dict().items() if not value.isfinite().all()]:
+            raise CheckpointError(f"{weights}: weights hold NaN or infinity as {part.dtype}: {first_names(broken)}")
     return pipeline, replace(source, adapter=adapter)
 
 
 def find_base(source: Source) -> tuple[Source, list[Path]]:
     """Return the base that a pipeline's description leads to, and the LoRAs on it in order."""
     files: list[Path] = []
-    while ((folder := resolve_folder(source.base)) / ADAPTER).is_file():
-        if folder.resolve() / LORA in files:
-            raise CheckpointError(f"{folder / ADAPTER}: names itself as the base of its adapter")
+    while os.path.lexists((folder := resolve_folder(source.base)) / ADAPTER):
+        if folder.resolve() / LORA in files or len(files) == MAX_ADAPTERS:
+            raise CheckpointError(
+                f"{folder / ADAPTER}: names itself as its base, or has more than {MAX_ADAPTERS} bases"
+            )
         files.insert(0, folder.resolve() / LORA)
         described = read_adapter_description(folder)
         for name in ("revision", "variant"):
@@ -120,6 +146,8 @@ def find_base(source: Source) -> tuple[Source, list[Path]]:
             f"{weights}: no such pipeline; shipped are {shipped}, or name a folder in diffusers' format, or a "
             "Hugging Face Hub id such as owner/name"
         )
+    if files and not local:
+        source = replace(source, fetched=False)
     return replace(
         source, base=str(folder.resolve()) if local and not folder.is_relative_to(SHIPPED) else weights
     ), files
@@ -128,7 +156,7 @@ def find_base(source: Source) -> tuple[Source, list[Path]]:
 def read_adapter_description(folder: Path) -> Source:
     """Return the base that a run's adapter belongs to."""
     try:
-        description = json.loads((folder / ADAPTER).read_text("utf-8"))
+        description = json.loads(read_bounded(folder / ADAPTER, MAX_CONFIG_BYTES))
         check_format(folder, description)
         named = [description["base"], description["revision"], description.get("variant")]
     except CheckpointError:
@@ -144,34 +172,68 @@ def read_adapter_description(folder: Path) -> Source:
 
 def read_pipeline(source: Source, dtype: torch.dtype) -> Any:
     """Return the pipeline of a folder or of a Hub id; raises one CheckpointError for everything that may be wrong."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
     library, folder = diffusers(), resolve_folder(source.base)
-    local = folder.is_dir()
-    name = str(folder) if local else source.base
-    if local:
-        check_variant(folder, source.variant)
-    options: dict[str, Any] = {"local_files_only": local, "revision": source.revision}
+    if not folder.is_dir():
+        folder = fetch(source)
+    check_variant(folder, source.variant)
+    options: dict[str, Any] = {"local_files_only": True, "variant": source.variant, "use_safetensors": True}
     try:
-        index = library.StableDiffusionPipeline.load_config(name, **options)
-        if (kind := index.get("_class_name")) not in PIPELINE_CLASSES:
-            supported = ", ".join(f"{pipeline_class} ({models})" for pipeline_class, models in PIPELINE_CLASSES.items())
-            raise CheckpointError(f"{name}: a {kind}, supported are {supported}")
-        options |= {"add_watermarker": False} if kind == "StableDiffusionXLPipeline" else NO_SAFETY_CHECKER
-        options |= {"variant": source.variant, "dtype": dtype, "use_safetensors": True}
-        pipeline = getattr(library, kind).from_pretrained(name, **options)
+        with checked_folder(folder):
+            kind = pipeline_class(folder)
+            options |= {"add_watermarker": False} if kind == "StableDiffusionXLPipeline" else {}
+            pipeline = getattr(library, kind).from_pretrained(str(folder), **options, **UNUSED_PARTS[kind], dtype=dtype)
     except CheckpointError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        hub = isinstance(error, HfHubHTTPError | HFValidationError) or not local
-        problem = "cannot be had from the Hugging Face Hub" if hub else "not a complete pipeline in diffusers' format"
-        raise CheckpointError(f"{name}: {problem} ({first_line(error)})") from error
-    check_parts(name, pipeline)
+    except (
+        *(ArithmeticError, AttributeError, OSError, ValueError, LookupError, TypeError, RuntimeError),
+        *(SafetensorError, RecursionError),
+    ) as error:
+        problem = "not a complete pipeline in diffusers' format"
+        raise CheckpointError(f"{folder}: {problem} ({first_line(error)})") from error
+    check_parts(source.base, pipeline)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.vae.float()
     for part in (pipeline.unet, pipeline.vae, *encoders(pipeline)):
         part.requires_grad_(False).eval()
     return pipeline
+
+
+def fetch(source: Source) -> Path:
+    """Return the folder of a Hub id in the cache of the Hub's library, fetched where the user named it.
+
+    Raises:
+        CheckpointError: it cannot be had.
+    """
+    options = {"revision": source.revision, "variant": source.variant, "local_files_only": not source.fetched}
+    try:
+        with nullcontext() if source.fetched else offline():
+            return Path(diffusers().DiffusionPipeline.download(source.base, **options, use_safetensors=True))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = first_line(error)
+        if not source.fetched:
+            reason = (
+                f"an adapter names it, and what a file names is not fetched; name it once: policy={HUB}{source.base}"
+            )
+        raise CheckpointError(f"{source.base}: cannot be had from the Hugging Face Hub ({reason})") from error
+
+
+def pipeline_class(folder: Path) -> str:
+    """Return the class that the index of a pipeline names.
+
+    Raises:
+        CheckpointError: the class, or one of the pipeline's parts, is of none that is supported.
+    """
+    index = read_config(folder / INDEX, MAX_CONFIG_BYTES)
+    kind = index.get("_class_name") if isinstance(index, Mapping) else None
+    if not isinstance(kind, str) or kind not in PIPELINE_CLASSES:
+        supported = ", ".join(f"{name} ({models})" for name, models in PIPELINE_CLASSES.items())
+        raise CheckpointError(f"{folder}: a {kind!s:.60}, supported are {supported}")
+    for name, entry in index.items():
+        origin, part = [*entry, None, None][:2] if isinstance(entry, list) else (None, None)
+        allowed = PART_CLASSES.get(name, ANY_CLASS)
+        if origin is not None and not re.fullmatch(allowed, f"{origin}.{part}"):
+            raise CheckpointError(f"{folder / INDEX}: {name} is {origin!s:.40}.{part!s:.40}, expected {allowed}")
+    return kind
 
 
 def check_variant(folder: Path, variant: str | None) -> None:
@@ -247,7 +309,7 @@ def save_trained(denoiser: GuidedUNet, pipeline: Any, source: Source, folder: Pa
     folder.mkdir(parents=True, exist_ok=True)
     write_lora(type(pipeline), join(source.adapter, {"unet": adapter_of(denoiser.unet)}), folder)
     origin = {"base": source.base, "revision": source.revision, "variant": source.variant}
-    (folder / ADAPTER).write_text(json.dumps(with_header(DOMAIN, origin), indent=1) + "\n", "utf-8")
+    replace_file(folder / ADAPTER, (json.dumps(with_header(DOMAIN, origin), indent=1) + "\n").encode())
     with suppress(OSError):
         (folder / LORA).chmod(0o644)
 

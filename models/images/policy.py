@@ -9,11 +9,9 @@ import torch
 
 from molrl.models.images import sharding
 from molrl.models.images.guided_unet import AdaptedUNet, GuidedUNet, add_lora
-from molrl.models.images.pipeline import DTYPE_BY_NAME, Source, embed_prompts, load_pipeline
+from molrl.models.images.pipeline import DTYPE_BY_NAME, HUB, Source, embed_prompts, load_pipeline
 from molrl.models.images.scheduler_chain import diffusers_chain
 from molrl.policy import Policy
-
-HUB = "hub:"
 
 
 @dataclass(frozen=True, kw_only=True)

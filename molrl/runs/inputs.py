@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from molrl.config import ConfigError, dotted
+from molrl.machine.files import read_bounded
 
 INPUTS = "inputs.json"
 NO_INPUTS = ("chosen", "run", "cache", "out")  # names of settings; what a cache holds may grow
@@ -81,9 +82,7 @@ def check_inputs(folder: Path, config: Mapping[str, Any], free: Collection[str] 
     if not path.exists():  # a new run, or one of a version without fingerprints
         return found
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"more than {MAX_BYTES} bytes")
-        saved = dict[str, str](json.loads(path.read_text("utf-8")))
+        saved = dict[str, str](json.loads(read_bounded(path, MAX_BYTES)))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"run={folder}: its {INPUTS} cannot be read ({error!r:.80}); name another folder") from None
     if changed := sorted(name for name in saved if name not in free and found.get(name) != saved[name]):

@@ -6,6 +6,7 @@ Nothing is unpickled, no redirect is followed, and a key is read from the enviro
 import json
 import math
 import os
+import re
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ INITIAL_BACKOFF = 0.5  # seconds before the first retry; twice as long before ea
 MAX_RESPONSE_BYTES = 2**20
 RETRY_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 BLOCK_BYTES = 2**16  # that are read at a time
+MIN_HIDDEN_LENGTH = 6  # letters of a key; a shorter one is no secret, and may be part of any word
 PREVIEW_LENGTH = 200  # characters of a response that an error shows
 MAX_LOSSES = 32  # samples in a row without a score, after which it is the server's fault and no sample's
 
@@ -49,7 +51,7 @@ class Endpoint:
         url: http or https, without user and password.
         timeout: seconds for each try as a whole, from the look-up of the address to the last byte of the response.
         retries: after the first try, at most MAX_RETRIES; for time-outs, refused connections and busy servers.
-        key_variable: environment variable with a key, sent as a bearer token; None: no key.
+        key_variable: environment variable with a key that is sent as a bearer token; None: no key.
     """
 
     url: str
@@ -59,12 +61,53 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+        written = self.url.isascii() and self.url.isprintable() and " " not in self.url
+        address = parts.scheme in ("http", "https") and bool(parts.hostname)
+        if not written or not address or parts.username or parts.password:
             raise ValueError("url: need http://host or https://host, without a user or a password in it")
+        self.key  # noqa: B018  # a missing key is an error now
         if not self.timeout > 0 or not 0 <= self.retries <= MAX_RETRIES:
             raise ValueError(
                 f"timeout, retries: got {self.timeout}, {self.retries}; need above 0 and 0 to {MAX_RETRIES}"
             )
+
+    @property
+    def key(self) -> str:
+        """Return the key, without white space around it; "" where none is named.
+
+        Raises:
+            ValueError: it is missing or cannot be sent; the message never shows it, nor what was given as the name of
+                its variable where that might be the key itself.
+        """
+        if self.key_variable is None:
+            return ""
+        known = self.key_variable in os.environ or re.fullmatch(r"[A-Z][A-Z0-9_]{0,39}", self.key_variable)
+        if not known:
+            raise ValueError("key_variable: need the name of an environment variable that is set, and not the key")
+        key = os.environ.get(self.key_variable, "").strip()
+        if not key:
+            raise ValueError(f"key_variable: the environment variable {self.key_variable} is not set, or is empty")
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise ValueError(f"key_variable: what {self.key_variable} holds is no key: it must be printable ASCII")
+        return key
+
+    @property
+    def place(self) -> str:
+        """Return the URL as messages show it: a query may hold a secret."""
+        return self.url.partition("?")[0].partition("#")[0]
+
+    def hidden(self, value: Any) -> Any:
+        """Return a value of a response without the key, which some servers repeat."""
+        if isinstance(value, str):
+            spellings = (self.key, self.key.replace("/", "\\/")) if len(self.key) >= MIN_HIDDEN_LENGTH else ()
+            for spelling in spellings:
+                value = value.replace(spelling, "***")
+            return value
+        if isinstance(value, list):
+            return [self.hidden(item) for item in value]
+        if isinstance(value, dict):
+            return {self.hidden(name): self.hidden(item) for name, item in value.items()}
+        return value
 
     @cached_property
     def opener(self) -> OpenerDirector:
@@ -78,8 +121,8 @@ class Endpoint:
             RemoteError: there is no valid response.
         """
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self.key_variable is not None:
-            headers["Authorization"] = f"Bearer {os.environ.get(self.key_variable, '')}"
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
         request = Request(self.url, json.dumps(payload).encode(), headers, method="POST")
         for attempt in range(self.retries + 1):
             try:
@@ -97,21 +140,21 @@ class Endpoint:
         except HTTPError as error:
             error.close()
             category = "busy" if error.code in RETRY_STATUSES else "refused"
-            raise RemoteError(f"{category}: {self.url} responds with status {error.code}") from None
+            raise RemoteError(f"{category}: {self.place} responds with status {error.code}") from None
         except TimeoutError:
-            raise RemoteError(f"timeout: {self.url} did not respond within {self.timeout} s") from None
+            raise RemoteError(f"timeout: {self.place} did not respond within {self.timeout} s") from None
         except (URLError, HTTPException, OSError) as error:
             reason = error.reason if isinstance(error, URLError) else error
             if isinstance(reason, TimeoutError):
-                raise RemoteError(f"timeout: {self.url} did not respond within {self.timeout} s") from None
-            raise RemoteError(f"unreachable: {self.url} ({reason})") from None
+                raise RemoteError(f"timeout: {self.place} did not respond within {self.timeout} s") from None
+            raise RemoteError(f"unreachable: {self.place} ({preview(self.hidden(str(reason)))})") from None
         if len(data) > MAX_RESPONSE_BYTES:
-            raise RemoteError(f"nonsense: {self.url} responds with more than {MAX_RESPONSE_BYTES} bytes")
+            raise RemoteError(f"nonsense: {self.place} responds with more than {MAX_RESPONSE_BYTES} bytes")
         try:
-            return json.loads(data)
+            return self.hidden(json.loads(data))
         except (ValueError, RecursionError):
-            shown = preview(data.decode("utf-8", errors="replace"))
-            raise RemoteError(f"nonsense: {self.url} does not respond with JSON but {shown!r}") from None
+            shown = preview(self.hidden(data.decode("utf-8", errors="replace")))
+            raise RemoteError(f"nonsense: {self.place} does not respond with JSON but {shown!r}") from None
 
     def read(self, request: Request, deadline: float) -> bytes:
         """Return the bytes of a response, at most one more than MAX_RESPONSE_BYTES; TimeoutError after the deadline."""

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+import os
 import socket
 import threading
 import time
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -362,3 +363,61 @@ def test_settings_that_cannot_be_are_refused() -> None:
         vlm_judge("host/v1")
     with pytest.raises(ValueError, match="batch"):
         scorer("http://host", batch=0)
+
+
+KEY = "sk-SECRET-12345/x"
+
+
+@pytest.mark.parametrize("value", ["", " \n", "sk-é", "sk 1", "sk-\x001", "sk-\r\nHost: x"])
+def test_a_key_that_cannot_be_sent_is_an_error_at_once_that_does_not_show_it(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {**os.environ, "KEY": value})  # the system's own takes no zero byte
+    for build in (scorer, vlm_judge):
+        with pytest.raises(ValueError, match=r"key_variable: .*KEY") as caught:
+            build("http://127.0.0.1:9/x", key_variable="KEY")
+        assert not value.strip() or value not in str(caught.value)
+
+
+def test_a_key_given_in_place_of_its_variable_is_not_shown() -> None:
+    for name in ("sk-SECRET-12345", "sk_secret", ""):
+        with pytest.raises(ValueError, match="need the name of an environment variable") as caught:
+            scorer("http://127.0.0.1:9/x", key_variable=name)
+        assert not name or name not in str(caught.value)
+    with pytest.raises(ValueError, match="the environment variable MISSING_KEY is not set"):
+        scorer("http://127.0.0.1:9/x", key_variable="MISSING_KEY")
+
+
+@given(data=st.data())
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_server_that_repeats_the_key_does_not_make_it_show(
+    data: st.DataObject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever in its answer, and however often."""
+    before, after = (
+        data.draw(st.text(st.characters(codec="ascii", exclude_characters=KEY), max_size=150)) for _ in "ab"
+    )
+    words = f"{before}{KEY}{after}"
+    answer = data.draw(
+        st.sampled_from(
+            [
+                json_answer({"scores": [None], "reasons": [words]}),
+                json_answer({"scores": [words]}),
+                json_answer({"scores": {words: words}}),
+                json_answer({"choices": [{"message": {"content": words}}]}),
+                (200, {}, words.encode()),
+                (200, {}, json.dumps(words).replace("/", "\\/").encode() + b"]"),
+            ]
+        )
+    )
+    monkeypatch.setenv("KEY", f" {KEY}\n")
+    with serving(lambda *_: answer) as stub:
+        for reward in (
+            scorer(f"{stub.url}/x?token=T0KEN", key_variable="KEY"),
+            vlm_judge(stub.url, key_variable="KEY"),
+        ):
+            (reason,) = reward.score([image(0)]).reasons
+            assert reason
+            assert "SECRET" not in reason
+            assert "T0KEN" not in reason
+    assert set(stub.keys) == {f"Bearer {KEY}"}
