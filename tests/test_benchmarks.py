@@ -12,6 +12,7 @@ import gemmi
 import pytest
 import torch
 from polymer_files import pdb_lines, text_of
+from rdkit import Chem
 from torch import Tensor, nn
 
 from molrl.gaussian import Context
@@ -54,6 +55,38 @@ def test_a_whole_sample_is_timed_with_every_network_call_of_its_chain(networks: 
     contender = networks.Contender("counting", denoiser, LogLinear(noise_min=0.01, noise_max=20.0), 7)
     networks._sample(contender, batch)
     assert denoiser.atoms == [int(batch.context["mask"].sum(1).max())] * 8  # seven steps and the clean estimate
+
+
+def test_records_that_other_readers_have_otherwise_are_printed_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RDKit reads a bond of any order as none; it reads no columns before the positions, and ASE no trailers of QM9."""
+    pytest.importorskip("ase")
+    ethanol = Chem.MolToMolBlock(Chem.MolFromSmiles("CCO"))
+    query = ethanol.replace("  1  2  1  0", "  1  2  8  0")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.sdf").write_text(f"{ethanol}$$$$\nnonsense\n$$$$\n{query}$$$$\n")
+    (tmp_path / "plain.xyz").write_text("1\nargon\nAr 0 0 0\n")
+    (tmp_path / "qm9.xyz").write_text("1\ngdb 1\t1.0\nAr 0 0 0\n1.5\t2.5\nC\tC\nInChI=1\tInChI=1\n")
+    (tmp_path / "other.txt").write_text("not read")
+    module = benchmark("readers_molecules")
+    monkeypatch.setattr(sys, "argv", ["readers_molecules.py", str(tmp_path)])
+    module.main()
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line.split("\t") for line in lines if "\t" in line]
+    assert [(name, Path(path).name, row) for name, path, row, *_ in shown] == [
+        ("RDKit", "x.sdf", "3"),
+        ("RDKit", "qm9.xyz", "1"),
+        ("ASE", "qm9.xyz", "1"),
+    ]
+    assert shown[0][3:] == ["refused: query bond or bond of order zero", "C~CO 2D"]
+    assert lines[-5:] == [
+        "| ASE | 1 | alike |",
+        "| ASE | 1 | only molrl reads |",
+        "| RDKit | 3 | alike |",
+        "| RDKit | 1 | only RDKit reads |",
+        "| RDKit | 1 | only molrl reads |",
+    ]
 
 
 @pytest.mark.slow
