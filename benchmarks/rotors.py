@@ -21,11 +21,19 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.convert import from_rdkit
 from molrl.rewards.molecules.docking.atom_types import graph_ligand
-from molrl.rewards.molecules.docking.proxy import DockingProxy
+from molrl.rewards.molecules.docking.proxy import MAX_ROTORS, DockingProxy
 from molrl.rewards.molecules.docking.scoring_function import Ligands
 from molrl.rewards.molecules.docking.site import Site
 
-BINS = ((0, 1.5), (2, 3.5), (4, 5.5), (6, 7.5), (8, 99.0))  # rotors; halves are those to OH and NH2
+BINS = (
+    (0, 1.5),
+    (2, 3.5),
+    (4, 5.5),
+    (6, 7.5),
+    (8, 99),
+    (0, MAX_ROTORS),
+    (MAX_ROTORS + 0.5, 99),
+)  # rotors; halves are those to OH and NH2
 
 
 def molecules(path: Path, n: int) -> Iterator[Chem.Mol]:
@@ -79,9 +87,8 @@ def main() -> None:
                 print(path.name, *(f"{number:.2f}" for number in rows[-1]), flush=True)
     table = np.array(rows)
     table = table[np.isfinite(table).all(1)]
-    print(
-        "| rotors | ligands | conformer of the pose | embedded | lost, mean | lost, median |\n|---|---|---|---|---|---|"
-    )
+    print("| rotors | ligands | pose | its conformer placed | embedded, placed | lost, mean | median |")
+    print("|---|---|---|---|---|---|---|")
     for low, high in BINS:
         some = table[(table[:, 0] >= low) & (table[:, 0] <= high)]
         if len(some):

@@ -60,17 +60,17 @@ class Group:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return its names."""
+        """Return the names that it is known by."""
         return self.name, self.synonym
 
     @property
     def heavy(self) -> list[Atom]:
-        """Return its atoms but hydrogens."""
+        """Return the atoms that are not hydrogens."""
         return [atom for atom in self.atoms if atom.element != "H"]
 
     @property
     def hydrogens(self) -> list[Atom]:
-        """Return its hydrogens."""
+        """Return the atoms that are hydrogens."""
         return [atom for atom in self.atoms if atom.element == "H"]
 
     @property
