@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molrl.data.shapes.mesh import MAX_FACES, Mesh, ShapeError, merge_places
-from molrl.data.shapes.text import BYTE_ORDER_MARK, UTF_16, decode_lines, parse_point
+from molrl.data.shapes.text import BYTE_ORDER_MARK, PADDING, UTF_16, decode_lines, parse_point
 
 HEADER_BYTES, FACE = 84, np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("rest", "<u2")])
 
@@ -23,7 +23,7 @@ def parse_stl(data: bytes) -> Mesh:
 
 def is_text(data: bytes) -> bool:
     """Return whether a file is text: binary ones may begin with solid, too, but soon have a byte that is 0."""
-    start = data[:4096].removeprefix(BYTE_ORDER_MARK.encode()).lstrip().lower()
+    start = data[:4096].rstrip(PADDING).removeprefix(BYTE_ORDER_MARK.encode()).lstrip().lower()
     return data.startswith(UTF_16) or (start.startswith(b"solid") and b"\0" not in start)
 
 
