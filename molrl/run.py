@@ -22,15 +22,18 @@ from molrl.diagnostics import chain_kl, probe_rollouts
 from molrl.domains import Domain, PolicySettings, domain, refuse_other_kind
 from molrl.finetune import FinetuneConfig, check_setup, finetune, freeze_copy
 from molrl.machine.device import autocast_dtype, choose_device
+from molrl.machine.files import replace_file
 from molrl.machine.interruption import SIGTERM_EXIT_CODE, Request, Terminated, defer_interruption, exit_code
 from molrl.machine.memory import enough_memory
 from molrl.machine.processes import SINGLE_PROCESS, Processes, connect_processes, place_of_process
 from molrl.noise import Key
 from molrl.policy import Policy
+from molrl.reward_queue import explain_losses
 from molrl.runs.checkpoints import CHECKPOINTS, CheckpointPolicy, Series
 from molrl.runs.errors import CheckpointError
-from molrl.runs.folder import SUMMARY, claim, dated_folder, describe_finished, headline, replace_file
+from molrl.runs.folder import SUMMARY, claim, dated_folder, describe_finished, headline
 from molrl.runs.report import write_report
+from molrl.runs.snapshot import seed_generators
 from molrl.runs.tracking import Tracker, read_metrics
 from molrl.task import Reward, SampleDecoder, Task, open_reward
 from molrl.trainable_parameters import trainable_module
@@ -71,14 +74,15 @@ class Measurement:
 
     def numbers(self) -> dict[str, float | None]:
         """Return the figures for a summary; what is not a number is None."""
-        mean = {"n": self.n, "reward_mean": self.reward_mean, "reward_sem": self.reward_sem}
+        mean = {"n": self.n, "lost": self.lost, "reward_mean": self.reward_mean, "reward_sem": self.reward_sem}
         return {name: none_if_nan(value) for name, value in {**mean, **self.metrics, "kl": self.kl}.items()}
 
     def line(self, labels: Mapping[str, str]) -> str:
         """Return the reward and the metrics that have a label, as one line."""
         shown = {label: self.metrics[name] for name, label in labels.items() if name in self.metrics}
         rest = ", ".join(f"{label} {value:.3f}" for label, value in shown.items())
-        return f"reward {self.reward_mean:.4f} +- {self.reward_sem:.4f}, {rest} (n = {self.n})"
+        scored = f"{self.n - self.lost} scored of " if self.lost else ""
+        return f"reward {self.reward_mean:.4f} +- {self.reward_sem:.4f}, {rest} ({scored}n = {self.n})"
 
     def metric(self, name: str) -> float:
         """Return a figure by the name that it has in the metrics of a round; NaN where it is not measured."""
@@ -169,7 +173,8 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
         print(f"{folder}: {title(run, start)}")
         before = measure(run, reference, reference, folder, "before")
         if before.n == before.lost:
-            print(f"molrl: none of {before.n} samples could be scored", file=sys.stderr)
+            reason = explain_losses(run.task.reward, *zip(*before.preview, strict=True))
+            print(f"molrl: none of {before.n} samples could be scored: {reason}", file=sys.stderr)
             return 3
         print(f"before: {before.line(run.domain.headline)}")
         try:
@@ -195,6 +200,7 @@ def prepare(config: Mapping[str, Any], reward: Reward | None = None, world: Proc
     algorithm = build(config["algo"], "algo")
     loop = {name: value for name, value in config.items() if name not in OWN}
     finetuning = build({"_target_": "molrl.finetune.FinetuneConfig", **loop}, "")
+    seed_generators(finetuning.seed, world.rank)  # before anything is built that may draw from them
     with settings("optimizer"):
         finetuning.optimizer([nn.Parameter(torch.zeros(1))])
     with settings():

@@ -4,7 +4,6 @@ Files are read as data only: nothing is unpickled, no other file or address that
 bounded, also after decompression.
 """
 
-import gzip
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from molrl.data.files import ReadReport, Skipped, reason_of, suffix
+from molrl.data.files import ReadReport, Skipped, open_unchecked, reason_of, suffix
 from molrl.data.shapes.cloud import MAX_POINTS, PointCloud
 from molrl.data.shapes.folders import list_files
 from molrl.data.shapes.glb import parse_glb, parse_gltf
@@ -26,6 +25,7 @@ from molrl.data.shapes.ply import parse_ply
 from molrl.data.shapes.point_arrays import parse_npy, parse_npz, split_shapes
 from molrl.data.shapes.point_text import parse_xyz
 from molrl.data.shapes.stl import parse_stl
+from molrl.machine.files import SpecialFileError
 
 Up: TypeAlias = Literal["y", "z"]
 Entry: TypeAlias = PointCloud | Skipped
@@ -198,9 +198,9 @@ def bare_points(points: NDArray[np.float64]) -> Mesh | ShapeError:
 def read_content(path: Path) -> bytes:
     """Read the bytes of a file, decompressed if its name ends in .gz."""
     try:
-        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+        with open_unchecked(path) as file:
             data = file.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, SpecialFileError) as error:
         raise ShapeError(f"cannot be read: {reason_of(error)}") from None
     if len(data) > MAX_BYTES:
         raise ShapeError(f"more than {MAX_BYTES} bytes")

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from molrl.data.files import replace_file
 from molrl.data.shapes.gltf import POINTS, TRIANGLES, Scene
 from molrl.data.shapes.mesh import Mesh, ShapeError
 from molrl.data.shapes.text import BYTE_ORDER_MARK
+from molrl.machine.files import replace_file
 
 MAGIC, VERSION = b"glTF", 2
 JSON_CHUNK, BIN_CHUNK = 0x4E4F534A, 0x004E4942

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from molrl.data.files import replace_file
 from molrl.data.shapes.mesh import MAX_FACES, MAX_VERTICES, Mesh, ShapeError
 from molrl.data.shapes.polygons import mesh_from_polygons, strip_triangles, whole_numbers
 from molrl.data.shapes.text import BYTE_ORDER_MARK, decode_lines, parse_numbers
+from molrl.machine.files import replace_file
 
 TYPES = {
     **{"char": "b", "uchar": "B", "short": "h", "ushort": "H", "int": "i", "uint": "I", "float": "f", "double": "d"},

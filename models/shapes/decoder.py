@@ -16,6 +16,7 @@ from molrl.data.shapes.glb import write_glb
 from molrl.data.shapes.ply import write_ply
 from molrl.data.shapes.sets import ShapeSet
 from molrl.gaussian import Context
+from molrl.machine.files import staged
 from molrl.models.shapes.checks import checks
 from molrl.models.shapes.model import ShapeModel, save_shapes
 from molrl.models.shapes.quality import quality
@@ -119,7 +120,7 @@ class ShapeDecoder:
         arrays: dict[str, Any] = {name: np.asarray(column)[rows] for name, column in values.items()}
         arrays["points"] = np.stack([samples[row].points for row in rows]) if rows else np.zeros((0, 0, 3), np.float32)
         arrays["label"] = np.array([samples[row].label for row in rows], dtype=np.str_)
-        with path.open("wb") as archive:
+        with staged(path) as archive:
             np.savez_compressed(archive, allow_pickle=False, **arrays)
         return len(rows)
 

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import struct
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -86,22 +87,9 @@ def stl(*, binary: bool) -> bytes:
 def glb(points: np.ndarray[Any, Any] = CORNERS, change: Callable[[dict[str, Any]], object] = lambda _: None) -> bytes:
     """Return a file with the tetrahedron, its scene changed."""
     points = np.asarray(points, "<f4")
-    path = io.BytesIO()
-
-    class InMemory:
-        name = "x"
-
-        def with_name(self, _: str) -> "InMemory":
-            return self
-
-        def write_bytes(self, data: bytes) -> None:
-            path.write(data)
-
-        def replace(self, _: object) -> None:
-            pass
-
-    write_glb(InMemory(), points, FACES)  # type: ignore[arg-type]
-    data = path.getvalue()
+    with tempfile.TemporaryDirectory() as folder:
+        write_glb(Path(folder) / "x.glb", points, FACES)
+        data = (Path(folder) / "x.glb").read_bytes()
     length = struct.unpack_from("<I", data, 12)[0]
     scene = json.loads(data[20 : 20 + length])
     change(scene)
