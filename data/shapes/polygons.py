@@ -170,7 +170,7 @@ class Outline:
         return before, corner, after
 
     def rest(self) -> tuple[int, int, int]:
-        """Return the last triangle."""
+        """Return the triangle of the last three corners."""
         corner = min(self.left)
         return self.before[corner], corner, self.after[corner]
 

@@ -46,7 +46,7 @@ def text_corners(data: bytes) -> NDArray[np.float64]:
         words = line.lower().split()
         ended |= "endsolid" in words
         if words and words[0] in ("solid", "endsolid"):
-            words = behind_name(words)
+            words = without_name(words)
         if "vertex" in words:
             for place, word in enumerate(words):
                 if word == "vertex":
@@ -61,7 +61,7 @@ def text_corners(data: bytes) -> NDArray[np.float64]:
     return np.array(coordinates).reshape(-1, 3)
 
 
-def behind_name(words: list[str]) -> list[str]:
+def without_name(words: list[str]) -> list[str]:
     """Return the words of a line behind the name of the solid, in which any word may stand: from the first facet on."""
     starts = (place for place, pair in enumerate(pairwise(words)) if pair == ("facet", "normal"))
     return words[next(starts, len(words)) :]
