@@ -62,7 +62,7 @@ def parse_off(data: bytes) -> Mesh:
         vertices, corners, sizes = binary_table(data, binary.end())
         return mesh_from_polygons(vertices[:, :3], whole_numbers(corners), sizes)
     lines = words_of(decode_lines(data))
-    header = read_header(next(lines, [""]))
+    header = split_keyword(next(lines, [""]))
     numbers = read_numbers([header.words] if header.words else [], lines)
     if header.dimensional:
         if numbers.values[:1].tolist() != [3]:
@@ -75,7 +75,7 @@ def parse_off(data: bytes) -> Mesh:
     return mesh_from_polygons(vertices[:, :3], whole_numbers(corners), sizes)
 
 
-def read_header(line: list[str]) -> Header:
+def split_keyword(line: list[str]) -> Header:
     """Return what the first line says; the keyword may be left out, and the counts may follow it without a blank."""
     found = KEYWORD.match(line[0]) or KEYWORD.match(line[0].upper())
     if found is None:
@@ -163,7 +163,7 @@ def face_starts(values: NDArray[np.float64], start: int, faces: int) -> list[int
 
 def binary_table(data: bytes, start: int) -> Table:
     """Return the big-endian integers and numbers of single precision of a binary file."""
-    width = read_header([data[:start].split()[0].decode("ascii")]).widths[0]
+    width = split_keyword([data[:start].split()[0].decode("ascii")]).widths[0]
     points, faces = np.frombuffer(data, ">i4", 2, start).tolist() if len(data) >= start + 12 else (0, 0)
     end = start + 12 + 4 * width * points
     if not (0 < points <= MAX_VERTICES and 0 <= faces <= MAX_FACES and end <= len(data)):
