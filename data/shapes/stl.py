@@ -44,7 +44,7 @@ def text_corners(data: bytes) -> NDArray[np.float64]:
     facets, ended = 0, False
     for line in decode_lines(data):
         words = line.lower().split()
-        ended |= "endsolid" in words
+        ended = "endsolid" in words or (ended and "facet" not in words)
         if words and words[0] in ("solid", "endsolid"):
             words = without_name(words)
         if "vertex" in words:

@@ -511,6 +511,8 @@ def test_a_text_that_ends_early_is_refused() -> None:
     for parse, text in ((parse_stl, kinds.stl()), (parse_off, kinds.off())):
         with pytest.raises(ShapeError):
             parse(text[: len(text) // 2].encode())
+    with pytest.raises(ShapeError, match="ends before endsolid"):
+        parse_stl((kinds.stl() + kinds.stl().removesuffix("endsolid cube\n")).encode())
 
 
 def test_the_bulk_run_prints_where_two_readers_disagree(tmp_path: Path) -> None:
