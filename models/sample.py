@@ -12,6 +12,7 @@ from molrl.guidance import Guidance
 from molrl.machine.device import autocast_dtype, choose_device
 from molrl.models.draws import draw_samples
 from molrl.noise import Key
+from molrl.runs.snapshot import seed_generators
 from molrl.task import Reward, Task, open_reward
 
 
@@ -56,6 +57,7 @@ def sample_file(
     """
     if n < 1 or batch < 1:
         raise ConfigError(f"n, batch: got {n}, {batch}; need at least 1")
+    seed_generators(seed)
     place, about = choose_device(device), domain(policy.domain)
     given = {name: value for name, value in condition.items() if value is not None}
     if reward is not None:

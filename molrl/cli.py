@@ -53,7 +53,14 @@ more, or with `molrl train resume=ITS_FOLDER`. eval "$(molrl completion bash)" c
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every expected error is one line."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    from molrl.machine.printable import escaped_output
+
+    with escaped_output():
+        return dispatch(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Print the help or the version, or run a command until its end or an interruption; return the exit code."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP.format(commands="\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())))
         return 0 if arguments else 2
@@ -171,8 +178,9 @@ def as_yaml(config: dict[str, Any]) -> str:
 
 def complain(error: object, code: int) -> int:
     """Write one line on stderr, at once, so that those of several processes do not mix; return the exit code."""
-    known = isinstance(error, OSError) and error.filename is not None
-    text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and known else str(error)
+    from molrl.machine.failures import describe_failure
+
+    text = describe_failure(error) if isinstance(error, BaseException) else str(error)
     sys.stderr.write(f"molrl: {' '.join(text.split())}\n")
     return code
 

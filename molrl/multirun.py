@@ -5,7 +5,7 @@ Hydra's sweepers and launchers do the work, so its plug-ins do as well (`hydra/l
 """
 
 import csv
-import json
+import io
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +16,8 @@ from typing import Any
 from molrl.arguments import quoted, takes_path
 from molrl.composition import CONF
 from molrl.config import ConfigError
+from molrl.machine.files import replace_file
+from molrl.runs.folder import read_summary
 
 TABLE = "table.csv"
 
@@ -89,7 +91,7 @@ class Job:
         options = [option for one in self.folders for option in ("--config-dir", one)]
         if self.main(["train", *settings, f"run={folder}", *options]):
             return math.nan  # the other runs go on
-        return float(json.loads((folder / "summary.json").read_text())["after"]["reward_mean"])
+        return float(read_summary(folder)["after"]["reward_mean"])
 
 
 def sweep_folder(settings: Sequence[str]) -> Path:
@@ -113,7 +115,7 @@ def table_rows(sweep: Path) -> list[dict[str, str]]:
     """Return a row for each finished run: what it chose and its seed, and what it came to."""
     rows = []
     for path in sorted(sweep.glob("*/summary.json"), key=lambda path: (len(path.parent.name), path.parent.name)):
-        summary = json.loads(path.read_text())
+        summary = read_summary(path.parent)
         before, after = summary["before"], summary["after"]
         figures = {
             **{"before": before["reward_mean"], "after": after["reward_mean"], "sem": after["reward_sem"]},
@@ -128,10 +130,11 @@ def table_rows(sweep: Path) -> list[dict[str, str]]:
 
 def write_table(sweep: Path, rows: Sequence[dict[str, str]]) -> str:
     """Write the rows as CSV into the folder of the sweep and return them as text in columns."""
-    with (sweep / TABLE).open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    replace_file(sweep / TABLE, text.getvalue().encode())
     width = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
     lines = ["  ".join(name.ljust(width[name]) for name in width)]
     lines += ["  ".join(row[name].ljust(width[name]) for name in width) for row in rows]

@@ -22,6 +22,7 @@ from molrl.diagnostics import chain_kl, probe_rollouts
 from molrl.domains import Domain, PolicySettings, domain, refuse_other_kind
 from molrl.finetune import FinetuneConfig, check_setup, finetune, freeze_copy
 from molrl.machine.device import autocast_dtype, choose_device
+from molrl.machine.files import replace_file
 from molrl.machine.interruption import SIGTERM_EXIT_CODE, Request, Terminated, defer_interruption, exit_code
 from molrl.machine.memory import enough_memory
 from molrl.machine.processes import SINGLE_PROCESS, Processes, connect_processes, place_of_process
@@ -30,8 +31,9 @@ from molrl.policy import Policy
 from molrl.reward_queue import explain_losses
 from molrl.runs.checkpoints import CHECKPOINTS, CheckpointPolicy, Series
 from molrl.runs.errors import CheckpointError
-from molrl.runs.folder import SUMMARY, claim, dated_folder, describe_finished, headline, replace_file
+from molrl.runs.folder import SUMMARY, claim, dated_folder, describe_finished, headline
 from molrl.runs.report import write_report
+from molrl.runs.snapshot import seed_generators
 from molrl.runs.tracking import Tracker, read_metrics
 from molrl.task import Reward, SampleDecoder, Task, open_reward
 from molrl.trainable_parameters import trainable_module
@@ -199,6 +201,7 @@ def prepare(config: Mapping[str, Any], reward: Reward | None = None, world: Proc
     algorithm = build(config["algo"], "algo")
     loop = {name: value for name, value in config.items() if name not in OWN}
     finetuning = build({"_target_": "molrl.finetune.FinetuneConfig", **loop}, "")
+    seed_generators(finetuning.seed, world.rank)  # before anything is built that may draw from them
     with settings("optimizer"):
         finetuning.optimizer([nn.Parameter(torch.zeros(1))])
     with settings():

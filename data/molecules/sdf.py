@@ -1,8 +1,8 @@
 """SDF files, read record by record: a bad record costs only itself."""
 
 import gzip
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,8 @@ from molrl.data.molecules.entries import (
 from molrl.data.molecules.graphs import clear_maps, fold_all_hydrogens, fold_hydrogens, from_graph, graph_problem
 from molrl.data.molecules.molecule import Hydrogens, Molecule
 from molrl.data.molecules.standardise import AS_IT_IS, Treatment
+from molrl.machine.files import staged
+from molrl.machine.printable import printable
 
 EMBEDDED = "molrl_embedded"  # property of a record whose coordinates were computed from the graph
 TYPED = "atom_types"  # property of a record without bonds whose charges are known
@@ -253,20 +255,15 @@ def write_sdf(
     items = list(molecules)
     if properties is not None and len(properties) != len(items):
         raise ValueError(f"properties: got {len(properties)}, expected one mapping for each of {len(items)} molecules")
-    staging = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-    readable = 0
-    try:
-        with gzip.open(staging, "wb") if str(path).lower().endswith(".gz") else staging.open("wb") as file:
-            for row, molecule in enumerate(items):
-                mol, reason = attach_bonds(molecule, reader)
-                readable += not reason
-                marks = {"unreadable": reason} if reason else {}
-                marks |= {TYPED: "known"} if reason and molecule.charges is not None else {}
-                fields = {**(properties[row] if properties else {}), **marks}
-                file.write(record_text(mol, molecule.name, fields).encode("utf-8", errors="replace"))
-        staging.replace(Path(path))
-    finally:
-        staging.unlink(missing_ok=True)
+    packed, readable = str(path).lower().endswith(".gz"), 0
+    with staged(path) as whole, gzip.GzipFile("", "wb", fileobj=whole) if packed else nullcontext(whole) as file:
+        for row, molecule in enumerate(items):
+            mol, reason = attach_bonds(molecule, reader)
+            readable += not reason
+            marks = {"unreadable": reason} if reason else {}
+            marks |= {TYPED: "known"} if reason and molecule.charges is not None else {}
+            fields = {**(properties[row] if properties else {}), **marks}
+            file.write(record_text(mol, molecule.name, fields).encode("utf-8", errors="replace"))
     return readable
 
 
@@ -300,5 +297,5 @@ def property_text(fields: Mapping[str, object]) -> str:
 
 def one_line(value: object) -> str:
     """Return a value as text that cannot end a field or a record early."""
-    text = " ".join(str(value).split())
+    text = printable(" ".join(str(value).split()))
     return f" {text}" if text.startswith(("$$$$", ">")) else text

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from molrl.config import ConfigError
+from molrl.machine.files import replace_file
+from molrl.machine.printable import unescaped
 from molrl.oracle.suite import cases
 from molrl.oracle.trial import Outcome
-from molrl.runs.checkpoint import write_synced
 
 WIDTH = 140  # columns of the table, where the terminal has fewer
 
@@ -30,14 +32,14 @@ def print_table(*, algo: str | None, out: str | None, seed: int) -> int:
         raise ConfigError(f"algo={algo}: no oracle for it; known are {', '.join(names)}{hint}")
     if out is not None and not Path(out).parent.is_dir():
         raise ConfigError(f"out={out}: there is no folder {Path(out).parent}")
-    console, outcomes = Console(width=max(WIDTH, Console().width)), list[Outcome]()
+    console, outcomes = Console(file=unescaped(sys.stdout), width=max(WIDTH, Console().width)), list[Outcome]()
     for case in cases():
         if algo in (None, case.name.partition(",")[0]):
             with console.status(f"{case.name} ..."):
                 outcomes.append(case.run(seed))
     console.print(render_table(outcomes))
     if out is not None:
-        write_synced(Path(out), (json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n").encode())
+        replace_file(Path(out), (json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n").encode())
     return 0
 
 

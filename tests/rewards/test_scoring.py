@@ -110,7 +110,7 @@ def test_a_summary_gives_mean_quantiles_and_failures(mixed: Path, tmp_path: Path
 @pytest.mark.parametrize("count", [1, 2, 7, 1000])
 def test_quantiles_are_those_of_all_values_to_four_digits(count: int) -> None:
     values = np.random.default_rng(count).lognormal(0, 3, count)
-    tally = Tally()
+    tally = Tally({})
     for value in values.tolist():
         tally.add(f"{value:.6g}", "", 0)
     figures = tally.figures()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -369,3 +371,19 @@ def test_a_reward_of_the_wrong_kind_is_told_what_is_expected(tmp_path: Path) -> 
     config = compose("train", [f"run={tmp_path / 'run'}", *QUICK_RUN])
     with pytest.raises(ValueError, match=r"reward: got list, expected a tensor of shape \(8,\)"):
         train(config, lambda molecules: [1.0] * len(molecules))  # type: ignore[arg-type]
+
+
+def test_a_reward_that_draws_from_the_global_generators_repeats_itself(tmp_path: Path) -> None:
+    """Python's, numpy's and torch's, in a run, and with another seed differently."""
+
+    def noisy(samples: Sequence[Molecule]) -> Tensor:
+        own = [random.random() + np.random.rand() + float(torch.rand(())) for _ in samples]  # noqa: NPY002
+        return torch.tensor(own)
+
+    rows = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        config = compose("train", ["algo=ddpo", *QUICK_RUN, f"seed={seed}", f"run={tmp_path / name}"])
+        assert train(config, noisy) == 0
+        random.seed(17), np.random.seed(17), torch.manual_seed(17)  # noqa: NPY002  what came before does not matter
+        rows.append([row["reward"] for row in untimed(tmp_path / name)])
+    assert rows[0] == rows[1] != rows[2]
