@@ -48,7 +48,7 @@ def supervise(parent: int) -> None:
     awaited = {signal.SIGTERM, signal.SIGCHLD}
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # Ray's processes ignore it, and their children with them
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent that ignores it has its children do so
     signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     if os.getppid() != parent:  # it ended before the line above
         os._exit(1)

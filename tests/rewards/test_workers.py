@@ -258,7 +258,7 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no supervisors")
 def test_faults_are_found_where_the_end_of_children_is_ignored(tmp_path: Path) -> None:
-    """As in Ray's processes, whose children inherit that."""
+    """By a parent, from which workers inherit that."""
     script = """
 import signal
 from faulty_scorers import Faulty
