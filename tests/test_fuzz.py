@@ -325,7 +325,6 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "molrl/runs/report/page.py: render_page": "our own stylesheet",
     "rewards/scoring/journal.py: begin": "what it has just written",
     "rewards/scoring/journal.py: identity": "hashed",
-    "data/molecules/xyz.py: take": "opens a frame and no file",
     "rewards/images/vlm.py: rate": "answers that are nonsense in test_http_rewards.py",
     "rewards/workers/http.py: send read": "answers that are nonsense in test_http_rewards.py",
     "rewards/scoring/table.py: compress write_parquet": "what it has just written",
