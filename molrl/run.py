@@ -174,8 +174,9 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
         print(f"{folder}: {title(run, start)}")
         before = measure(run, reference, reference, folder, "before")
         if before.n == before.lost:
-            reason = explain_losses(run.task.reward, *zip(*before.preview, strict=True))
-            print(f"molrl: none of {before.n} samples could be scored: {reason}", file=sys.stderr)
+            if world.is_main:
+                reason = explain_losses(run.task.reward, *zip(*before.preview, strict=True))
+                print(f"molrl: none of {before.n} samples could be scored: {reason}", file=sys.stderr)
             return 3
         print(f"before: {before.line(run.domain.headline)}")
         try:
