@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -25,6 +25,7 @@ from molrl.machine.device import autocast_dtype, choose_device
 from molrl.machine.files import replace_file
 from molrl.machine.interruption import SIGTERM_EXIT_CODE, Request, Terminated, defer_interruption, exit_code
 from molrl.machine.memory import enough_memory
+from molrl.machine.printable import muted
 from molrl.machine.processes import SINGLE_PROCESS, Processes, connect_processes, place_of_process
 from molrl.noise import Key
 from molrl.policy import Policy
@@ -173,8 +174,9 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
         print(f"{folder}: {title(run, start)}")
         before = measure(run, reference, reference, folder, "before")
         if before.n == before.lost:
-            reason = explain_losses(run.task.reward, *zip(*before.preview, strict=True))
-            print(f"molrl: none of {before.n} samples could be scored: {reason}", file=sys.stderr)
+            if world.is_main:
+                reason = explain_losses(run.task.reward, *zip(*before.preview, strict=True))
+                print(f"molrl: none of {before.n} samples could be scored: {reason}", file=sys.stderr)
             return 3
         print(f"before: {before.line(run.domain.headline)}")
         try:
@@ -308,13 +310,6 @@ def check_own_settings(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"evaluate: got {config['evaluate']}, need at least 2")
     if config["wait"] <= 0:
         raise ConfigError(f"wait: got {config['wait']}, need a number of seconds above 0")
-
-
-@contextlib.contextmanager
-def muted(quiet: bool) -> Iterator[None]:
-    """Print nothing in here but errors, where one process speaks for all."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if quiet else sys.stdout):
-        yield
 
 
 def precision(config: Mapping[str, Any]) -> torch.dtype | None:

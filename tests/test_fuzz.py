@@ -349,7 +349,7 @@ WRITERS = (
         "molrl/machine/files.py: staged",
         "molrl/machine/files.py: replace_file",
     ),
-    *("models/images/decoder.py: write", "molrl/run.py: muted"),
+    *("models/images/decoder.py: write", "molrl/machine/printable.py: muted"),
     *(
         "rewards/scoring/journal.py: output_lock",
         "rewards/scoring/checked_part.py: __init__",
@@ -365,7 +365,6 @@ OPENING = {
         "read_bounded",
         "read_config",
         "read_verified",
-        "read_header",
         "load_group",
         "load_network",
         "staged",
