@@ -11,19 +11,25 @@ from typing import Any
 import yaml
 
 from molrl.config import ConfigError
+from molrl.outputs import make_folder, unused
+from molrl.override import command_line
+from molrl.plugins import is_code
 
-FREE_SETTINGS = ("run", "device", "threads", "wait")  # they may differ when a run is continued
+FREE_SETTINGS = ("run", "device", "threads", "wait", "minutes")  # they may differ when a run is continued
+GROWING_SETTINGS = ("iterations",)  # they may be larger
 SETTINGS, SUMMARY = "config.yaml", "summary.json"  # the summary is written last
 MAX_BYTES, MAX_DEPTH = 1 << 18, 32  # of a file of settings
 
 
 def dated_folder(name: str) -> str:
-    """Return a folder named after date and time, for a run that was given none."""
-    return f"runs/{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}_{name}"
+    """Return a new folder named after date and time, for a run that was given none."""
+    return str(unused(Path(f"runs/{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}_{name}")))
 
 
 def describe_finished(config: Mapping[str, Any]) -> str | None:
     """Return the result of a run whose folder says that it is complete, as one line; None for any other run.
+
+    A run that ended early, or is to be longer than it was, is not complete.
 
     Raises:
         ConfigError: the folder holds another run.
@@ -32,8 +38,11 @@ def describe_finished(config: Mapping[str, Any]) -> str | None:
         return None
     refuse_another(config)
     try:
-        return f"{path.parent} is complete: {headline(json.loads(path.read_text()))}"
-    except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError) as error:
+        summary = json.loads(path.read_text())
+        if summary.get("iterations", 0) < config["iterations"]:
+            return None
+        return f"{path.parent} is complete: {headline(summary)}; to go on: {resuming(config, summary['iterations'])}"
+    except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: damaged ({error!r:.80}); without it the run is finished once more") from None
 
 
@@ -44,6 +53,15 @@ def headline(summary: Mapping[str, Any]) -> str:
     means = " -> ".join("unknown" if mean is None else f"{mean:.4f}" for mean in (before, after))
     cost = f"{summary['reward_queries']} reward queries in {summary['wall_seconds'] / 60:.1f} minutes"
     return f"reward {means}{change} with {cost}"
+
+
+def resuming(config: Mapping[str, Any], more: int = 0) -> str:
+    """Return the command that goes on with a run of `molrl train`, for a number of rounds more than it was to have."""
+    chosen = {group: name for group, name in config["chosen"].items() if is_code(name)}
+    line = command_line("train", {"resume": config["run"], **chosen})
+    if "function" in config["reward"]:
+        line = "molrl.run.train, with the same settings and the same function"
+    return f"{line} iterations=+{more}" if more else line
 
 
 @contextlib.contextmanager
@@ -60,7 +78,7 @@ def claim(config: Mapping[str, Any], free: Collection[str] = ()) -> Iterator[Pat
         ConfigError: the folder holds another run or something else, or is in use.
     """
     folder = refuse_another(config, free)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "run")
     with lock(folder):
         path, text = folder / SETTINGS, yaml.safe_dump(dict(config), sort_keys=False).encode()
         if not path.exists() or path.read_bytes() != text:
@@ -116,7 +134,7 @@ def load_plain_yaml(path: Path) -> Any:
 
 def differences(old: Any, new: Any, free: Collection[str] = (), where: str = "") -> list[str]:
     """Return the settings that differ and must not, each as `name: old -> new`."""
-    if where in (*FREE_SETTINGS, *free):
+    if where in (*FREE_SETTINGS, *free) or (where in GROWING_SETTINGS and type(old) is type(new) is int and new > old):
         return []
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return [
