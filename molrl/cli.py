@@ -73,9 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads that spin starve the reward workers
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from molrl.machine.interruption import exit_code, raise_on_sigterm
+    from molrl.progress import speaking, stage
 
+    one_of_many = os.environ.get("RANK", "0") != "0"  # of several processes the first one speaks
+    progress = contextlib.nullcontext() if one_of_many else speaking()
     try:
-        with raise_on_sigterm():
+        with raise_on_sigterm(), progress, stage(f"{arguments[0]}: getting ready"):
             return run(arguments[0], arguments[1:])
     except KeyboardInterrupt as stop:
         return complain("interrupted", exit_code(stop))
@@ -120,11 +123,7 @@ def carry_out(command: str, options: Options) -> int:
     if options.cfg:
         print(as_yaml(config))
         return ExitCode.DONE
-    from molrl.progress import speaking, stage
-
-    one_of_many = os.environ.get("RANK", "0") != "0"  # of several processes the first one speaks
-    with contextlib.nullcontext() if one_of_many else speaking(), stage(f"{command}: getting ready"):
-        return start(command, config)
+    return start(command, config)
 
 
 def configured(command: str, options: Options) -> dict[str, Any]:
