@@ -125,7 +125,8 @@ def train(config: Mapping[str, Any], reward: Reward | None = None) -> int:
 
 def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes) -> int:
     """Do the part of one process in a run and return the exit code; the main process writes the files."""
-    run = prepare(config, reward, world)
+    with stage("loading the model and the reward"):
+        run = prepare(config, reward, world)
     began = time.perf_counter()
     claimed = claim(run.config) if world.is_main else contextlib.nullcontext(Path(run.config["run"]))
     with claimed as folder, open_reward(run.task.reward):

@@ -17,7 +17,7 @@ from molrl.override import as_value, command_line, in_quotes, shell_line, unquot
 
 TRICKY = st.text("\\'\"${}[](),=:;&|<>*?!#~ \t\nab1", max_size=12)
 TEXTS = TRICKY | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
-FOLDERS = ("my run", "it's", 'say "x"', "[1]", "a,b", "a=b", "{c}", "$HOME", "${d}", "\\", "e\\'f", "null", "-g", "~")
+FOLDERS = ("my run", "it's {a}, b=c", 'say "x" [1] ${d}\\', "null", "~")
 
 
 def read_back(value: str) -> object:
@@ -67,6 +67,7 @@ def test_a_path_in_a_printed_command_is_the_path_that_the_command_gets(path: str
     assert Composition("sample", overrides(command, [setting])).config["out"] == path
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", FOLDERS)
 def test_the_command_that_goes_on_with_a_run_can_be_pasted(name: str, tmp_path: Path) -> None:
     run = tmp_path / name
