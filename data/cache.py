@@ -6,13 +6,13 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from molrl.data.files import reason_of
+from molrl.machine.files import staged
 
 CACHE = Path(
     os.environ.get("MOLRL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "molrl"
@@ -30,15 +30,11 @@ def digest(*parts: bytes | str) -> str:
 
 def save_arrays(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
     """Write an npz file completely or not at all; warn if the folder cannot be written to."""
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with staging.open("wb") as file:
+        with staged(path) as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
-        staging.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            staging.unlink(missing_ok=True)
         warnings.warn(f"{path}: not cached: {reason_of(error)}", stacklevel=2)
 
 

@@ -1,14 +1,16 @@
-"""Files read within bounds and written completely or not at all, and an account of what could not be read."""
+"""Files read within bounds, and an account of what could not be read."""
 
 import contextlib
 import gzip
-import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple, TypeAlias, cast
+
+from molrl.machine.files import open_regular
+from molrl.machine.printable import printable
 
 MAX_BYTES = 4 << 30  # of a file, after decompression
 MAX_LINE = 1 << 20  # bytes kept of a line
@@ -24,7 +26,7 @@ class Skipped(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.reason}"
+        return printable(f"{self.where}: {self.reason}")
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class ReadReport:
         if self.skipped:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons().items())
             text += f", {len(self.skipped)} skipped ({reasons}; first at {self.skipped[0].where})"
-        return text
+        return printable(text)
 
 
 def count_reasons(skipped: Iterable[Skipped]) -> dict[str, int]:
@@ -101,10 +103,15 @@ def open_file(path: str | Path) -> IO[bytes]:
 
 
 def open_unchecked(path: str | Path) -> IO[bytes]:
-    """Open a file for reading bytes, decompressed if its name ends in .gz."""
-    if str(path).lower().endswith(".gz"):
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    return Path(path).open("rb")
+    """Open a file for reading bytes, decompressed if its name ends in .gz.
+
+    Raises ValueError for a pipe, a device or a folder.
+    """
+    file = open_regular(path, follow=True)
+    if not str(path).lower().endswith(".gz"):
+        return file
+    file.close()
+    return cast(IO[bytes], gzip.open(path, "rb"))
 
 
 def text_lines(path: str | Path, max_bytes: int = MAX_BYTES) -> Iterator[str]:
@@ -147,10 +154,3 @@ def read_bounded_line(file: IO[bytes], max_bytes: int) -> tuple[bytes, int]:
 def reason_of(error: BaseException) -> str:
     """Return the message of an error without its path and number."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file completely or not at all, in place of the one of that name."""
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
-    staging.write_bytes(content)
-    staging.replace(path)

@@ -1,13 +1,16 @@
 """The description in a model's folder: the version of its format, its domain, and the fields that the domain reads."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from molrl.machine.files import SpecialFileError, read_bounded
 from molrl.override import command_line
 from molrl.runs.errors import CheckpointError
 
+MAX_BYTES = 2**22
 FORMAT = 2
 FIRST_FORMAT = 1  # of descriptions that name no format
 DESCRIPTIONS = ("model.json", "adapter.json")  # of a network of ours, of a LoRA
@@ -15,23 +18,30 @@ DESCRIPTIONS = ("model.json", "adapter.json")  # of a network of ours, of a LoRA
 
 def description_file(folder: Path) -> Path | None:
     """Return the file with a model's description; None where a folder has none."""
-    return next((folder / name for name in DESCRIPTIONS if (folder / name).is_file()), None)
+    return next((folder / name for name in DESCRIPTIONS if os.path.lexists(folder / name)), None)
 
 
 def describe(folder: Path) -> Any:
-    """Return a folder's description as it stands, or None where it cannot be read: loading the model says why."""
-    path = description_file(folder)
-    try:
-        return None if path is None else json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
+    """Return a folder's description as it stands, or None where there is none.
+
+    Raises:
+        CheckpointError: it is no regular file, too large, or no JSON.
+    """
+    if (path := description_file(folder)) is None:
         return None
+    try:
+        return json.loads(read_bounded(path, MAX_BYTES))
+    except SpecialFileError as error:
+        raise CheckpointError(str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error})") from None
 
 
 def domain_of(folder: Path) -> str:
     """Return the domain that a model's folder names, or "" where it has no description that names one.
 
     Raises:
-        CheckpointError: the description is of another format.
+        CheckpointError: the description cannot be read, or is of another format.
     """
     description = describe(folder)
     if not isinstance(description, Mapping):

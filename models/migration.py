@@ -12,14 +12,15 @@ from typing import Any
 from torch import Tensor
 
 from molrl.domains import domain, names
+from molrl.machine.files import read_bounded, refuse_special_files, replace_file
 from molrl.models.description import DESCRIPTIONS, FIRST_FORMAT, FORMAT, check_format
 from molrl.models.shipped import locate
 from molrl.runs import checkpoint
 from molrl.runs.checkpoint import MANIFEST
 from molrl.runs.errors import CheckpointError
-from molrl.runs.folder import replace_file
 
 WEIGHTS = "weights"
+MAX_OTHER_BYTES = 2**30  # of a file that is kept as it is
 
 Upgrade = Callable[[Mapping[str, Any], Mapping[str, Tensor]], tuple[dict[str, Any], dict[str, Tensor]] | None]
 """Return description and weights of format 2 for those of format 1, or None for a model of another domain."""
@@ -38,6 +39,7 @@ def migrate(folder: str) -> int:
         CheckpointError: the folder is missing, damaged, of a newer format, or of no domain that has a migration.
     """
     place = locate(folder).resolve()
+    refuse_special_files(place)
     name = next((name for name in DESCRIPTIONS if (place / name).is_file()), None)
     if name is None:
         print(f"{folder}: a pipeline in diffusers' own format, nothing to do")
@@ -108,12 +110,13 @@ def rewrite(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], values: M
     others = [path for path in sorted(folder.iterdir()) if path.name not in files]
     if nested := [path.name for path in others if not path.is_file()]:
         raise CheckpointError(f"{folder}: holds folders of others ({', '.join(nested)}); move them out of it first")
-    checkpoint.replace_folder(folder, {path.name: path.read_bytes() for path in others} | files)
+    kept = {path.name: read_bounded(path, MAX_OTHER_BYTES) for path in others}
+    checkpoint.replace_folder(folder, kept | files)
 
 
 def read_json(path: Path) -> Any:
     """Return a JSON file's value; raises CheckpointError where it is none."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(read_bounded(path, checkpoint.MAX_JSON_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a JSON file ({error})") from error

@@ -32,11 +32,12 @@ class Preconditioned(nn.Module):
 
     def __init__(self, network: nn.Module, schedule: Schedule, data_std: Sequence[float]) -> None:
         super().__init__()
-        if not all(std > 0 for std in data_std):
-            raise ValueError(f"data_std: got {list(data_std)}, every channel needs a value above 0")
+        stds = torch.tensor([float(std) for std in data_std])
+        if not (stds.isfinite() & (stds > 0)).all():
+            raise ValueError(f"data_std: got {list(data_std)}, every channel needs a finite value above 0")
         self.network = network
         self.schedule = schedule
-        self.register_buffer("data_std", torch.tensor(list(data_std)), persistent=False)
+        self.register_buffer("data_std", stds, persistent=False)
 
     def forward(self, x: Float[Tensor, "b n c"], t: Float[Tensor, " b"], context: Context) -> Float[Tensor, "b n c"]:
         """Predict the noise in x_t."""

@@ -18,13 +18,15 @@ from torch import Tensor, nn
 from molrl.config import ConfigError, settings
 from molrl.gaussian import Space
 from molrl.machine.device import choose_device
+from molrl.machine.files import read_text, replace_file
 from molrl.machine.interruption import defer_interruption
 from molrl.machine.memory import enough_memory
 from molrl.models.draws import draw_samples
 from molrl.policy import Policy
 from molrl.pretrain import Bucket, Loss, Pretraining
 from molrl.progress import spoken, stage
-from molrl.runs.folder import claim, refuse_another, replace_file
+from molrl.runs.folder import claim, refuse_another
+from molrl.runs.snapshot import seed_generators
 from molrl.runs.tracking import append_row
 from molrl.task import Decoder
 
@@ -33,6 +35,7 @@ FREE_SETTINGS = (  # may change on resumption
     *("data.workers", "data.cache"),
 )
 MODEL_FOLDER, ROWS_FILE, DESCRIPTION_FILE = "model", "pretrain.jsonl", "architecture.json"  # in the run's folder
+MAX_DESCRIPTION_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ def pretrain(
     refuse_other_data(data, model)
     with stage("reading the data set"):
         examples = model.load_data(data)
-    torch.manual_seed(training.seed)  # last thing before weights are drawn
+    seed_generators(training.seed)  # last thing before weights are drawn
     with stage("fitting the model to the statistics of the data set"):
         trainee = model.fit(examples)
     if init is not None:
@@ -252,7 +255,7 @@ def refuse_other_model(folder: Path, description: Mapping[str, Any]) -> None:
     """Raise ConfigError where the folder holds the training of another model; else note this one's description."""
     path = folder / DESCRIPTION_FILE
     text = json.dumps(description, indent=1) + "\n"
-    if path.exists() and path.read_text(errors="replace") != text:
+    if path.exists() and read_text(path, MAX_DESCRIPTION_BYTES, errors="replace") != text:
         raise ConfigError(
             f"run={folder} holds the training of another model or of another data set; name another folder"
         )

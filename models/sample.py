@@ -15,6 +15,7 @@ from molrl.models.draws import draw_samples
 from molrl.noise import Key
 from molrl.outputs import output_file, unused
 from molrl.progress import stage
+from molrl.runs.snapshot import seed_generators
 from molrl.task import Reward, Task, open_reward
 
 
@@ -63,6 +64,7 @@ def sample_file(
     """
     if n < 1 or batch < 1:
         raise ConfigError(f"n, batch: got {n}, {batch}; need at least 1")
+    seed_generators(seed)
     place, about = choose_device(device), domain(policy.domain)
     given = {name: value for name, value in condition.items() if value is not None}
     if reward is not None:

@@ -3,12 +3,16 @@
 A shipped model lies in `weights/DOMAIN/NAME`. A folder holds a model if it has one of `MARKERS`.
 """
 
+import os
 from pathlib import Path
 
 from molrl.runs.errors import CheckpointError
 
 SHIPPED = Path(__file__).parent / "weights"
-MARKERS = ("manifest.json", "model_index.json", "adapter.json")  # ours, diffusers' own, a LoRA beside its base's name
+MARKERS = (
+    *("manifest.json", "model_index.json", "adapter.json"),  # ours, diffusers' own, a LoRA beside its base's name
+    "pytorch_lora_weights.safetensors",  # a LoRA alone: loading it asks for its base
+)
 MAX_WIDTH = 4096  # no dimension of a network is read from a file above this
 
 
@@ -19,14 +23,21 @@ def shipped_names(domain: str = "*", marker: str = "*.json") -> list[str]:
 
 def holds_model(folder: Path) -> bool:
     """Return whether a folder has a model in it."""
-    return any((folder / name).is_file() for name in MARKERS)
+    return any(os.path.lexists(folder / name) for name in MARKERS)
 
 
 def find_model(name: str) -> Path | None:
-    """Return the folder of a model: shipped, the folder itself, or the `model/` of a run; None where there is none."""
+    """Return the folder of a model: shipped, the folder itself, or the `model/` of a run; None where there is none.
+
+    Raises:
+        CheckpointError: the `model/` of a run is a link, which may lead anywhere; the folder that is named may be one.
+    """
     shipped = [] if Path(name).name != name else sorted(SHIPPED.glob(f"*/{name}"))
     candidates = [*shipped, Path(name), Path(name) / "model"]
-    return next((folder for folder in candidates if holds_model(folder)), None)
+    found = next((folder for folder in candidates if holds_model(folder)), None)
+    if found is candidates[-1] and found.is_symlink():
+        raise CheckpointError(f"{found}: a link, expected a folder; name the one that it leads to")
+    return found
 
 
 def locate(name: str) -> Path:

@@ -5,7 +5,7 @@ loss.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from molrl.task import Metrics
 
 MIN_STD = 1e-6  # of rewards: below it they count as equal
-MAX_CONTEXTS = 4096  # different conditions in a tracker
+INITIAL_ROWS = 64  # of a tracker; twice as many each time that they are full
 
 
 class Estimator(Protocol):
@@ -84,7 +84,7 @@ class Tracker(nn.Module):
     """Advantages (r - mean) / std over recent rewards of the condition (Black et al. 2023, Sec. 5, per prompt).
 
     Each condition has a ring buffer of its last `buffer_size` rewards, kept over the rounds and in checkpoints. Until
-    it holds `min_count` of them, the statistics of the batch are used.
+    it holds `min_count` of them, the statistics of the batch are used. There may be any number of conditions.
     """
 
     group_size = 1
@@ -98,49 +98,67 @@ class Tracker(nn.Module):
             got = f"{min_count}, {buffer_size}"
             raise ValueError(f"min_count, buffer_size: got {got}; need 2 <= min_count <= buffer_size")
         self.buffer_size, self.min_count = buffer_size, min_count
-        self.register_buffer("keys", torch.zeros(MAX_CONTEXTS, dtype=torch.long))
-        self.register_buffer("used", torch.zeros(MAX_CONTEXTS, dtype=torch.long))  # rewards ever seen; 0: a free row
-        self.register_buffer("rings", torch.zeros(MAX_CONTEXTS, buffer_size, dtype=torch.float64))
+        self.register_buffer("keys", torch.zeros(INITIAL_ROWS, dtype=torch.long))
+        self.register_buffer("used", torch.zeros(INITIAL_ROWS, dtype=torch.long))  # rewards ever seen; 0: a free row
+        self.register_buffer("rings", torch.zeros(INITIAL_ROWS, buffer_size, dtype=torch.float64))
 
     def __call__(self, rewards: Float[Tensor, " b"], contexts: Sequence[int]) -> tuple[Float[Tensor, " b"], Metrics]:
         """Add the rewards to the buffers, as the published code does first, and standardise by them."""
-        conditions = torch.tensor(list(contexts))
-        values = rewards.detach().double().cpu()
-        for context, value in zip(conditions.tolist(), values.tolist(), strict=True):
+        values, index = rewards.detach().double().cpu(), self.index()
+        for context, value in zip(contexts, values.tolist(), strict=True):
             if not math.isnan(value):
-                self.remember(context, value)
+                self.remember(context, value, index)
         scored = values[~values.isnan()]
         mean, std = (scored.mean(), scored.std(correction=0)) if len(scored) else (torch.tensor(0.0), torch.tensor(0.0))
-        advantage, young = torch.full_like(values, torch.nan), 0
-        for context in conditions.unique().tolist():
-            members, ring = conditions == context, self.ring(context)
-            old = len(ring) >= self.min_count
-            young += not old
-            centre, scale = (ring.mean(), ring.std(correction=0)) if old else (mean, std)
-            advantage[members] = (values[members] - centre) / (scale + MIN_STD)
-        return advantage.to(rewards), {"contexts_young": young / len(conditions.unique())}
+        unique, members = torch.tensor(list(contexts)).unique(return_inverse=True)
+        centres, scales, counts = self.statistics([index.get(context, -1) for context in unique.tolist()])
+        young = counts < self.min_count
+        centres, scales = torch.where(young, mean, centres), torch.where(young, std, scales)
+        advantage = (values - centres[members]) / (scales[members] + MIN_STD)
+        return advantage.to(rewards), {"contexts_young": young.double().mean().item()}
 
-    def remember(self, context: int, value: float) -> None:
-        """Add a reward of a condition in the place of its oldest one."""
-        row = self.row(context)
+    def index(self) -> dict[int, int]:
+        """Return the row of every condition that has a reward."""
+        count = int((self.used > 0).sum())
+        return {key: row for row, key in enumerate(self.keys[:count].tolist())}
+
+    def remember(self, context: int, value: float, index: dict[int, int]) -> None:
+        """Add a reward of a condition in the place of its oldest one; a new condition takes the first free row."""
+        row = index.setdefault(context, len(index))
+        if row == len(self.keys):
+            self.reserve(2 * row)
+        self.keys[row] = context
         self.rings[row, self.used[row] % self.buffer_size] = value
         self.used[row] += 1
 
-    def ring(self, context: int) -> Float[Tensor, " n"]:
-        """Return the recent rewards of a condition."""
-        row = self.row(context)
-        return self.rings[row, : min(int(self.used[row]), self.buffer_size)].cpu()
+    def statistics(
+        self, rows: Sequence[int]
+    ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"], Int[Tensor, " rows"]]:
+        """Return mean, std and number of the rewards in rows; a negative row is one without rewards."""
+        some = torch.tensor(rows)
+        counts = torch.where(some < 0, 0, self.used[some].clamp(max=self.buffer_size))
+        filled = torch.arange(self.buffer_size) < counts.unsqueeze(1)  # [rows, buffer_size]
+        rings = torch.where(filled, self.rings[some], 0)
+        means = rings.sum(1) / counts
+        spread = torch.where(filled, rings - means.unsqueeze(1), 0)
+        return means, (spread.square().sum(1) / counts).sqrt(), counts
 
-    def row(self, context: int) -> int:
-        """Return the row of a condition; a new one takes the first free row."""
-        count = int((self.used > 0).sum())
-        rows: Int[Tensor, " rows"] = (self.keys[:count] == context).nonzero()
-        if len(rows):
-            return int(rows[0])
-        if count == MAX_CONTEXTS:
-            raise ValueError(f"tracker: more than {MAX_CONTEXTS} different conditions")
-        self.keys[count] = context
-        return count
+    def reserve(self, rows: int) -> None:
+        """Make room for so many conditions in all, and keep those that are there."""
+        for name in ("keys", "used", "rings"):
+            old: Tensor = getattr(self, name)
+            setattr(self, name, torch.cat([old, old.new_zeros(max(0, rows - len(old)), *old.shape[1:])]))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Tracker":
+        """Leave the statistics on the CPU, in float64, wherever the network goes."""
+        return self
+
+
+def reserve_rows(module: nn.Module, saved: Mapping[str, Tensor]) -> None:
+    """Make room in the trackers among a module's parts for the conditions of a saved state."""
+    for name, part in module.named_modules():
+        if isinstance(part, Tracker) and f"{name}.keys" in saved:
+            part.reserve(len(saved[f"{name}.keys"]))
 
 
 def estimator(

@@ -1,7 +1,6 @@
 """The public functions: what the commands do, with samples as Python objects. Import them from `molrl` itself."""
 
 import inspect
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from molrl.machine.device import choose_device
 from molrl.override import as_value
 from molrl.plugins import reward_of
 from molrl.reward_queue import check_rewards
-from molrl.runs.folder import SUMMARY, dated_folder
+from molrl.runs.folder import dated_folder, read_summary
 from molrl.runs.tracking import METRICS_FILE, read_metrics
 from molrl.task import Reward, open_reward
 
@@ -148,7 +147,7 @@ def train(*settings: str, reward: Callable[..., Any] | None = None, **values: An
     folder = Path(config["run"] or dated_folder(config["chosen"]["task"]))
     if code := run_training({**config, "run": str(folder)}, None if reward is None else user_function(reward)):
         raise RuntimeError(f"{folder}: the run ended with exit code {code}")
-    summary = json.loads((folder / SUMMARY).read_text())
+    summary = read_summary(folder)
     return FinishedRun(folder, summary, read_metrics(folder / METRICS_FILE))
 
 

@@ -61,7 +61,14 @@ input, 6 failed while running, 130 interrupted, 143 terminated
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every expected error is one line."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    from molrl.machine.printable import escaped_output
+
+    with escaped_output():
+        return dispatch(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Print the help or the version, or run a command until its end or an interruption; return the exit code."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP.format(commands="\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())))
         return ExitCode.DONE if arguments else ExitCode.USAGE
@@ -184,11 +191,11 @@ def as_yaml(config: dict[str, Any]) -> str:
 
 def complain(error: object, code: int) -> int:
     """Write one line on stderr, at once, so that those of several processes do not mix; return the exit code."""
-    text = str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        text = f"{error.filename}: {error.strerror}"
-    elif code == ExitCode.INTERNAL:
-        text = f"internal error, please report it: {type(error).__name__}: {error}"
+    from molrl.machine.failures import describe_failure
+
+    text = describe_failure(error) if isinstance(error, BaseException) else str(error)
+    if code == ExitCode.INTERNAL:
+        text = f"internal error, please report it: {type(error).__name__}: {text}"
     sys.stderr.write(f"molrl: {' '.join(text.splitlines())}\n")
     return code
 

@@ -17,10 +17,11 @@ from molrl.machine.interruption import never
 from molrl.machine.processes import Processes
 from molrl.noise import Draw, Key, Stream
 from molrl.policy import Policy
+from molrl.reward_queue import explain_losses
 from molrl.runs.checkpoints import CheckpointPolicy
 from molrl.runs.snapshot import seed_torch
 from molrl.samplers import Denoiser
-from molrl.task import Metrics, Task
+from molrl.task import Metrics, Rollouts, Task
 from molrl.trainable_parameters import parameters_to_freeze, trainable_module
 from molrl.training_state import State, TrainingError
 
@@ -106,7 +107,7 @@ def finetune(
         started, key = time.perf_counter(), Key(config.seed, Stream.ROUND.at(iteration))
         samples = list(range(iteration * config.rollouts, (iteration + 1) * config.rollouts))
         collected = algorithm.collect(state.learner, samples, key)
-        check_lost_rewards(collected.rollouts.rewards, config.lost_limit)
+        check_lost_rewards(task, collected.rollouts, config.lost_limit)
         metrics = summarise_rollouts(task, collected) | pre_update_metrics(state.learner, collected)
         check_log_ratio(metrics["max_abs_log_ratio_first"], config.ratio_tolerance)
         learning = time.perf_counter()
@@ -272,12 +273,14 @@ def check_log_ratio(log_ratio: float, tolerance: float) -> None:
         )
 
 
-def check_lost_rewards(rewards: Tensor, lost_limit: float) -> None:
-    """Raise TrainingError where too many samples have no reward."""
+def check_lost_rewards(task: Task, rollouts: Rollouts, lost_limit: float) -> None:
+    """Raise TrainingError, with reasons, where too many samples have no reward."""
+    rewards = rollouts.rewards
     lost = rewards.isnan().float().mean().item()
     if lost > lost_limit:
         raise TrainingError(
-            f"{lost:.0%} of {len(rewards)} samples could not be scored, more than the {lost_limit:.0%} allowed"
+            f"{lost:.0%} of {len(rewards)} samples could not be scored, more than the {lost_limit:.0%} allowed: "
+            f"{explain_losses(task.reward, rollouts.samples, rewards.tolist())}"
         )
 
 

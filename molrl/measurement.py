@@ -43,7 +43,7 @@ class Measurement:
 
     def numbers(self) -> dict[str, float | None]:
         """Return the figures for a summary; what is not a number is None."""
-        mean = {"n": self.n, "reward_mean": self.reward_mean, "reward_sem": self.reward_sem}
+        mean = {"n": self.n, "lost": self.lost, "reward_mean": self.reward_mean, "reward_sem": self.reward_sem}
         return {name: none_if_nan(value) for name, value in {**mean, **self.metrics, "kl": self.kl}.items()}
 
     def line(self, labels: Mapping[str, str], since: "Measurement | None" = None) -> str:
@@ -59,7 +59,8 @@ class Measurement:
             for name, label in labels.items()
             if name in self.metrics
         ]
-        return f"{', '.join(shown)} (n = {self.n})"
+        scored = f"{self.n - self.lost} scored of " if self.lost else ""
+        return f"{', '.join(shown)} ({scored}n = {self.n})"
 
     def change(self, since: "Measurement | None", name: str, digits: int) -> str:
         """Return the change of a figure in brackets; nothing without an earlier measurement of it."""

@@ -5,7 +5,7 @@ Hydra's sweepers and launchers do the work, so its plug-ins do as well (`hydra/l
 """
 
 import csv
-import json
+import io
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -16,8 +16,9 @@ from molrl.arguments import takes_path
 from molrl.composition import CONF
 from molrl.config import ConfigError
 from molrl.exit_codes import ExitCode
+from molrl.machine.files import replace_file
 from molrl.override import as_value, in_quotes, path_value, shell_line, unquoted
-from molrl.runs.folder import dated_folder
+from molrl.runs.folder import dated_folder, read_summary
 
 TABLE, SWEEP = "table.csv", "multirun.yaml"  # in the folder of a sweep; Hydra writes the latter
 
@@ -94,7 +95,7 @@ class Job:
         folder.mkdir(parents=True, exist_ok=True)
         if self.main(words):
             return math.nan  # the other runs go on
-        return float(json.loads((folder / "summary.json").read_text())["after"]["reward_mean"])
+        return float(read_summary(folder)["after"]["reward_mean"])
 
 
 def sweep_folder(settings: Sequence[str]) -> Path:
@@ -118,7 +119,7 @@ def table_rows(sweep: Path) -> list[dict[str, str]]:
     """Return a row for each finished run: what it chose and its seed, and what it came to."""
     rows = []
     for path in sorted(sweep.glob("*/summary.json"), key=lambda path: (len(path.parent.name), path.parent.name)):
-        summary = json.loads(path.read_text())
+        summary = read_summary(path.parent)
         before, after = summary["before"], summary["after"]
         figures = {
             **{"before": before["reward_mean"], "after": after["reward_mean"], "sem": after["reward_sem"]},
@@ -133,10 +134,11 @@ def table_rows(sweep: Path) -> list[dict[str, str]]:
 
 def write_table(sweep: Path, rows: Sequence[dict[str, str]]) -> str:
     """Write the rows as CSV into the folder of the sweep and return them as text in columns."""
-    with (sweep / TABLE).open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    replace_file(sweep / TABLE, text.getvalue().encode())
     width = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
     lines = ["  ".join(name.ljust(width[name]) for name in width)]
     lines += ["  ".join(row[name].ljust(width[name]) for name in width) for row in rows]

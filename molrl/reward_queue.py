@@ -4,6 +4,7 @@ A reward with `submit(samples)`, which returns a function that waits for the val
 soon as it is finished. Any other reward is called once at the end with all samples. The values are the same.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 PART_ROWS = 32  # samples that a CPU computes at a time: more do not fit its cache and are slower
+EXPLAINED = 3  # samples without a reward that are scored once more for the reason
 MIN_PART_NUMBERS = 2048  # numbers in a part: small states come in larger parts, by whole multiples of PART_ROWS
 
 
@@ -45,6 +47,19 @@ class RewardQueue:
         rewards = torch.cat([wait() for wait in self._submitted]) if self._submitted else self.reward(self.samples)
         self.seconds += time.perf_counter() - began
         return check_rewards(rewards, len(self.samples))
+
+
+def explain_losses(reward: Any, samples: Sequence[Any], values: Sequence[float]) -> str:
+    """Return why samples have no value, by scoring the first few of them once more.
+
+    Args:
+        reward: its `score(samples)`, if it has one, gives `reasons`.
+        values: one for each sample, NaN where there is none.
+    """
+    lost = [sample for sample, value in zip(samples, values, strict=True) if math.isnan(value)][:EXPLAINED]
+    score = getattr(reward, "score", None)
+    reasons = [] if score is None else dict.fromkeys(filter(None, getattr(score(lost), "reasons", ())))
+    return "; ".join(reasons) or "the reward gives no reason"
 
 
 def parts(count: int, numbers: int, device: torch.device) -> Iterator[slice]:

@@ -21,16 +21,19 @@ from molrl.domains import Domain, PolicySettings, domain, refuse_other_kind
 from molrl.exit_codes import ExitCode
 from molrl.finetune import FinetuneConfig, check_setup, finetune, freeze_copy
 from molrl.machine.device import autocast_dtype, choose_device
+from molrl.machine.files import replace_file
 from molrl.machine.interruption import Request, Terminated, defer_interruption, exit_code
 from molrl.machine.memory import enough_memory
 from molrl.machine.processes import SINGLE_PROCESS, Processes, connect_processes, place_of_process
 from molrl.measurement import BATCH, Measurement, measure
 from molrl.policy import Policy
 from molrl.progress import stage
+from molrl.reward_queue import explain_losses
 from molrl.runs.checkpoints import CHECKPOINTS, CheckpointPolicy, Series
 from molrl.runs.errors import CheckpointError
-from molrl.runs.folder import SUMMARY, claim, dated_folder, describe_finished, headline, replace_file, resuming
+from molrl.runs.folder import SUMMARY, claim, dated_folder, describe_finished, headline, resuming
 from molrl.runs.report import write_report
+from molrl.runs.snapshot import seed_generators
 from molrl.runs.tracking import METRICS_FILE, Tracker, read_metrics
 from molrl.task import Reward, SampleDecoder, Task, open_reward
 from molrl.trainable_parameters import trainable_module
@@ -137,7 +140,8 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
         fresh = {"folder": folder, "count": run.config["evaluate"], "seed": run.config["seed"]}
         before = measure(replace(run.task, policy=reference), reference, when="before", **fresh)
         if before.n == before.lost:
-            print(f"molrl: none of {before.n} samples could be scored", file=sys.stderr)
+            reason = explain_losses(run.task.reward, *zip(*before.preview, strict=True))
+            print(f"molrl: none of {before.n} samples could be scored: {reason}", file=sys.stderr)
             return ExitCode.NOTHING_SCORED
         print(f"before: {before.line(run.domain.headline)}", flush=True)
         try:
@@ -166,6 +170,7 @@ def prepare(config: Mapping[str, Any], reward: Reward | None = None, world: Proc
     algorithm = build(config["algo"], "algo")
     loop = {name: value for name, value in config.items() if name not in OWN}
     finetuning = build({"_target_": "molrl.finetune.FinetuneConfig", **loop}, "")
+    seed_generators(finetuning.seed, world.rank)  # before anything is built that may draw from them
     with settings("optimizer"):
         finetuning.optimizer([nn.Parameter(torch.zeros(1))])
     with settings():

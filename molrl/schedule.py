@@ -46,7 +46,7 @@ class LogLinear:
     noise_max: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.noise_min < self.noise_max:
+        if not 0 < self.noise_min < self.noise_max < math.inf:
             raise ValueError(f"noise_min, noise_max: got {self.noise_min}, {self.noise_max}; need 0 < min < max")
 
     def log_snr(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from molrl.advantages import reserve_rows
 from molrl.algos import Learner
 from molrl.policy import Policy
 from molrl.runs import checkpoint
@@ -105,7 +106,9 @@ class State:
             return 0
         with as_checkpoint_error(folder / CHECKPOINTS):
             for name, module in self.modules.items():
-                checkpoint.check_fits(module.state_dict(), last.tensors.get(name, {}), f"the {name} of this run")
+                saved = last.tensors.get(name, {})
+                reserve_rows(module, saved)
+                checkpoint.check_fits(module.state_dict(), saved, f"the {name} of this run")
                 module.load_state_dict(last.tensors[name])
             checkpoint.load_optimizer(self.optimizer, self.parameter_names, last.tensors["optimizer"])
             restore_flags(self.modules, last.values["flags"])

@@ -1,5 +1,6 @@
 """The benchmarks time the calls that they name."""
 
+import gzip
 import importlib.util
 import json
 import subprocess
@@ -7,8 +8,11 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import gemmi
 import pytest
 import torch
+from polymer_files import pdb_lines, text_of
+from rdkit import Chem
 from torch import Tensor, nn
 
 from molrl.gaussian import Context
@@ -53,6 +57,38 @@ def test_a_whole_sample_is_timed_with_every_network_call_of_its_chain(networks: 
     assert denoiser.atoms == [int(batch.context["mask"].sum(1).max())] * 8  # seven steps and the clean estimate
 
 
+def test_records_that_other_readers_have_otherwise_are_printed_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RDKit reads a bond of any order as none; it reads no columns before the positions, and ASE no trailers of QM9."""
+    pytest.importorskip("ase")
+    ethanol = Chem.MolToMolBlock(Chem.MolFromSmiles("CCO"))
+    query = ethanol.replace("  1  2  1  0", "  1  2  8  0")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.sdf").write_text(f"{ethanol}$$$$\nnonsense\n$$$$\n{query}$$$$\n")
+    (tmp_path / "plain.xyz").write_text("1\nargon\nAr 0 0 0\n")
+    (tmp_path / "qm9.xyz").write_text("1\ngdb 1\t1.0\nAr 0 0 0\n1.5\t2.5\nC\tC\nInChI=1\tInChI=1\n")
+    (tmp_path / "other.txt").write_text("not read")
+    module = benchmark("readers_molecules")
+    monkeypatch.setattr(sys, "argv", ["readers_molecules.py", str(tmp_path)])
+    module.main()
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line.split("\t") for line in lines if "\t" in line]
+    assert [(name, Path(path).name, row) for name, path, row, *_ in shown] == [
+        ("RDKit", "x.sdf", "3"),
+        ("RDKit", "qm9.xyz", "1"),
+        ("ASE", "qm9.xyz", "1"),
+    ]
+    assert shown[0][3:] == ["refused: query bond or bond of order zero", "C~CO 2D"]
+    assert lines[-5:] == [
+        "| ASE | 1 | alike |",
+        "| ASE | 1 | only molrl reads |",
+        "| RDKit | 3 | alike |",
+        "| RDKit | 1 | only RDKit reads |",
+        "| RDKit | 1 | only molrl reads |",
+    ]
+
+
 @pytest.mark.slow
 def test_a_file_with_every_fault_is_scored_and_a_killed_run_goes_on() -> None:
     command = [sys.executable, str(FOLDER / "score_many.py"), "--records=300", "--timeout=1", "--rounds=1"]
@@ -79,3 +115,32 @@ def test_the_gate_finds_the_error_per_atom_and_its_slope(tmp_path: Path) -> None
     assert [point.error for point in points] == pytest.approx([0.04, 0.02 * 2**0.5, 0.02])
     assert gate.slope(points) == pytest.approx(-0.5)
     assert "| 1.00 | 3 | 1.0000 | 66.8% | 0.0200 | -0.50 |" in gate.table({"arm": points})
+
+
+def test_the_readers_of_proteins_are_compared_over_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """gemmi does not know a water of simulations, and has a residue twice whose hydrogens are of another segment.
+
+    Frames that were put together without a separator are no receptor.
+    """
+    proteins = benchmark("readers_proteins")
+    chain = pdb_lines("GAS", hydrogens=False)
+    water = "HETATM   90  O   SPC A 900      20.000  20.000  20.000  1.00  0.00           O"
+    segments = [f"{line[:72]}{'' if line[76:78] == ' H' else 'P':4}{line[76:]}" for line in pdb_lines("GAS")]
+    (tmp_path / "below").mkdir()
+    (tmp_path / "alike.pdb").write_text(text_of(*chain))
+    structure = gemmi.read_pdb_string(text_of(*chain))
+    structure.setup_entities()
+    (tmp_path / "below/alike.cif.gz").write_bytes(gzip.compress(structure.make_mmcif_document().as_string().encode()))
+    (tmp_path / "below/water.pdb").write_text(text_of(*chain, water))
+    (tmp_path / "segments.pdb").write_text(text_of(*segments))
+    (tmp_path / "stacked.ent").write_text(text_of(*chain, *chain))
+    (tmp_path / "no_structure.txt").write_text("")
+    proteins.compare(tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "below/water.pdb: waters: molrl 1, gemmi 0"
+    assert lines[1] == "below/water.pdb: ligands: molrl none, gemmi 1 SPC"
+    assert lines[2].startswith("segments.pdb: alternates: molrl 0, gemmi ")
+    assert "stacked.ent: refused: " in lines[-2]
+    assert lines[-1].startswith("5 files; disagreements: ")
+    with pytest.raises(SystemExit, match="no file with"):
+        proteins.compare(tmp_path / "below/none")

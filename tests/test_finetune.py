@@ -154,7 +154,7 @@ def test_a_few_missing_rewards_are_reported_and_left_out() -> None:
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_too_many_missing_rewards_stop_the_run(name: str) -> None:
     task = number_task(lambda samples: torch.full((len(samples),), NAN))
-    with pytest.raises(TrainingError, match="100% of 16 samples could not be scored, more than the 50% allowed"):
+    with pytest.raises(TrainingError, match="100% of 16 samples could not be scored, more than the 50% allowed: the"):
         run(task, ALGORITHMS[name])
 
 

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gemmi
 import numpy as np
 import pytest
 import torch
@@ -177,6 +178,7 @@ NPZ = arrays(**{name: np.array(value) for name, value in WATER.items()})
 PDBQT = (DATA / "docking/1iep_pocket.pdbqt").read_bytes()
 ROW = "ATOM      1  {:4}GLY A   1    {:8.3f}   0.000   0.000  1.00  0.00    {:10}{:>2}\n"
 PDB = "".join(ROW.format(*row) for row in (("N", 0, "", "N"), ("CA", 1.4, "", "C"), ("C", 2.8, "", "C"))).encode()
+MMCIF = gemmi.read_pdb_string(PDB).make_mmcif_document().as_string().encode()
 LIGAND = b"ROOT\n" + PDBQT.splitlines(keepends=True)[3] + b"ENDROOT\nTORSDOF 0\n"
 MODEL, SHAPES, CLASSIFIER = (
     SHIPPED / name for name in ("molecules/qm9_heavy", "shapes/shapes", "shapes/shape_classifier")
@@ -210,7 +212,9 @@ READERS: dict[str, tuple[bytes, str, Reader]] = {
     **{f"shape {suffix}": (content, suffix, shapes) for suffix, content in GOOD.items()},
     "compressed shape": (gzip.compress(GOOD[".off"]), ".off.gz", shapes),
     "pdb": (PDB, ".pdb", read_pdb),
-    "pdb group": (PDB, ".pdb", lambda path: group_positions(path, "GLY")),
+    "pdb group": (PDB.replace(b"GLY", b"LIG"), ".pdb", lambda path: group_positions(path, "LIG")),
+    "mmcif": (MMCIF, ".cif", read_pdb),
+    "compressed mmcif": (gzip.compress(MMCIF), ".cif.gz", read_pdb),
     "pdbqt receptor": (PDBQT[:2000], ".pdbqt", read_receptor),
     "pdbqt ligand": (LIGAND, ".pdbqt", read_ligand),
     "box": (b"center_x = 1\ncenter_y = 2\ncenter_z = 3\nsize_x = 4\nsize_y = 5\nsize_z = 6\n", ".txt", read_box),
@@ -244,10 +248,12 @@ READERS: dict[str, tuple[bytes, str, Reader]] = {
 COVERED: dict[str, tuple[str, ...] | str] = {
     "data/files.py: open_file open_unchecked text_lines": ("sdf", "xyz", "compressed"),
     "data/cache.py: load_arrays": ("cache",),
-    "data/shapes/glb.py: chunks": ("shape .glb",),
+    "data/shapes/glb.py: scene_mesh": ("shape .glb", "shape .gltf"),
+    "data/shapes/folders.py: is_shape_file": ("shape .txt",),
     "data/shapes/files.py: read_content": ("shape .off", "compressed shape"),
+    "data/molecules/macromolecules.py: cif_text": ("mmcif", "compressed mmcif"),
     "data/molecules/pdbqt.py: records": ("pdb", "pdbqt receptor", "pdbqt ligand"),
-    "data/shapes/point_files.py: parse_npz": ("shape .npz",),
+    "data/shapes/point_arrays.py: parse_npz": ("shape .npz",),
     "data/images/prompts.py: prompt_list": ("prompts",),
     "data/molecules/qm9.py: read_arrays": ("qm9 npz",),
     "data/molecules/records.py: records": ("sdf records", "xyz records", "smiles records", "csv"),
@@ -260,11 +266,12 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "models/description.py: describe": ("model description",),
     "models/migration.py: migrate rewrite": "by load, in test_migration.py",
     "models/migration.py: read_json": "damaged ones in test_migration.py",
-    "models/molecules/model.py: read_reference read_training_set": ("model reference", "model weights.safetensors"),
-    "models/shapes/model.py: load_shapes": ("shape model", "shape weights"),
+    "models/molecules/model.py: read_reference read_hashes": ("model reference", "model weights.safetensors"),
+    "models/shapes/model.py: load_shapes read_held_out": ("shape model", "shape weights"),
     "molrl/runs/checkpoint.py: load read_manifest read_bounded": ("model manifest.json", "checkpoint manifest.json"),
+    "molrl/runs/checkpoint.py: inspect load_group read_verified": ("checkpoint progress.json", "shape weights"),
     "molrl/runs/checkpoints.py: read": ("checkpoint COMPLETE",),
-    "molrl/runs/folder.py: describe_finished": ("summary of a run",),
+    "molrl/runs/folder.py: read_summary": ("summary of a run",),
     "molrl/runs/folder.py: load_plain_yaml": ("settings of a run",),
     "molrl/runs/tracking.py: read_metrics": ("metrics",),
     "rewards/images/clip.py: read_head": ("aesthetic head",),
@@ -277,13 +284,15 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "models/molecules/domain.py: claims": "names in an archive; test_shape_evaluation.py",
     "models/molecules/policy.py: model": "by load",
     "models/shapes/domain.py: claims": "names in an archive; test_shape_evaluation.py",
-    "models/images/pipeline.py: load_adapted": "damaged ones in test_images.py",
+    "models/images/pipeline.py: pipeline_class read_adapter_description": "damaged ones in test_images.py",
+    "models/images/foreign_folder.py: check_file read_config": "damaged ones in test_foreign_folder.py",
+    "models/images/lora.py: check_finite merge_lora": "damaged ones in test_lora.py",
+    "models/loading.py: load_network": ("model model.json", "model weights.safetensors", "classifier"),
+    "molrl/runs/headers.py: read_header": ("model weights.safetensors", "checkpoint denoiser.safetensors"),
     "models/molecules/pretraining.py: load warm_start": "by load",
     "models/pretraining.py: measure": "by load",
     "models/pretraining.py: refuse_other_model": "compared as text",
-    "molrl/api.py: train": "the summary that it has just written",
     "molrl/composition.py: defaults": "YAML of the package, or of the user's own folder, by a safe loader",
-    "molrl/multirun.py: __call__ table_rows": "summaries that it has just written",
     "molrl/plugins.py: load_registered": "an entry point of an installed package",
     "molrl/usage.py: text_of": "our own YAML",
     "molrl/machine/device.py: usable_cores": "the kernel's file",
@@ -293,10 +302,13 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "rewards/scoring/journal.py: begin": "what it has just written",
     "rewards/scoring/journal.py: identity": "hashed",
     "rewards/images/vlm.py: rate": "answers that are nonsense in test_remote_rewards.py",
-    "rewards/workers/http.py: send": "answers that are nonsense in test_remote_rewards.py",
+    "rewards/workers/http.py: send read": "answers that are nonsense in test_remote_rewards.py",
     "rewards/scoring/table.py: compress write_parquet": "what it has just written",
-    "rewards/workers/process.py: load_task run_chunk": "between a process and those it started",
-    "rewards/workers/process.py: limit_memory": "the kernel's file",
+    "rewards/workers/process.py: work run_chunk sendable": "between a process and those it started",
+    "rewards/workers/pool.py: answer": "between a process and those it started",
+    "rewards/workers/process.py: limit_memory children": "the kernel's files",
+    "molrl/machine/files.py: open_regular read_bounded read_text": "bytes; test_files.py",
+    "molrl/runs/checkpoint.py: open_file": "bytes; test_received_models.py",
 }
 WRITERS = (
     *(
@@ -309,12 +321,14 @@ WRITERS = (
         "molrl/runs/checkpoint.py: write_synced",
         "molrl/runs/checkpoint.py: sync_folder",
         "molrl/runs/tracking.py: __enter__",
+        "molrl/machine/files.py: open_in_place",
+        "molrl/machine/files.py: staged",
+        "molrl/machine/files.py: replace_file",
     ),
-    *("models/images/decoder.py: write", "molrl/multirun.py: write_table", "molrl/run.py: muted"),
+    *("models/images/decoder.py: write", "molrl/run.py: muted"),
     *(
         "rewards/scoring/journal.py: output_lock",
-        "rewards/scoring/journal.py: write",
-        "rewards/scoring/command.py: open_part",
+        "rewards/scoring/checked_part.py: __init__",
     ),
 )
 OPENING = {
@@ -322,6 +336,15 @@ OPENING = {
     *(
         "open_file",
         "open_unchecked",
+        "open_regular",
+        "open_in_place",
+        "read_bounded",
+        "read_config",
+        "read_verified",
+        "read_header",
+        "load_group",
+        "load_network",
+        "staged",
         "text_lines",
         "read_table",
         "ParquetFile",

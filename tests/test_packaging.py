@@ -2,15 +2,18 @@
 
 import importlib.metadata
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
+LOWEST = {"transformers": (5, 5), "hydra-core": (1, 3, 8)}  # releases without a known hole; see pyproject.toml
 ROOT = Path(__file__).parents[1]
 SUBPACKAGES = ("models", "rewards", "data", "conf")
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
@@ -78,3 +81,27 @@ def test_the_folders_beside_the_package_are_its_subpackages(name: str) -> None:
 def test_the_command_line_is_installed() -> None:
     (script,) = importlib.metadata.entry_points(group="console_scripts", name="molrl")
     assert callable(script.load())
+
+
+def test_no_release_with_a_known_hole_is_allowed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
+    found = [match for line in lines if (match := re.match(r"([\w.-]+)>=([\d.]+)", line))]
+    bounds: dict[str, str] = {match[1]: match[2] for match in found}
+    for name, lowest in LOWEST.items():
+        assert tuple(map(int, bounds[name].split("."))) >= lowest
+
+
+def test_the_tested_versions_are_within_the_bounds() -> None:
+    """And so is what is installed; each dependency has a lower bound and no upper one."""
+    tested = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    known = {name.lower().replace("_", "-"): version for name, version in tested.items()}
+    for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]:
+        name, bound = line.split(">=")
+        version = known[name.replace("_", "-")].split("+")[0]
+        assert numbers(version) >= numbers(bound), line
+
+
+def numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]

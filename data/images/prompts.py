@@ -1,5 +1,6 @@
 """Prompt lists by name, from the literature and of the drawings, or from a text file."""
 
+from codecs import BOM_UTF8
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import yaml
 
 from molrl.data.images.drawings import captions, with_article
+from molrl.machine.files import read_bounded
 
 LISTS_FILE = Path(__file__).with_name("prompts.yaml")
 MAX_PROMPTS = 100_000  # of a file
@@ -19,10 +21,10 @@ def prompt_list(name: str) -> tuple[str, ...]:
 
     Args:
         name: a list of prompts.yaml; "drawings" or "drawings_held_out", captions that the small pipeline was or was not
-            trained with; or a text file with one prompt per line.
+            trained with; or a text file, UTF-8, with one prompt in each line.
 
     Raises:
-        ValueError: there is no such list or file, or the file has no prompts, too many or too long ones.
+        ValueError: there is no such list or file, or the file has no prompts, too many, or a line that is none.
     """
     if name in (drawings := {"drawings": False, "drawings_held_out": True}):
         return tuple(captions(held_out=drawings[name]))
@@ -36,13 +38,31 @@ def prompt_list(name: str) -> tuple[str, ...]:
         )
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"prompts: {name} has {path.stat().st_size} bytes, at most {MAX_BYTES} are read")
-    lines = [line.strip() for line in path.read_text("utf-8", errors="replace").splitlines()]
-    prompts = tuple(dict.fromkeys(filter(None, lines)))
-    if not 0 < len(prompts) <= MAX_PROMPTS or max(map(len, prompts)) > MAX_LENGTH:
-        raise ValueError(
-            f"prompts: {name} has {len(prompts)} prompts; need 1 to {MAX_PROMPTS} of at most {MAX_LENGTH} letters"
-        )
+    lines = read_bounded(path, MAX_BYTES, follow=True).removeprefix(BOM_UTF8).splitlines()
+    prompts = tuple(dict.fromkeys(filter(None, (read_line(line, f"{name}:{n}") for n, line in enumerate(lines, 1)))))
+    if not 0 < len(prompts) <= MAX_PROMPTS:
+        raise ValueError(f"prompts: {name} has {len(prompts)} prompts, need 1 to {MAX_PROMPTS}")
     return prompts
+
+
+def read_line(line: bytes, where: str) -> str:
+    """Return the prompt of a line of a file, "" for a blank one.
+
+    Raises:
+        ValueError: the line is not UTF-8 text, or the prompt is too long.
+    """
+    try:
+        prompt = line.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"prompts: {where}: byte {line[error.start]:#04x} in column {error.start + 1} is not UTF-8; save the file "
+            "in that encoding"
+        ) from None
+    if control := next((letter for letter in prompt if ord(letter) < 32 and letter != "\t"), None):
+        raise ValueError(f"prompts: {where}: control character {ord(control):#04x}; need UTF-8 text (not UTF-16)")
+    if len(prompt) > MAX_LENGTH:
+        raise ValueError(f"prompts: {where}: {len(prompt)} letters, at most {MAX_LENGTH}")
+    return prompt
 
 
 @cache

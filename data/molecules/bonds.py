@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDetermineBonds
 
+from molrl.data.molecules.hypervalent import uncharge_hypervalent
 from molrl.data.molecules.molecule import Molecule, max_hydrogen_distance
 
 
@@ -116,6 +117,8 @@ def rdkit_bonds(molecule: Molecule) -> Reading:
     are connected, the hydrogens are attached, and RDKit decides the orders from the graph alone; on QM9 this gives
     99.8 % of the graphs where the table gives 95.8 % (aromatic molecules: 99.6 against 82.7 %).
 
+    RDKit's charges are removed where a hypervalent form has none, see `uncharge_hypervalent`.
+
     No hydrogens are added: a carbene, which RDKit would complete to a saturated carbon, is unreadable. So are atoms on
     top of each other, which RDKit would bond.
     """
@@ -135,7 +138,7 @@ def rdkit_bonds(molecule: Molecule) -> Reading:
                 rdDetermineBonds.DetermineBondOrders(
                     mol, charge=0, allowChargedFragments=True, embedChiral=False, maxIterations=MAX_ITERATIONS
                 )
-            heavy = Chem.RemoveHs(mol)
+            heavy = Chem.RemoveHs(uncharge_hypervalent(mol))
         except (ValueError, RuntimeError):
             return Reading(None, "bond perception")
     implicit = 0 if molecule.hydrogens is None else int(molecule.hydrogens.sum())

@@ -12,7 +12,7 @@ from rdkit import Chem
 
 from molrl.data.molecules.bonds import MAX_ATOMIC_NUMBER, BondReader, attach_bonds
 from molrl.data.molecules.entries import position_problem
-from molrl.data.molecules.graphs import from_graph, to_graph
+from molrl.data.molecules.graphs import clear_maps, fold_hydrogens, from_graph, graph_problem, to_graph
 from molrl.data.molecules.molecule import Molecule, are_bonds
 
 if TYPE_CHECKING:
@@ -28,18 +28,22 @@ def from_rdkit(mol: Chem.Mol, conformer: int = -1) -> Molecule:
     Args:
         conformer: its number; -1 is the first.
 
-    Hydrogens stay atoms if all are; otherwise all become counts. The name is the property `_Name`.
+    Hydrogens stay atoms if all are; otherwise they become counts, see `fold_hydrogens`. Atom maps are lost. The name is
+    the property `_Name`.
 
-    Raises ValueError where there is no such conformer, or no atom is left.
+    Raises ValueError where there is no such conformer, no atom, or a query.
     """
     ids = [each.GetId() for each in mol.GetConformers()]
     chosen = ids[0] if ids and conformer == -1 else conformer
     if chosen not in ids:
         raise ValueError(f"conformer: got {conformer}, the RDKit molecule has {ids or 'none'}")
+    if problem := graph_problem(mol):
+        raise ValueError(problem)
     graph = Chem.Mol(mol, confId=chosen)
+    clear_maps(graph)
     counted = any(atom.GetTotalNumHs() for atom in graph.GetAtoms())
     if counted:
-        graph = Chem.RemoveAllHs(graph)
+        graph = fold_hydrogens(graph)
     name = mol.GetProp("_Name") if mol.HasProp("_Name") else ""
     require_atoms(np.array([atom.GetAtomicNum() for atom in graph.GetAtoms()]), graph.GetConformer().GetPositions())
     return from_graph(graph, name, counted=counted)

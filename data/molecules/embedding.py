@@ -7,6 +7,7 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from molrl.data.molecules.entries import MAX_HEAVY
+from molrl.data.molecules.graphs import clear_maps, graph_problem
 
 SEED = 7
 EMBEDDING_SECONDS = 10  # per molecule; reports of half an hour exist (rdkit issue 8259)
@@ -14,11 +15,10 @@ EMBEDDING_ATTEMPTS = 50
 FORCE_FIELD = "MMFF94s"  # Halgren, J. Comput. Chem. 20, 720, 1999: conjugated nitrogens planar, as in crystals
 RELAXATION_STEPS = 500
 MAX_LENGTH = 10_000  # characters of one SMILES
-DUMMY = Chem.MolFromSmarts("[#0]")
 
 
 def parse(smiles: str, max_heavy: int = MAX_HEAVY) -> Chem.Mol | str:
-    """Parse a SMILES of one or several fragments, or return the reason why that is impossible."""
+    """Parse a SMILES of one or several fragments without its atom maps, or return why that is impossible."""
     if len(smiles) > MAX_LENGTH:
         return f"more than {MAX_LENGTH} characters"
     mol = Chem.MolFromSmiles(smiles) if smiles.isascii() else None  # RDKit would silently stop at other characters
@@ -26,8 +26,9 @@ def parse(smiles: str, max_heavy: int = MAX_HEAVY) -> Chem.Mol | str:
         return "not a SMILES"
     if mol.GetNumHeavyAtoms() > max_heavy:
         return f"more than {max_heavy} heavy atoms"
-    if mol.HasSubstructMatch(DUMMY):
-        return "dummy atom"
+    if problem := graph_problem(mol):
+        return problem
+    clear_maps(mol)
     return mol
 
 

@@ -1,4 +1,4 @@
-"""Molecules from RDKit's molecular graphs, and graphs of molecules whose bonds are known."""
+"""Molecules from RDKit's molecular graphs, what such a graph must be, and graphs of molecules with known bonds."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,60 @@ BOND_TYPES = {
     3: Chem.BondType.TRIPLE,
     AROMATIC: Chem.BondType.AROMATIC,
 }
+
+
+def graph_problem(mol: Chem.Mol) -> str:
+    """Return why an RDKit molecule is a pattern or has bonds of no order, or "" if it is a molecule."""
+    if any(atom.GetAtomicNum() == 0 or atom.HasQuery() for atom in mol.GetAtoms()):
+        return "dummy or query atom"
+    if any(bond.HasQuery() or bond.GetBondTypeAsDouble() == 0 for bond in mol.GetBonds()):
+        return "query bond or bond of order zero"
+    return ""
+
+
+def clear_maps(mol: Chem.Mol) -> None:
+    """Remove atom map numbers, and the stereo marks that only they gave a meaning."""
+    mapped = [atom for atom in mol.GetAtoms() if atom.GetAtomMapNum()]
+    for atom in mapped:
+        atom.SetAtomMapNum(0)
+    if mapped:
+        Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
+
+
+def fold_hydrogens(mol: Chem.Mol) -> Chem.Mol:
+    """Return a molecule whose ordinary hydrogens are counts, as RDKit reads SMILES.
+
+    Atoms remain: isotopes, hydrogens bonded to no heavy atom or to several, and those that mark a double bond as E or
+    Z.
+    """
+    with rdBase.BlockLogs():
+        return Chem.RemoveHs(mol)
+
+
+def fold_all_hydrogens(mol: Chem.Mol) -> Chem.Mol:
+    """Return a molecule whose hydrogens, isotopes among them, all are counts.
+
+    Raises ValueError where there is no heavy atom, or a hydrogen is bonded to anything but one heavy atom.
+    """
+    if mol.GetNumHeavyAtoms() == 0:
+        raise ValueError("no heavy atoms")
+    for atom in mol.GetAtoms():
+        if atom.GetAtomicNum() == 1 and [other.GetAtomicNum() > 1 for other in atom.GetNeighbors()] != [True]:
+            raise ValueError("hydrogen that is not bonded to one heavy atom alone")
+    with rdBase.BlockLogs():
+        return Chem.RemoveAllHs(mol)
+
+
+def constitution(mol: Chem.Mol) -> str:
+    """Return canonical SMILES without isotopes and stereo marks, the same for every reader of a molecule."""
+    text = Chem.MolToSmiles(mol, isomericSmiles=False)
+    if "[H]" not in text:
+        return text
+    bare = Chem.Mol(mol)
+    Chem.RemoveStereochemistry(bare)
+    for atom in bare.GetAtoms():
+        atom.SetIsotope(0)
+    return Chem.MolToSmiles(fold_hydrogens(bare), isomericSmiles=False)
 
 
 def from_graph(graph: Chem.Mol, name: str, *, counted: bool) -> Molecule:

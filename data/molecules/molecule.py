@@ -76,10 +76,10 @@ def max_hydrogen_distance(numbers: NDArray[np.int64]) -> NDArray[np.float32]:
 def count_hydrogens(molecule: Molecule) -> Molecule:
     """Return the heavy atoms of a molecule with the number of hydrogens on each; the graph is dropped.
 
-    A hydrogen counts on the atom that it is bonded to or, where bonds are unknown, on the nearest heavy atom. Of bonds
-    those between heavy atoms are kept.
+    A hydrogen counts on the one heavy atom that it is bonded to or, where bonds are unknown, on the nearest one. Of
+    bonds those between heavy atoms are kept.
 
-    Raises ValueError if there is no heavy atom, or a hydrogen is bonded to none or too far from all of them.
+    Raises ValueError if there is no heavy atom, or a hydrogen is bonded to none or several, or too far from all.
     """
     heavy = molecule.numbers > 1
     if not heavy.any():
@@ -110,13 +110,13 @@ def nearest_heavy_atoms(molecule: Molecule) -> NDArray[np.int64]:
 
 
 def bonded_heavy_atoms(molecule: Molecule, bonds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the heavy atom that each hydrogen is bonded to, int64 [at most hydrogens]; none where it has none."""
+    """Return the heavy atom that is the only neighbour of each hydrogen, int64 [at most hydrogens]; none for others."""
     heavy = molecule.numbers > 1
     ends = np.concatenate([bonds[:, :2], bonds[:, 1::-1]])  # both directions
-    ends = ends[~heavy[ends[:, 0]] & heavy[ends[:, 1]]]  # hydrogen, heavy atom
-    _, first = np.unique(ends[:, 0], return_index=True)
-    carriers: NDArray[np.int64] = ends[first, 1]
-    return carriers
+    ends = ends[~heavy[ends[:, 0]]]  # hydrogen, any atom
+    _, first, degree = np.unique(ends[:, 0], return_index=True, return_counts=True)
+    neighbours: NDArray[np.int64] = ends[first[degree == 1], 1]
+    return neighbours[heavy[neighbours]]
 
 
 def heavy_bonds(bonds: NDArray[np.int64], heavy: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ MAX_LIGAND_ATOMS = 2_000
 METALS = ("Mg", "Mn", "Zn", "Ca", "Fe", "Cu", "Na", "K", "Hg", "Co", "U", "Cd", "Ni")
 ELEMENTS = {
     **{"H": "H", "HD": "H", "C": "C", "A": "C", "N": "N", "NA": "N", "O": "O", "OA": "O", "S": "S", "SA": "S"},
+    "Se": "S",  # as Vina 1.2.7 reads it
     **{symbol: symbol for symbol in ("P", "F", "Cl", "Br", "I", "Si", "At", *METALS)},
 }
 """Element of each AutoDock type that is read. NA is a nitrogen that accepts hydrogen bonds, Na is sodium."""
@@ -30,7 +31,9 @@ REMARKS = frozenset(
         *"SCALE1 SCALE2 SCALE3 ANISOU CONECT MASTER TER END".split(),  # codespell:ignore
     )
 )
-LIGAND_REMARKS = frozenset("ENDROOT TORSDOF REMARK WARNING USER TER END".split())
+LIGAND_REMARKS = frozenset("ENDROOT REMARK WARNING USER TER END".split())
+RING_CARBON = re.compile("CG[0-9]+")  # at an end of the bond where Meeko opens a large ring
+PSEUDO_ATOM = re.compile("G[0-9]+|W")  # no atoms: the far end of that bond, and waters of hydrated docking
 ATOM_RECORDS = ("ATOM", "HETATM")
 DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)")
 
@@ -70,7 +73,7 @@ class Atoms:
         if len(self.types) == self.limit:
             raise ValueError(f"more than {self.limit} atoms")
         x, y, z = (parse_coordinate(line[start : start + 8], axis) for start, axis in ((30, "x"), (38, "y"), (46, "z")))
-        kind = line[77:].strip()
+        kind = RING_CARBON.sub("C", line[77:].strip())
         if kind not in ELEMENTS:
             raise ValueError(f"AutoDock type in column 78: got {kind!r}, known are {', '.join(ELEMENTS)}")
         self.types.append(kind)
@@ -138,20 +141,37 @@ def read_receptor(path: str | Path) -> Structure:
 
 
 def read_ligand(path: str | Path) -> Structure:
-    """Read one ligand from a PDBQT file: a ROOT and the branches that turn about their bonds.
+    """Read the first ligand of a PDBQT file, prepared or docked: a ROOT and the branches that turn about their bonds.
+
+    Pseudo-atoms (of Meeko's large rings and of hydrated docking) and flexible residues of a receptor are left out.
 
     Raises:
-        ValueError: the file is missing, binary, too large or not one ligand; the message names the line.
+        ValueError: the file is missing, binary, too large or has no ligand; the message names the line.
     """
     atoms, branches = Atoms(MAX_LIGAND_ATOMS), Branches()
-    for row, record, line in records(path):
+    for row, record, line in ligand_records(path):
         with prefix_errors(f"{path}, line {row}"):
             if record in ATOM_RECORDS:
-                atoms.add(line)
+                if not PSEUDO_ATOM.fullmatch(line[77:].strip()):
+                    atoms.add(line)
             else:
                 branches.add(record, line)
     with prefix_errors(str(path)):
         return atoms.structure(branches.bonds(atoms.serials))
+
+
+def ligand_records(path: str | Path) -> Iterator[tuple[int, str, str]]:
+    """Yield the records of the first ligand, which ends at TORSDOF, ENDMDL or the next MODEL."""
+    has_atoms = in_receptor = False
+    for row, record, line in records(path):
+        if record in ("TORSDOF", "ENDMDL", "MODEL"):
+            if has_atoms:
+                return
+        elif record in ("BEGIN_RES", "END_RES"):
+            in_receptor = record == "BEGIN_RES"
+        elif not in_receptor:
+            has_atoms = has_atoms or record in ATOM_RECORDS
+            yield row, record, line
 
 
 def receptor_text(structure: Structure) -> str:
@@ -170,7 +190,7 @@ def records(path: str | Path) -> Iterator[tuple[int, str, str]]:
     try:
         for row, line in enumerate(text_lines(path, MAX_BYTES), 1):
             if line.strip():
-                yield row, line[:6].strip() if line.startswith(ATOM_RECORDS) else line.split()[0], line
+                yield row, next(filter(line.startswith, ATOM_RECORDS), line.split()[0]), line
     except BrokenStreamError as error:
         raise ValueError(f"{path}: {error}") from None
 

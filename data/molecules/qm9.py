@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from molrl.data.files import MAX_BYTES, ReadReport, Skipped, reason_of
 from molrl.data.molecules.entries import report_of
 from molrl.data.molecules.molecule import Hydrogens, Molecules, max_hydrogen_distance
+from molrl.machine.files import open_regular
 
 KEYS = ("index", "num_atoms", "atomic_numbers", "positions")
 EXPECTED = f"expected an .npz archive of plain numbers with the arrays {', '.join(KEYS)}; nothing pickled is loaded"
@@ -61,7 +62,7 @@ def load_qm9(
 def read_arrays(path: str | Path) -> dict[str, NDArray[np.generic]]:
     """Read the arrays of `KEYS`, and check their types and shapes."""
     try:
-        with Path(path).open("rb") as stream:
+        with open_regular(path, follow=True) as stream:
             if not zipfile.is_zipfile(stream):
                 raise ValueError(f"got no .npz archive or a damaged one, {EXPECTED}")
             with zipfile.ZipFile(stream) as archive:

@@ -4,6 +4,7 @@ Everything depends on the bond reader but the two stabilities of EDM's protocol,
 (Hoogeboom et al. 2022, arXiv:2203.17003, Section 5).
 """
 
+import re
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,12 +17,13 @@ from rdkit.Chem import rdFingerprintGenerator
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
 from molrl.data.molecules.bonds import BondReader, Reading, is_connected, stable_atoms
+from molrl.data.molecules.graphs import constitution
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.records import has_geometry
 from molrl.data.molecules.stability import valence_stable_atoms
 
 MAX_DIVERSITY_SAMPLE = 500
-STEREO_MARKS = frozenset("@/\\")
+ISOTOPE_OR_STEREO = re.compile(r"[@/\\]|\[\d")  # in SMILES
 
 
 @dataclass(frozen=True)
@@ -139,11 +141,11 @@ def count_stable(stable: Sequence[NDArray[np.bool_]]) -> int:
 
 
 def fragment_smiles(reading: Reading) -> str:
-    """Return canonical SMILES of the largest fragment without stereo marks; "" for an unreadable molecule."""
+    """Return canonical SMILES of the largest fragment, see `constitution`; "" for an unreadable molecule."""
     if reading.mol is None:
         return ""
     largest = max(Chem.GetMolFrags(reading.mol, asMols=True), key=lambda mol: mol.GetNumHeavyAtoms(), default=None)
-    return "" if largest is None else Chem.MolToSmiles(largest, isomericSmiles=False)
+    return "" if largest is None else constitution(largest)
 
 
 def smiles_set(molecules: Sequence[Molecule], reader: BondReader) -> frozenset[str]:
@@ -152,10 +154,9 @@ def smiles_set(molecules: Sequence[Molecule], reader: BondReader) -> frozenset[s
 
 
 def without_stereo(texts: Iterable[str]) -> frozenset[str]:
-    """Return canonical SMILES without stereo marks for canonical isomeric SMILES."""
+    """Return canonical SMILES without isotopes and stereo marks for canonical isomeric SMILES; see `constitution`."""
     return frozenset(
-        Chem.MolToSmiles(Chem.MolFromSmiles(text), isomericSmiles=False) if set(text) & STEREO_MARKS else text
-        for text in texts
+        constitution(Chem.MolFromSmiles(text)) if ISOTOPE_OR_STEREO.search(text) else text for text in texts
     )
 
 

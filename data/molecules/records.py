@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 from rdkit import Chem, rdBase
 
 from molrl.data.files import Skipped, open_file, suffix
-from molrl.data.molecules.embedding import MAX_LENGTH, embed
+from molrl.data.molecules.embedding import embed, parse
 from molrl.data.molecules.entries import MAX_HEAVY, NO_LIMIT, Entry
 from molrl.data.molecules.files import stream
 from molrl.data.molecules.graphs import from_graph
@@ -112,12 +112,6 @@ def parse_graph(line: Line) -> Chem.Mol | Skipped:
     """Return the RDKit molecule of a SMILES, or the reason why there is none."""
     if line.problem or not line.smiles:
         return Skipped(line.where, line.problem or "no SMILES")
-    if len(line.smiles) > MAX_LENGTH:
-        return Skipped(line.where, f"more than {MAX_LENGTH} characters")
     with rdBase.BlockLogs():
-        mol = Chem.MolFromSmiles(line.smiles) if line.smiles.isascii() else None  # RDKit would silently stop at others
-    if mol is None:
-        return Skipped(line.where, "not a valid SMILES")
-    if mol.GetNumHeavyAtoms() > MAX_HEAVY:
-        return Skipped(line.where, f"more than {MAX_HEAVY} heavy atoms")
-    return mol
+        mol = parse(line.smiles)
+    return Skipped(line.where, mol) if isinstance(mol, str) else mol

@@ -5,27 +5,48 @@ nitrogen only if it has a lone pair and no hydrogen. Names: wwPDB Chemical Compo
 fields for protonation states.
 """
 
+# Names of nucleotides by the letter of the base, of RNA and DNA: wwPDB, AMBER (5' and 3' ends, single ones), CHARMM
+NUCLEOTIDES = {
+    base: (base, *(f"{sugar}{base}{end}" for sugar in "DR" for end in ("", "5", "3", "N")), *others.split())
+    for base, others in {
+        **{"A": "A5 A3 AN ADE", "C": "C5 C3 CN CYT", "G": "G5 G3 GN GUA", "T": "THY", "U": "U5 U3 UN URA URI"},
+        "I": "",
+    }.items()
+}
+HISTIDINES = {
+    **dict.fromkeys(("HID", "HSD", "HISA", "HISD"), "ND1"),
+    **dict.fromkeys(("HIS", "HIE", "HSE", "HISB", "HISE"), "NE2"),
+    **dict.fromkeys(("HIP", "HSP", "HISH"), "ND1 NE2"),
+}
+
+
+def nucleotides(atoms: dict[str, str]) -> dict[str, str]:
+    """Return the atoms of each base under all names of its nucleotides."""
+    return {name: names for base, names in atoms.items() for name in NUCLEOTIDES[base]}
+
+
 # Nitrogens and oxygens of the side chain or base that bear hydrogen at pH 7
 DONORS = {
     **{"ALA": "", "ARG": "NE NH1 NH2", "ASN": "ND2", "ASP": "", "CYS": "", "GLN": "NE2", "GLU": "", "GLY": ""},
-    **{"HIS": "NE2", "ILE": "", "LEU": "", "LYS": "NZ", "MET": "", "PHE": "", "PRO": "", "THR": "OG1", "TRP": "NE1"},
+    **{"ILE": "", "LEU": "", "LYS": "NZ", "MET": "", "PHE": "", "PRO": "", "THR": "OG1", "TRP": "NE1"},
     **{"TYR": "OH", "VAL": "", "SER": "OG"},  # codespell:ignore
-    **{"ASH": "OD2", "CYM": "", "CYX": "", "GLH": "OE2", "HID": "ND1", "HIE": "NE2", "HIP": "ND1 NE2", "LYN": "NZ"},
-    **{"HSD": "ND1", "HSE": "NE2", "HSP": "ND1 NE2"},
+    **HISTIDINES,
+    **{"ASH": "OD2", "ASPH": "OD2", "ASPP": "OD2", "GLH": "OE2", "GLUH": "OE2", "GLUP": "OE2"},
+    **dict.fromkeys(("CYM", "CYX", "CYSH", "CYS1", "CYS2"), ""),
+    **dict.fromkeys(("LYN", "LYSH", "LSN"), "NZ"),
+    **{"ARN": "NE NH1 NH2", "ARGN": "NE NH1 NH2"},
     **{"ACE": "", "NH2": "", "NMA": "", "NME": "", "MSE": "", "PYL": "NZ N2", "SEC": ""},
-    **{"A": "N6", "C": "N4", "G": "N1 N2", "U": "N3", "DA": "N6", "DC": "N4", "DG": "N1 N2", "DT": "N3", "DU": "N3"},
+    **nucleotides({"A": "N6", "C": "N4", "G": "N1 N2", "T": "N3", "U": "N3", "I": "N1"}),
 }
 # Nitrogens with a lone pair, and those of histidine, which have one unless they bear hydrogen
 ACCEPTORS = {
-    **dict.fromkeys(("HIS", "HID", "HIE", "HIP", "HSD", "HSE", "HSP"), "ND1 NE2"),
-    **dict.fromkeys(("A", "DA"), "N1 N3 N7"),
-    **dict.fromkeys(("G", "DG"), "N3 N7"),
-    **dict.fromkeys(("C", "DC"), "N3"),
+    **dict.fromkeys(HISTIDINES, "ND1 NE2"),
+    **nucleotides({"A": "N1 N3 N7", "C": "N3", "G": "N3 N7", "I": "N3 N7"}),
 }
 MODIFIED_RESIDUES = frozenset(("ACE", "NH2", "NMA", "NME", "MSE", "PYL", "SEC"))  # in a chain, but HETATM in PDB files
-BACKBONE_ATOMS = frozenset(("N", "CA", "C"))
 RIBOSE_DONOR = "O2'"
-WATERS = frozenset(("HOH", "WAT", "DOD", "H2O", "TIP", "TIP3", "TP3", "SOL"))
+WATERS = frozenset(("HOH", "WAT", "DOD", "H2O", "TIP", "TIP3", "TP3", "TIP4", "TP4", "SPC", "SOL"))
+FOUR_LETTERS = frozenset(name for name in (*DONORS, *WATERS) if len(name) == 4)
 
 
 def donates(residue: str, atom: str) -> bool:

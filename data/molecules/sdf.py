@@ -1,8 +1,8 @@
 """SDF files, read record by record: a bad record costs only itself."""
 
 import gzip
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,11 +12,22 @@ from rdkit import Chem, rdBase
 
 from molrl.data.files import MAX_BYTES, BrokenStreamError, ReadReport, Skipped, open_file, text_lines
 from molrl.data.molecules.bonds import BondReader, attach_bonds
-from molrl.data.molecules.entries import MAX_HEAVY, MAX_RECORDS, NO_LIMIT, Entry, collect, position_problem
-from molrl.data.molecules.graphs import from_graph
+from molrl.data.molecules.entries import (
+    MAX_HEAVY,
+    MAX_RECORDS,
+    NO_LIMIT,
+    Entry,
+    collect,
+    make_entry,
+    position_problem,
+)
+from molrl.data.molecules.graphs import clear_maps, fold_all_hydrogens, fold_hydrogens, from_graph, graph_problem
 from molrl.data.molecules.molecule import Hydrogens, Molecule
 from molrl.data.molecules.standardise import AS_IT_IS, Treatment
+from molrl.machine.files import staged
+from molrl.machine.printable import printable
 
+EMBEDDED = "molrl_embedded"  # property of a record whose coordinates were computed from the graph
 TYPED = "atom_types"  # property of a record without bonds whose charges are known
 MAX_RECORD_LINES = 100_000
 MAX_RECORD_SIZE = 1 << 23  # characters
@@ -34,6 +45,8 @@ def stream_sdf(
     max_records: int = MAX_RECORDS,
     max_bytes: int = MAX_BYTES,
     treatment: Treatment = AS_IT_IS,
+    *,
+    flat: bool = False,
 ) -> Iterator[Entry]:
     """Yield a molecule with its graph, or the reason why there is none, per record of an .sdf, .sdf.gz or .mol file.
 
@@ -41,11 +54,15 @@ def stream_sdf(
         hydrogens: "atoms" requires every hydrogen to be in the file, "counts" turns them into counts, "file" keeps
             atoms if all hydrogens of a record are there, and otherwise turns them into counts.
         treatment: of every molecule.
+        flat: see `parse_record`.
 
     Raises ValueError, before the first record, for a file that is missing, empty or binary.
     """
     open_file(path).close()
-    return stream_records(path, hydrogens, max_heavy, max_records, max_bytes, treatment)
+    return (
+        parse_record(block, hydrogens, max_heavy, treatment, flat=flat)
+        for block in blocks(path, max_records, max_bytes)
+    )
 
 
 class Block(NamedTuple):
@@ -72,19 +89,6 @@ class Block(NamedTuple):
     def title(self) -> str:
         """Return the first line, which names the molecule."""
         return self.text.partition("\n")[0].strip()
-
-
-def stream_records(
-    path: str | Path,
-    hydrogens: Hydrogens,
-    max_heavy: int,
-    max_records: int,
-    max_bytes: int,
-    treatment: Treatment,
-) -> Iterator[Entry]:
-    """Yield one entry per record of a file that can be opened."""
-    for block in blocks(path, max_records, max_bytes):
-        yield parse_record(block, hydrogens, max_heavy, treatment)
 
 
 def blocks(path: str | Path, max_records: int = NO_LIMIT, max_bytes: int = NO_LIMIT) -> Iterator[Block]:
@@ -154,12 +158,13 @@ def parse_record(
             return Skipped(block.where, "non-finite positions" if has_non_finite(lines) else "not a readable mol block")
         if reason := record_problem(mol, max_heavy):
             return Skipped(block.where, reason)
-        if is_two_dimensional(mol, lines[1]):
-            if not flat or (mol.GetNumBonds() == 0 and mol.GetNumAtoms() > 1):
+        if is_flat(mol):
+            if not flat:
                 return Skipped(block.where, "no 3D coordinates")
             mol.GetConformer().SetPositions(np.zeros((mol.GetNumAtoms(), 3)))
         try:
             Chem.SanitizeMol(mol)
+            clear_maps(mol)
             treated = treated_graph(mol, treatment)
             if isinstance(treated, str):
                 return Skipped(block.where, treated)
@@ -171,9 +176,12 @@ def parse_record(
 
 def treated_graph(mol: Chem.Mol, treatment: Treatment) -> Chem.Mol | str:
     """Return a sanitised molecule as the treatment leaves it, or the reason why it is refused."""
-    if treatment and mol.GetNumBonds() == 0 and mol.GetNumAtoms() > 1:
-        return "no bonds"
-    return treatment(mol)
+    return "no bonds" if treatment and lacks_bonds(mol) else treatment(mol)
+
+
+def lacks_bonds(mol: Chem.Mol) -> bool:
+    """Tell whether a record is a geometry without bonds, to be perceived later; a drawing without bonds is of ions."""
+    return mol.GetNumBonds() == 0 and mol.GetNumAtoms() > 1 and bool(mol.GetConformer().GetPositions().any())
 
 
 def has_non_finite(lines: Sequence[str]) -> bool:
@@ -196,15 +204,15 @@ def record_problem(mol: Chem.Mol, max_heavy: int) -> str:
         return "no atoms"
     if mol.GetNumHeavyAtoms() > max_heavy:
         return f"more than {max_heavy} heavy atoms"
-    if any(atom.GetAtomicNum() == 0 for atom in mol.GetAtoms()):
-        return "dummy or query atom"
-    return position_problem(mol.GetConformer().GetPositions())
+    return graph_problem(mol) or position_problem(mol.GetConformer().GetPositions())
 
 
-def is_two_dimensional(mol: Chem.Mol, program_line: str) -> bool:
-    """Tell whether the positions are a 2D depiction or missing: marked as such, or all atoms in one place."""
+def is_flat(mol: Chem.Mol) -> bool:
+    """Tell whether the positions are a 2D drawing or missing: all z are 0 and the header does not say 3D, or no atom
+    is apart from another.
+    """
     positions = mol.GetConformer().GetPositions()
-    return program_line[20:22].upper() == "2D" or (len(positions) > 1 and bool(np.ptp(positions, axis=0).max() == 0))
+    return not mol.GetConformer().Is3D() or (len(positions) > 1 and bool(np.ptp(positions, axis=0).max() == 0))
 
 
 def as_molecule(mol: Chem.Mol, where: str, name: str, hydrogens: Hydrogens, *, typed: bool) -> Entry:
@@ -216,15 +224,16 @@ def as_molecule(mol: Chem.Mol, where: str, name: str, hydrogens: Hydrogens, *, t
     complete = all(atom.GetTotalNumHs() == 0 for atom in mol.GetAtoms())  # no hydrogen that is not an atom
     if hydrogens == "atoms" and not complete:
         return Skipped(where, "hydrogens without positions")
-    counted = hydrogens == "counts" or not complete
-    if counted:
-        mol = Chem.RemoveAllHs(mol)
-        if mol.GetNumAtoms() == 0:
-            return Skipped(where, "no heavy atoms")
-    molecule = from_graph(mol, name, counted=counted)
-    if mol.GetNumBonds() == 0 and len(molecule) > 1:  # perceive them later
-        return replace(molecule, graph=None, charges=molecule.charges if typed else None, bonds=None)
-    return molecule
+    if lacks_bonds(mol):
+        molecule = from_graph(mol, name, counted=not complete)
+        bare = replace(molecule, graph=None, charges=molecule.charges if typed else None, bonds=None)
+        return make_entry(bare, hydrogens, NO_LIMIT, where)
+    if hydrogens != "counts":
+        return from_graph(mol if complete else fold_hydrogens(mol), name, counted=not complete)
+    try:
+        return from_graph(fold_all_hydrogens(mol), name, counted=True)
+    except ValueError as error:
+        return Skipped(where, str(error))
 
 
 def write_sdf(
@@ -246,20 +255,15 @@ def write_sdf(
     items = list(molecules)
     if properties is not None and len(properties) != len(items):
         raise ValueError(f"properties: got {len(properties)}, expected one mapping for each of {len(items)} molecules")
-    staging = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-    readable = 0
-    try:
-        with gzip.open(staging, "wb") if str(path).lower().endswith(".gz") else staging.open("wb") as file:
-            for row, molecule in enumerate(items):
-                mol, reason = attach_bonds(molecule, reader)
-                readable += not reason
-                marks = {"unreadable": reason} if reason else {}
-                marks |= {TYPED: "known"} if reason and molecule.charges is not None else {}
-                fields = {**(properties[row] if properties else {}), **marks}
-                file.write(record_text(mol, molecule.name, fields).encode("utf-8", errors="replace"))
-        staging.replace(Path(path))
-    finally:
-        staging.unlink(missing_ok=True)
+    packed, readable = str(path).lower().endswith(".gz"), 0
+    with staged(path) as whole, gzip.GzipFile("", "wb", fileobj=whole) if packed else nullcontext(whole) as file:
+        for row, molecule in enumerate(items):
+            mol, reason = attach_bonds(molecule, reader)
+            readable += not reason
+            marks = {"unreadable": reason} if reason else {}
+            marks |= {TYPED: "known"} if reason and molecule.charges is not None else {}
+            fields = {**(properties[row] if properties else {}), **marks}
+            file.write(record_text(mol, molecule.name, fields).encode("utf-8", errors="replace"))
     return readable
 
 
@@ -293,5 +297,5 @@ def property_text(fields: Mapping[str, object]) -> str:
 
 def one_line(value: object) -> str:
     """Return a value as text that cannot end a field or a record early."""
-    text = " ".join(str(value).split())
+    text = printable(" ".join(str(value).split()))
     return f" {text}" if text.startswith(("$$$$", ">")) else text

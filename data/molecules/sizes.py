@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -31,6 +32,16 @@ class Sizes:
 
     atoms: tuple[int, ...]
     counts: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        ascending = all(type(size) is int and 1 <= size <= MAX_ATOMS for size in self.atoms)
+        ascending = ascending and all(one < other for one, other in pairwise(self.atoms))
+        weighted = all(type(count) in (int, float) and 0 < count < math.inf for count in self.counts)
+        if not ascending or not weighted or not 0 < len(self.atoms) == len(self.counts):
+            raise ValueError(
+                f"sizes: need ascending numbers of atoms, 1 to {MAX_ATOMS}, and a count above 0 for each; got "
+                f"{len(self.atoms)} numbers {self.atoms!s:.60} and {len(self.counts)} counts {self.counts!s:.60}"
+            )
 
     @classmethod
     def of(cls, sizes: Sequence[int]) -> "Sizes":

@@ -1,6 +1,7 @@
 """Files of SMILES: their lines, and the embedded molecules of those."""
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -22,13 +23,14 @@ from molrl.data.files import (
 from molrl.data.molecules.conformers import BLOCK_SIZE, Conformer, Embedder, embed_blocks, failure, split
 from molrl.data.molecules.embedding import SEED, parse
 from molrl.data.molecules.entries import MAX_HEAVY, MAX_RECORDS, NO_LIMIT, Entry, collect
-from molrl.data.molecules.graphs import from_graph
+from molrl.data.molecules.graphs import fold_all_hydrogens, from_graph
 from molrl.data.molecules.molecule import Hydrogens, Molecule
 from molrl.data.molecules.standardise import AS_IT_IS, Treatment
 
 SMILES_SUFFIXES = (".smi", ".txt", ".csv")
 SMILES_COLUMNS = ("smiles", "canonical_smiles")  # of a table, in upper or lower case
-HEADERS = (*SMILES_COLUMNS, "smi")  # first words of a first line without a SMILES
+SEPARATORS = ",;\t"
+QUOTED_CELL = re.compile(r'(^|[,;\t])"(?:[^"]|"")*"')
 
 
 class Line(NamedTuple):
@@ -122,13 +124,21 @@ def smiles_lines(
                 number = line.number
                 yield line
             return
+        first = True
         for number, text in lines:
             words = text.split(maxsplit=1)
-            if not words or text.startswith("#") or (number == 1 and words[0].lower() in HEADERS):
+            if not words or text.startswith("#"):
                 continue
-            yield Line(f"line {number}", words[0], words[-1].strip(), number)
+            if not (first and is_header(words[0])):
+                yield Line(f"line {number}", words[0], words[-1].strip(), number)
+            first = False
     except BrokenStreamError as error:
         yield bad_line(number + 1, str(error))
+
+
+def is_header(word: str) -> bool:
+    """Tell whether a word names a column of SMILES, such as isomeric_smiles: no SMILES has smi outside brackets."""
+    return "smi" in word.lower() and "[" not in word
 
 
 def treat_line(line: Line, treatment: Treatment) -> Line:
@@ -149,7 +159,7 @@ def bad_line(number: int, problem: str) -> Line:
 def csv_lines(lines: Iterator[tuple[int, str]], path: str, smiles_column: str | None) -> Iterator[Line]:
     """Yield the SMILES of a table with a header, separated by commas, semicolons or tabs; no cell has a line end."""
     header = next((text for _, text in lines if text.strip()), "")
-    separator, columns = split_header(header, path)
+    separator, columns = split_header(header, path, smiles_column)
     place = smiles_index(columns, path, smiles_column)
     lower = [column.lower() for column in columns]
     name_place = next((lower.index(column) for column in ("name", "id") if column in lower), place)
@@ -168,22 +178,35 @@ def csv_lines(lines: Iterator[tuple[int, str]], path: str, smiles_column: str | 
         yield Line(f"line {number}", cells[place].strip(), name.strip(), number)
 
 
-def split_header(header: str, path: str) -> tuple[str, list[str]]:
-    """Return the separator that gives a header the most columns, and those columns.
+def split_header(header: str, path: str, wanted: str | None) -> tuple[str, list[str]]:
+    """Return the separator of a table and its columns: one that gives the column of SMILES, then the most frequent.
+
+    Separators in quoted cells do not count.
 
     Raises ValueError if none is possible.
     """
     rows: dict[str, list[str]] = {}
     problem = ""
-    for separator in ",;\t":
+    for separator in SEPARATORS:
         try:
-            rows[separator] = next(csv.reader([header], delimiter=separator, strict=True))
+            cells = next(csv.reader([header], delimiter=separator, strict=True))
+            rows[separator] = [cell.strip() for cell in cells]
         except csv.Error as error:
             problem = str(error)
     if not rows:
         raise ValueError(f"{path}: the header is not a CSV row: {problem}")
-    best = max(rows, key=lambda separator: len(rows[separator]))
-    return best, [column.strip() for column in rows[best]]
+    unquoted = QUOTED_CELL.sub(r"\1", header)
+    best = max(rows, key=lambda mark: (find_column(rows[mark], wanted) is not None, unquoted.count(mark)))
+    return best, rows[best]
+
+
+def find_column(columns: Sequence[str], wanted: str | None) -> int | None:
+    """Return the index of the column of SMILES; None where there is none of that name."""
+    lower = [column.lower() for column in columns]
+    if wanted in columns:
+        return columns.index(wanted)
+    names = SMILES_COLUMNS if wanted is None else (wanted.lower(),)
+    return next((lower.index(name) for name in names if name in lower), None)
 
 
 def smiles_index(columns: Sequence[str], path: str, wanted: str | None) -> int:
@@ -191,15 +214,8 @@ def smiles_index(columns: Sequence[str], path: str, wanted: str | None) -> int:
 
     Raises ValueError, which lists the columns, if it is not there.
     """
-    lower = [column.lower() for column in columns]
-    if wanted is None:
-        for name in SMILES_COLUMNS:
-            if name in lower:
-                return lower.index(name)
-    elif wanted in columns:
-        return columns.index(wanted)
-    elif wanted.lower() in lower:
-        return lower.index(wanted.lower())
+    if (place := find_column(columns, wanted)) is not None:
+        return place
     expected = " or ".join(SMILES_COLUMNS) if wanted is None else repr(wanted)
     hint = "; name it with smiles_column=" if wanted is None else ""
     raise ValueError(f"{path}: no column named {expected}, got: {', '.join(columns)[:500]}{hint}")
@@ -220,12 +236,14 @@ def entry_of(line: Line, conformer: Conformer | None, counted: bool) -> Entry:
     if not isinstance(conformer, Molecule):
         return Skipped(line.where, failure(conformer))
     with rdBase.BlockLogs():
-        mol = Chem.AddHs(Chem.MolFromSmiles(line.smiles))
-        geometry = Chem.Conformer(len(conformer))
-        geometry.SetPositions(conformer.positions.astype(np.float64))
-        mol.AddConformer(geometry)
-        if counted:
-            mol = Chem.RemoveAllHs(mol)
-    if mol.GetNumAtoms() == 0:
-        return Skipped(line.where, "no heavy atoms")
-    return from_graph(mol, line.name, counted=counted)
+        graph = parse(line.smiles, NO_LIMIT)
+    if isinstance(graph, str):
+        return Skipped(line.where, graph)
+    mol = Chem.AddHs(graph)
+    geometry = Chem.Conformer(len(conformer))
+    geometry.SetPositions(conformer.positions.astype(np.float64))
+    mol.AddConformer(geometry)
+    try:
+        return from_graph(fold_all_hydrogens(mol) if counted else mol, line.name, counted=counted)
+    except ValueError as error:
+        return Skipped(line.where, str(error))

@@ -56,21 +56,12 @@ def standardise(smiles: str, treatment: Treatment) -> Chem.Mol | str:
         mol = parse(smiles, NO_LIMIT)
         if isinstance(mol, str):
             return mol
-        if ":" in smiles:
-            clear_maps(mol)
         mol = treatment(mol)
         if isinstance(mol, str):
             return mol
     if reason := inorganic_reason(mol):
         return reason
     return mol if mol.GetNumHeavyAtoms() <= MAX_HEAVY else f"more than {MAX_HEAVY} heavy atoms"
-
-
-def clear_maps(mol: Chem.Mol) -> None:
-    """Remove atom map numbers, and the stereo marks that only they gave a meaning."""
-    for atom in mol.GetAtoms():
-        atom.SetAtomMapNum(0)
-    Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
 
 
 def choose_fragment(mol: Chem.Mol, fragments: Fragments) -> Chem.Mol | str:

@@ -10,11 +10,15 @@ from molrl.data.files import ReadReport, Skipped, suffix
 from molrl.data.molecules.bonds import Reading
 from molrl.data.molecules.entries import collect
 from molrl.data.molecules.files import read
+from molrl.data.molecules.graphs import constitution
 from molrl.data.molecules.molecule import Hydrogens, Molecule
 from molrl.data.molecules.quality import fragment_smiles
 from molrl.data.molecules.records import molecule_of, parse_graph, records
+from molrl.data.molecules.sdf import EMBEDDED, blocks, stream_sdf
 from molrl.data.molecules.smiles import SMILES_SUFFIXES, smiles_lines, treat_line
 from molrl.data.molecules.standardise import AS_IT_IS, Treatment
+
+SDF_SUFFIXES = (".sdf", ".mol")
 
 
 @dataclass(frozen=True)
@@ -43,16 +47,25 @@ class Graphs:
 def read_unembedded(
     path: str | Path, hydrogens: Hydrogens, treatment: Treatment = AS_IT_IS
 ) -> tuple[list[Molecule], ReadReport]:
-    """Read every molecule of a file; those of SMILES are graphs with all atoms at the origin, whatever the hydrogens.
+    """Read every molecule of a file; those of SMILES and 2D drawings are graphs with all atoms at the origin.
 
     Args:
-        hydrogens: as for `molrl.data.molecules.files.read`.
+        hydrogens: as for `molrl.data.molecules.files.read`; SMILES keep theirs as counts.
         treatment: of molecules that come with bonds.
     """
+    if suffix(path) in SDF_SUFFIXES:
+        return collect(stream_sdf(path, hydrogens, treatment=treatment, flat=True), str(path))
     if suffix(path) not in SMILES_SUFFIXES:
         return read(path, hydrogens, treatment=treatment)
     entries = (molecule_of(record, embedded=False, treatment=treatment) for record in records(path))
     return collect(entries, str(path))
+
+
+def count_embedded(path: str | Path) -> int:
+    """Return how many records of a file have coordinates that molrl computed itself, as `molrl score` marks them."""
+    if suffix(path) not in SDF_SUFFIXES:
+        return 0
+    return sum(f"<{EMBEDDED}>" in block.text for block in blocks(path))
 
 
 def read_canonical_smiles(path: str | Path, treatment: Treatment = AS_IT_IS) -> tuple[list[str], ReadReport]:
@@ -67,6 +80,6 @@ def read_canonical_smiles(path: str | Path, treatment: Treatment = AS_IT_IS) -> 
 
 
 def canonical_smiles(mol: Chem.Mol) -> str:
-    """Return canonical SMILES of the largest fragment without stereo marks; see `fragment_smiles`."""
-    text = Chem.MolToSmiles(mol, isomericSmiles=False)
+    """Return what `fragment_smiles` gives for a parsed SMILES."""
+    text = constitution(mol)
     return fragment_smiles(Reading(mol, "")) if "." in text else text

@@ -4,7 +4,6 @@ Files are read as data only: nothing is unpickled, no other file or address that
 bounded, also after decompression.
 """
 
-import gzip
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,29 +12,32 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from molrl.data.files import ReadReport, Skipped, reason_of, suffix
+from molrl.data.files import ReadReport, Skipped, open_unchecked, reason_of, suffix
 from molrl.data.shapes.cloud import MAX_POINTS, PointCloud
-from molrl.data.shapes.glb import parse_glb
+from molrl.data.shapes.folders import list_files
+from molrl.data.shapes.glb import parse_glb, parse_gltf
 from molrl.data.shapes.mesh import Mesh, ShapeError
-from molrl.data.shapes.mesh_text import parse_obj, parse_off, parse_stl
 from molrl.data.shapes.normalisation import Mode, normalise_point_clouds
+from molrl.data.shapes.obj import parse_obj
+from molrl.data.shapes.off import parse_off
+from molrl.data.shapes.pcd import parse_pcd
 from molrl.data.shapes.ply import parse_ply
-from molrl.data.shapes.point_files import parse_npy, parse_npz, parse_xyz, split_shapes
+from molrl.data.shapes.point_arrays import parse_npy, parse_npz, split_shapes
+from molrl.data.shapes.point_text import parse_xyz
+from molrl.data.shapes.stl import parse_stl
+from molrl.machine.files import SpecialFileError
 
 Up: TypeAlias = Literal["y", "z"]
 Entry: TypeAlias = PointCloud | Skipped
 """The result of reading one shape."""
 
-MESHES = {".off": parse_off, ".obj": parse_obj, ".stl": parse_stl, ".ply": parse_ply, ".glb": parse_glb}
-SHAPE_SUFFIXES = (*MESHES, ".xyz", ".npy", ".npz")
-MAX_BYTES = 256 << 20  # of a file, after decompression
-MAX_FILES = 200_000
-SPLITS = ("train", "val", "test")  # names of folders that are not classes
-SYNSETS = {  # classes of ShapeNet
-    **{"02691156": "airplane", "02828884": "bench", "02933112": "cabinet", "02958343": "car", "03001627": "chair"},
-    **{"03211117": "display", "03636649": "lamp", "03691459": "speaker", "04090263": "rifle", "04256520": "sofa"},
-    **{"04379243": "table", "04401088": "telephone", "04530566": "vessel"},
+MESHES = {
+    **{".off": parse_off, ".obj": parse_obj, ".stl": parse_stl},
+    **{".ply": parse_ply, ".glb": parse_glb, ".gltf": parse_gltf},
 }
+POINTS = {".xyz": parse_xyz, ".txt": parse_xyz, ".pts": parse_xyz, ".pcd": parse_pcd}
+MAX_BYTES = 256 << 20  # of a file, after decompression
+MAX_ROUNDING = 1e-4  # of coordinates in single precision, as a part of the size of the shape
 
 
 class NamedShape(NamedTuple):
@@ -47,16 +49,18 @@ class NamedShape(NamedTuple):
 
 
 def read_shape(path: str | Path, points: int, *, seed: int = 0, up: Up = "y") -> PointCloud:
-    """Read the only shape of a file as so many points in the unit box; see `read_shapes`.
+    """Read the only shape of a file as so many points in the unit box, or fewer if it has fewer bare points.
 
     Raises ValueError for a file that cannot be read or has another number of shapes.
     """
-    point_clouds, report = read_shapes(path, points, seed=seed, up=up)
-    if report.skipped:
-        raise ValueError(f"{path}: {report.skipped[0].reason}")
-    if len(point_clouds) != 1:
-        raise ValueError(f"{path}: {len(point_clouds)} shapes, need one")
-    return point_clouds[0]
+    check_settings(points, up)
+    entries = [entry for file in list_files(Path(path), None, None) for entry in file_entries(*file, points, seed, up)]
+    if len(entries) != 1:
+        raise ValueError(f"{path}: {len(entries)} shapes, need one")
+    (entry,) = entries
+    if isinstance(entry, Skipped):
+        raise ValueError(f"{path}: {entry.reason}")
+    return normalise_point_clouds([entry], "shape_bbox")[0]
 
 
 def read_shapes(
@@ -72,29 +76,28 @@ def read_shapes(
     """Read every shape of a file or of a folder, and report what was skipped.
 
     Args:
-        source: a file, or a folder in which each folder of the first level is a class: CLASS/..., with ShapeNet's
-            numbers read as the names of its classes. Files of other formats are ignored.
+        source: a file, or a folder with a folder for each class, see `classes_of`. Files of other formats are ignored.
         points: number per shape, sampled uniformly on the surface of a mesh, or drawn without replacement from bare
-            points. They depend only on the seed and the place of the shape in the source.
+            points. They depend only on the seed and the shape.
         up: the axis that is up in the files; in the result it is y.
         normalise: see `normalise_point_clouds`.
         classes: read only these.
-        split: read only this split of a folder with CLASS/train and so on.
+        split: read only this split of a folder with CLASS/train or train/CLASS and so on.
 
     Raises ValueError for a source that is missing or holds no shape file, and for unknown classes, splits and settings.
     """
-    if not 0 < points <= MAX_POINTS:
-        raise ValueError(f"points: got {points}, need 1 to {MAX_POINTS}")
-    check_axis(up)
+    check_settings(points, up)
     normalise_point_clouds((), normalise)
     point_clouds: list[PointCloud] = []
     skipped: list[Skipped] = []
     for path, label, where in list_files(Path(source), classes, split):
-        for entry in file_entries(path, label, where, points, seed, up):
+        for entry in file_entries(path, label, where, points, seed, up, centre=normalise != "none"):
             if isinstance(entry, Skipped):
                 skipped.append(entry)
                 continue
             try:
+                if len(entry) < points:
+                    raise ShapeError(f"{len(entry)} points, {points} are wanted")
                 point_clouds += normalise_point_clouds([entry], "none" if normalise == "global_unit" else normalise)
             except ValueError as error:
                 skipped.append(Skipped(entry.name or where, str(error)))
@@ -103,50 +106,22 @@ def read_shapes(
     return point_clouds, report_of(point_clouds, skipped, str(source))
 
 
+def check_settings(points: int, up: str) -> None:
+    """Raise ValueError unless there are points and the axis that is up is y or z."""
+    if not 0 < points <= MAX_POINTS:
+        raise ValueError(f"points: got {points}, need 1 to {MAX_POINTS}")
+    if up not in ("y", "z"):
+        raise ValueError(f"up: got {up!r}, allowed are 'y', 'z'")
+
+
 def report_of(point_clouds: Sequence[PointCloud], skipped: Sequence[Skipped], source: str) -> ReadReport:
     """Return the account of a source from which shapes were read."""
     return ReadReport(source, len(point_clouds), tuple(skipped), "shapes")
 
 
-def check_axis(up: str) -> None:
-    """Raise ValueError unless the axis that is up is y or z."""
-    if up not in ("y", "z"):
-        raise ValueError(f"up: got {up!r}, allowed are 'y', 'z'")
-
-
-def list_files(source: Path, classes: Sequence[str] | None, split: str | None) -> list[tuple[Path, str, str]]:
-    """List the files of a source, each with its class and its name below the source."""
-    if not source.is_dir():
-        if suffix(source) not in SHAPE_SUFFIXES:
-            raise ValueError(
-                f"{source}: unknown suffix {suffix(source)!r}, allowed: {', '.join(SHAPE_SUFFIXES)} and folders"
-            )
-        if not source.is_file():
-            raise ValueError(f"{source}: no such file")
-        return [(source, "", source.name)]
-    files = []
-    for path in sorted(source.rglob("*")):
-        if suffix(path) in SHAPE_SUFFIXES and path.is_file():
-            inner = path.relative_to(source).parts
-            first = inner[0] if len(inner) > 1 and inner[0] not in SPLITS else ""
-            files.append((path, SYNSETS.get(first, first), inner))
-            if len(files) > MAX_FILES:
-                raise ValueError(f"{source}: more than {MAX_FILES} files")
-    if not files:
-        raise ValueError(f"{source}: no shape files, allowed: {', '.join(SHAPE_SUFFIXES)}")
-    labels = sorted({label for _, label, _ in files})
-    if unknown := sorted(set(classes or ()) - set(labels)):
-        raise ValueError(f"classes: got {unknown[0]!r}, {source} has {', '.join(map(repr, labels))}")
-    if split is not None and not any(split in inner[:-1] for _, _, inner in files):
-        raise ValueError(f"split: got {split!r}, {source} has no folder of that name")
-    return [
-        (path, label, "/".join(inner))
-        for path, label, inner in files
-        if (classes is None or label in classes) and (split is None or split in inner[:-1])
-    ]
-
-
-def file_entries(path: Path, label: str, where: str, points: int, seed: int, up: Up) -> Iterator[Entry]:
+def file_entries(
+    path: Path, label: str, where: str, points: int, seed: int, up: Up, *, centre: bool = True
+) -> Iterator[Entry]:
     """Yield the shapes of one file as point clouds, or the reasons why there are none."""
     try:
         shapes = parse(path)
@@ -156,11 +131,10 @@ def file_entries(path: Path, label: str, where: str, points: int, seed: int, up:
     for number, (shape, own_label, name) in enumerate(shapes):
         place = where if len(shapes) == 1 else f"{where}, shape {number + 1}"
         try:
-            drawn = draw_points(unwrap(shape), points, point_generator(seed, where, number))
+            drawn = draw_points(unwrap(shape), points, seed)
+            yield PointCloud(turn_upright(drawn, up, centre=centre), own_label or label, name or place)
         except ShapeError as error:
             yield Skipped(place, str(error))
-            continue
-        yield PointCloud(turn_upright(drawn, up), own_label or label, name or place)
 
 
 def unwrap(shape: Mesh | ShapeError) -> Mesh:
@@ -170,43 +144,46 @@ def unwrap(shape: Mesh | ShapeError) -> Mesh:
     return shape
 
 
-def point_generator(seed: int, where: str, number: int) -> np.random.Generator:
-    """Return the generator of the points on a shape, which no other shape of the source shares."""
-    return np.random.default_rng((seed, zlib.crc32(where.encode()), number))
+def turn_upright(points: NDArray[np.float64], up: Up, *, centre: bool) -> NDArray[np.float32]:
+    """Turn points [n, 3] so that y is up, and move the middle of the box around them to 0 if asked for.
 
-
-def turn_upright(points: NDArray[np.float64], up: Up) -> NDArray[np.float32]:
-    """Turn points [n, 3] so that y is up."""
+    Raises ShapeError where the result in single precision would be another shape, far from the origin.
+    """
+    size = float(np.ptp(points, axis=0).max())
+    if centre:
+        points = points - (points.min(0) + points.max(0)) / 2
     turned = points if up == "y" else points[:, [0, 2, 1]] * np.array([1.0, 1.0, -1.0])
-    return turned.astype(np.float32)
+    single = turned.astype(np.float32)
+    if np.abs(single - turned).max() > MAX_ROUNDING * size:
+        raise ShapeError(f"a shape of size {size:g} too far from the origin for single precision")
+    return single
 
 
-def draw_points(shape: Mesh, points: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """Sample points [points, 3] on the surface of a mesh, or draw some of bare points."""
+def draw_points(shape: Mesh, points: int, seed: int) -> NDArray[np.float64]:
+    """Sample points [points, 3] on the surface of a mesh, or draw at most so many of bare points."""
+    generator = shape.generator(seed)
     if len(shape.faces):
         return shape.sample(points, generator)
-    if len(shape.vertices) < points:
-        raise ShapeError(f"{len(shape.vertices)} points, {points} are wanted")
-    if len(shape.vertices) == points:
+    if len(shape.vertices) <= points:
         return shape.vertices
     return shape.vertices[generator.permutation(len(shape.vertices))[:points]]
 
 
 @np.errstate(all="ignore")  # Mesh finds numbers that overflow
 def parse(path: Path) -> list[NamedShape]:
-    """Parse the shapes of a file.
+    """Parse the shapes of a file; of triangles with the same corners one is kept.
 
     Raises ShapeError, whose message is the reason alone, if it has none.
     """
     data, kind = read_content(path), suffix(path)
     if kind in MESHES:
-        return [NamedShape(MESHES[kind](data), "", "")]
+        return [NamedShape(MESHES[kind](data).without_doubles(), "", "")]
     if kind == ".npz":
         shapes, labels, names = split_shapes(parse_npz(data, MAX_BYTES))
     elif kind == ".npy":
         shapes, labels, names = split_shapes({"points": parse_npy(data)})
     else:
-        shapes, labels, names = [parse_xyz(data)], [""], [""]
+        shapes, labels, names = [POINTS[kind](data)], [""], [""]
     return [NamedShape(bare_points(each), label, name) for each, label, name in zip(shapes, labels, names, strict=True)]
 
 
@@ -221,9 +198,9 @@ def bare_points(points: NDArray[np.float64]) -> Mesh | ShapeError:
 def read_content(path: Path) -> bytes:
     """Read the bytes of a file, decompressed if its name ends in .gz."""
     try:
-        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+        with open_unchecked(path) as file:
             data = file.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, SpecialFileError) as error:
         raise ShapeError(f"cannot be read: {reason_of(error)}") from None
     if len(data) > MAX_BYTES:
         raise ShapeError(f"more than {MAX_BYTES} bytes")

@@ -1,12 +1,15 @@
 """Triangle meshes and points sampled on their surfaces."""
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_VERTICES, MAX_FACES = 2_000_000, 4_000_000
+MAX_VERTICES, MAX_FACES = 2_000_000, 4_000_000  # the cube of the first fits 63 bits
 MAX_COORDINATE = 1e9
+MOMENT_CELLS = 1000 / np.pi  # of a length; irrational, so that no simple fraction lies between two cells
 
 
 class ShapeError(ValueError):
@@ -48,14 +51,36 @@ class Mesh:
         areas: NDArray[np.float64] = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
         return areas
 
+    @cached_property
+    def places(self) -> NDArray[np.int64]:
+        """The corners of the triangles [f, 3], with one number for all vertices in one place."""
+        _, place = merge_places(self.vertices)
+        return place[self.faces]
+
     def count_non_manifold_edges(self) -> int:
         """Count the edges of more than two triangles; corners in one place count as one vertex."""
-        _, place = np.unique(self.vertices, axis=0, return_inverse=True)
-        faces = place.reshape(-1)[self.faces]
-        faces = faces[(faces != np.roll(faces, 1, axis=1)).all(1)]
+        faces = self.places[(self.places != np.roll(self.places, 1, axis=1)).all(1)]
         edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
         _, counts = np.unique(edges[:, 0] * len(self.vertices) + edges[:, 1], return_counts=True)
         return int((counts > 2).sum())
+
+    def without_doubles(self) -> "Mesh":
+        """Return the mesh with one triangle of each set of corners, which a front and a back have in common."""
+        a, b, c = np.sort(self.places, axis=1).T
+        _, first = np.unique((a * len(self.vertices) + b) * len(self.vertices) + c, return_index=True)
+        return self if len(first) == len(self.faces) else Mesh(self.vertices, self.faces[np.sort(first)])
+
+    def generator(self, seed: int) -> np.random.Generator:
+        """Return the generator of the points on this surface, for which neither its file nor its place or size counts.
+
+        Shapes with the same triangles still differ in the mean and the spread of their vertices.
+        """
+        low, high = self.vertices.min(0), self.vertices.max(0)
+        relative = (self.vertices - (low + high) / 2) / (float((high - low).max()) or 1.0)
+        moments = np.concatenate([relative.mean(0), relative.std(0)])
+        content = hashlib.sha256(self.faces.astype("<i8").tobytes())
+        content.update(np.rint(moments * MOMENT_CELLS).astype("<i8").tobytes())
+        return np.random.default_rng((seed, len(self.vertices), int.from_bytes(content.digest()[:8], "little")))
 
     def sample(self, count: int, generator: np.random.Generator) -> NDArray[np.float64]:
         """Sample points [count, 3] uniformly on the surface.
@@ -72,10 +97,12 @@ class Mesh:
         return np.asarray((1 - u) * a + u * (1 - v) * b + u * v * c)
 
 
-def mesh_from_polygons(vertices: list[list[float]] | NDArray[np.floating], polygons: list[list[int]]) -> Mesh:
-    """Make a mesh of polygons, each split into a fan of triangles."""
-    faces = [(ring[0], ring[k], ring[k + 1]) for ring in polygons for k in range(1, len(ring) - 1)]
-    if len(faces) > MAX_FACES:
-        raise ShapeError(f"{len(faces)} faces, allowed: at most {MAX_FACES}")
-    points = np.array(vertices, dtype=np.float64).reshape(-1, 3)
-    return Mesh(points, np.array(faces, dtype=np.int64).reshape(-1, 3))
+def merge_places(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the distinct rows of points [n, 3], and the number of the row in them of each point [n]."""
+    order = np.lexsort(points.T)
+    ordered = points[order]
+    new = np.ones(len(points), np.bool_)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(1)
+    rows = np.empty(len(points), np.int64)
+    rows[order] = np.cumsum(new) - 1
+    return ordered[new], rows

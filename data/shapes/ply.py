@@ -1,23 +1,28 @@
-"""PLY files (Stanford), ASCII and binary: vertices and faces; other elements and properties are ignored."""
+"""PLY files (Stanford), text and binary: vertices, faces and strips; other elements and properties are ignored."""
 
-from collections.abc import Iterator
+import struct
+from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from molrl.data.files import replace_file
-from molrl.data.shapes.mesh import MAX_FACES, MAX_VERTICES, Mesh, ShapeError, mesh_from_polygons
+from molrl.data.shapes.mesh import MAX_FACES, MAX_VERTICES, Mesh, ShapeError
+from molrl.data.shapes.polygons import mesh_from_polygons, strip_triangles, whole_numbers
+from molrl.data.shapes.text import BYTE_ORDER_MARK, decode_lines, parse_numbers
+from molrl.machine.files import replace_file
 
 TYPES = {
-    **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4"},
-    **{"double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"},
-    **{"float32": "f4", "float64": "f8"},
+    **{"char": "b", "uchar": "B", "short": "h", "ushort": "H", "int": "i", "uint": "I", "float": "f", "double": "d"},
+    **{"int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "float32": "f"},
+    **{"int64": "q", "uint64": "Q", "float16": "e", "float64": "d"},
 }
 BYTE_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 MAX_HEADER_BYTES = 1 << 16
-MAX_CORNERS = 1000  # of a face
+CORNERS = ("vertex_indices", "vertex_index")
 
 
 @dataclass
@@ -33,34 +38,78 @@ class Element:
     properties: list[tuple[str, str, str]] = field(default_factory=list)
 
 
+class Column(NamedTuple):
+    """The values of a property: one for each row, or lists one after the other with the length of each."""
+
+    values: NDArray[np.float64]
+    sizes: NDArray[np.int64] | None
+
+
 def parse_ply(data: bytes) -> Mesh:
-    """Parse a mesh, or bare points if there are no faces."""
-    head, mark, _ = data[:MAX_HEADER_BYTES].partition(b"end_header")
-    if not data.startswith(b"ply") or not mark:
-        raise ShapeError("no PLY file: it does not begin with ply, or the header does not end")
-    start = data.find(b"\n", len(head)) + 1
-    ending, elements = parse_header(head.decode("ascii", errors="replace"))
-    values: Iterator[tuple[Element, list[NDArray[np.generic]]]]
-    values = ascii_values(data[start:], elements) if not ending else binary_values(data, start, ending, elements)
-    vertices, polygons = np.zeros((0, 3)), list[list[int]]()
-    for element, columns in values:
-        named = dict(zip((name for name, _, _ in element.properties), columns, strict=True))
-        if element.name == "vertex":
-            if missing := [axis for axis in "xyz" if axis not in named]:
-                raise ShapeError(f"vertices without {', '.join(missing)}")
-            vertices = np.stack([named[axis].astype(np.float64) for axis in "xyz"], 1)
-        elif element.name == "face":
-            rings = named.get("vertex_indices", named.get("vertex_index"))
-            if rings is None:
-                raise ShapeError("faces without vertex_indices")
-            polygons = [[int(corner) for corner in ring] for ring in rings]
-    return mesh_from_polygons(vertices, polygons)
+    """Parse a mesh, or bare points if there are neither faces nor strips.
+
+    Raises ShapeError for a file that ends before its header does, or has other data than the header announces.
+    """
+    lines, start = split_header(data)
+    ending, elements = parse_header(lines)
+    is_text, body = not ending, data[start:]
+    if is_text:  # the same table, with each number in double precision
+        ending, body = "<", double_table(body)
+        for element in elements:
+            element.properties = [(name, length and "d", "d") for name, length, _ in element.properties]
+    tables: dict[str, dict[str, Column]] = {}
+    start = 0
+    for element in elements:
+        tables[element.name], start = read_element(body, start, ending, element)
+    if is_text and start < len(body):
+        raise ShapeError(f"{(len(body) - start) // 8} numbers more than the header announces")
+    return make_mesh(tables)
 
 
-def parse_header(text: str) -> tuple[str, list[Element]]:
+def make_mesh(tables: Mapping[str, Mapping[str, Column]]) -> Mesh:
+    """Make a mesh of the elements of a file."""
+    columns = tables.get("vertex", {})
+    if missing := [axis for axis in "xyz" if axis not in columns]:
+        raise ShapeError(f"vertices without {', '.join(missing)}")
+    vertices = np.stack([columns[axis].values for axis in "xyz"], 1)
+    corners, sizes = corners_of(tables.get("face", {}), "face")
+    strips, lengths = corners_of(tables.get("tristrips", {}), "tristrips")
+    parts = [strip_triangles(strip) for strip in np.split(strips, np.cumsum(lengths)[:-1])] if len(lengths) else []
+    triangles = np.concatenate([np.zeros((0, 3), np.int64), *parts])
+    return mesh_from_polygons(
+        vertices, np.concatenate([corners, triangles.ravel()]), np.concatenate([sizes, np.full(len(triangles), 3)])
+    )
+
+
+def corners_of(columns: Mapping[str, Column], name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the corners in the lists of an element, and the length of each list; none if there is no such element."""
+    lists = {key: (values, sizes) for key, (values, sizes) in columns.items() if sizes is not None}
+    named = [lists[key] for key in CORNERS if key in lists] or list(lists.values())
+    if columns and len(named) != 1:
+        raise ShapeError(f"{name} without {CORNERS[0]}")
+    return (whole_numbers(named[0][0]), named[0][1]) if named else (np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def split_header(data: bytes) -> tuple[list[str], int]:
+    """Return the lines of the header, which may end in LF, CRLF or CR, and where the data begin."""
+    start = 3 * data.startswith(BYTE_ORDER_MARK.encode())
+    head = data[start : start + MAX_HEADER_BYTES]
+    newline = b"\n" if b"\n" in head.partition(b"end_header")[0] else b"\r"
+    lines: list[str] = []
+    for line in head.split(newline):
+        start += len(line) + 1
+        lines.append(line.decode("ascii", errors="replace").strip())
+        if lines[0] != "ply":
+            break
+        if lines[-1] == "end_header":
+            return lines[1:-1], start
+    raise ShapeError("no PLY file: it does not begin with ply, or the header does not end")
+
+
+def parse_header(lines: list[str]) -> tuple[str, list[Element]]:
     """Return the byte order ("" for text) and the elements of the file."""
     ending, elements = None, list[Element]()
-    for line in text.splitlines()[1:]:
+    for line in lines:
         words = line.split()
         match words[:1]:
             case ["format"] if words[1:2] and words[1] in BYTE_ORDERS:
@@ -78,127 +127,78 @@ def parse_header(text: str) -> tuple[str, list[Element]]:
     if ending is None:
         raise ShapeError(f"no format in the header, allowed: {', '.join(BYTE_ORDERS)}")
     for element in elements:
-        check_element(element)
+        names = [name for name, _, _ in element.properties]
+        if element.count > max(MAX_VERTICES, MAX_FACES) or len(names) != len(set(names)) or len(names) > 100:
+            raise ShapeError(f"{element.count} times {element.name} with {len(names)} properties")
     return ending, elements
 
 
-def check_element(element: Element) -> None:
-    """Raise ShapeError for an element that no shape has."""
-    names = [name for name, _, _ in element.properties]
-    if element.count > max(MAX_VERTICES, MAX_FACES) or len(names) != len(set(names)) or len(names) > 100:
-        raise ShapeError(f"{element.count} times {element.name} with {len(names)} properties")
-    if element.name == "vertex" and any(length for _, length, _ in element.properties):
-        raise ShapeError("vertices with lists")
+def double_table(data: bytes) -> bytes:
+    """Return the numbers of a text in double precision."""
+    values = array("d")
+    for line in decode_lines(data):
+        values.extend(parse_numbers(line.split(), "PLY"))
+    return np.array(values, "<f8").tobytes()
 
 
-def ascii_values(data: bytes, elements: list[Element]) -> Iterator[tuple[Element, list[NDArray[np.generic]]]]:
-    """Yield each element of a text file with a column of values, or of lists, per property."""
-    lines = iter(line for line in data.decode("ascii", errors="replace").splitlines() if line.strip())
-    for element in elements:
-        rows: list[list[float | list[float]]] = []
-        for _ in range(element.count):
-            if (line := next(lines, None)) is None:
-                raise ShapeError(f"{len(rows)} of {element.count} times {element.name}")
-            rows.append(parse_row(line.split(), element))
-        yield element, [make_column([row[k] for row in rows]) for k in range(len(element.properties))]
+def read_element(data: bytes, start: int, ending: str, element: Element) -> tuple[dict[str, Column], int]:
+    """Return the columns of an element, and where it ends."""
+    sizes = first_sizes(data, start, ending, element)
+    record = np.dtype([
+        item
+        for (name, length, kind), size in zip(element.properties, sizes, strict=True)
+        for item in ([(f"{name} length", ending + length), (name, ending + kind, (size,))] if length else
+                     [(name, ending + kind)])
+    ])  # fmt: skip
+    end = start + record.itemsize * element.count
+    if not record.itemsize or end > len(data):
+        return read_rows(data, start, ending, element)
+    table = np.frombuffer(data, record, element.count, start)
+    columns = {}
+    for (name, length, _), size in zip(element.properties, sizes, strict=True):
+        if length and (table[f"{name} length"] != size).any():
+            return read_rows(data, start, ending, element)
+        rows = np.full(element.count, size) if length else None
+        columns[name] = Column(table[name].astype(np.float64).ravel(), rows)
+    return columns, end
 
 
-def parse_row(words: list[str], element: Element) -> list[float | list[float]]:
-    """Parse the values of one line."""
-    row: list[float | list[float]] = []
-    place = 0
-    try:
-        for _, length, _ in element.properties:
-            if not length:
-                row.append(float(words[place]))
-                place += 1
-                continue
-            size = int(words[place])
-            ring = [float(int(word[:12])) for word in words[place + 1 : place + 1 + size]]
-            if not 0 <= size == len(ring) <= MAX_CORNERS:
-                raise ShapeError(f"a list of {size} has {len(ring)} values, allowed: up to {MAX_CORNERS}")
-            row.append(ring)
-            place += 1 + size
-    except (IndexError, ValueError) as error:
-        if isinstance(error, ShapeError):
-            raise
-        raise ShapeError(f"{element.name}: not its numbers: {' '.join(words)[:40]!r}") from None
-    return row
+def first_sizes(data: bytes, start: int, ending: str, element: Element) -> list[int]:
+    """Return the lengths of the lists in the first row of an element, which are often those of all rows."""
+    sizes = []
+    for _, length, kind in element.properties if element.count else ():
+        size, start = (1, start) if not length else read_size(data, start, ending + length)
+        sizes.append(size)
+        start += size * struct.calcsize(ending + kind)
+    return sizes or [0] * len(element.properties)
 
 
-def make_column(values: list[float | list[float]]) -> NDArray[np.generic]:
-    """Return values as an array; lists stay lists."""
-    if not values or not isinstance(values[0], list):
-        return np.array(values, dtype=np.float64)
-    column = np.empty(len(values), dtype=object)
-    column[:] = values
-    return column
-
-
-def binary_values(
-    data: bytes, start: int, ending: str, elements: list[Element]
-) -> Iterator[tuple[Element, list[NDArray[np.generic]]]]:
-    """Yield each element of a binary file with a column of values, or of lists, per property."""
-    for element in elements:
-        sizes = first_list_sizes(data, start, ending, element)
-        record = np.dtype(
-            [
-                item
-                for k, (_, length, kind) in enumerate(element.properties)
-                for item in ([(f"n{k}", ending + length)] if length else [])
-                + [(f"v{k}", ending + kind, (sizes[k],)) if length else (f"v{k}", ending + kind)]
-            ]
-        )
-        end = start + record.itemsize * element.count
-        table = np.frombuffer(data[start:end], record) if record.itemsize and end <= len(data) else None
-        lists = [k for k, (_, length, _) in enumerate(element.properties) if length]
-        if table is None or any((table[f"n{k}"] != sizes[k]).any() for k in lists):
-            columns, start = read_row_by_row(data, start, ending, element)
-        else:
-            columns, start = [table[f"v{k}"] for k in range(len(element.properties))], end
-        yield element, columns
-
-
-def first_list_sizes(data: bytes, start: int, ending: str, element: Element) -> dict[int, int]:
-    """Return the lengths of the lists in the first row of an element, which probably hold for all rows."""
-    sizes: dict[int, int] = {}
-    if element.count:
-        row, _ = read_binary_row(data, start, ending, element)
-        sizes = {k: len(row[k]) for k, (_, length, _) in enumerate(element.properties) if length}
-    return sizes or dict.fromkeys(range(len(element.properties)), 0)
-
-
-def read_row_by_row(data: bytes, start: int, ending: str, element: Element) -> tuple[list[NDArray[np.generic]], int]:
-    """Return the columns of an element whose lists differ in length, and the offset of its end."""
-    rows = []
+def read_rows(data: bytes, start: int, ending: str, element: Element) -> tuple[dict[str, Column], int]:
+    """Return the columns of an element whose lists differ in length, and where it ends."""
+    values = [array("d") for _ in element.properties]
+    sizes = [array("q") for _ in element.properties]
     for _ in range(element.count):
-        row, start = read_binary_row(data, start, ending, element)
-        rows.append([value.tolist() if length else value.tolist()[0]
-                     for value, (_, length, _) in zip(row, element.properties, strict=True)])  # fmt: skip
-    return [make_column([row[k] for row in rows]) for k in range(len(element.properties))], start
+        for column, (_, length, kind) in enumerate(element.properties):
+            size, start = (1, start) if not length else read_size(data, start, ending + length)
+            end = start + size * struct.calcsize(ending + kind)
+            if end > len(data):
+                raise ShapeError(f"{element.name}: the file ends too early")
+            values[column].extend(struct.unpack_from(f"{ending}{size}{kind}", data, start))
+            sizes[column].append(size)
+            start = end
+    return {
+        name: Column(np.array(values[column]), np.array(sizes[column], np.int64) if length else None)
+        for column, (name, length, _) in enumerate(element.properties)
+    }, start
 
 
-def read_binary_row(data: bytes, start: int, ending: str, element: Element) -> tuple[list[NDArray[np.generic]], int]:
-    """Return the values of one row, and the offset of its end."""
-    row = []
-    for _, length, kind in element.properties:
-        size = 1
-        if length:
-            lengths, start = read_values(data, start, np.dtype(ending + length), 1)
-            size = int(lengths[0])
-            if not 0 <= size <= MAX_CORNERS:
-                raise ShapeError(f"a list of {size} values, allowed: up to {MAX_CORNERS}")
-        values, start = read_values(data, start, np.dtype(ending + kind), size)
-        row.append(values)
-    return row, start
-
-
-def read_values(data: bytes, start: int, kind: "np.dtype[np.generic]", count: int) -> tuple[NDArray[np.generic], int]:
-    """Return numbers at an offset, and the offset of their end."""
-    end = start + kind.itemsize * count
-    if end > len(data):
-        raise ShapeError("the file ends too early")
-    return np.frombuffer(data, kind, count, start), end
+def read_size(data: bytes, start: int, kind: str) -> tuple[int, int]:
+    """Return the length of a list, and where the list begins."""
+    end = start + struct.calcsize(kind)
+    (size,) = struct.unpack_from(kind, data, start) if end <= len(data) else (-1,)
+    if not 0 <= size <= len(data) - end or size != int(size):
+        raise ShapeError(f"a list of {size} values in a file that ends after {max(0, len(data) - end)} bytes")
+    return int(size), end
 
 
 def write_ply(path: Path, points: NDArray[np.floating], faces: NDArray[np.integer] | None = None) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from molrl.data.files import Skipped, suffix
-from molrl.data.shapes.cloud import MAX_POINTS, PointCloud, place_in_unit_box
-from molrl.data.shapes.files import Entry, Up, check_axis, list_files, parse, point_generator, turn_upright, unwrap
+from molrl.data.shapes.cloud import PointCloud, place_in_unit_box
+from molrl.data.shapes.files import Entry, Up, check_settings, parse, turn_upright, unwrap
+from molrl.data.shapes.folders import list_files
 from molrl.data.shapes.mesh import Mesh, ShapeError
 
 ARRAY_SUFFIXES = (".npy", ".npz")  # of files that may have many shapes
@@ -58,9 +59,7 @@ class ShapeReader:
     manifold: bool
 
     def __post_init__(self) -> None:
-        if not 0 < self.points <= MAX_POINTS:
-            raise ValueError(f"points: got {self.points}, need 1 to {MAX_POINTS}")
-        check_axis(self.up)
+        check_settings(self.points, self.up)
 
     def records(self, source: str | Path) -> Iterator[ShapeRecord]:
         """Yield the records of a file, or of a folder with a folder for each class, in order.
@@ -76,13 +75,10 @@ class ShapeReader:
             if shape.faces.size and self.manifold and (count := shape.count_non_manifold_edges()):
                 raise ShapeError(
                     f"not manifold: edges of more than two triangles, {count} of them "
-                    "(shapes.manifold=false samples such a mesh as it is)"
+                    "(reader.manifold=false samples such a mesh as it is)"
                 )
-            drawn = shape.vertices
-            if shape.faces.size:
-                drawn = shape.sample(self.points, point_generator(self.seed, record.where, record.number))
-            middle = (drawn.min(0) + drawn.max(0)) / 2  # far from the origin, float32 would lose the shape
-            cloud = PointCloud(turn_upright(drawn - middle, self.up), record.label, record.name)
+            drawn = shape.sample(self.points, shape.generator(self.seed)) if shape.faces.size else shape.vertices
+            cloud = PointCloud(turn_upright(drawn, self.up, centre=True), record.label, record.name)
             return replace(cloud, points=place_in_unit_box(cloud.points))
         except ValueError as error:
             return Skipped(record.name, str(error))

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from molrl.data.images.image import CaptionedImage, quantise
 from molrl.data.images.metrics import image_metrics
 from molrl.gaussian import Context
+from molrl.machine.files import staged
+from molrl.machine.printable import printable
 from molrl.models.images.guided_unet import GuidedUNet
 from molrl.models.images.pipeline import Source, save_trained
 from molrl.noise import Key
@@ -95,18 +97,19 @@ class ImageDecoder:
         """
         readable = sum(not sample.flaw for sample in samples)
         if path.suffix == ".png":
-            self.draw(samples, [""] * len(samples)).save(path)
+            with staged(path) as whole:
+                self.draw(samples, [""] * len(samples)).save(whole, "PNG")
             return readable
         from PIL import Image as Images
 
         lines = ["\t".join(("file", "prompt", *values))]
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        with staged(path) as whole, zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
             for row, sample in enumerate(samples):
                 file = io.BytesIO()
                 Images.fromarray(sample.pixels).save(file, "PNG")
                 archive.writestr(f"{row}.png", file.getvalue())
                 numbers = (f"{column[row]:.6g}" for column in values.values())
-                lines.append("\t".join((f"{row}.png", " ".join(sample.prompt.split()), *numbers)))
+                lines.append("\t".join((f"{row}.png", printable(" ".join(sample.prompt.split())), *numbers)))
             archive.writestr("index.tsv", "\n".join(lines) + "\n")
         return readable
 

@@ -1,6 +1,7 @@
 """The optional package diffusers, imported where it is used because that takes seconds, and without its messages."""
 
 import importlib.util
+import os
 from importlib import import_module
 from typing import Any
 
@@ -20,6 +21,7 @@ def diffusers() -> Any:
         ImportError: the extra is not installed.
     """
     require_extra()
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     for name in ("transformers.utils.logging", "diffusers.utils.logging"):
         logging = import_module(name)
         logging.set_verbosity_error()

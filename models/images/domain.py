@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 HUB_ID = re.compile(r"hub:[A-Za-z0-9][\w.-]*/[\w.-]+")
 INDEX = "model_index.json"  # of a pipeline in diffusers' own format
+LORA = "pytorch_lora_weights.safetensors"  # recognised so that loading it says what is missing
 
 
 class ImageDomain:
@@ -39,7 +40,9 @@ class ImageDomain:
     def recognises(self, source: str) -> bool:
         """Tell whether a model is a pipeline in diffusers' format, here or on the Hugging Face Hub."""
         folder = find_model(source)
-        return HUB_ID.fullmatch(source) is not None if folder is None else (folder / INDEX).is_file()
+        if folder is None:
+            return HUB_ID.fullmatch(source) is not None
+        return any((folder / name).is_file() for name in (INDEX, LORA))
 
     def policy(self, **settings: Any) -> "ImagePolicy":
         """Return the settings of a policy."""

@@ -5,30 +5,55 @@ safetensors alone, and no code that comes with a model is run.
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
+from molrl.machine.files import read_bounded, replace_file
 from molrl.models.description import check_format, with_header
 from molrl.models.images.diffusers_library import diffusers, require_extra
+from molrl.models.images.foreign_folder import MAX_CONFIG_BYTES, checked_folder, offline, read_config
 from molrl.models.images.guided_unet import AdaptedUNet, GuidedUNet, Prompts
+from molrl.models.images.lora import LORA, Adapter, adapter_of, join, lora_file, merge_lora, write_lora
 from molrl.models.shipped import SHIPPED, find_model, shipped_names
+from molrl.override import as_value, shell_line
 from molrl.runs.errors import CheckpointError
+from molrl.runs.headers import first_names
 
 DOMAIN = "images"
 INDEX, ADAPTER = "model_index.json", "adapter.json"
-LORA = "pytorch_lora_weights.safetensors"
 PIPELINE_CLASSES = {"StableDiffusionPipeline": "Stable Diffusion 1.x and 2.x", "StableDiffusionXLPipeline": "SDXL"}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+VARIANT = re.compile(r"[A-Za-z0-9_-]{1,40}")
+UNET_WEIGHTS = "diffusion_pytorch_model"  # name of a UNet's files in diffusers' format
 DTYPE_BY_NAME = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PROMPT_BATCH = 64  # prompts that are embedded at a time
-NO_SAFETY_CHECKER: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
+PART_CLASSES = {
+    "scheduler": r"diffusers\.\w+Scheduler",
+    "text_encoder": r"transformers\.CLIPTextModel",
+    "text_encoder_2": r"transformers\.CLIPTextModelWithProjection",
+    "tokenizer": r"transformers\.CLIPTokenizer(Fast)?",
+    "tokenizer_2": r"transformers\.CLIPTokenizer(Fast)?",
+    "unet": r"diffusers\.UNet2DConditionModel",
+    "vae": r"diffusers\.AutoencoderKL",
+}
+ANY_CLASS = r"(diffusers|transformers|stable_diffusion)\.\w+"  # of parts that are not read
+HUB = "hub:"  # before a Hub id on the command line
+MAX_ADAPTERS = 8  # on top of each other
+UNUSED_PARTS: dict[str, dict[str, Any]] = {
+    "StableDiffusionPipeline": {
+        **{"safety_checker": None, "requires_safety_checker": False},
+        **{"feature_extractor": None, "image_encoder": None},
+    },
+    "StableDiffusionXLPipeline": {"feature_extractor": None, "image_encoder": None},
+}
 
 
 @dataclass(frozen=True)
@@ -36,12 +61,18 @@ class Source:
     """The origin of a pipeline, enough to find it again.
 
     Attributes:
-        base: the name of a shipped one, a folder, or a Hub id.
+        base: the name of a shipped one, a folder, or a Hub id; never one with an adapter.
         revision: revision of a Hub id; None: its main branch.
+        variant: of the base's files, such as fp16; None: those without one.
+        adapter: what LoRAs have changed of the base since; it is merged into the weights.
+        fetched: a Hub id may be fetched, because the user named it and no file did.
     """
 
     base: str
     revision: str | None = None
+    variant: str | None = None
+    adapter: Adapter = field(default_factory=dict, compare=False, repr=False)
+    fetched: bool = field(default=True, compare=False, repr=False)
 
 
 def is_image_model(weights: str) -> bool:
@@ -57,52 +88,111 @@ def resolve_folder(weights: str) -> Path:
     return find_model(weights) or Path(weights)
 
 
-def load_pipeline(weights: str, revision: str | None, dtype: torch.dtype) -> tuple[Any, Source]:
+def load_pipeline(
+    weights: str, revision: str | None, dtype: torch.dtype, *, variant: str | None = None, lora: str | None = None
+) -> tuple[Any, Source]:
     """Read a Stable Diffusion pipeline: a shipped one by name, a folder, a Hub id, or a run's model with its adapter.
 
-    The adapter is merged into the weights. The UNet and the text encoders have the dtype, the autoencoder is float32.
+    Adapters are merged into the weights. The UNet and the text encoders have the dtype, the autoencoder is float32.
+
+    Args:
+        weights: a name, a folder or a Hub id.
+        revision: of a Hub id; None: its main branch.
+        dtype: of the networks.
+        variant: of the files, such as fp16; None: those without one.
+        lora: a LoRA that is merged on top: a folder or a safetensors file; None: none.
 
     Raises:
         CheckpointError: it is missing, damaged, cannot be fetched, or is of a class that is not supported.
         ImportError: the extra is not installed.
     """
     require_extra()
-    folder = resolve_folder(weights)
-    if (folder / ADAPTER).is_file():
-        return load_adapted(folder, dtype)
-    local = folder.is_dir()
+    source, files = find_base(Source(weights, revision, variant))
+    files += [] if lora is None else [lora_file(lora)]
+    pipeline = read_pipeline(source, torch.float32 if files else dtype)
+    adapter: Adapter = {}
+    for file in files:
+        adapter = join(adapter, merge_lora(pipeline, file))
+    for part in (pipeline.unet, *encoders(pipeline)):
+        part.to(dtype).requires_grad_(False).eval()
+    for part in (pipeline.unet, pipeline.vae, *encoders(pipeline)):
+        if broken := [name for name, value in part.state_dict().items() if not value.isfinite().all()]:
+            raise CheckpointError(f"{weights}: weights hold NaN or infinity as {part.dtype}: {first_names(broken)}")
+    return pipeline, replace(source, adapter=adapter)
+
+
+def find_base(source: Source) -> tuple[Source, list[Path]]:
+    """Return the base that a pipeline's description leads to, and the LoRAs on it in order."""
+    files: list[Path] = []
+    while os.path.lexists((folder := resolve_folder(source.base)) / ADAPTER):
+        if folder.resolve() / LORA in files or len(files) == MAX_ADAPTERS:
+            raise CheckpointError(
+                f"{folder / ADAPTER}: names itself as its base, or has more than {MAX_ADAPTERS} bases"
+            )
+        files.insert(0, folder.resolve() / LORA)
+        described = read_adapter_description(folder)
+        for name in ("revision", "variant"):
+            if getattr(source, name) not in (None, getattr(described, name)):
+                got, known = getattr(source, name), getattr(described, name)
+                raise CheckpointError(
+                    f"{source.base}: {name} {got}, but its adapter is for the {name} {known} of a base"
+                )
+        source = described
+    weights, local = source.base, folder.is_dir()
+    if (folder / LORA).is_file() and not (folder / INDEX).is_file():
+        lora = shell_line([f"policy.lora={as_value(weights)}"])
+        raise CheckpointError(f"{weights}: a LoRA without its base; name both: policy=BASE {lora}")
     if not local and (Path(weights).exists() or not HUB_ID.fullmatch(weights)):
         shipped = shipped_names(marker=INDEX)
         raise CheckpointError(
             f"{weights}: no such pipeline; shipped are {shipped}, or name a folder in diffusers' format, or a "
             "Hugging Face Hub id such as owner/name"
         )
-    return read_pipeline(str(folder) if local else weights, revision, dtype, local=local), Source(
-        str(folder.resolve()) if local and not folder.is_relative_to(SHIPPED) else weights, revision
-    )
+    if files and not local:
+        source = replace(source, fetched=False)
+    return replace(
+        source, base=str(folder.resolve()) if local and not folder.is_relative_to(SHIPPED) else weights
+    ), files
 
 
-def read_pipeline(name: str, revision: str | None, dtype: torch.dtype, *, local: bool) -> Any:
-    """Return the pipeline of a folder or of a Hub id; raises one CheckpointError for everything that may be wrong."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    library = diffusers()
-    options: dict[str, Any] = {"local_files_only": local, "revision": revision}
+def read_adapter_description(folder: Path) -> Source:
+    """Return the base that a run's adapter belongs to."""
     try:
-        index = library.StableDiffusionPipeline.load_config(name, **options)
-        if (kind := index.get("_class_name")) not in PIPELINE_CLASSES:
-            supported = ", ".join(f"{pipeline_class} ({models})" for pipeline_class, models in PIPELINE_CLASSES.items())
-            raise CheckpointError(f"{name}: a {kind}, supported are {supported}")
-        extra = {"add_watermarker": False} if kind == "StableDiffusionXLPipeline" else NO_SAFETY_CHECKER
-        pipeline = getattr(library, kind).from_pretrained(name, **options, **extra, dtype=dtype, use_safetensors=True)
+        description = json.loads(read_bounded(folder / ADAPTER, MAX_CONFIG_BYTES))
+        check_format(folder, description)
+        named = [description["base"], description["revision"], description.get("variant")]
     except CheckpointError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        hub = isinstance(error, HfHubHTTPError | HFValidationError) or not local
-        problem = "cannot be had from the Hugging Face Hub" if hub else "not a complete pipeline in diffusers' format"
-        raise CheckpointError(f"{name}: {problem} ({first_line(error)})") from error
-    if pipeline.text_encoder is None or getattr(pipeline.vae.config, "latents_mean", None) is not None:
-        raise CheckpointError(f"{name}: a refiner, or latents on a scale of their own, which are not supported")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{folder / ADAPTER}: does not say whose adapter it is ({error!r})") from error
+    if not isinstance(named[0], str) or not all(isinstance(name, str | None) for name in named):
+        raise CheckpointError(
+            f"{folder / ADAPTER}: does not say whose adapter it is (base, revision, variant: {named})"
+        )
+    return Source(*named)
+
+
+def read_pipeline(source: Source, dtype: torch.dtype) -> Any:
+    """Return the pipeline of a folder or of a Hub id; raises one CheckpointError for everything that may be wrong."""
+    library, folder = diffusers(), resolve_folder(source.base)
+    if not folder.is_dir():
+        folder = fetch(source)
+    check_variant(folder, source.variant)
+    options: dict[str, Any] = {"local_files_only": True, "variant": source.variant, "use_safetensors": True}
+    try:
+        with checked_folder(folder):
+            kind = pipeline_class(folder)
+            options |= {"add_watermarker": False} if kind == "StableDiffusionXLPipeline" else {}
+            pipeline = getattr(library, kind).from_pretrained(str(folder), **options, **UNUSED_PARTS[kind], dtype=dtype)
+    except CheckpointError:
+        raise
+    except (
+        *(ArithmeticError, AttributeError, OSError, ValueError, LookupError, TypeError, RuntimeError),
+        *(SafetensorError, RecursionError),
+    ) as error:
+        problem = "not a complete pipeline in diffusers' format"
+        raise CheckpointError(f"{folder}: {problem} ({first_line(error)})") from error
+    check_parts(source.base, pipeline)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.vae.float()
     for part in (pipeline.unet, pipeline.vae, *encoders(pipeline)):
@@ -110,31 +200,75 @@ def read_pipeline(name: str, revision: str | None, dtype: torch.dtype, *, local:
     return pipeline
 
 
+def fetch(source: Source) -> Path:
+    """Return the folder of a Hub id in the cache of the Hub's library, fetched where the user named it.
+
+    Raises:
+        CheckpointError: it cannot be had.
+    """
+    options = {"revision": source.revision, "variant": source.variant, "local_files_only": not source.fetched}
+    try:
+        with nullcontext() if source.fetched else offline():
+            return Path(diffusers().DiffusionPipeline.download(source.base, **options, use_safetensors=True))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = first_line(error)
+        if not source.fetched:
+            reason = (
+                f"an adapter names it, and what a file names is not fetched; name it once: policy={HUB}{source.base}"
+            )
+        raise CheckpointError(f"{source.base}: cannot be had from the Hugging Face Hub ({reason})") from error
+
+
+def pipeline_class(folder: Path) -> str:
+    """Return the class that the index of a pipeline names.
+
+    Raises:
+        CheckpointError: the class, or one of the pipeline's parts, is of none that is supported.
+    """
+    index = read_config(folder / INDEX, MAX_CONFIG_BYTES)
+    kind = index.get("_class_name") if isinstance(index, Mapping) else None
+    if not isinstance(kind, str) or kind not in PIPELINE_CLASSES:
+        supported = ", ".join(f"{name} ({models})" for name, models in PIPELINE_CLASSES.items())
+        raise CheckpointError(f"{folder}: a {kind!s:.60}, supported are {supported}")
+    for name, entry in index.items():
+        origin, part = [*entry, None, None][:2] if isinstance(entry, list) else (None, None)
+        allowed = PART_CLASSES.get(name, ANY_CLASS)
+        if origin is not None and not re.fullmatch(allowed, f"{origin}.{part}"):
+            raise CheckpointError(f"{folder / INDEX}: {name} is {origin!s:.40}.{part!s:.40}, expected {allowed}")
+    return kind
+
+
+def check_variant(folder: Path, variant: str | None) -> None:
+    """Raise CheckpointError where the UNet of a folder has weights, but none of the variant."""
+    if variant is not None and not VARIANT.fullmatch(variant):
+        raise CheckpointError(f"variant: got {variant!r}, need letters and digits such as fp16")
+    stems = [path.name.removesuffix(".safetensors") for path in (folder / "unet").glob(f"{UNET_WEIGHTS}*.safetensors")]
+    found = {match[1] for stem in stems if (match := re.search(r"\.([A-Za-z0-9_]+)(-\d+-of-\d+)?$", stem))}
+    plain = any("." not in stem for stem in stems)
+    if stems and (variant not in found if variant else not plain):
+        have = [*(["null"] if plain else []), *sorted(found)]
+        raise CheckpointError(
+            f"{folder}: no weights of the variant {variant or 'null'}; policy.variant={' or '.join(have)}"
+        )
+
+
+def check_parts(name: str, pipeline: Any) -> None:
+    """Raise CheckpointError for parts whose inputs and outputs are others than those of a Stable Diffusion."""
+    unet, latent = pipeline.unet.config, pipeline.vae.config.latent_channels
+    if pipeline.text_encoder is None or getattr(pipeline.vae.config, "latents_mean", None) is not None:
+        raise CheckpointError(f"{name}: a refiner, or latents on a scale of their own, which are not supported")
+    if not unet.in_channels == unet.out_channels == latent:
+        channels = f"{unet.in_channels} channels to {unet.out_channels}, latents have {latent}"
+        raise CheckpointError(f"{name}: its UNet takes {channels}; inpainting and learned variances are not supported")
+    if unet.time_cond_proj_dim is not None:
+        raise CheckpointError(
+            f"{name}: its UNet is distilled and takes the guidance as an input, which is not supported"
+        )
+
+
 def encoders(pipeline: Any) -> list[Any]:
     """Return the text encoders: one, or SDXL's two."""
     return [part for name in ("text_encoder", "text_encoder_2") if (part := getattr(pipeline, name, None)) is not None]
-
-
-def load_adapted(folder: Path, dtype: torch.dtype) -> tuple[Any, Source]:
-    """Return the model that a run left: its base, with the adapter merged into it."""
-    try:
-        description = json.loads((folder / ADAPTER).read_text())
-        check_format(folder, description)
-        base, revision = str(description["base"]), description["revision"]
-    except CheckpointError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / ADAPTER}: does not say whose adapter it is ({error!r})") from error
-    pipeline, _ = load_pipeline(base, revision, torch.float32)
-    try:
-        pipeline.load_lora_weights(str(folder), weight_name=LORA, local_files_only=True, use_safetensors=True)
-        pipeline.fuse_lora()
-        pipeline.unload_lora_weights()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: its adapter does not fit {base} ({first_line(error)})") from error
-    pipeline.unet.to(dtype)
-    pipeline.unet.requires_grad_(False).eval()
-    return pipeline, Source(str(folder.resolve()))
 
 
 @torch.no_grad()
@@ -168,21 +302,16 @@ def embed_prompts(pipeline: Any, texts: Sequence[str], device: torch.device) -> 
 
 def save_trained(denoiser: GuidedUNet, pipeline: Any, source: Source, folder: Path) -> None:
     """Write what was trained: a LoRA that plain diffusers loads (`pipeline.load_lora_weights(folder)`) and the name of
-    its base, or the complete pipeline where all of the UNet was trained.
+    its base, or the complete pipeline where all of the UNet was trained. The LoRA holds all that was changed of the
+    base: also the LoRAs that the run started from.
     """
     if not isinstance(denoiser, AdaptedUNet):
         pipeline.save_pretrained(folder, safe_serialization=True)
         return
-    from peft.utils import get_peft_model_state_dict
-
     folder.mkdir(parents=True, exist_ok=True)
-    layers: Mapping[str, Any] = diffusers().utils.convert_state_dict_to_diffusers(
-        get_peft_model_state_dict(denoiser.unet)
-    )
-    layers = {name: value.detach().cpu().float() for name, value in layers.items()}
-    type(pipeline).save_lora_weights(str(folder), unet_lora_layers=dict(layers), safe_serialization=True)
-    description = with_header(DOMAIN, {"base": source.base, "revision": source.revision})
-    (folder / ADAPTER).write_text(json.dumps(description, indent=1) + "\n")
+    write_lora(type(pipeline), join(source.adapter, {"unet": adapter_of(denoiser.unet)}), folder)
+    origin = {"base": source.base, "revision": source.revision, "variant": source.variant}
+    replace_file(folder / ADAPTER, (json.dumps(with_header(DOMAIN, origin), indent=1) + "\n").encode())
     with suppress(OSError):
         (folder / LORA).chmod(0o644)
 

@@ -9,11 +9,9 @@ import torch
 
 from molrl.models.images import sharding
 from molrl.models.images.guided_unet import AdaptedUNet, GuidedUNet, add_lora
-from molrl.models.images.pipeline import DTYPE_BY_NAME, Source, embed_prompts, load_pipeline
+from molrl.models.images.pipeline import DTYPE_BY_NAME, HUB, Source, embed_prompts, load_pipeline
 from molrl.models.images.scheduler_chain import diffusers_chain
 from molrl.policy import Policy
-
-HUB = "hub:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +30,8 @@ class ImagePolicy:
         rank: of the adapter.
         checkpointing: compute activations of the UNet again for the gradient instead of keeping them.
         shard: each of several processes keeps a part of the frozen weights (FSDP2), for a UNet that fits no device.
+        variant: of the files of the weights, such as fp16; None: those without one.
+        lora: a LoRA to start from, merged into the weights: a folder or a safetensors file; None: none.
     """
 
     weights: str
@@ -45,6 +45,8 @@ class ImagePolicy:
     rank: int
     checkpointing: bool
     shard: bool
+    variant: str | None = None
+    lora: str | None = None
     domain: ClassVar[str] = "images"
 
     @cached_property
@@ -56,7 +58,8 @@ class ImagePolicy:
             ImportError: the extra is not installed.
         """
         kept = torch.float32 if self.tuning == "full" else DTYPE_BY_NAME[self.dtype]
-        return load_pipeline(self.weights.removeprefix(HUB), self.revision, kept)
+        name = self.weights.removeprefix(HUB)
+        return load_pipeline(name, self.revision, kept, variant=self.variant, lora=self.lora)
 
     def trainable(self) -> Any:
         """Return the UNet with what is to be trained of it: an adapter, or all of it."""

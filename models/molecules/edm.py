@@ -1,5 +1,6 @@
 """EDM's published QM9 network, arithmetic and parameter names unchanged (Hoogeboom et al. 2022, arXiv:2203.17003)."""
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +11,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from molrl.gaussian import Context
+from molrl.machine.files import open_regular
+from molrl.runs.headers import no_larger_than, read_header
 from molrl.schedule import Polynomial
 
 STEPS = 1000
 PRECISION = 1e-5
 COORDS_RANGE = 15.0  # angstrom, largest displacement along one pair in one block; the same in every block, as published
+MAX_NUMBERS = 2**28  # of a file of weights; those for QM9 have five million
 MAX_NAMES = 6  # keys of each kind that an error lists
 
 
@@ -65,7 +69,8 @@ class EDM(nn.Module):
             raise ValueError(f"not EDM weights: dynamics.egnn.embedding.weight: {got}, expected (width, features + 1)")
         width, columns = embedding.shape
         depth = len({block[1] for key in weights if (block := re.match(r"dynamics\.egnn\.e_block_(\d+)\.", key))}) or 1
-        model = cls(width=width, blocks=depth, features=columns - 1)
+        with no_larger_than(weights, "not EDM weights"):
+            model = cls(width=width, blocks=depth, features=columns - 1)
         expected = model.state_dict()
         misshaped = [
             f"{key} {tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}"
@@ -97,6 +102,10 @@ class EDM(nn.Module):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
+        with open_regular(path, follow=True) as file:
+            numbers = sum(math.prod(entry.shape) for entry in read_header(file, Path(path)).values())
+        if numbers > MAX_NUMBERS:
+            raise ValueError(f"{path}: {numbers} numbers, more than the {MAX_NUMBERS} allowed")
         try:
             weights = load_file(path)
         except SafetensorError as error:

@@ -6,13 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from molrl.config import ConfigError
-from molrl.data.files import replace_file
 from molrl.data.molecules.bonds import BondReader
 from molrl.data.molecules.edm_protocol import measure_edm
 from molrl.data.molecules.molecule import Hydrogens, Molecule
@@ -21,6 +19,7 @@ from molrl.data.molecules.quality import Quality, measure_readings
 from molrl.data.molecules.standardise import Fragments, Treatment
 from molrl.data.molecules.unembedded import Graphs
 from molrl.exit_codes import ExitCode
+from molrl.machine.files import replace_file
 from molrl.models.molecules.metric_sections import (
     composition_section,
     edm_section,
@@ -37,7 +36,6 @@ from molrl.rewards.scores import category
 from molrl.rewards.workers.local import Workers
 from molrl.rewards.workers.protocol import Lost
 
-MAX_POSEBUSTERS_SAMPLES = 200  # molecules that PoseBusters tests
 POSEBUSTERS_TIMEOUT = 20.0  # seconds for each molecule
 
 
@@ -70,6 +68,7 @@ def evaluate_molecules(
     fragments: Fragments,
     perceive: bool,
     posebusters: Tests | None,
+    max_posebusters: int | None,
     seconds: float,
     out: str | None,
     reader: BondReader,
@@ -85,13 +84,15 @@ def evaluate_molecules(
         perceive: ignore bonds that a file gives with a geometry, and perceive them; hydrogens and charges of its atoms
             are kept.
         posebusters: which tests of PoseBusters to make, "mol_fast" or "mol"; null for none.
-        seconds: time after which no further molecule is given to PoseBusters.
+        max_posebusters: samples that are given to PoseBusters, evenly chosen; null for all.
+        seconds: time after which no further one is given to it.
         out: a JSON file for the metrics; None: no file.
     """
     if not seconds > 0:
         raise ConfigError(f"seconds: got {seconds}, need a positive number")
-    if max_reference is not None and max_reference < 1:
-        raise ConfigError(f"max_reference: got {max_reference}, need at least 1, or null")
+    for name, most in {"max_reference": max_reference, "max_posebusters": max_posebusters}.items():
+        if most is not None and most < 1:
+            raise ConfigError(f"{name}: got {most}, need at least 1, or null")
     if known is not None and reference is None:
         raise ConfigError(f"known={known}: needs a reference, the molecules that the model has seen")
     treatment = Treatment(fragments)
@@ -117,13 +118,13 @@ def evaluate_molecules(
     with stage("comparison with the reference"):
         sections += comparison_sections(samples, quality, seen, max_reference)
     if posebusters is not None:
-        sections.append(geometry_section(samples, reader, posebusters, seconds))
+        sections.append(geometry_section(samples, reader, posebusters, max_posebusters, seconds))
     print(format_sections(sections))
     if quality.unreadable:
         print(f"\nunreadable: {', '.join(f'{count} {reason}' for reason, count in quality.unreadable.items())}")
     if out is not None:
         figures = {metric.name: metric.value for section in sections for metric in section.metrics}
-        replace_file(Path(out), (json.dumps({**quality.as_dict(), **figures}, indent=1) + "\n").encode())
+        replace_file(out, (json.dumps({**quality.as_dict(), **figures}, indent=1) + "\n").encode())
     return 0
 
 
@@ -146,33 +147,42 @@ def comparison_sections(
     edm = None
     if samples.have_geometries:
         edm = measure_edm(samples.molecules, quality.n, None if reference is None else reference.edm_smiles)
-    return [*sections, edm_section(quality, edm, implicit=samples.hydrogens == "counts")]
+    return [*sections, edm_section(quality, edm, implicit=samples.hydrogens == "counts", origin=samples.origin)]
 
 
-def geometry_section(samples: Samples, reader: BondReader, tests: Tests, seconds: float) -> Section:
+def choose_evenly(molecules: Sequence[Molecule], most: int | None) -> list[Molecule]:
+    """Return at most so many molecules, from all parts of the file, shuffled: any prefix is an even choice as well."""
+    rows = np.linspace(0, len(molecules) - 1, min(len(molecules), most or len(molecules))).round().astype(int)
+    return [molecules[row] for row in np.random.default_rng(0).permutation(rows)]
+
+
+def geometry_section(
+    samples: Samples, reader: BondReader, tests: Tests, max_posebusters: int | None, seconds: float
+) -> Section:
     """Return the fraction of plausible geometries, of the molecules that could be tested."""
     if not samples.have_geometries:
         return Section("geometry: the file has none", [])
-    installed = find_spec("posebusters")
-    result = run_posebusters(samples.molecules, reader, tests, seconds) if installed else None
-    meaning = describe_posebusters(result, tests, len(samples.molecules), seconds)
-    metrics = [Metric("posebusters", None if result is None else result.pass_rate, meaning)]
-    return Section("geometry", [*metrics, Metric("posebusters_tested", result.tested if result else 0, "molecules")])
+    chosen, total = choose_evenly(samples.molecules, max_posebusters), len(samples.molecules)
+    result = run_posebusters(chosen, reader, tests, seconds) if find_spec("posebusters") else None
+    metrics = [
+        Metric(
+            "posebusters",
+            None if result is None else result.pass_rate,
+            describe_posebusters(result, tests, len(chosen), total, seconds),
+        ),
+        Metric("posebusters_tested", result.tested if result else 0, "molecules"),
+    ]
+    return Section(f"geometry{samples.origin}", metrics)
 
 
 def run_posebusters(
     molecules: Sequence[Molecule], reader: BondReader, tests: Tests, seconds: float
 ) -> PoseBustersResult:
-    """Test at most `MAX_POSEBUSTERS_SAMPLES` evenly chosen molecules with PoseBusters, in a worker process.
-
-    No further molecule is tested once the seconds are over.
-    """
-    rows = np.linspace(0, len(molecules) - 1, min(len(molecules), MAX_POSEBUSTERS_SAMPLES)).round().astype(int)
-    order = np.random.default_rng(0).permutation(rows).tolist()  # so that any prefix is an even choice as well
+    """Test molecules with PoseBusters, in a worker process, until all are tested or the seconds are over."""
     workers = Workers(PoseBustersCheck(tests, reader), workers=1, timeout=POSEBUSTERS_TIMEOUT, chunk=1)
-    with workers, stage("PoseBusters: molecules tested", len(order)) as advance:
+    with workers, stage("PoseBusters: molecules tested", len(molecules)) as advance:
         end, outcomes = time.monotonic() + seconds, list[bool | Lost]()
-        for outcome in workers.stream(molecules[row] for row in order if time.monotonic() < end):
+        for outcome in workers.stream(molecule for molecule in molecules if time.monotonic() < end):
             outcomes.append(outcome)
             advance(1)
     lost = Counter(category(outcome.reason) for outcome in outcomes if isinstance(outcome, Lost))
@@ -180,14 +190,16 @@ def run_posebusters(
     return PoseBustersResult(passed, len(outcomes) - lost.total(), dict(lost.most_common()))
 
 
-def describe_posebusters(result: PoseBustersResult | None, tests: Tests, molecules: int, seconds: float) -> str:
-    """Describe which of the molecules were tested, and why the others were not."""
+def describe_posebusters(
+    result: PoseBustersResult | None, tests: Tests, chosen: int, total: int, seconds: float
+) -> str:
+    """Describe how many of the chosen and of all molecules were tested, and why the others were not."""
     if result is None:
         return "not installed: pip install 'molrl[posebusters]'"
     submitted = result.tested + sum(result.lost.values())
     text = f"pass all tests of {tests!r}, of {result.tested}"
-    if submitted < min(molecules, MAX_POSEBUSTERS_SAMPLES):
-        text += f" that {seconds:g} s allowed, of {molecules} molecules"
-    elif submitted < molecules:
-        text += f" chosen evenly of {molecules} molecules"
+    if submitted < chosen:
+        text += f" that {seconds:g} s allowed, of {total} molecules"
+    elif submitted < total:
+        text += f" chosen evenly of {total} molecules"
     return text + "".join(f"; {count} more without an answer ({reason})" for reason, count in result.lost.items())

@@ -74,11 +74,12 @@ def variety_section(quality: Quality, graphs: Graphs) -> Section:
     return Section("variety", metrics)
 
 
-def edm_section(quality: Quality, edm: EDMQuality | None, *, implicit: bool) -> Section:
+def edm_section(quality: Quality, edm: EDMQuality | None, *, implicit: bool, origin: str) -> Section:
     """Return EDM's protocol, which needs geometries.
 
     Args:
         implicit: hydrogens are counts, whereas the published figures are of molecules with all atoms.
+        origin: says of which geometries molrl is the author.
     """
     heading = "EDM's protocol (Hoogeboom et al. 2022)"
     if edm is None:
@@ -94,7 +95,7 @@ def edm_section(quality: Quality, edm: EDMQuality | None, *, implicit: bool) -> 
         Metric("edm_geom_validity", edm.geom_validity, "sanitise with all bonds single, as on GEOM"),
     ]
     atoms = "; not that of the papers, whose hydrogens are atoms" if implicit else ""
-    return Section(f"{heading}; bonds: by distance alone{atoms}", metrics)
+    return Section(f"{heading}; bonds: by distance alone{atoms}{origin}", metrics)
 
 
 def moses_section(samples: Graphs, reference: Graphs | None, against: str) -> Section:

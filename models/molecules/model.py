@@ -1,6 +1,7 @@
 """Molecule models in a folder: weights.safetensors, model.json with plain numbers, and a manifest; none names code."""
 
 import gzip
+import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 
 from molrl.data.molecules.sizes import Sizes
 from molrl.data.molecules.smiles_hashes import SmilesHashes
-from molrl.models.description import domain_of, read_fields, with_header
+from molrl.machine.files import naming, open_regular, replace_file
+from molrl.models.description import domain_of, with_header
+from molrl.models.loading import load_network
 from molrl.models.molecules.atom_types import AtomTypeCodec
 from molrl.models.molecules.codec import Codec, MoleculeCodec
 from molrl.models.molecules.condition import Condition
@@ -26,11 +29,13 @@ from molrl.models.precondition import Preconditioned
 from molrl.models.shipped import locate
 from molrl.runs import checkpoint
 from molrl.runs.errors import CheckpointError
+from molrl.runs.headers import Header
 from molrl.schedule import LogLinear, Polynomial, Schedule
 
 MOLECULES = "molecules"
 HASHES = "reference_hashes"  # file and tensor with the hashes of the training set's SMILES
-MAX_REFERENCE_BYTES = 2**28
+REFERENCE = "reference.smi.gz"  # file with the SMILES themselves
+MAX_REFERENCE_BYTES, MAX_HASHES = 2**28, 2**24
 Reference: TypeAlias = frozenset[str] | SmilesHashes
 """The canonical SMILES of a training set, or their hashes, of which one can only ask whether a molecule is in it."""
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
@@ -141,17 +146,10 @@ def load(weights: str) -> Pretrained:
     if weights.endswith(".safetensors"):
         return load_edm(Path(weights))
     folder = locate(weights)
-    tensors, values = checkpoint.load(folder)
-    fields = read_fields(folder, values.get("model"), MOLECULES)
-    try:
-        model = Architecture(**fields).build()
-        state = tensors["weights"]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder}: not a molecule model ({error})") from error
-    checkpoint.check_fits(model.denoiser.state_dict(), state, f"the network of {folder / 'model.json'}")
-    model.denoiser.load_state_dict(state)
-    model.denoiser.eval()
-    return replace(model, reference=read_hashes(folder, tensors) or read_reference(folder))
+    model, headers = load_network(
+        folder, MOLECULES, lambda fields: Architecture(**fields).build(), lambda built: built.denoiser
+    )
+    return replace(model, reference=read_hashes(folder, headers) or read_reference(folder))
 
 
 def load_edm(path: Path) -> Pretrained:
@@ -173,18 +171,18 @@ def save(folder: Path, architecture: Architecture, state: Mapping[str, Tensor], 
     checkpoint.save(folder, tensors, {"model": architecture.plain()})
     if isinstance(reference, frozenset):
         text = "\n".join(sorted(reference)) + "\n"
-        (folder / "reference.smi.gz").write_bytes(gzip.compress(text.encode(), 6, mtime=0))
+        replace_file(folder / REFERENCE, gzip.compress(text.encode(), 6, mtime=0))
 
 
-def read_hashes(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]]) -> SmilesHashes | None:
+def read_hashes(folder: Path, headers: Mapping[str, Header]) -> SmilesHashes | None:
     """Return the hashes of the training set's SMILES, or None where the model came without them."""
-    if HASHES not in tensors:
+    if HASHES not in headers:
         return None
     try:
-        values = tensors[HASHES][HASHES]
-        if values.dtype != torch.int64:
-            raise ValueError(f"got {values.dtype}, expected the bits of uint64 as int64")
-        return SmilesHashes(values.numpy().view(np.uint64))
+        entry = headers[HASHES][HASHES]
+        if entry.dtype != torch.int64 or len(entry.shape) != 1 or entry.shape[0] > MAX_HASHES:
+            raise ValueError(f"got {entry.dtype} {entry.shape}, expected at most {MAX_HASHES} uint64 as int64")
+        return SmilesHashes(checkpoint.load_group(folder, HASHES)[HASHES].numpy().view(np.uint64))
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{folder}: the hashes of its training set are damaged ({error})") from error
 
@@ -192,19 +190,19 @@ def read_hashes(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]]) -> Sm
 def read_training_set(folder: Path) -> Reference | None:
     """Return the SMILES of a model's training set or their hashes, or None where the model came without both."""
     smiles = read_reference(folder)
-    return read_hashes(folder, checkpoint.load(folder)[0]) if smiles is None else smiles
+    return read_hashes(folder, checkpoint.inspect(folder)[0]) if smiles is None else smiles
 
 
 def read_reference(folder: Path) -> frozenset[str] | None:
     """Return the SMILES of the training set, or None where the model came without them."""
-    path = folder / "reference.smi.gz"
-    if not path.is_file():
+    path = folder / REFERENCE
+    if not os.path.lexists(path):
         return None
     try:
-        with gzip.open(path) as file:
+        with open_regular(path) as packed, gzip.GzipFile(fileobj=packed) as file, naming(path):
             data = file.read(MAX_REFERENCE_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
+    except (EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
         raise CheckpointError(f"{path}: damaged ({error})") from error
-    if len(data) > MAX_REFERENCE_BYTES:
-        raise CheckpointError(f"{path}: unpacks to more than {MAX_REFERENCE_BYTES} bytes")
-    return frozenset(data.decode().split())
+    if len(data) > MAX_REFERENCE_BYTES or data.count(b"\n") > MAX_HASHES:
+        raise CheckpointError(f"{path}: unpacks to more than {MAX_REFERENCE_BYTES} bytes or {MAX_HASHES} lines")
+    return frozenset(data.decode(errors="replace").split())

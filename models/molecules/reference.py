@@ -9,13 +9,14 @@ import numpy as np
 from molrl.data.files import suffix
 from molrl.data.molecules.bonds import BondReader
 from molrl.data.molecules.edm_protocol import edm_smiles_set
-from molrl.data.molecules.files import SUFFIXES, read
+from molrl.data.molecules.files import SUFFIXES
 from molrl.data.molecules.molecule import Hydrogens, Molecule
 from molrl.data.molecules.quality import fragment_smiles
+from molrl.data.molecules.records import has_geometry
 from molrl.data.molecules.smiles import SMILES_SUFFIXES
 from molrl.data.molecules.smiles_hashes import SmilesHashes
 from molrl.data.molecules.standardise import AS_IT_IS, Treatment
-from molrl.data.molecules.unembedded import Graphs, read_canonical_smiles
+from molrl.data.molecules.unembedded import Graphs, read_canonical_smiles, read_unembedded
 from molrl.models.molecules.model import read_training_set
 from molrl.models.shipped import locate
 from molrl.runs.errors import CheckpointError
@@ -28,7 +29,7 @@ class Reference:
     Attributes:
         source: the file or the model.
         smiles: canonical SMILES of the largest fragments without stereo marks, one for each readable molecule.
-        molecules: those of a file of geometries; empty for SMILES and for a model.
+        molecules: those of a file of geometries or drawings; empty for SMILES and for a model.
         hashes: those of a model that keeps no SMILES, which tell novelty only; None for others.
     """
 
@@ -45,7 +46,8 @@ class Reference:
     @property
     def edm_smiles(self) -> frozenset[str] | None:
         """Return the SMILES by EDM's protocol, which needs geometries; None without any."""
-        return edm_smiles_set(self.molecules) if self.molecules else None
+        known = bool(self.molecules) and all(map(has_geometry, self.molecules))
+        return edm_smiles_set(self.molecules) if known else None
 
     def choose(self, count: int | None) -> Graphs:
         """Return at most this many of the molecules, evenly chosen in their order; None: all."""
@@ -80,7 +82,7 @@ def load_reference(
         print(f"{setting}: {report}")
         return Reference(source, smiles)
     if suffix(source) in SUFFIXES:
-        molecules, report = read(source, hydrogens, treatment=treatment)
+        molecules, report = read_unembedded(source, hydrogens, treatment)
         print(f"{setting}: {report}")
         readings = (reader(replace(item, graph=None) if perceive else item) for item in molecules)
         return Reference(source, [text for text in map(fragment_smiles, readings) if text], molecules)

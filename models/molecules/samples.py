@@ -11,7 +11,7 @@ from molrl.data.molecules.molecule import Hydrogens, Molecule
 from molrl.data.molecules.quality import fragment_smiles
 from molrl.data.molecules.records import has_geometry
 from molrl.data.molecules.standardise import AS_IT_IS, Treatment
-from molrl.data.molecules.unembedded import read_unembedded
+from molrl.data.molecules.unembedded import count_embedded, read_unembedded
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,13 @@ class Samples:
         molecules: with a geometry, or all atoms at the origin.
         readings: one for each molecule.
         unread: records of the file that gave no molecule, by reason.
+        embedded: number of molecules whose coordinates molrl computed from their graphs.
     """
 
     molecules: Sequence[Molecule]
     readings: Sequence[Reading]
     unread: Mapping[str, int]
+    embedded: int = 0
 
     @cached_property
     def smiles(self) -> list[str]:
@@ -37,6 +39,11 @@ class Samples:
     def have_geometries(self) -> bool:
         """Tell whether all molecules have a geometry; those of SMILES have none."""
         return all(map(has_geometry, self.molecules))
+
+    @cached_property
+    def origin(self) -> str:
+        """Return, for headings, how many of the geometries come from molrl and not from a model; "" for none."""
+        return f"; molrl embedded {self.embedded} of {len(self.molecules)} itself" if self.embedded else ""
 
     @cached_property
     def hydrogens(self) -> Hydrogens:
@@ -62,4 +69,5 @@ def read_samples(
         raise ConfigError(f"perceive=true: {path} has molecules without a geometry")
     if perceive:
         molecules = [replace(molecule, graph=None) for molecule in molecules]
-    return Samples(molecules, [reader(molecule) for molecule in molecules], report.reasons()), report
+    readings = [reader(molecule) for molecule in molecules]
+    return Samples(molecules, readings, report.reasons(), count_embedded(path)), report

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from molrl.models.description import check_format, read_fields, with_header
+from molrl.models.description import with_header
+from molrl.models.loading import load_network
 from molrl.models.shipped import MAX_WIDTH, locate
 from molrl.runs import checkpoint
-from molrl.runs.errors import CheckpointError
 
 DOMAIN = "shape classifier"
 
@@ -70,19 +70,10 @@ def load_classifier(weights: str) -> PointClassifier:
     Raises:
         CheckpointError: missing, altered, of another format, or not a classifier.
     """
-    folder = locate(weights)
-    tensors, values = checkpoint.load(folder)
-    check_format(folder, values.get("model"))
-    if (domain := values["model"].get("domain")) != DOMAIN:
-        raise CheckpointError(f"{folder}: not a shape classifier, but a model of {domain}")
-    try:
-        fields = read_fields(folder, values["model"], DOMAIN)
-        network, state = ClassifierDesign(**fields).build(), tensors["weights"]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder}: not a shape classifier ({error})") from error
-    checkpoint.check_fits(network.state_dict(), state, f"the network of {folder / 'model.json'}")
-    network.load_state_dict(state)
-    return network.eval().requires_grad_(requires_grad=False)
+    network, _ = load_network(
+        locate(weights), DOMAIN, lambda fields: ClassifierDesign(**fields).build(), lambda built: built
+    )
+    return network.requires_grad_(requires_grad=False)
 
 
 def save_classifier(folder: Path, network: PointClassifier) -> None:

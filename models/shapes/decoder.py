@@ -16,6 +16,7 @@ from molrl.data.shapes.glb import write_glb
 from molrl.data.shapes.ply import write_ply
 from molrl.data.shapes.sets import ShapeSet
 from molrl.gaussian import Context
+from molrl.machine.files import staged
 from molrl.models.shapes.checks import checks
 from molrl.models.shapes.model import ShapeModel, save_shapes
 from molrl.models.shapes.quality import quality
@@ -106,18 +107,20 @@ class ShapeDecoder:
         """Write the shapes to a file and return their number; a sample that is no shape is left out.
 
         An .npz holds points [k, n, 3], label [k] and the values. A .ply or .glb holds one sample; several samples go to
-        numbered files.
+        numbered files, and a line is printed that names them.
         """
         rows = [row for row, sample in enumerate(samples) if len(sample) > 1]
         if path.suffix in WRITERS:
-            for row in rows:
-                file = path if len(samples) == 1 else path.with_stem(f"{path.stem}-{row}")
+            files = [path if len(samples) == 1 else path.with_stem(f"{path.stem}-{row}") for row in rows]
+            for file, row in zip(files, rows, strict=True):
                 WRITERS[path.suffix](file, samples[row].points)
+            if len(samples) > 1 and files:
+                print(f"{path.suffix} holds one shape: wrote {len(files)} files, {files[0]} to {files[-1].name}")
             return len(rows)
         arrays: dict[str, Any] = {name: np.asarray(column)[rows] for name, column in values.items()}
         arrays["points"] = np.stack([samples[row].points for row in rows]) if rows else np.zeros((0, 0, 3), np.float32)
         arrays["label"] = np.array([samples[row].label for row in rows], dtype=np.str_)
-        with path.open("wb") as archive:
+        with staged(path) as archive:
             np.savez_compressed(archive, allow_pickle=False, **arrays)
         return len(rows)
 

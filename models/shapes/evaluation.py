@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from molrl.data.files import ReadReport, Skipped, replace_file, suffix
+from molrl.data.files import ReadReport, Skipped, suffix
 from molrl.data.shapes.cloud import PointCloud
-from molrl.data.shapes.files import SHAPE_SUFFIXES, report_of
+from molrl.data.shapes.files import report_of
+from molrl.data.shapes.folders import SHAPE_SUFFIXES
 from molrl.data.shapes.metrics import Kind, References, SetScores
 from molrl.data.shapes.records import ShapeReader
 from molrl.exit_codes import ExitCode
+from molrl.machine.files import replace_file
 from molrl.models.shapes.model import load_shapes
 from molrl.models.shapes.quality import pair_with_reference
 from molrl.models.shapes.recognition import count_recognised
@@ -108,7 +110,7 @@ def evaluate_shapes(
     if flaws:
         print(f"no sound shape: {', '.join(f'{count} {reason}' for reason, count in flaws.most_common())}")
     if out is not None:
-        replace_file(Path(out), (json.dumps(figures, indent=1) + "\n").encode())
+        replace_file(out, (json.dumps(figures, indent=1) + "\n").encode())
     return 0
 
 

@@ -1,7 +1,7 @@
 """Shape models in a folder: weights, plain numbers in model.json, and held-out shapes to compare samples with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,20 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from molrl.data.shapes.cloud import MAX_POINTS, PointCloud, TracedPointCloud, place_in_unit_box
-from molrl.models.description import read_fields, with_header
+from molrl.models.description import with_header
+from molrl.models.loading import WEIGHTS, load_network
 from molrl.models.networks import build_network
 from molrl.models.precondition import Preconditioned
 from molrl.models.shapes.set_transformer import SetTransformer
 from molrl.models.shipped import locate
 from molrl.runs import checkpoint
 from molrl.runs.errors import CheckpointError
+from molrl.runs.headers import Header
 from molrl.schedule import LogLinear
 
 DOMAIN = "shapes"
+REFERENCE = "reference"  # file of the held-out shapes
+MAX_HELD_OUT_POINTS = 2**24
 NETWORKS: Mapping[str, Any] = {"set_transformer": SetTransformer}
 NO_SHAPE = np.zeros((1, 3), dtype=np.float32)
 
@@ -50,7 +54,12 @@ class ShapeArchitecture:
     noise_max: float
 
     def __post_init__(self) -> None:
-        if not self.classes or not 0 < self.points <= MAX_POINTS or not self.std > 0 or len(self.mean) != 3:
+        numbers = [*self.mean, self.std]
+        if (
+            not (self.classes and all(isinstance(name, str) for name in self.classes))
+            or not (type(self.points) is int and 0 < self.points <= MAX_POINTS)
+            or not (len(self.mean) == 3 and np.isfinite(np.asarray(numbers, np.float32)).all() and self.std > 0)
+        ):
             raise ValueError(f"classes {self.classes}, points {self.points}, std {self.std}, mean {self.mean}")
 
     def plain(self) -> dict[str, Any]:
@@ -125,21 +134,26 @@ def load_shapes(weights: str) -> ShapeModel:
         CheckpointError: missing, altered, of another format or domain, or not fitting its own description.
     """
     folder = locate(weights)
-    tensors, values = checkpoint.load(folder)
-    fields = read_fields(folder, values.get("model"), DOMAIN)
+    model, headers = load_network(
+        folder, DOMAIN, lambda fields: ShapeArchitecture(**fields).build(), lambda built: built.denoiser
+    )
     try:
-        architecture = ShapeArchitecture(**fields)
-        model = architecture.build()
-        state, held_out = tensors["weights"], tensors["reference"]
-        points = [cloud.numpy().astype(np.float32) for cloud in held_out["points"]]
-        labels = [architecture.classes[int(number)] for number in held_out["class"].tolist()]
-        reference = tuple(PointCloud(*pair) for pair in zip(points, labels, strict=True))
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder}: not a shape model ({error})") from error
-    checkpoint.check_fits(model.denoiser.state_dict(), state, f"the network of {folder / 'model.json'}")
-    model.denoiser.load_state_dict(state)
-    model.denoiser.eval()
-    return ShapeModel(model.denoiser, model.schedule, architecture, reference)
+        return replace(model, reference=read_held_out(folder, headers[REFERENCE], model.architecture.classes))
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{folder}: its held-out shapes are damaged ({error})") from error
+
+
+def read_held_out(folder: Path, header: Header, classes: Sequence[str]) -> tuple[PointCloud, ...]:
+    """Return the held-out shapes of a model, m clouds of k points each; raises ValueError where they are none."""
+    points, numbers = header["points"], header["class"]
+    count, *sides = points.shape
+    if len(sides) != 2 or sides[1] != 3 or count * sides[0] > MAX_HELD_OUT_POINTS or numbers.shape != (count,):
+        raise ValueError(f"points {points.shape} and classes {numbers.shape}, expected [m, k, 3] and [m]")
+    tensors = checkpoint.load_group(folder, REFERENCE)
+    values, labels = tensors["points"].numpy().astype(np.float32), tensors["class"].tolist()
+    if not np.isfinite(values).all() or not all(type(n) is int and 0 <= n < len(classes) for n in labels):
+        raise ValueError("points that are not finite, or classes that the model does not have")
+    return tuple(PointCloud(cloud, classes[number]) for cloud, number in zip(values, labels, strict=True))
 
 
 def save_shapes(
@@ -149,4 +163,4 @@ def save_shapes(
     numbers = [architecture.classes.index(cloud.label) for cloud in reference]
     points = torch.from_numpy(np.stack([cloud.points for cloud in reference])).half()
     held_out = {"points": points, "class": torch.tensor(numbers)}
-    checkpoint.save(folder, {"weights": state, "reference": held_out}, {"model": architecture.plain()})
+    checkpoint.save(folder, {WEIGHTS: state, REFERENCE: held_out}, {"model": architecture.plain()})

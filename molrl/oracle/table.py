@@ -1,6 +1,7 @@
 """The command `molrl oracle`, which prints the suite as a table."""
 
 import json
+import sys
 from dataclasses import asdict
 
 from rich.box import SIMPLE_HEAD
@@ -8,11 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from molrl.config import ConfigError
+from molrl.machine.files import replace_file
+from molrl.machine.printable import unescaped
 from molrl.oracle.suite import cases
 from molrl.oracle.trial import Outcome
 from molrl.outputs import output_file
 from molrl.progress import stage
-from molrl.runs.checkpoint import write_synced
 from molrl.suggestions import did_you_mean
 
 WIDTH = 140  # columns of the table, where the terminal has fewer
@@ -28,14 +30,14 @@ def print_table(*, algo: str | None, out: str | None, overwrite: bool, seed: int
     if algo is not None and algo not in names:
         raise ConfigError(f"algo={algo}: no oracle for it; known are {', '.join(names)}{did_you_mean(algo, names)}")
     path = None if out is None else output_file(out, overwrite=overwrite)
-    console, outcomes = Console(width=max(WIDTH, Console().width)), list[Outcome]()
+    console, outcomes = Console(file=unescaped(sys.stdout), width=max(WIDTH, Console().width)), list[Outcome]()
     for case in cases():
         if algo in (None, case.name.partition(",")[0]):
             with stage(case.name):
                 outcomes.append(case.run(seed))
     console.print(render_table(outcomes))
     if path is not None:
-        write_synced(path, (json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n").encode())
+        replace_file(path, (json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n").encode())
     return 0
 
 

@@ -5,28 +5,32 @@ reader finds a complete one or none; the manifest is written last and checked fi
 series.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
+from molrl.machine import files
+from molrl.machine.files import naming
 from molrl.runs.errors import CheckpointError
+from molrl.runs.headers import Header, check_header, first_names, read_header
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-MAX_BYTES = 2**34  # of a file
+MAX_BYTES = 2**34  # of a file of tensors
+MAX_JSON_BYTES = 2**22  # of any other; a value of it takes up to 30 times as much memory
 MAX_MANIFEST_BYTES = 2**20
 MAX_FILES = 64
-MAX_TENSORS = 100_000  # of a file
 
 
 def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]) -> None:
@@ -68,38 +72,60 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
     sync_folder(folder)
 
 
+def inspect(folder: Path) -> tuple[dict[str, Header], dict[str, Any]]:
+    """Read the values that `save` wrote, and the headers of its tensors but no tensor: enough to refuse a wrong model.
+
+    Raises:
+        CheckpointError: the message names the folder, the file and its defect.
+    """
+    headers: dict[str, Header] = {}
+    values: dict[str, Any] = {}
+    for name, expected in read_manifest(folder).items():
+        stem, _, kind = name.rpartition(".")
+        if kind == "safetensors":
+            with open_file(folder, name) as file:
+                headers[stem] = read_header(file, folder / name)
+            continue
+        data = read_verified(folder, name, expected, MAX_JSON_BYTES)
+        try:
+            values[stem] = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{folder / name}: not a {kind} file ({error})") from error
+    return headers, values
+
+
 def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Read tensors and values that `save` wrote, after checking every file against the manifest.
 
     Raises:
         CheckpointError: the message names the folder, the file and its defect.
     """
-    manifest = read_manifest(folder)
-    tensors: dict[str, dict[str, Tensor]] = {}
-    values: dict[str, Any] = {}
-    for name, expected in manifest.items():
-        data = read_bounded(folder, name)
-        if sha256(data) != expected:
-            raise CheckpointError(
-                f"{folder / name}: SHA-256 differs from the manifest's: the file was altered or cut short"
-            )
-        stem, _, kind = name.rpartition(".")
-        try:
-            if kind == "safetensors":
-                tensors[stem] = read_tensors(data)
-            else:
-                values[stem] = json.loads(data)
-        except (SafetensorError, ValueError, RecursionError) as error:
-            raise CheckpointError(f"{folder / name}: not a {kind} file ({error})") from error
-    return tensors, values
+    headers, values = inspect(folder)
+    return {name: load_group(folder, name) for name in headers}, values
 
 
-def read_tensors(data: bytes) -> dict[str, Tensor]:
-    """Return tensors by name; the format's own limit, a header of 100 MB, has room for a million of them."""
-    tensors: dict[str, Tensor] = load_tensors(data)
-    if len(tensors) > MAX_TENSORS:
-        raise ValueError(f"{len(tensors)} tensors, more than the {MAX_TENSORS} allowed")
+def load_group(folder: Path, name: str) -> dict[str, Tensor]:
+    """Read the tensors of one file, `name`.safetensors, after checking it against the manifest."""
+    file = f"{name}.safetensors"
+    if (expected := read_manifest(folder).get(file)) is None:
+        raise CheckpointError(f"{folder / MANIFEST}: names no {file}")
+    data = read_verified(folder, file, expected, MAX_BYTES)
+    try:
+        with naming(folder / file):
+            tensors: dict[str, Tensor] = load_tensors(data)
+    except SafetensorError as error:
+        raise CheckpointError(f"{folder / file}: not a safetensors file ({error})") from error
     return tensors
+
+
+def read_verified(folder: Path, name: str, expected: str, max_bytes: int) -> bytes:
+    """Return the bytes of a file whose SHA-256 is the expected one."""
+    data = read_bounded(folder, name, max_bytes)
+    if sha256(data) != expected:
+        raise CheckpointError(
+            f"{folder / name}: SHA-256 differs from the manifest's: the file was altered or cut short"
+        )
+    return data
 
 
 def read_manifest(folder: Path) -> dict[str, str]:
@@ -122,31 +148,48 @@ def read_manifest(folder: Path) -> dict[str, str]:
     return files
 
 
-def read_bounded(folder: Path, name: str, max_bytes: int | None = None) -> bytes:
+def read_bounded(folder: Path, name: str, max_bytes: int) -> bytes:
     """Return the bytes of one file of a checkpoint; raises CheckpointError where it is missing or too large."""
-    path, max_bytes = folder / name, MAX_BYTES if max_bytes is None else max_bytes
-    if not path.is_file():
-        raise CheckpointError(f"{folder}: no checkpoint here, {name} is missing")
-    if path.stat().st_size > max_bytes:
-        raise CheckpointError(f"{path}: {path.stat().st_size} bytes, more than the {max_bytes} allowed")
-    return path.read_bytes()
+    with as_checkpoint_files(folder, name):
+        return files.read_bounded(folder / name, max_bytes)
+
+
+def open_file(folder: Path, name: str) -> IO[bytes]:
+    """Open one file of a checkpoint; raises CheckpointError where it is missing or no regular file."""
+    with as_checkpoint_files(folder, name):
+        return files.open_regular(folder / name)
+
+
+@contextlib.contextmanager
+def as_checkpoint_files(folder: Path, name: str) -> Iterator[None]:
+    """Raise CheckpointError within the block for a file that is missing, too large or no regular file."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{folder}: no checkpoint here, {name} is missing") from None
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def load_weights(module: nn.Module, state: Mapping[str, Tensor], owner: str) -> None:
+    """Put weights into a module; raises CheckpointError where they do not fit or are not finite in its dtypes."""
+    check_fits(module.state_dict(), state, owner)
+    module.load_state_dict(state)
 
 
 def check_fits(expected: Mapping[str, Tensor], got: Mapping[str, Tensor], owner: str) -> None:
-    """Raise one CheckpointError that names every missing, unexpected and misshaped tensor."""
-    missing, unexpected = sorted(expected.keys() - got.keys()), sorted(got.keys() - expected.keys())
-    wrong = [
-        f"{name} is {tuple(got[name].shape)} instead of {tuple(expected[name].shape)}"
-        for name in sorted(expected.keys() & got.keys())
-        if got[name].shape != expected[name].shape
+    """Raise one CheckpointError that names every missing, unexpected, misshaped and wrongly typed tensor.
+
+    Numbers must be finite after the cast to the expected dtype: 1e300 is infinite in float32.
+    """
+    check_header(expected, got, owner)
+    broken = [
+        name
+        for name, tensor in expected.items()
+        if tensor.is_floating_point() and not got[name].to(tensor.dtype).isfinite().all()
     ]
-    if missing or unexpected or wrong:
-        raise CheckpointError(
-            f"weights do not fit {owner}: missing {missing}, unexpected {unexpected}, misshaped {wrong}"
-        )
-    broken = [name for name in expected if got[name].is_floating_point() and not got[name].isfinite().all()]
     if broken:
-        raise CheckpointError(f"weights for {owner} hold NaN or infinity: {broken}")
+        raise CheckpointError(f"weights for {owner} hold NaN or infinity: {first_names(broken)}")
 
 
 def detach_tensors(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -160,8 +203,10 @@ def sha256(data: bytes) -> str:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a file and wait until it is on the disk."""
-    with path.open("wb") as file:
+    """Write a new file, in place of any old one, and wait until it is on the disk."""
+    with naming(path):
+        path.unlink(missing_ok=True)
+    with naming(path), path.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -192,5 +237,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]
         name, _, key = entry.rpartition("/")
         if name not in by_name:
             raise CheckpointError(f"optimizer state of {name!r}: no such parameter")
+        if value.is_floating_point() and not value.isfinite().all():
+            raise CheckpointError(f"optimizer state of {name!r}: {key} holds NaN or infinity")
         parameter = by_name[name]
         optimizer.state[parameter][key] = value.clone() if key == "step" else value.to(parameter).clone()

@@ -7,6 +7,7 @@ one process at a time (`molrl.runs.folder.lock`).
 """
 
 import contextlib
+import errno
 import math
 import os
 import shutil
@@ -162,7 +163,7 @@ class Series:
     def check_free_space(self, needed: int) -> None:
         """Raise OSError where the disk has no room for `needed` bytes beside the old checkpoints."""
         if shutil.disk_usage(self.folder).free < needed:
-            raise OSError(f"{needed} bytes are needed")
+            raise OSError(errno.ENOSPC, f"{needed} bytes are needed", str(self.folder))
 
     def write_error(self, step: int, error: OSError) -> SaveError:
         """Return the error for a checkpoint that could not be written."""

@@ -11,14 +11,24 @@ from typing import Any
 import yaml
 
 from molrl.config import ConfigError
+from molrl.machine.files import (
+    SpecialFileError,
+    open_in_place,
+    read_bounded,
+    read_text,
+    refuse_special_files,
+    replace_file,
+)
 from molrl.outputs import make_folder, unused
 from molrl.override import command_line
 from molrl.plugins import is_code
+from molrl.runs.inputs import INPUTS, check_inputs
 
 FREE_SETTINGS = ("run", "device", "threads", "wait", "minutes")  # they may differ when a run is continued
 GROWING_SETTINGS = ("iterations",)  # they may be larger
 SETTINGS, SUMMARY = "config.yaml", "summary.json"  # the summary is written last
 MAX_BYTES, MAX_DEPTH = 1 << 18, 32  # of a file of settings
+MAX_SUMMARY_BYTES = 1 << 20
 
 
 def dated_folder(name: str) -> str:
@@ -32,18 +42,26 @@ def describe_finished(config: Mapping[str, Any]) -> str | None:
     A run that ended early, or is to be longer than it was, is not complete.
 
     Raises:
-        ConfigError: the folder holds another run.
+        ConfigError: the folder holds another run, or an input of the run has changed.
     """
     if config["run"] is None or not (path := Path(config["run"]) / SUMMARY).exists():
         return None
-    refuse_another(config)
+    check_inputs(refuse_another(config), config)
     try:
-        summary = json.loads(path.read_text())
+        summary = read_summary(path.parent)
         if summary.get("iterations", 0) < config["iterations"]:
             return None
         return f"{path.parent} is complete: {headline(summary)}; to go on: {resuming(config, summary['iterations'])}"
-    except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+    except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: damaged ({error!r:.80}); without it the run is finished once more") from None
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return the summary of a finished run; raises ValueError where the file is none."""
+    summary = json.loads(read_bounded(folder / SUMMARY, MAX_SUMMARY_BYTES))
+    if not isinstance(summary, dict):
+        raise ValueError(f"{folder / SUMMARY}: no table of figures")
+    return summary
 
 
 def headline(summary: Mapping[str, Any]) -> str:
@@ -68,31 +86,27 @@ def resuming(config: Mapping[str, Any], more: int = 0) -> str:
 def claim(config: Mapping[str, Any], free: Collection[str] = ()) -> Iterator[Path]:
     """Hold the folder of a run for this process: a new one, or the one of the same run, never that of another.
 
-    Its config.yaml has the settings with which the run was last continued.
+    Its config.yaml has the settings with which the run was last continued, its inputs.json the fingerprints of what
+    they name.
 
     Args:
         free: settings, by their dotted names, that may differ from those of the folder's config.yaml, besides
             `FREE_SETTINGS`.
 
     Raises:
-        ConfigError: the folder holds another run or something else, or is in use.
+        ConfigError: the folder holds another run or something else, is in use, or an input of the run has changed.
     """
     folder = refuse_another(config, free)
+    inputs = check_inputs(folder, config, free)
     make_folder(folder, "run")
+    refuse_special_files(folder)
     with lock(folder):
-        path, text = folder / SETTINGS, yaml.safe_dump(dict(config), sort_keys=False).encode()
-        if not path.exists() or path.read_bytes() != text:
-            replace_file(path, text)
+        files = {INPUTS: json.dumps(inputs, indent=1) + "\n", SETTINGS: yaml.safe_dump(dict(config), sort_keys=False)}
+        for name, text in files.items():
+            path, data = folder / name, text.encode()
+            if not path.exists() or read_bounded(path, MAX_BYTES) != data:
+                replace_file(path, data)
         yield folder
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Replace a file atomically: a reader finds the old one or the new one."""
-    from molrl.runs.checkpoint import write_synced
-
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
-    write_synced(staging, data)
-    staging.replace(path)
 
 
 def refuse_another(config: Mapping[str, Any], free: Collection[str] = ()) -> Path:
@@ -102,6 +116,8 @@ def refuse_another(config: Mapping[str, Any], free: Collection[str] = ()) -> Pat
     if path.exists():
         try:
             old = dict(load_plain_yaml(path))
+        except SpecialFileError as error:
+            raise ConfigError(f"run={folder}: {error}") from None
         except (ValueError, TypeError):
             raise ConfigError(f"run={folder}: its {SETTINGS} cannot be read; name another folder") from None
         differing = differences(old.get("chosen", {}), config.get("chosen", {})) or differences(old, config, free)
@@ -119,9 +135,7 @@ def load_plain_yaml(path: Path) -> Any:
         ValueError: the file is too large or no YAML of plain data, has aliases, which may expand to any size, or is
             nested too deeply, which may take any time.
     """
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"more than {MAX_BYTES} bytes")
-    text, depth = path.read_text("utf-8"), 0
+    text, depth = read_text(path, MAX_BYTES), 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -153,13 +167,13 @@ def lock(folder: Path) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    with (folder / ".lock").open("a+") as file:
+    with open_in_place(folder / ".lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            file.seek(0)
-            raise ConfigError(f"run={folder} is in use by process {file.read().strip() or '?'}") from None
+            holder = file.read(20).decode(errors="replace").strip()
+            raise ConfigError(f"run={folder} is in use by process {holder or '?'}") from None
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(str(os.getpid()).encode())
         file.flush()
         yield

@@ -1,7 +1,7 @@
 """Snapshots of a run's state besides weights and moments: random generators, train and eval flags, the platform.
 
 Training draws nothing from the global generators (its noise is keyed, see `molrl.noise`); a user's reward or denoiser
-may.
+may, so a run seeds them.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from molrl.version import __version__
 
 RANDOM = "random"  # name of the files in a checkpoint
+RANK_STRIDE = 1_000_003  # between the seeds of the processes of a run
 
 
 def random_tensors() -> dict[str, Tensor]:
@@ -57,6 +58,14 @@ def restore_random(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> 
     state = {"bit_generator": "MT19937", "state": key, "has_gauss": legacy["has_gauss"], "gauss": legacy["gauss"]}
     np.random.set_state(state)  # noqa: NPY002
     random.setstate((values["python"]["version"], tuple(tensors["python"].tolist()), values["python"]["gauss"]))
+
+
+def seed_generators(seed: int, rank: int = 0) -> None:
+    """Seed the global generators of Python, numpy and torch for one process of a run."""
+    own = seed + RANK_STRIDE * rank
+    random.seed(own)
+    np.random.seed(own % 2**32)  # noqa: NPY002  a user's reward may use it
+    torch.manual_seed(own)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -16,10 +17,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 from rich.text import Text
 
+from molrl.machine.files import naming, open_in_place, read_text, replace_file
+from molrl.machine.printable import unescaped
 from molrl.progress import format_clock, paused, spoken, stage
-from molrl.runs.folder import replace_file
 
 METRICS_FILE = "metrics.jsonl"
+MAX_METRICS_BYTES = 1 << 28
 MAX_LABELS = 3  # metrics of the domain in a line of progress and in a report
 MAX_CLIP_FRACTION = 0.9
 MAX_FLAT_FRACTION = 0.9
@@ -65,7 +68,7 @@ class Tracker:
         self.closing = ExitStack()
 
     def __enter__(self) -> Self:
-        self.console = Console(stderr=True)
+        self.console = Console(file=unescaped(sys.stderr))
         self.times.append(time.monotonic())
         with ExitStack() as opened:
             if self.folder is not None:
@@ -73,7 +76,8 @@ class Tracker:
 
                 path = self.folder / METRICS_FILE
                 drop_rows_from(self.start, path)
-                self.file = opened.enter_context(path.open("a", encoding="utf-8"))
+                self.file = opened.enter_context(open_in_place(path))
+                self.file.seek(0, os.SEEK_END)
                 self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.start, flush_secs=30)
                 opened.callback(self.board.close)
             self.progress: Progress | None = None
@@ -98,9 +102,10 @@ class Tracker:
         self.times.append(time.monotonic())
         self.advance(1)
         if self.folder is not None:
-            self.file.write(json.dumps(row, allow_nan=False) + "\n")
-            self.file.flush()
-            os.fsync(self.file.fileno())  # a checkpoint must not outlive the rows before it
+            with naming(self.folder / METRICS_FILE):
+                self.file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+                self.file.flush()
+                os.fsync(self.file.fileno())  # a checkpoint must not outlive the rows before it
             for name, value in row.items():
                 if value is not None and name != "iteration":
                     self.board.add_scalar(name, value, iteration)
@@ -190,7 +195,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: any other line is not a JSON object.
     """
-    lines = [line for line in path.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+    lines = [line for line in read_text(path, MAX_METRICS_BYTES, errors="replace").splitlines() if line.strip()]
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         try:

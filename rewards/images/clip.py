@@ -4,6 +4,7 @@ All of them embed images and prompts as unit vectors by one network; a score is 
 """
 
 import importlib.util
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from molrl.data.images.image import CaptionedImage
+from molrl.machine.files import open_regular
+from molrl.models.images.foreign_folder import checked_folder
 from molrl.rewards.scores import Scored, Scores, Values, scores
+from molrl.runs.headers import first_names, read_header
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training images
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 FLOORS: Mapping[str, float] = {"aesthetic": -20.0, "clip_score": 0.0, "pick_score": -100.0}  # of a bad sample
+MAX_HEAD_NUMBERS = 2**24  # of the aesthetic head; LAION's has a million
 CAPTION = "A photo depicts {}"  # of CLIPScore (Hessel et al. 2021, arXiv:2104.08718, Sec. 3)
 
 
@@ -73,17 +78,21 @@ class CLIPReward:
     def network(self) -> Any:
         """Return the CLIPModel, loaded once: float32, from safetensors alone."""
         library: Any = import_module("transformers")
-        network = library.CLIPModel.from_pretrained(
-            self.model, revision=self.revision, use_safetensors=True, local_files_only=Path(self.model).is_dir()
-        )
-        return network.float().eval().requires_grad_(False).to(self.device)
+        folder = local_folder(self.model, self.revision)
+        with checked_folder(folder):
+            network = library.CLIPModel.from_pretrained(str(folder), use_safetensors=True, local_files_only=True)
+        network = network.float().eval().requires_grad_(False)
+        if broken := [name for name, value in network.state_dict().items() if not value.isfinite().all()]:
+            raise ValueError(f"model: {self.model}: weights hold NaN or infinity: {first_names(broken)}")
+        return network.to(self.device)
 
     @cached_property
     def tokenize(self) -> Any:
         """Return the tokenizer, loaded once."""
         library: Any = import_module("transformers")
-        name = self.tokenizer or self.model
-        return library.CLIPTokenizer.from_pretrained(name, local_files_only=Path(name).is_dir())
+        folder = local_folder(self.tokenizer or self.model, None if self.tokenizer else self.revision)
+        with checked_folder(folder):
+            return library.CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
 
     @cached_property
     def affine(self) -> "tuple[Tensor, Tensor]":
@@ -130,6 +139,15 @@ class CLIPReward:
         return unit
 
 
+def local_folder(name: str, revision: str | None) -> Path:
+    """Return a folder itself, or that of a Hub id, which is fetched because the user named it."""
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.txt", "*.safetensors"]))
+
+
 def preprocess(image: CaptionedImage, edge: int) -> "Float[Tensor, '1 3 edge edge']":
     """Resize an image's shorter edge to `edge` by antialiased bicubic interpolation, crop the centre and standardise.
 
@@ -153,6 +171,10 @@ def read_head(path: Path) -> "tuple[Tensor, Tensor]":
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    with open_regular(path, follow=True) as file:
+        numbers = sum(math.prod(entry.shape) for entry in read_header(file, path).values())
+    if numbers > MAX_HEAD_NUMBERS:
+        raise ValueError(f"head: {path} holds {numbers} numbers, more than the {MAX_HEAD_NUMBERS} allowed")
     try:
         return affine_head(load_file(path))
     except SafetensorError as error:

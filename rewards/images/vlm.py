@@ -9,18 +9,17 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from PIL import Image
 
 from molrl.data.images.image import CaptionedImage
 from molrl.rewards.scores import Scored, Scores, Values
-from molrl.rewards.workers.http import Endpoint, RemoteError, RequestThreads, number_in_range
+from molrl.rewards.workers.http import Endpoint, RemoteError, RequestThreads, number_in_range, preview
 
 MAX_ABSOLUTE_SCORE = 1e6  # of a server
 MAX_RATING = 10.0  # of a vision-language model
 CACHE_SIZE = 100_000  # images whose score is kept
-MAX_QUOTE_LENGTH = 200  # characters of a response or reason in an error
 
 
 def png(image: CaptionedImage) -> bytes:
@@ -146,10 +145,9 @@ class VLMJudge(RemoteReward):
         response = self.endpoint.post({"model": self.model, "temperature": 0, "max_tokens": 32, "messages": [message]})
         try:
             rating = json.loads(response["choices"][0]["message"]["content"])["score"]
-        except (KeyError, IndexError, TypeError, ValueError):
-            raise RemoteError(
-                f'nonsense: need {{"score": 0 to 10}} as the content, got {str(response)[:MAX_QUOTE_LENGTH]!r}'
-            ) from None
+        except (KeyError, IndexError, TypeError, ValueError, RecursionError):
+            needed = 'need {"score": 0 to 10} as the content'
+            raise RemoteError(f"nonsense: {needed}, got {preview(response)!r}") from None
         return number_in_range(rating, 0, MAX_RATING)
 
 
@@ -190,18 +188,23 @@ class RemoteScorer(RemoteReward):
         return [Scored(self.floor, sample.flaw) if sample.flaw else next(scored) for sample in samples]
 
     def request_scores(self, samples: Sequence[CaptionedImage]) -> list[Scored]:
-        """Return the server's scores of good images; RemoteError where the response is invalid."""
+        """Return the server's scores of good images; RemoteError where the response as a whole is invalid."""
         images = [base64.b64encode(png(sample)).decode() for sample in samples]
         response = self.endpoint.post({"prompts": [sample.prompt for sample in samples], "images": images})
         values = response.get("scores") if isinstance(response, dict) else None
         if not isinstance(values, list) or len(values) != len(samples):
-            raise RemoteError(f"nonsense: need {len(samples)} scores, got {str(response)[:MAX_QUOTE_LENGTH]!r}")
+            raise RemoteError(f"nonsense: need {len(samples)} scores, got {preview(response)!r}")
         reasons = response.get("reasons")
         if not isinstance(reasons, list) or len(reasons) != len(samples):
             reasons = [""] * len(samples)
-        return [
-            Scored(math.nan, f"error: {str(reason)[:MAX_QUOTE_LENGTH]}")
-            if value is None
-            else Scored(number_in_range(value, -MAX_ABSOLUTE_SCORE, MAX_ABSOLUTE_SCORE))
-            for value, reason in zip(values, reasons, strict=True)
-        ]
+        return [server_score(value, reason) for value, reason in zip(values, reasons, strict=True)]
+
+
+def server_score(value: Any, reason: Any) -> Scored:
+    """Return one image's score of a response; NaN with a reason for null and for what is no score."""
+    if value is None:
+        return Scored(math.nan, f"error: {preview(reason)}")
+    try:
+        return Scored(number_in_range(value, -MAX_ABSOLUTE_SCORE, MAX_ABSOLUTE_SCORE))
+    except RemoteError as error:
+        return Scored(math.nan, str(error))

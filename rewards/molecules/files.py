@@ -16,7 +16,8 @@ from molrl.data.molecules.bonds import BondReader, Reading, attach_bonds
 from molrl.data.molecules.files import SUFFIXES, require_bonds
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.records import Record, has_geometry, molecule_of, records
-from molrl.data.molecules.sdf import Block, record_text
+from molrl.data.molecules.sdf import EMBEDDED, Block, record_text
+from molrl.data.molecules.smiles import Line
 from molrl.data.molecules.standardise import Fragments, Treatment
 from molrl.rewards.molecules.sdf_table import TABLES
 from molrl.rewards.scores import Scorer
@@ -134,4 +135,5 @@ def sdf_text(record: Record, molecule: Molecule, reading: Reading) -> str:
         mol = Chem.Mol(molecule.graph)
         rdDepictor.Compute2DCoords(mol)
         Chem.Kekulize(mol, clearAromaticFlags=True)
-    return record_text(mol, record.name, {}).removesuffix("$$$$\n")
+    marks = {EMBEDDED: "ETKDGv3"} if has_geometry(molecule) and isinstance(record.content, Line) else {}
+    return record_text(mol, record.name, marks).removesuffix("$$$$\n")

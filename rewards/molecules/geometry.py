@@ -5,12 +5,12 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rdkit import Chem
+from rdkit import Chem, rdBase
 
 from molrl.data.molecules.bonds import BondReader
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.records import has_geometry
-from molrl.rewards.molecules.graph import read_sound
+from molrl.rewards.molecules.graph import read_sound, refused
 from molrl.rewards.scores import PerSample, Scored
 
 NO_GEOMETRY = "no geometry"
@@ -21,7 +21,7 @@ class GeometryReward(PerSample[Molecule]):
     """A value computed from positions and bonds, or a floor for a sample that is not one connected closed-shell
     molecule.
 
-    NaN ("no geometry") for a sample without positions: that is not the sample's fault.
+    NaN for a sample without positions ("no geometry") or with too many atoms: that is not the sample's fault.
     """
 
     reader: BondReader
@@ -30,10 +30,22 @@ class GeometryReward(PerSample[Molecule]):
 
     @abstractmethod
     def measure(self, mol: Chem.Mol, sample: Molecule) -> Scored:
-        """Return the value of a sound molecule; `mol` is as the reader made it and must not be changed."""
+        """Return the value of a sound molecule.
+
+        Args:
+            mol: of the heavy atoms alone, in the order of the sample; it must not be changed.
+        """
 
     def score_one(self, sample: Molecule, /) -> Scored:
         if not has_geometry(sample):
             return Scored(math.nan, NO_GEOMETRY)
         mol, reason = read_sound(self.reader, sample)
-        return Scored(self.floor, reason) if mol is None else self.measure(mol, sample)
+        return refused(reason, self.floor) if mol is None else self.measure(heavy_graph(mol), sample)
+
+
+def heavy_graph(mol: Chem.Mol) -> Chem.Mol:
+    """Return a connected molecule without the hydrogens that are atoms of its graph, isotopes for instance."""
+    if mol.GetNumHeavyAtoms() == mol.GetNumAtoms():
+        return mol
+    with rdBase.BlockLogs():
+        return Chem.RemoveAllHs(mol)

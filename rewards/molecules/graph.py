@@ -1,5 +1,6 @@
 """Rewards that depend on the molecular graph alone, and the check that a sample has a graph worth scoring."""
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,16 +10,17 @@ from rdkit.Chem import Descriptors
 
 from molrl.data.molecules.bonds import BondReader, Reading, is_connected
 from molrl.data.molecules.molecule import Molecule
-from molrl.rewards.scores import PerSample, Scored
+from molrl.rewards.scores import PerSample, Scored, category
 
-MAX_ATOMS = 500  # far above any drug, far below where descriptors and bond readers take seconds
+MAX_HEAVY = 500  # atoms; far above any drug, far below where descriptors and bond readers take seconds
+TOO_LARGE = "too large"  # category of reasons
 CACHE_SIZE = 2**16  # molecules per process; a policy that improves repeats itself
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphReward(PerSample[Molecule]):
     """A value computed from a canonical SMILES, or a floor for a sample that is not one connected closed-shell
-    molecule.
+    molecule; NaN for one of more than `MAX_HEAVY` heavy atoms.
 
     The SMILES in between makes the value independent of atom order, geometry and explicit hydrogens to the last bit,
     so that it may be cached.
@@ -35,9 +37,20 @@ class GraphReward(PerSample[Molecule]):
     def score_one(self, sample: Molecule, /) -> Scored:
         mol, reason = read_sound(self.reader, sample)
         if mol is None:
-            return Scored(self.floor, reason)
+            return refused(reason, self.floor)
         smiles = Chem.MolToSmiles(mol)
         return Scored(self.value(smiles), "")
+
+
+def size_problem(sample: Molecule) -> str:
+    """Return that a sample has too many heavy atoms to be scored, or "" if it has not; hydrogens may be no atoms."""
+    heavy = int((sample.numbers > 1).sum())
+    return f"{TOO_LARGE}: {heavy} heavy atoms, at most {MAX_HEAVY}" if heavy > MAX_HEAVY else ""
+
+
+def refused(reason: str, floor: float) -> Scored:
+    """Return the score of a sample that `read_sound` refuses: the floor, or NaN for a limit, which is not its fault."""
+    return Scored(math.nan if category(reason) == TOO_LARGE else floor, reason)
 
 
 def read_sound(reader: BondReader, sample: Molecule) -> Reading:
@@ -46,8 +59,8 @@ def read_sound(reader: BondReader, sample: Molecule) -> Reading:
     RDKit's descriptors give plausible numbers for nonsense: QED is 0.34 for an empty molecule or a dummy atom, and
     counts the fragments of a disconnected one together. So the check comes before the descriptor.
     """
-    if len(sample) > MAX_ATOMS:
-        return Reading(None, f"too large: {len(sample)} atoms, at most {MAX_ATOMS}")
+    if problem := size_problem(sample):
+        return Reading(None, problem)
     if (sample.numbers == 0).any():
         return Reading(None, "dummy atom")
     mol, reason = reader(sample)

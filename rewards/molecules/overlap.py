@@ -15,7 +15,8 @@ from molrl.data.files import Skipped
 from molrl.data.molecules.files import stream
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.records import has_geometry
-from molrl.rewards.molecules.geometry import GeometryReward
+from molrl.data.molecules.standardise import Fragments, Treatment
+from molrl.rewards.molecules.geometry import GeometryReward, heavy_graph
 from molrl.rewards.molecules.graph import read_sound
 from molrl.rewards.scores import Explained, Scored
 
@@ -31,10 +32,12 @@ class Overlap(GeometryReward):
     Attributes:
         reference: a file with a geometry (.sdf, .mol or .xyz), its first molecule.
         colour_weight: w, from 0 (shape alone) to 1 (colour alone).
+        fragments: of the reference; see `Treatment`.
     """
 
     reference: str
     colour_weight: float
+    fragments: Fragments = "keep"
     floor: ClassVar[float] = 0.0
     parts: ClassVar[tuple[str, ...]] = ("shape", "colour")
 
@@ -50,7 +53,8 @@ class Overlap(GeometryReward):
     @cached_property
     def ligand(self) -> Chem.Mol:
         """Return the reference ligand without hydrogens, with its geometry."""
-        entry = next(iter(stream(self.reference)), Skipped(self.reference, "no molecule"))
+        molecules = stream(self.reference, treatment=Treatment(self.fragments))
+        entry = next(iter(molecules), Skipped(self.reference, "no molecule"))
         if isinstance(entry, Skipped):
             raise ValueError(f"reference {self.reference}: {entry.reason}")
         if not has_geometry(entry):
@@ -58,7 +62,7 @@ class Overlap(GeometryReward):
         mol, reason = read_sound(self.reader, entry)
         if mol is None:
             raise ValueError(f"reference {self.reference}: {reason}")
-        return with_positions(mol, entry)
+        return with_positions(heavy_graph(mol), entry)
 
     def measure(self, mol: Chem.Mol, sample: Molecule) -> Scored:
         try:

@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import IO, ClassVar
 
 from molrl.data.molecules.sdf import replace_properties
+from molrl.machine.printable import printable
 from molrl.rewards.scoring.table import CSVTable, ExactTable, Row, Table
 
 EMPTY_BLOCK = "\n\n\n  0  0  0  0  0  0  0  0  0  0999 V2000\nM  END"
@@ -23,7 +24,7 @@ class SDFTable(Table):
     def encode(self, row: Row) -> bytes:
         fields = {"molrl_record": str(row.record), "molrl_line": str(row.line or ""), "molrl_reason": row.reason}
         text = row.text or " ".join(row.name.split())[:MAX_TITLE_LENGTH] + EMPTY_BLOCK
-        return replace_properties(text, {**row.cells, **fields}).encode(errors="replace")
+        return printable(replace_properties(text, {**row.cells, **fields})).encode(errors="replace")
 
     def decode(self, file: IO[bytes]) -> Iterator[tuple[Row, int]]:
         end, number, lines = 0, 1, list[str]()

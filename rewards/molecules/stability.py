@@ -8,7 +8,7 @@ from molrl.data.molecules.bonds import molecule_problem, stable_atoms
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.records import has_geometry
 from molrl.rewards.molecules.geometry import NO_GEOMETRY
-from molrl.rewards.molecules.graph import MAX_ATOMS
+from molrl.rewards.molecules.graph import size_problem
 from molrl.rewards.scores import PerSample, Scored
 
 
@@ -24,8 +24,8 @@ class Stability(PerSample[Molecule]):
     floor: ClassVar[float] = 0.0
 
     def score_one(self, sample: Molecule, /) -> Scored:
-        if len(sample) > MAX_ATOMS:
-            return Scored(self.floor, f"too large: {len(sample)} atoms, at most {MAX_ATOMS}")
+        if problem := size_problem(sample):
+            return Scored(math.nan, problem)
         if reason := molecule_problem(sample):
             return Scored(self.floor, reason)
         if not has_geometry(sample):

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from molrl.config import ConfigError, check_arguments
 from molrl.domains import domain, domain_of_file, reward_kinds
 from molrl.outputs import make_folder
 from molrl.progress import stage
 from molrl.rewards.scores import Scored, Scorer, Scores, Values, scores
+from molrl.rewards.scoring.checked_part import CheckedPart
 from molrl.rewards.scoring.journal import Journal, description, output_lock
 from molrl.rewards.scoring.record import (
     Record,
@@ -24,6 +25,7 @@ from molrl.rewards.scoring.record import (
     is_good,
     mark_lost,
     part_columns,
+    part_limits,
     part_values,
 )
 from molrl.rewards.scoring.summary import Summary, Tallies
@@ -40,8 +42,9 @@ NOTE_INTERVAL = 2.0  # seconds between records of the progress in the journal
 class FileReward(Protocol):
     """A reward whose values `score_one(sample) -> Scored` or `score(samples) -> Scores`, if it has one, explains.
 
-    One that has `parts`, names of numbers, and `explain(sample) -> dict` with those gets a column for each. It states
-    what it scores as `kind`, see `reward_kinds`.
+    One that has `parts`, names of numbers, and `explain(sample) -> dict` with those gets a column for each. Its
+    `limits`, a number and a sentence by part, say which values need caution. It states what it scores as `kind`, see
+    `reward_kinds`.
     """
 
     def __call__(self, samples: Sequence[Any], /) -> Values:
@@ -79,7 +82,7 @@ def score_file(
     that could not be scored are empty; the reason says why. Rewards in `Pooled` are computed by one set of worker
     processes, which also read the samples: a record that hangs or crashes is named as such and costs no other. Rows go
     to `out` + ".part" as they come; `out` appears when all are there. Called again after a kill, it goes on behind the
-    last whole row; called again after the end, it does nothing.
+    last row up to which all checksums hold; called again after the end, it does nothing.
 
     Args:
         path: the file, or where the source allows it a folder.
@@ -113,37 +116,29 @@ def score_file(
         journal = Journal(out, subject)
         if (end := journal.begin(overwrite=overwrite)) is not None:
             return Summary.from_dict({**end, "source": str(path)})
-        tallies = Tallies(tuple(rewards))
-        with open_part(journal.part) as file:
-            taken_up(file, form.table, tallies)
+        tallies = Tallies({name: part_limits(name, scorer(reward)) for name, reward in rewards.items()})
+        with CheckedPart(journal.part, journal.sums) as part:
+            take_up(part, form.table, tallies)
             rows = table_rows(scorers, islice(entries, tallies.records, None), form.table, tallies.records)
             with stage("records scored", done=tallies.records) as advance:
-                append(file, rows, form.table, tallies, journal, advance)
+                append(part, rows, form.table, tallies, journal, advance)
         return finished(journal, form, tallies.summary(str(path)))
 
 
-def open_part(path: Path) -> IO[bytes]:
-    """Open the part of the output, new or old, for reading and appending."""
-    path.touch()
-    return path.open("r+b")
-
-
-def taken_up(file: IO[bytes], table: Table, tallies: Tallies) -> None:
-    """Count the complete rows of the part, and cut off an incomplete one behind them."""
+def take_up(part: CheckedPart, table: Table, tallies: Tallies) -> None:
+    """Count the intact rows of the part, and cut off everything behind them."""
     end = 0
-    for row, end in table.decode(file):  # noqa: B007
-        tallies.add(row)
-    end = end or len(table.header)
-    file.seek(0)
-    fresh = file.read(len(table.header)) != table.header
-    file.seek(0 if fresh else end)
-    file.truncate()
-    if fresh:
-        file.write(table.header)
+    if part.keep_intact():
+        part.part.seek(0)
+        for row, end in table.decode(part.part):  # noqa: B007
+            tallies.add(row)
+    part.cut(end, tallies.records + 1 if end else 0)
+    if not end:
+        part.append(table.header)
 
 
 def append(
-    file: IO[bytes],
+    part: CheckedPart,
     rows: Iterable[Row],
     table: Table,
     tallies: Tallies,
@@ -153,14 +148,13 @@ def append(
     """Write rows one by one, and record the progress."""
     last_note = time.monotonic()
     for row in rows:
-        file.write(table.encode(row))
-        file.flush()
+        part.append(table.encode(row))
         tallies.add(row)
         advance(1)
         if time.monotonic() > last_note + NOTE_INTERVAL:
             last_note = time.monotonic()
             journal.note(tallies.records)
-    os.fsync(file.fileno())
+    part.sync()
 
 
 def finished(journal: Journal, form: Output, summary: Summary) -> Summary:

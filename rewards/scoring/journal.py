@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from molrl.config import ConfigError
+from molrl.machine.files import open_in_place, open_regular, read_bounded, replace_file
 from molrl.runs.folder import differences
 
 HEAD_BYTES = 1 << 20  # at the beginning of a file, which identify it
+MAX_STATE_BYTES = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Journal:
     def part(self) -> Path:
         """Return the path of the part of the output that is written."""
         return Path(f"{self.out}.part")
+
+    @property
+    def sums(self) -> Path:
+        """Return the path of the checksums of the part's rows."""
+        return Path(f"{self.out}.sums")
 
     @property
     def ready(self) -> Path:
@@ -58,7 +65,7 @@ class Journal:
                     f"out={self.out}: {there[0]} exists, without a {self.state.name} that says what it is; "
                     "name another file, or replace it with overwrite=true"
                 )
-            for path in (self.part, self.ready):
+            for path in (self.part, self.sums, self.ready):
                 path.unlink(missing_ok=True)
             self.note(0)
             return None
@@ -71,7 +78,8 @@ class Journal:
             return None
         if (last := self.ready if old["ready"] else self.part).exists():
             last.replace(self.out)
-        self.part.unlink(missing_ok=True)
+        for path in (self.part, self.sums):
+            path.unlink(missing_ok=True)
         if self.out.exists():
             return dict(old["end"])
         self.note(0)  # the output has been removed since
@@ -84,7 +92,7 @@ class Journal:
             ConfigError: it is something else.
         """
         try:
-            state = json.loads(self.state.read_bytes())
+            state = json.loads(read_bounded(self.state, MAX_STATE_BYTES))
         except FileNotFoundError:
             return None
         except (RecursionError, ValueError):
@@ -107,16 +115,12 @@ class Journal:
         ready = self.ready.exists()
         self.write({"records": records, "subject": self.subject, "ready": ready, "end": end})
         (self.ready if ready else self.part).replace(self.out)
-        self.part.unlink(missing_ok=True)
+        for path in (self.part, self.sums):
+            path.unlink(missing_ok=True)
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Replace the state file atomically: a reader finds the old one or the new one."""
-        staging = Path(f"{self.state}.new")
-        with staging.open("wb") as file:
-            file.write(json.dumps(state, indent=1).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        staging.replace(self.state)
+        replace_file(self.state, json.dumps(state, indent=1).encode())
 
 
 @contextlib.contextmanager
@@ -129,26 +133,26 @@ def output_lock(out: Path) -> Iterator[None]:
         return
     path = Path(f"{out}.lock")
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        file = open_in_place(path)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(handle)
+            file.close()
             raise ConfigError(f"out={out} is being written by another process") from None
         with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_ino == os.fstat(handle).st_ino:
+            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
                 break
-        os.close(handle)  # its last owner has just removed it
+        file.close()  # its last owner has just removed it
     try:
         yield
     finally:
         path.unlink(missing_ok=True)
-        os.close(handle)
+        file.close()
 
 
 def identity(path: str | Path) -> dict[str, Any]:
     """Return JSON that tells a file from another one, or from itself after a change."""
-    with Path(path).open("rb") as file:
+    with open_regular(path, follow=True) as file:
         head = hashlib.sha256(file.read(HEAD_BYTES)).hexdigest()[:16]
         stat = os.fstat(file.fileno())
     changed = datetime.fromtimestamp(stat.st_mtime_ns / 1e9, UTC).isoformat()

@@ -129,6 +129,11 @@ def part_columns(name: str, scorer: object) -> tuple[str, ...]:
     return tuple(f"{name}.{part}" for part in getattr(scorer, "parts", ()))
 
 
+def part_limits(name: str, scorer: object) -> dict[str, tuple[float, str]]:
+    """Return the limits of the parts of a reward beyond which its value needs caution, with the reason, by column."""
+    return {f"{name}.{part}": limit for part, limit in getattr(scorer, "limits", {}).items()}
+
+
 def part_values(scorers: Mapping[str, Any], sample: Any, scored: Mapping[str, Scored]) -> dict[str, float]:
     """Return the finite parts of values by column."""
     values: dict[str, float] = {}

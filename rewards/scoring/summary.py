@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,9 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MAX_LINES = 5  # line numbers that are kept for each reason
 MAX_CATEGORIES = 30  # of reasons that are told apart by their detail
 
+Limits: TypeAlias = Mapping[str, tuple[float, str]]
+"""The number by column beyond which a value needs caution, and a sentence that says why."""
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -27,6 +30,7 @@ class Figures:
         quantiles: of their values in four significant digits, at `QUANTILES`.
         missing: how many samples have no value, by category of reason.
         lines: where the first of those begin.
+        cautions: how many values need one, by its sentence.
     """
 
     scored: int
@@ -34,6 +38,7 @@ class Figures:
     quantiles: Sequence[float]
     missing: Mapping[str, int]
     lines: Mapping[str, Sequence[int]]
+    cautions: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         if self.mean is None:
@@ -87,13 +92,16 @@ class Summary:
                 more = ", ..." if count > len(places) > 0 else ""
                 where = f" (line{'s' * (count > 1)} {', '.join(places)}{more})" if places else ""
                 lines.append(f"    {count} {reason}{where}")
+            lines += [f"    {count} {sentence}" for sentence, count in figures.cautions.items()]
         return "\n".join(lines)
 
 
 class Tally:
     """A running count of one reward's statistics; values are counted in four significant digits."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.cautions: Counter[str] = Counter()
         self.scored = 0
         self.total = 0.0
         self.values: Counter[float] = Counter()
@@ -114,6 +122,12 @@ class Tally:
         if line and len(lines) < MAX_LINES:
             lines.append(line)
 
+    def caution(self, cells: Mapping[str, str]) -> None:
+        """Count the parts of a value that are beyond their limits."""
+        for column, (limit, sentence) in self.limits.items():
+            if cells.get(column) and float(cells[column]) > limit:
+                self.cautions[sentence] += 1
+
     def group(self, reason: str, *, detailed: bool) -> str:
         """Return the category of a reason, with its detail where the category is vague and there are few of these.
 
@@ -130,7 +144,8 @@ class Tally:
     def figures(self) -> Figures:
         """Return the statistics of what was counted."""
         mean = self.total / self.scored if self.scored else None
-        return Figures(self.scored, mean, self.quantiles(), dict(self.missing.most_common()), self.lines)
+        missing = dict(self.missing.most_common())
+        return Figures(self.scored, mean, self.quantiles(), missing, self.lines, dict(self.cautions))
 
     def quantiles(self) -> list[float]:
         """Return the values at `QUANTILES`, interpolated between neighbours as numpy does it."""
@@ -148,11 +163,16 @@ class Tally:
 class Tallies:
     """A running count of the statistics of all rewards over a file."""
 
-    def __init__(self, rewards: Sequence[str]) -> None:
+    def __init__(self, rewards: Mapping[str, Limits]) -> None:
+        """Begin to count.
+
+        Args:
+            rewards: the limits of each, by its name.
+        """
         self.rewards = tuple(rewards)
         self.records = 0
         self.failed = 0
-        self.by_reward = {name: Tally() for name in rewards}
+        self.by_reward = {name: Tally(limits) for name, limits in rewards.items()}
 
     def add(self, row: Row) -> None:
         """Count a row of the table."""
@@ -161,6 +181,7 @@ class Tallies:
         self.failed += any(category(reason) in LOST for reason in reasons.values())
         for name, tally in self.by_reward.items():
             tally.add(row.cells[name], reasons.get(name, ""), row.line)
+            tally.caution(row.cells)
 
     def summary(self, source: str) -> Summary:
         """Return the summary of the rows that were counted."""

@@ -3,7 +3,6 @@
 import csv
 import gzip
 import io
-import os
 import re
 import shutil
 from abc import ABC, abstractmethod
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import IO, Any, ClassVar, NamedTuple, TypeAlias
 
 from molrl.config import ConfigError
+from molrl.machine.files import open_regular, staged
+from molrl.machine.printable import printable
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # first characters of cells that a spreadsheet would evaluate
 ROW_GROUP_SIZE = 20_000  # rows of a Parquet file that are written together
@@ -110,7 +111,7 @@ class CSVTable(Table):
 
     def text(self, text: str) -> str:
         """Return a text from a file on one line, quoted where a spreadsheet would take it for a formula."""
-        plain = " ".join(text.split())[:MAX_TEXT_LENGTH]
+        plain = printable(" ".join(text.split()))[:MAX_TEXT_LENGTH]
         return f"'{plain}" if plain.startswith(FORMULA_STARTS) else plain
 
 
@@ -120,7 +121,7 @@ class ExactTable(CSVTable):
     digits = ".17g"
 
     def text(self, text: str) -> str:
-        return " ".join(text.split())[:MAX_TEXT_LENGTH]
+        return printable(" ".join(text.split()))[:MAX_TEXT_LENGTH]
 
 
 TABLES: Mapping[str, type[Table]] = {".csv": CSVTable, ".csv.gz": CSVTable, ".parquet": ExactTable}
@@ -162,10 +163,8 @@ def output(path: str | Path, columns: tuple[str, ...], label: str, tables: Mappi
 
 def compress(_: Table, part: Path, ready: Path) -> None:
     """Write a table as a gzip file, with the same bytes whenever it is made."""
-    with part.open("rb") as source, ready.open("wb") as file:
-        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-            shutil.copyfileobj(source, packed, 1 << 20)
-        os.fsync(file.fileno())
+    with open_regular(part) as source, staged(ready) as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+        shutil.copyfileobj(source, packed, 1 << 20)
 
 
 def write_parquet(table: Table, part: Path, ready: Path) -> None:
@@ -176,7 +175,7 @@ def write_parquet(table: Table, part: Path, ready: Path) -> None:
     order = ["record", "line", "name", table.label, *table.columns, "reason"]
     types = {"record": arrow.int64(), "line": arrow.int64(), **numbers, **texts}
     schema = arrow.schema([(name, types[name]) for name in order])
-    with part.open("rb") as source, parquet.ParquetWriter(str(ready), schema) as writer:
+    with open_regular(part) as source, staged(ready) as file, parquet.ParquetWriter(file, schema) as writer:
         rows = table.decode(source)
         while group := [row_values(row, table.label) for row, _ in islice(rows, ROW_GROUP_SIZE)]:
             writer.write_table(arrow.Table.from_pylist(group, schema=schema))

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from molrl.data.files import Skipped, suffix
 from molrl.data.shapes.cloud import PointCloud
-from molrl.data.shapes.files import SHAPE_SUFFIXES
+from molrl.data.shapes.folders import SHAPE_SUFFIXES
 from molrl.data.shapes.records import ShapeReader, ShapeRecord, identity_of
 from molrl.rewards.scores import Scorer
 from molrl.rewards.scoring.journal import description

@@ -1,32 +1,24 @@
 """Worker processes on this machine: an item that hangs, crashes or exhausts memory costs its own answer only.
 
 Chemistry toolkits hang and end the interpreter on odd molecules, neither of which Python can catch, so each worker is
-a process that may die. Pebble manages the processes; this module finds the item that killed one.
+a process that may die. This module finds the item that killed one.
 """
 
 import math
 import os
 import pickle
-import signal
 import sys
-import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import CancelledError, Future
 from dataclasses import KW_ONLY, dataclass
-from multiprocessing import get_context
 from typing import Any, NamedTuple
 
-from pebble import ProcessExpired, ProcessFuture, ProcessPool
-
-from molrl.rewards.workers.process import TaskLoadError, load_task, run_chunk, run_item
+from molrl.rewards.workers.pool import Pool
+from molrl.rewards.workers.process import run_item
 from molrl.rewards.workers.protocol import Lost, chunks, collect_answers, prefetch
 
-GRACE_PERIOD = 5.0  # seconds beyond a chunk's own timers before pebble ends its worker
-START_TIMEOUT = 120.0  # seconds a worker may take to import its task, on a loaded machine
-MAX_ATTEMPTS = 4  # at an item whose pool breaks each time
 CHUNKS_PER_WORKER = 4  # handed out in advance
 
 
@@ -34,8 +26,7 @@ class Assignment(NamedTuple):
     """A chunk of items on its way through a pool."""
 
     items: list[Any]
-    pool: ProcessPool
-    task: "ProcessFuture[list[Any]]"
+    answers: "Future[list[Any] | Lost]"
 
 
 @dataclass(eq=False)
@@ -72,7 +63,7 @@ class Workers:
         for name in ("timeout", "chunk", "memory", "recycle"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, need a positive number")
-        self._pool: ProcessPool | None = None
+        self._pool: Pool | None = None
         self._stop: Callable[[], object] = lambda: None
 
     def stream(self, items: Iterable[Any], chunk: int | None = None) -> Iterator[Any]:
@@ -101,7 +92,8 @@ class Workers:
             self._ensure_pool()
 
     def close(self) -> None:
-        """End the workers; the next item starts new ones."""
+        """End the workers and all that they have started; the next item starts new ones."""
+        self._pool = None
         self._stop()
 
     def __enter__(self) -> "Workers":
@@ -113,47 +105,30 @@ class Workers:
 
     def assign(self, items: list[Any]) -> Assignment:
         """Hand out a chunk of items to the pool."""
-        pool = self._ensure_pool()
-        return Assignment(items, pool, schedule(pool, items, self.timeout))
+        return Assignment(items, self._ensure_pool().submit(items))
 
     def answers(self, assignment: Assignment) -> Iterator[Any]:
         """Yield the answers to a chunk; a lost one is handed out again item by item, to find the item at fault."""
-        if len(assignment.items) == 1:
-            yield self._answer(assignment)
-        elif isinstance(answers := self._outcome(assignment), list):
-            yield from answers
+        outcome = self._outcome(assignment)
+        if isinstance(outcome, list):
+            yield from outcome
+        elif len(assignment.items) == 1:
+            yield outcome
         else:
-            yield from map(self._answer, [self.assign([item]) for item in assignment.items])
+            for single in [self.assign([item]) for item in assignment.items]:
+                yield from self.answers(single)
 
-    def _answer(self, assignment: Assignment) -> Any:
-        """Return the answer to a single item; if its pool breaks it is tried again, then alone in a new pool."""
-        for _ in range(MAX_ATTEMPTS):
-            outcome = self._outcome(assignment)
-            if outcome is not None:
-                return outcome[0] if isinstance(outcome, list) else outcome
-            assignment = self.assign(assignment.items)
-        return Lost("crash: all workers were lost")
+    def _outcome(self, assignment: Assignment) -> list[Any] | Lost:
+        """Return the answers or how they were lost."""
+        try:
+            return assignment.answers.result()
+        except CancelledError:
+            return Lost("crash: the pool was closed")
 
-    def _outcome(self, assignment: Assignment) -> list[Any] | Lost | None:
-        """Return the answers or how they were lost; None if the pool broke, perhaps through another chunk.
-
-        Pebble gives up all tasks when a worker dies before its first message arrives.
-        """
-        timeout = START_TIMEOUT + CHUNKS_PER_WORKER * self.chunk * self.timeout
-        if not wait_for(assignment.task, assignment.pool, timeout):
-            if assignment.pool is self._pool:
-                self.close()
-            return None
-        error = assignment.task.exception()
-        if isinstance(error, TaskLoadError):
-            raise error
-        return assignment.task.result() if error is None else Lost(loss_reason(error))
-
-    def _ensure_pool(self) -> ProcessPool:
-        """Return the pool, a new one if there is none or it broke, with at least one worker that has its task."""
-        if self._pool is not None and self._pool.active:
+    def _ensure_pool(self) -> Pool:
+        """Return the pool, a new one if there is none, with at least one worker that has its task."""
+        if self._pool is not None:
             return self._pool
-        self.close()
         warn_of_spinning_threads(self.workers)
         try:
             task = pickle.dumps(self.task)
@@ -162,63 +137,21 @@ class Workers:
                 f"{type(self.task).__name__} cannot be sent to a worker process ({error}); "
                 "it must be made of things that can be imported there, not of lambdas or open files"
             ) from error
-        self._pool = pool = ProcessPool(
+        pool = Pool(
             self.workers,
-            max_tasks=math.ceil(self.recycle / self.chunk),
-            initializer=load_task,
-            initargs=(task, self.memory),
-            context=get_context("spawn"),  # a fork would copy the threads' locks and torch with them
+            task,
+            timeout=self.timeout,
+            memory=self.memory,
+            max_chunks=math.ceil(self.recycle / self.chunk),
         )
-        self._stop = weakref.finalize(self, stop_pool, pool)
-        first = schedule(pool, [], self.timeout)
-        if not wait_for(first, pool, START_TIMEOUT):
-            raise RuntimeError(
-                "the worker processes did not start; a script that uses worker processes needs the guard "
-                '`if __name__ == "__main__":` around its statements'
-            )
-        first.result()
+        self._stop = weakref.finalize(self, pool.stop)
+        try:
+            pool.submit([]).result()
+        except BaseException:
+            self.close()
+            raise
+        self._pool = pool
         return pool
-
-
-def schedule(pool: ProcessPool, items: list[Any], timeout: float) -> "ProcessFuture[list[Any]]":
-    """Hand out a chunk, or return a failed task if the pool has broken.
-
-    Pebble's own limit is for systems without timers; items go as bytes because pebble would wait for ever for a task
-    that a worker cannot unpickle.
-    """
-    content = pickle.dumps(items)
-    try:
-        return pool.schedule(run_chunk, (content, timeout), timeout=timeout * max(1, len(items)) + GRACE_PERIOD)
-    except RuntimeError as error:
-        broken: ProcessFuture[list[Any]] = ProcessFuture()
-        broken.set_exception(BrokenProcessPool(str(error)))
-        return broken
-
-
-def wait_for(task: "ProcessFuture[Any]", pool: ProcessPool, timeout: float) -> bool:
-    """Wait for a task and return True if it ended before its pool broke or `timeout` seconds had passed."""
-    deadline = time.monotonic() + timeout
-    while pool.active and time.monotonic() < deadline and not wait([task], 1.0).done:
-        pass
-    return task.done() and not task.cancelled() and not isinstance(task.exception(), BrokenProcessPool)
-
-
-def loss_reason(error: BaseException) -> str:
-    """Return the reason for the loss of an item that was alone with its worker."""
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    if not isinstance(error, ProcessExpired):
-        return f"error: {type(error).__name__}: {error}"
-    if error.exitcode >= 0:
-        return f"crash: exit code {error.exitcode}"
-    name = signal.Signals(-error.exitcode).name
-    return "timeout" if name == "SIGALRM" else f"crash: {name}"
-
-
-def stop_pool(pool: ProcessPool) -> None:
-    """End all processes of a pool, also those that are at work."""
-    pool.stop()  # type: ignore[no-untyped-call]
-    pool.join()
 
 
 def warn_of_spinning_threads(workers: int) -> None:

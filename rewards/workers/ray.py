@@ -17,12 +17,16 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from molrl.rewards.workers.local import CHUNKS_PER_WORKER, MAX_ATTEMPTS, START_TIMEOUT, Workers
+from molrl.rewards.workers.local import CHUNKS_PER_WORKER, Workers
+from molrl.rewards.workers.pool import START_TIMEOUT
 from molrl.rewards.workers.protocol import Lost, chunks, collect_answers, prefetch
 
+LOOPBACK = ("127.0.0.1", "::1")
+MAX_ATTEMPTS = 4  # at an item that Ray loses each time
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
 
 
@@ -203,7 +207,7 @@ def connect() -> bool:
 
 
 def start_local_cluster() -> None:
-    """Start a cluster on this machine, for this process alone.
+    """Start a cluster on this machine, for this process alone, which no other machine can reach.
 
     Raises:
         RuntimeError: Ray gave up; it allows its processes half a minute, which a busy machine may need.
@@ -211,10 +215,35 @@ def start_local_cluster() -> None:
     import ray
 
     try:
-        ray.init("local", include_dashboard=False, **QUIET)
+        with on_loopback():
+            ray.init("local", include_dashboard=False, **QUIET)
     except Exception as error:  # Ray has no type for this
         ray.shutdown()
         raise RuntimeError(f"no Ray cluster could be started on this machine ({error})") from error
+    if (address := str(ray.util.get_node_ip_address())) not in LOOPBACK:  # type: ignore[no-untyped-call]
+        ray.shutdown()
+        raise RuntimeError(f"the Ray cluster would be open to others at {address}; start your own and name RAY_ADDRESS")
+
+
+@contextlib.contextmanager
+def on_loopback() -> Iterator[None]:
+    """Have the cluster that is started within the block listen on the loopback interface alone.
+
+    Ray does so where it does not expect other machines, which it decides by the system and by this variable; every one
+    of its ports runs what it is sent.
+    """
+    constants: Any = import_module("ray._private.ray_constants")
+    name, before = constants.ENABLE_RAY_CLUSTERS_ENV_VAR, constants.ENABLE_RAY_CLUSTER
+    environment = os.environ.get(name)
+    os.environ[name], constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+        if environment is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = environment
 
 
 def check_address(address: str) -> None:

@@ -4,22 +4,31 @@ from typing import cast
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 from molrl.advantages import (
-    MAX_CONTEXTS,
+    INITIAL_ROWS,
     Centred,
     Estimator,
     GroupRelative,
     Standardised,
     Tracker,
     estimator,
+    reserve_rows,
     standardise,
     standardise_groups,
 )
+from molrl.runs.checkpoint import check_fits
 
 NAN = float("nan")
 REWARDS = torch.tensor([1.0, 4.0, -2.0, 5.0], dtype=torch.float64)
+
+
+def ring(tracker: Tracker, context: int) -> torch.Tensor:
+    """Return the recent rewards of a condition, in no order."""
+    row = tracker.index().get(context)
+    return torch.empty(0) if row is None else tracker.rings[row, : min(int(tracker.used[row]), tracker.buffer_size)]
 
 
 def test_standardised_rewards_have_mean_zero_and_variance_one() -> None:
@@ -137,17 +146,17 @@ def filled(tracker: Tracker, context: int, values: list[float]) -> Tracker:
 
 def test_a_ring_forgets_the_oldest_reward_first() -> None:
     tracker = filled(Tracker(buffer_size=3, min_count=2), 5, [1.0, 2.0, 3.0])
-    assert sorted(tracker.ring(5).tolist()) == [1, 2, 3]
+    assert sorted(ring(tracker, 5).tolist()) == [1, 2, 3]
     filled(tracker, 5, [4.0])
-    assert sorted(tracker.ring(5).tolist()) == [2, 3, 4]
+    assert sorted(ring(tracker, 5).tolist()) == [2, 3, 4]
     filled(tracker, 5, [5.0, 6.0, 7.0])
-    assert sorted(tracker.ring(5).tolist()) == [5, 6, 7]
+    assert sorted(ring(tracker, 5).tolist()) == [5, 6, 7]
 
 
 def test_a_ring_holds_what_one_batch_brings_at_once() -> None:
     tracker = Tracker(buffer_size=3, min_count=2)
     tracker(REWARDS, [5] * 4)
-    assert sorted(tracker.ring(5).tolist()) == [-2, 4, 5]
+    assert sorted(ring(tracker, 5).tolist()) == [-2, 4, 5]
 
 
 def test_a_young_condition_is_judged_by_the_batch() -> None:
@@ -195,11 +204,11 @@ def test_a_tracker_ignores_unknown_rewards() -> None:
     advantage, _ = tracker(torch.tensor([1.0, NAN, 3.0, NAN]), [0, 0, 0, 9])
     assert_close(advantage[[0, 2]], torch.tensor([-1.0, 1.0]), rtol=1e-5, atol=0)
     assert advantage[[1, 3]].isnan().all()
-    assert sorted(tracker.ring(0).tolist()) == [1, 3]
-    assert len(tracker.ring(9)) == 0
+    assert sorted(ring(tracker, 0).tolist()) == [1, 3]
+    assert len(ring(tracker, 9)) == 0
     nothing, _ = tracker(torch.tensor([NAN, NAN]), [0, 4])
     assert nothing.isnan().all()
-    assert sorted(tracker.ring(0).tolist()) == [1, 3]
+    assert sorted(ring(tracker, 0).tolist()) == [1, 3]
 
 
 def test_a_condition_without_any_reward_takes_no_place() -> None:
@@ -207,9 +216,9 @@ def test_a_condition_without_any_reward_takes_no_place() -> None:
     tracker = Tracker(buffer_size=2, min_count=2)
     tracker(torch.tensor([NAN, NAN, 5.0, 7.0]), [1, 2, 3, 3])
     tracker(torch.tensor([1.0, 3.0]), [1, 1])
-    assert sorted(tracker.ring(3).tolist()) == [5, 7]
-    assert sorted(tracker.ring(1).tolist()) == [1, 3]
-    assert len(tracker.ring(2)) == 0
+    assert sorted(ring(tracker, 3).tolist()) == [5, 7]
+    assert sorted(ring(tracker, 1).tolist()) == [1, 3]
+    assert len(ring(tracker, 2)) == 0
 
 
 def test_a_tracker_survives_a_checkpoint() -> None:
@@ -229,14 +238,31 @@ def test_a_tracker_has_the_advantages_in_the_rewards_own_type() -> None:
     assert tracker(torch.tensor([1, 0, 1, 1]).float(), [0] * 4)[0].dtype == torch.float32
 
 
-def test_more_conditions_than_a_tracker_can_tell_apart_are_refused() -> None:
-    tracker = Tracker(buffer_size=2, min_count=2)
-    with torch.no_grad():
-        tracker.used.fill_(1)
-        tracker.keys.copy_(torch.arange(MAX_CONTEXTS))
-    tracker(torch.tensor([1.0]), [MAX_CONTEXTS - 1])
-    with pytest.raises(ValueError, match=f"more than {MAX_CONTEXTS} different conditions"):
-        tracker(torch.tensor([1.0]), [MAX_CONTEXTS])
+def test_a_tracker_has_room_for_every_condition() -> None:
+    """As a prompt file of 6,000 lines has; each with the statistics of its own last rewards."""
+    count, tracker, generator = 6000, Tracker(buffer_size=2, min_count=2), torch.Generator().manual_seed(0)
+    rounds = torch.randn(3, count, dtype=torch.float64, generator=generator)
+    orders = [torch.randperm(count, generator=generator) for _ in rounds]
+    for rewards, order in zip(rounds, orders, strict=True):
+        advantage, metrics = tracker(rewards[order], order.tolist())
+    assert metrics["contexts_young"] == 0
+    pair = rounds[1:]
+    expected = (pair[1] - pair.mean(0)) / (pair.std(0, correction=0) + 1e-6)
+    assert_close(advantage, expected[orders[-1]])
+
+
+def test_a_larger_tracker_is_restored_into_a_new_one() -> None:
+    """And goes on as if it had never stopped."""
+    one, two = (nn.ModuleDict({"advantage": Tracker(buffer_size=2, min_count=2)}) for _ in range(2))
+    many = list(range(5 * INITIAL_ROWS))
+    one["advantage"](torch.arange(float(len(many))), many)
+    saved = one.state_dict()
+    reserve_rows(two, saved)
+    check_fits(two.state_dict(), saved, "this test")
+    two.load_state_dict(saved)
+    again = torch.arange(float(len(many) + 3)).flip(0)
+    results = [tree["advantage"](again, [*many, 10**6, -1, 7])[0] for tree in (one, two)]
+    assert_close(results[0], results[1], rtol=0, atol=0)
 
 
 @pytest.mark.gpu

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from molrl.data.images.drawings import (
     COLOURS,
@@ -105,6 +107,34 @@ def test_prompts_may_come_from_a_file(tmp_path: Path) -> None:
         prompt_list(str(tmp_path / "none.txt"))
     with pytest.raises(ValueError, match=r"no such file; known lists are drawings, .*, animals"):
         prompt_list("animal")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a cat\nein grüner Stern\n".encode("latin-1"), r"mine.txt:2: byte 0xfc in column 7 is not UTF-8"),
+        ("猫\n".encode("shift-jis"), r"mine.txt:1: byte 0x94 in column 1"),
+        ("a cat\n".encode("utf-16-le"), r"mine.txt:1: control character 0x00"),
+        (b"a cat\na dog\0\n", r"mine.txt:2: control character 0x00"),
+        (b"a cat\n\n" + b"x" * 2001, r"mine.txt:3: 2001 letters, at most 2000"),
+    ],
+)
+def test_a_line_that_is_no_prompt_is_refused_by_its_number(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=words):
+        prompt_list(str(tmp_path / "mine.txt"))
+
+
+PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=20)
+
+
+@given(st.lists(PRINTABLE, min_size=1, max_size=9, unique=True), st.sampled_from(["\n", "\r\n", "\r"]), st.booleans())
+def test_prompts_of_any_script_are_read_as_they_are(
+    tmp_path_factory: pytest.TempPathFactory, prompts: list[str], end: str, marked: bool
+) -> None:
+    path = tmp_path_factory.mktemp("prompts") / "mine.txt"
+    path.write_bytes(end.join(prompts).encode("utf-8-sig" if marked else "utf-8"))
+    assert prompt_list(str(path)) == tuple(prompts)
 
 
 def test_values_are_rounded_to_eight_bits() -> None:

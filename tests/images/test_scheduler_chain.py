@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from molrl.gaussian import Context
-from molrl.models.images.scheduler_chain import Chain, diffusers_chain
+from molrl.models.images.scheduler_chain import SOLVERS, Chain, diffusers_chain
 from molrl.policy import Policy
 
 DIFFUSERS: Any = pytest.importorskip("diffusers", reason="images need the extra image")
@@ -124,6 +124,12 @@ def test_only_states_at_the_end_of_the_chain_are_taken_as_they_are() -> None:
         ({"clip_sample": True}, "clip_sample is on"),
         ({"thresholding": True}, "thresholding is on"),
         ({"prediction_type": "flow"}, "'flow', allowed epsilon, sample, v_prediction"),
+        ({"num_train_timesteps": 10**12}, "num_train_timesteps 1000000000000, allowed 1 to 100000"),
+        ({"beta_schedule": "sigmoid"}, "does not make a DDIMScheduler"),
+        ({"beta_start": "none"}, "does not make a DDIMScheduler"),
+        ({"trained_betas": [float("nan")] * 20}, "noise levels that rise"),
+        ({"trained_betas": [-0.5] * 20}, "noise levels that rise"),
+        ({"warp": 2}, "warp is 2, an option that DDIM does not have"),
         ({"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}, "no signal at the first step"),
     ],
 )
@@ -136,3 +142,54 @@ def test_a_scheduler_that_does_not_speak_of_clipping_does_not_clip() -> None:
     """Stable Diffusion 1.4 comes with another scheduler's configuration; DDIM's own default would clip."""
     config = {name: value for name, value in STABLE.items() if name != "clip_sample"}
     assert chain_of().sampler.times.equal(diffusers_chain({**config, "skip_prk_steps": True}, 50, 1.0).sampler.times)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_solvers_of_the_same_levels_are_read_as_ddim(name: str) -> None:
+    """With every option at its own default but the clipping, the noise levels are the solver's own."""
+    try:
+        own = getattr(DIFFUSERS, name)(beta_start=0.0001, beta_end=0.015)
+    except ImportError as missing:
+        pytest.skip(str(missing))
+    config = {**own.config, "_class_name": name}
+    found = diffusers_chain({**config, **{key: False for key in ("clip_sample",) if key in config}}, 10, 1.0)
+    torch.testing.assert_close(found.schedule.alpha_squared, own.alphas_cumprod.double(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("LCMScheduler", "TCDScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"),
+        *("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "CMStochasticIterativeScheduler"),
+        *("UnCLIPScheduler", "DDIMInverseScheduler", "VQDiffusionScheduler", "KarrasVeScheduler"),
+    ],
+)
+def test_schedulers_of_another_kind_are_refused_by_name(name: str) -> None:
+    with pytest.raises(ValueError, match=f"scheduler: {name} does not walk the noise levels of DDIM"):
+        diffusers_chain({**STABLE, "_class_name": name}, 10, 1.0)
+
+
+def sigmas_of(scheduler: Any) -> Any:
+    scheduler.set_timesteps(10)
+    return torch.as_tensor(scheduler.sigmas).double()
+
+
+@pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
+def test_every_option_that_moves_the_levels_is_refused(name: str) -> None:
+    """Each on/off option of the class is tried: where its sigmas move, the chain is not read as if they had not."""
+    kind, refused = getattr(DIFFUSERS, name), set()
+    given = {"timestep_spacing": "leading", "steps_offset": 1, "final_sigmas_type": "zero"}
+    plain = sigmas_of(kind(**given))
+    for option, default in kind().config.items():
+        if option.startswith("_") or default is not False:
+            continue
+        try:
+            moved = kind(**given, **{option: True})
+            same = torch.equal(sigmas_of(moved), plain)
+        except (ImportError, ValueError, AssertionError, TypeError):
+            continue  # needs a package or another option
+        if not same and option != "rescale_betas_zero_snr":  # DDIM has that one
+            refused.add(option)
+            with pytest.raises(ValueError, match=option):
+                diffusers_chain({**moved.config, "_class_name": name}, 10, 1.0)
+    assert {"use_karras_sigmas", "use_exponential_sigmas"} <= refused

@@ -19,7 +19,7 @@ from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.molecule import Molecule, count_hydrogens
 from molrl.rewards.molecules.docking.atom_types import graph_ligand
 from molrl.rewards.molecules.docking.placement import Placement
-from molrl.rewards.molecules.docking.proxy import DockingProxy, clash_fraction
+from molrl.rewards.molecules.docking.proxy import MAX_ROTORS, DockingProxy, clash_fraction
 from molrl.rewards.molecules.docking.scoring_function import Box, Ligands
 from molrl.rewards.molecules.docking.site import Site, ligand_positions
 from molrl.rewards.molecules.geometry import NO_GEOMETRY
@@ -199,7 +199,23 @@ def test_parts_are_those_of_the_pose() -> None:
     assert tuple(parts) == DockingProxy.parts
     assert parts["heavy_atoms"] == 7
     assert parts["per_heavy_atom"] == pytest.approx(scored.value / 7)
-    assert parts["clashes"] == 0
+    assert (parts["clashes"], parts["rotors"]) == (0, 0.5)  # its OH counts a half
+
+
+def test_molecules_with_more_rotors_than_a_rigid_placement_serves_are_counted(tmp_path: Path) -> None:
+    """Chains of 6 and 12 carbons have 3 and 9 bonds that turn more than a methyl group."""
+    file, table = tmp_path / "in.sdf", tmp_path / "out.csv"
+    chains = [Chem.AddHs(Chem.MolFromSmiles("C" * length)) for length in (6, 12, 12)]
+    assert [rdDistGeom.EmbedMolecule(mol, randomSeed=7) for mol in chains] == [0, 0, 0]
+    file.write_text("".join(f"{Chem.MolToMolBlock(mol)}$$$$\n" for mol in chains))
+    quick = [*SETTINGS, "reward.workers=0", "reward.scorer.starts=2", "reward.scorer.steps=1"]
+    done = molrl("score", str(file), "reward=docking", *quick, f"out={table}")
+    assert done.code == 0, done.err
+    rotors = [line.split(",")[8] for line in table.read_text().splitlines()]
+    assert rotors == ["docking.rotors", "3", "9", "9"]
+    assert f"\n    2 of more than {MAX_ROTORS} rotors, which are not turned: reward=vina turns them\n" in done.out
+    again = molrl("score", str(file), "reward=docking", *quick, f"out={table}")
+    assert "2 of more than" in again.out
 
 
 def test_atoms_on_top_of_the_receptor_clash() -> None:

@@ -13,7 +13,7 @@ from test_molecule_rewards import ASPIRIN, BAD, embedded, from_smiles
 from molrl.data.molecules.bonds import edm_table, rdkit_bonds
 from molrl.data.molecules.molecule import Molecule, count_hydrogens
 from molrl.rewards.molecules.geometry import NO_GEOMETRY
-from molrl.rewards.molecules.graph import MAX_ATOMS
+from molrl.rewards.molecules.graph import MAX_HEAVY
 from molrl.rewards.molecules.plausibility import Plausibility
 from molrl.rewards.molecules.stability import Stability
 from molrl.rewards.molecules.strain import MAX_STRAIN, Strain
@@ -215,11 +215,13 @@ def test_a_geometry_without_numbers_gets_the_floor(reward: Stability | Strain | 
 
 
 @each_reward
-def test_too_many_atoms_and_none_get_the_floor(reward: Stability | Strain | Plausibility) -> None:
+def test_too_many_atoms_are_not_scored_and_none_get_the_floor(reward: Stability | Strain | Plausibility) -> None:
     many = Molecule(
-        np.full(MAX_ATOMS + 1, 6), np.random.default_rng(0).normal(size=(MAX_ATOMS + 1, 3)).astype(np.float32)
+        np.full(MAX_HEAVY + 1, 6), np.random.default_rng(0).normal(size=(MAX_HEAVY + 1, 3)).astype(np.float32)
     )
-    assert reward.score_one(many) == Scored(reward.floor, f"too large: {MAX_ATOMS + 1} atoms, at most {MAX_ATOMS}")
+    scored = reward.score_one(many)
+    assert math.isnan(scored.value)
+    assert scored.reason == f"too large: {MAX_HEAVY + 1} heavy atoms, at most {MAX_HEAVY}"
     assert reward.score_one(from_smiles("")) == Scored(reward.floor, "no atoms")
 
 

@@ -178,7 +178,6 @@ BAD = {
     "only hydrogen": (Molecule(np.array([1, 1]), np.array([[0, 0, 0], [0.74, 0, 0]], np.float32)), "no heavy atoms"),
     "one hydrogen": (Molecule(np.array([1]), np.zeros((1, 3), np.float32)), "valence"),
     "empty": (Molecule(np.zeros(0, np.int64), np.zeros((0, 3), np.float32)), "no atoms"),
-    "501 atoms": (Molecule(np.full(501, 6), np.ones((501, 3), np.float32)), "too large: 501 atoms, at most 500"),
     "nan": (Molecule(np.array([6, 8]), np.array([[0, 0, 0], [math.nan, 0, 0]], np.float32)), "non-finite positions"),
     "infinite": (
         Molecule(np.array([6, 8]), np.array([[0, 0, 0], [math.inf, 0, 0]], np.float32)),

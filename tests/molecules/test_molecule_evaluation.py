@@ -2,10 +2,12 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import complaint, molrl
 
@@ -16,7 +18,7 @@ from molrl.data.molecules.quality import fragment_smiles, measure, scaffolds
 from molrl.data.molecules.sdf import write_sdf
 from molrl.data.molecules.smiles import read_smiles
 from molrl.data.molecules.unembedded import read_canonical_smiles, read_unembedded
-from molrl.models.molecules.evaluation import PoseBustersResult, describe_posebusters, run_posebusters
+from molrl.models.molecules.evaluation import PoseBustersResult, choose_evenly, describe_posebusters, run_posebusters
 from molrl.models.molecules.metric_table import Metric, Section, format_sections
 from molrl.models.molecules.reference import load_reference
 
@@ -50,18 +52,24 @@ def test_without_time_nothing_is_tested_and_the_line_says_so(molecules: list[Mol
     pytest.importorskip("posebusters")
     result = run_posebusters(molecules, edm_table, "mol_fast", 1e-9)
     assert (result, result.pass_rate) == (PoseBustersResult(0, 0, {}), None)
-    text = describe_posebusters(result, "mol_fast", 4, 1e-9)
+    text = describe_posebusters(result, "mol_fast", 4, 4, 1e-9)
     assert text == "pass all tests of 'mol_fast', of 0 that 1e-09 s allowed, of 4 molecules"
 
 
 def test_a_large_file_is_sampled_and_what_has_no_answer_is_counted() -> None:
     assert (
-        describe_posebusters(PoseBustersResult(150, 200, {}), "mol", 9000, 60.0)
+        describe_posebusters(PoseBustersResult(150, 200, {}), "mol", 200, 9000, 60.0)
         == "pass all tests of 'mol', of 200 chosen evenly of 9000 molecules"
     )
-    lost = describe_posebusters(PoseBustersResult(1, 2, {"timeout": 1}), "mol", 3, 60.0)
+    lost = describe_posebusters(PoseBustersResult(1, 2, {"timeout": 1}), "mol", 3, 3, 60.0)
     assert lost == "pass all tests of 'mol', of 2; 1 more without an answer (timeout)"
     assert PoseBustersResult(1, 2, {"timeout": 1}).pass_rate == 0.5
+
+
+@pytest.mark.parametrize(("most", "expected"), [(None, range(9)), (9, range(9)), (3, {0, 4, 8}), (1, {0})])
+def test_an_even_choice_takes_molecules_from_all_parts_of_the_file(most: int | None, expected: Iterable[int]) -> None:
+    molecules = [Molecule(numbers=np.array([6]), positions=np.full((1, 3), row, dtype=np.float32)) for row in range(9)]
+    assert {int(molecule.positions[0, 0]) for molecule in choose_evenly(molecules, most)} == set(expected)
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +202,18 @@ def test_a_number_has_its_place_and_a_missing_one_a_dash() -> None:
         "second",
         "  missing                              -  why",
     ]
+
+
+def test_coordinates_that_molrl_made_are_called_so(tmp_path: Path, sdf: Path) -> None:
+    """The geometries of `molrl score` with embed=true say nothing of a model, whatever the figures."""
+    (tmp_path / "in.smi").write_text("CCO\nc1ccccc1\nCCN\n")
+    scored = tmp_path / "scored.sdf"
+    settings = ["reward=qed", "reward.workers=0", "embed=true", f"out={scored}"]
+    assert molrl("score", f"file={tmp_path / 'in.smi'}", *settings).code == 0
+    printed = molrl("evaluate", str(scored), "posebusters=null").out
+    assert "; bonds: by distance alone; molrl embedded 3 of 3 itself\n" in printed
+    both = tmp_path / "both.sdf"
+    both.write_text(scored.read_text() + sdf.read_text())
+    printed = molrl("evaluate", str(both), "seconds=1").out
+    assert "\ngeometry; molrl embedded 3 of " in printed
+    assert "embedded" not in molrl("evaluate", str(sdf), "posebusters=null").out

@@ -13,7 +13,7 @@ from rdkit.Chem import rdDistGeom
 
 from molrl.data.molecules.bonds import BondReader, edm_table, rdkit_bonds
 from molrl.data.molecules.molecule import Molecule
-from molrl.rewards.molecules.graph import MAX_ATOMS, GraphReward
+from molrl.rewards.molecules.graph import MAX_HEAVY, GraphReward
 from molrl.rewards.molecules.logp import LogP
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.molecules.sa import SA, Synthesisability
@@ -45,7 +45,6 @@ BAD = {
     f"{ASPIRIN}.C": "disconnected: 2 fragments",
     "C[CH2]": "radical: 1 unpaired electrons",
     "[H][H]": "no heavy atoms",
-    "C" * (MAX_ATOMS + 1): f"too large: {MAX_ATOMS + 1} atoms, at most {MAX_ATOMS}",
 }
 
 each_reward = pytest.mark.parametrize("reward", REWARDS, ids=lambda reward: type(reward).__name__)
@@ -117,6 +116,18 @@ def test_rotating_and_shifting_a_geometry_changes_nothing(reward: GraphReward, r
 def test_permuting_the_batch_permutes_the_values(reward: GraphReward) -> None:
     samples = [from_smiles(smiles) for smiles in [*GOLDEN, *BAD]]
     assert reward.score(samples[::-1]).scored == reward.score(samples).scored[::-1]
+
+
+@each_reward
+def test_a_limit_counts_heavy_atoms_and_is_not_scored(reward: GraphReward) -> None:
+    """Hydrogens that are atoms change nothing, and too large a sample is not a bad one."""
+    inside, outside = (Chem.MolFromSmiles("C" * n) for n in (MAX_HEAVY, MAX_HEAVY + 1))
+    first, second = reward.score([from_graph(inside), from_graph(Chem.AddHs(inside))]).scored
+    assert first == second
+    assert first.reason == ""
+    lost = reward.score_one(from_graph(outside))
+    assert math.isnan(lost.value)
+    assert lost.reason == f"too large: {MAX_HEAVY + 1} heavy atoms, at most {MAX_HEAVY}"
 
 
 @each_reward

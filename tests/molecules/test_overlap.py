@@ -59,6 +59,16 @@ def test_the_mirror_image_and_other_molecules_are_worth_less(tmp_path: Path) -> 
     assert other < mirrored < 0.97
 
 
+def test_the_reference_may_be_the_parent_of_a_salt(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.sdf", f"{LACTIC_ACID}.Cl")
+    with pytest.raises(ValueError, match=r"x\.sdf: disconnected: 2 fragments"):
+        overlap(path)
+    reward = Overlap(reference=str(path), colour_weight=0.5, fragments="largest", reader=rdkit_bonds)
+    assert reward.ligand.GetNumAtoms() == 6
+    with pytest.raises(ValueError, match=r"x\.sdf: several fragments: "):
+        Overlap(reference=str(path), colour_weight=0.5, fragments="refuse", reader=rdkit_bonds)
+
+
 def test_two_spheres_overlap_as_two_gaussians_do(tmp_path: Path) -> None:
     """Densities exp(-k r^2 / R^2): the overlap of two at one place goes with (R1^2 R2^2 / (R1^2 + R2^2))^(3/2).
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from molrl.data.molecules import pdb
-from molrl.data.molecules.pdb import group_positions, read_groups, read_pdb
+from molrl.data.molecules import macromolecules
+from molrl.data.molecules.chains import read_groups
+from molrl.data.molecules.pdb import group_positions, read_pdb
 from molrl.data.molecules.pdbqt import ELEMENTS, Structure, read_receptor
 from molrl.rewards.molecules.docking.atom_types import heavy, structure_types
 
@@ -36,6 +37,11 @@ def atom(
 def glycine(number: int = 1, x: float = 0.0) -> str:
     rows = ((" N", 0.0, 0.0), (" CA", 1.45, 0.0), (" C", 2.0, 1.4), (" O", 3.2, 1.5))
     return "".join(atom(name, "GLY", x + dx, dy, number=number, record="ATOM") for name, dx, dy in rows)
+
+
+def modified(residue: str = "XYZ") -> str:
+    """Return a residue whose nitrogen is bonded to the carbon of a glycine."""
+    return "".join(atom(f" {name}", residue, x, 2.5, number=2) for name, x in (("N", 1.4), ("CA", 0.0)))
 
 
 def read(tmp_path: Path, text: str, *, keep: tuple[str, ...] = ()) -> Structure:
@@ -125,10 +131,9 @@ def test_only_water_is_left_out_in_silence_and_all_can_be_kept(tmp_path: Path) -
 
 def test_an_amino_acid_on_its_own_is_a_ligand_and_a_modified_one_in_a_chain_is_not(tmp_path: Path) -> None:
     free = "".join(atom(name, "GLU", 9.0 + i, number=2) for i, name in enumerate((" N", " CA", " C")))
-    modified = "".join(atom(name, "XYZ", 19.0 + i, number=3) for i, name in enumerate((" N", " CA", " C")))
     with pytest.warns(UserWarning, match=f"{LEFT_OUT}: 1 GLU"):
-        found = read(tmp_path, glycine() + free + modified + atom("SE", "MSE", 30.0, number=4))
-    assert [kind for kind in found.types if kind != "HD"] == ["N", "C", "C", "OA", "N", "C", "C", "SA"]
+        found = read(tmp_path, glycine() + free + modified() + atom("SE", "MSE", 30.0, number=4))
+    assert [kind for kind in found.types if kind != "HD"] == ["N", "C", "C", "OA", "N", "C", "SA"]
 
 
 @pytest.mark.parametrize(
@@ -153,10 +158,8 @@ def test_a_histidine_that_binds_a_metal_has_no_hydrogen_there(tmp_path: Path) ->
 
 
 def test_the_nitrogen_of_a_proline_bears_no_hydrogen_whatever_it_is_called(tmp_path: Path) -> None:
-    atoms = [(" N", 20.0, 0.0), (" CA", 21.4, 0.0), (" C", 22.0, 1.4), (" CD", 19.6, -1.4)]
-    ring = "".join(atom(name, "HYP", x, y, number=2) for name, x, y in atoms)
-    chain = "".join(atom(name, "XYZ", x, y, number=2) for name, x, y in atoms[:3])
-    donors = [structure_types(read(tmp_path, glycine() + group)).donor[4] for group in (ring, chain)]
+    ring = modified("HYP") + atom(" CD", "HYP", 2.6, 3.7, number=2)
+    donors = [structure_types(read(tmp_path, glycine() + group)).donor[4] for group in (ring, modified())]
     assert donors == [False, True]
 
 
@@ -171,8 +174,8 @@ def test_a_nitrogen_bound_to_a_metal_has_no_pair_left(tmp_path: Path) -> None:
 def test_of_alternate_locations_the_most_occupied_is_taken(tmp_path: Path) -> None:
     places = [("A", 0.4, 30.0), ("B", 0.6, 40.0)]
     rows = [
-        atom(name, "THR", x, number=2, record="ATOM", alternate=letter, occupancy=occupancy)
-        for name in (" CB", " OG1")
+        atom(name, "THR", x, y, number=2, record="ATOM", alternate=letter, occupancy=occupancy)
+        for name, y in ((" CB", 0.0), (" OG1", 1.4))
         for letter, occupancy, x in places
     ]
     found = read(tmp_path, glycine() + "".join(rows))
@@ -216,7 +219,7 @@ def test_bad_files_are_named_with_what_is_wrong(tmp_path: Path, text: str, keep:
 
 
 def test_a_file_of_too_many_atoms_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pdb, "MAX_RECEPTOR_ATOMS", 3)
+    monkeypatch.setattr(macromolecules, "MAX_RECEPTOR_ATOMS", 3)
     with pytest.raises(ValueError, match="line 4: more than 3 atoms"):
         read(tmp_path, glycine())
 

@@ -1,14 +1,18 @@
 """Laws of the file readers: a bad record costs only itself, and every loss is reported with its place and reason."""
 
+import csv
 import gzip
 import pickle
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rdkit import Chem
 from rdkit.Chem import rdDepictor, rdDistGeom
 
@@ -240,7 +244,7 @@ def test_smiles_become_relaxed_geometries_or_a_reason(tmp_path: Path) -> None:
     assert [molecule.name for molecule in molecules] == ["ethanol", "c1ccccc1"]
     assert [tuple(entry) for entry in report.skipped] == [
         ("line 5", "not a SMILES"),
-        ("line 6", "dummy atom"),
+        ("line 6", "dummy or query atom"),
         ("line 7", "several fragments"),
         ("line 8", "no force field"),
         ("line 9", "not a SMILES"),
@@ -271,6 +275,8 @@ def test_a_table_names_its_column(tmp_path: Path) -> None:
         ("structure,STRUCTURE", "STRUCTURE", "CCO"),
         ('"a, b, c";smiles', None, "CCO"),
         ('"id";"smiles";"a, b, c, d, e"', None, "CCO"),
+        ('id;smiles;"IC50, nM, mean, n=3, ref"', None, "CCO"),
+        ("id;smiles;IC50, nM, mean, n=3, ref", None, "CCO"),
     ],
 )
 def test_the_column_of_a_table_is_the_named_one_or_guessed(
@@ -283,10 +289,39 @@ def test_the_column_of_a_table_is_the_named_one_or_guessed(
     assert (record.line, record.content.smiles) == (3, found)
 
 
-@pytest.mark.parametrize("header", ["smiles name", "SMILES", "canonical_smiles\tid", "smi"])
-def test_a_header_is_no_smiles(tmp_path: Path, header: str) -> None:
-    (record,) = records(write(tmp_path / "x.smi", f"{header}\nCCO ethanol\n".encode()))
-    assert (record.line, record.name) == (2, "ethanol")
+@settings(deadline=None)
+@given(
+    cells=st.lists(st.text('abc ,;\t"=3', min_size=1, max_size=12), max_size=4),
+    place=st.integers(0, 4),
+    delimiter=st.sampled_from(",;\t"),
+    quoting=st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]),
+)
+def test_the_tables_that_python_writes_are_read(
+    cells: list[str], place: int, delimiter: str, quoting: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "x.csv"
+    header, row = [*cells], [*cells]
+    header.insert(place, "smiles")
+    row.insert(place, "OCC")
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter=delimiter, quoting=quoting).writerows([header, row])
+    (record,) = records(path)
+    assert isinstance(record.content, Line)
+    assert record.content.smiles == "OCC"
+
+
+@pytest.mark.parametrize(
+    "header", ["smiles name", "SMILES", "canonical_smiles\tid", "smi", "isomeric_smiles", "SMILES_string id", "#smiles"]
+)
+@pytest.mark.parametrize("before", ["", "\n", "# made by hand\n\n"])
+def test_a_header_is_no_smiles(tmp_path: Path, header: str, before: str) -> None:
+    (record,) = records(write(tmp_path / "x.smi", f"{before}{header}\nCCO ethanol\n".encode()))
+    assert record.name == "ethanol"
+
+
+def test_a_header_is_the_first_line_only_and_no_element(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.smi", b"[Sm] samarium\nsmiles again\nCCO ethanol\n")
+    assert [record.name for record in records(path)] == ["samarium", "again", "ethanol"]
 
 
 def test_a_column_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:

@@ -59,8 +59,8 @@ def test_the_ligand_may_be_a_name_in_the_file_of_the_receptor(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"receptor": "x.cif"}, "receptor x.cif: need a .pdb, .ent or .pdbqt file, or dockstring:TARGET"),
-        ({"receptor": RECEPTOR, "keep": ["HOH"]}, "keep=.'HOH'.: is for PDB files, of others all is kept, got /"),
+        ({"receptor": "x.gro"}, "receptor x.gro: need a .pdb, .ent, .cif, .mmcif or .pdbqt file, or dockstring:TARGET"),
+        ({"receptor": RECEPTOR, "keep": ["HOH"]}, "keep=.'HOH'.: is for PDB and mmCIF files, of others all is kept"),
         ({"receptor": "x.pdb", "keep": "HOH"}, r"keep: got 'HOH', need a list of residue names, \[HOH\]"),
         ({"receptor": RECEPTOR, "margin": -1.0}, "margin: got -1.0, need at least 0 angstrom"),
     ],

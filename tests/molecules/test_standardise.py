@@ -66,7 +66,7 @@ def test_charges_stay_unless_neutral_molecules_are_asked_for() -> None:
         ("CO[Ti](OC)(OC)OC.[Na+]", "largest", "metal: Ti"),
         ("[Na+].[Cl-]", "largest", "inorganic: no carbon"),
         ("O", "refuse", "inorganic: no carbon"),
-        ("C*", "largest", "dummy atom"),
+        ("C*", "largest", "dummy or query atom"),
         ("C1CC", "largest", "not a SMILES"),
         ("CN(C)(C)C", "largest", "not a SMILES"),  # five bonds
         ("", "largest", "not a SMILES"),

@@ -342,7 +342,7 @@ LINE = "ATOM      1  C1  LIG L   1      15.822  54.641  12.322  1.00  0.00     0
         (f"{LINE}\nBRANCH 1 2", r"pdbqt: BRANCH 1 2 is not ended"),
         (f"{LINE}\nBRANCH 1", r"line 3: got 'BRANCH 1', expected BRANCH and two atom numbers"),
         (f"{LINE}\nROOT", r"line 3: got the record 'ROOT', expected one ligand"),
-        (f"{LINE}\nMODEL 2", r"line 3: got the record 'MODEL', expected one ligand"),
+        (f"{LINE}\nCONECT", r"line 3: got the record 'CONECT', expected one ligand"),
         ("ENDROOT", r"pdbqt: no atoms"),
         (
             "\n".join([LINE] * (MAX_LIGAND_ATOMS + 1)),

@@ -18,7 +18,7 @@ from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.molecule import Molecule, count_hydrogens
 from molrl.rewards.molecules import relaxation
 from molrl.rewards.molecules.geometry import NO_GEOMETRY
-from molrl.rewards.molecules.graph import MAX_ATOMS
+from molrl.rewards.molecules.graph import MAX_HEAVY
 from molrl.rewards.molecules.xtb import GFN2, HARTREE, MAX_FORCE, MAX_STRAIN, TOLERANCE, Energy, Force
 from molrl.rewards.scores import Explained, Scored
 from molrl.rewards.workers.pooled import Pooled
@@ -198,7 +198,6 @@ def test_turning_mirroring_and_reordering_change_nothing(reward: Force | Energy,
         (at("CO", [[0, 0, 0], [math.nan, 0, 0]]), "non-finite positions"),
         (at("C[Fe]", [[0, 0, 0], [1.9, 0, 0]]), "radical: odd number of electrons"),
         (at("", np.zeros((0, 3))), "no atoms"),
-        (Molecule(np.full(501, 6), np.eye(501, 3, dtype=np.float32)), f"too large: 501 atoms, at most {MAX_ATOMS}"),
     ],
     ids=lambda value: value.partition(":")[0] if isinstance(value, str) else "",
 )  # fmt: skip
@@ -212,10 +211,14 @@ def test_a_bad_sample_gets_the_floor_and_a_reason(reward: Force | Energy, sample
     ("sample", "reason"),
     [
         (from_smiles(ASPIRIN), NO_GEOMETRY),
+        (
+            Molecule(np.full(501, 6), np.eye(501, 3, dtype=np.float32)),
+            f"too large: 501 heavy atoms, at most {MAX_HEAVY}",
+        ),
         (at("[Ra+2]", [[0, 0, 0]]), "GFN2-xTB: No support for elements with Z >86."),
         (at("[C-]#[O+]", [[0, 0, 0], [1e6, 0, 0]]), "GFN2-xTB: SCF not converged in 250 cycles"),
     ],
-    ids=["no geometry", "element", "torn"],
+    ids=["no geometry", "large", "element", "torn"],
 )
 def test_what_cannot_be_computed_is_not_scored_and_prints_nothing(
     reward: Force | Energy, sample: Molecule, reason: str, capfd: pytest.CaptureFixture[str]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -33,6 +34,7 @@ def leave() -> Scored:
 FAULTS: Mapping[str, Callable[[], Any]] = {
     "hang": lambda: time.sleep(3600),
     "exit": lambda: os._exit(7),
+    "quit": lambda: os._exit(0),
     "leave": leave,
     "segmentation fault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     "raise": fail,
@@ -87,6 +89,45 @@ class HangsAfterNote:
     def score_one(self, sample: Any, /) -> Scored:
         Path(self.path).write_text(str(os.getpid()), "ascii")
         time.sleep(3600)
+        return Scored(0.0)
+
+
+def start_child(note: Path, *, session: bool) -> None:
+    """Start a process that would live for an hour, and write its number into a file."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"], start_new_session=session)
+    with note.open("a") as file:
+        file.write(f"{child.pid}\n")
+
+
+def fork(note: Path, generations: int) -> None:
+    """Fork a child that forks another and so on, each of which notes its number and stays."""
+    if generations and os.fork() == 0:
+        with note.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        if generations % 2:
+            os.setsid()
+        fork(note, generations - 1)
+        time.sleep(3600)
+
+
+@dataclass(frozen=True)
+class LeavesChildren:
+    """A scorer that starts processes, notes their numbers in a file, and then ends as the sample says.
+
+    Attributes:
+        note: the file.
+    """
+
+    note: str
+
+    def score_one(self, sample: Any, /) -> Scored:
+        if sample in ("hang", "exit", "segmentation fault", "stay"):
+            start_child(Path(self.note), session=False)
+            start_child(Path(self.note), session=True)
+            fork(Path(self.note), 3)
+            time.sleep(0.5)
+            if sample in FAULTS:
+                FAULTS[sample]()
         return Scored(0.0)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -136,6 +137,61 @@ def test_a_scorer_that_cannot_be_sent_is_an_error_at_the_start(cluster: Mapping[
 @needs_ray
 def test_a_cluster_that_was_there_before_is_left_alone(cluster: Mapping[str, Any]) -> None:
     assert cluster["left alone"] is True
+
+
+LISTENING = """
+import os, re, sys
+from pathlib import Path
+from faulty_scorers import Square
+from molrl.rewards.workers.pooled import Pooled
+
+def children(parent):
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                yield int(folder.name)
+                yield from children(int(folder.name))
+        except OSError:
+            pass
+
+def sockets(process):
+    for file in Path(f"/proc/{process}/fd").iterdir():
+        try:
+            yield os.readlink(file)
+        except OSError:
+            pass
+
+if __name__ == "__main__":
+    with Pooled(Square(), workers="ray") as reward:
+        assert reward([3]).tolist() == [9]
+        own = {name for process in [os.getpid(), *children(os.getpid())] for name in sockets(process)}
+        for table in ("tcp", "tcp6"):
+            for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+                words = line.split()
+                if words[3] == "0A" and f"socket:[{words[9]}]" in own:
+                    print("listens", words[1].partition(":")[0])
+"""
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}  # as the kernel writes
+
+
+@needs_ray
+@pytest.mark.skipif(sys.platform != "linux", reason="sockets are listed on Linux only")
+def test_a_cluster_that_is_started_here_listens_on_the_loopback_interface_alone(folder: Path) -> None:
+    (folder / "listening.py").write_text(LISTENING, "utf-8")
+    more = {"RAY_raylet_start_wait_time_s": "120"}
+    more |= {"RAY_TMPDIR": tempfile.gettempdir()}
+    done = subprocess.run(
+        [sys.executable, str(folder / "listening.py")],
+        env={name: value for name, value in environment(**more).items() if name != "RAY_ADDRESS"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    addresses = re.findall(r"listens (\w+)", done.stdout)
+    assert len(addresses) >= 3
+    assert set(addresses) <= LOOPBACK
 
 
 @needs_ray

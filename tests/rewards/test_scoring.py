@@ -43,7 +43,7 @@ DRUG_LIKENESS = {"qed": QED(reader=edm_table)}
 MIXED = f"""# a comment
 {ASPIRIN} aspirin
 C1CC unclosed ring
-* dummy
+[H][H] hydrogen
 C.C two methanes
 =cmd() formula
 
@@ -82,14 +82,14 @@ def test_every_record_has_a_row_in_order_with_a_value_or_a_reason(mixed: Path, t
     assert [row["record"] for row in rows] == list("123456")
     assert [bool(row["qed"]) for row in rows] == [not row["reason"] for row in rows]
     assert [row["reason"].partition(":")[0] for row in rows] == [
-        "", "unreadable", "dummy atom", "disconnected", "unreadable", "",
+        "", "unreadable", "no heavy atoms", "disconnected", "unreadable", "",
     ]  # fmt: skip
     assert (rows[0]["name"], rows[0]["smiles"]) == ("aspirin", ASPIRIN)
     assert float(rows[0]["qed"]) == pytest.approx(0.5501, abs=1e-3)
     assert [row["line"] for row in rows] == list("234568")
     assert (summary.records, summary.failed, summary.figures["qed"].scored) == (6, 2, 2)
-    assert summary.figures["qed"].missing == {"unreadable": 2, "dummy atom": 1, "disconnected": 1}
-    assert summary.figures["qed"].lines == {"unreadable": [3, 6], "dummy atom": [4], "disconnected": [5]}
+    assert summary.figures["qed"].missing == {"unreadable": 2, "no heavy atoms": 1, "disconnected": 1}
+    assert summary.figures["qed"].lines == {"unreadable": [3, 6], "no heavy atoms": [4], "disconnected": [5]}
 
 
 def test_text_from_a_file_is_no_formula_in_the_table(mixed: Path, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_summary_gives_mean_quantiles_and_failures(mixed: Path, tmp_path: Path
 @pytest.mark.parametrize("count", [1, 2, 7, 1000])
 def test_quantiles_are_those_of_all_values_to_four_digits(count: int) -> None:
     values = np.random.default_rng(count).lognormal(0, 3, count)
-    tally = Tally()
+    tally = Tally({})
     for value in values.tolist():
         tally.add(f"{value:.6g}", "", 0)
     figures = tally.figures()
@@ -170,7 +170,7 @@ def test_a_csv_file_is_read_by_its_smiles_column(tmp_path: Path) -> None:
     score_file(tmp_path / "in.csv", DRUG_LIKENESS, tmp_path / "out.csv", reader=edm_table)
     rows = rows_of(tmp_path / "out.csv")
     assert [row["name"] for row in rows] == ["x1", "x2"]
-    assert rows[1]["reason"].startswith("unreadable: not a valid SMILES")
+    assert rows[1]["reason"].startswith("unreadable: not a SMILES")
 
 
 def test_a_file_in_which_nothing_can_be_scored_is_no_success(tmp_path: Path) -> None:

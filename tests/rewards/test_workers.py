@@ -13,18 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_scorers import Environment, Faulty, LoadedTorch, ProcessId, Square
+from faulty_scorers import Environment, Faulty, LeavesChildren, LoadedTorch, ProcessId, Square
 from test_molecule_rewards import BAD, GOLDEN, from_smiles
 
 from molrl.data.molecules.bonds import edm_table
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.scores import Scored
 from molrl.rewards.workers.local import warn_of_spinning_threads
+from molrl.rewards.workers.pool import PROCESS_NAME
 from molrl.rewards.workers.pooled import Pooled
 
 FAULTS = {
     "hang": "timeout",
     "exit": "crash: exit code 7",
+    "quit": "crash: exit code 0",
     "leave": "error: SystemExit: 3",
     "segmentation fault": "crash: SIGSEGV",
     "raise": "error: RuntimeError: no such molecule",
@@ -46,7 +48,7 @@ def test_every_fault_costs_one_value_and_the_others_are_right() -> None:
     assert time.monotonic() - started < 20
     assert scores.reasons == ["", "", *FAULTS.values(), "", "timeout", ""]
     assert [value for value in scores.values if not math.isnan(value)] == [1, 4, 9, 16]
-    assert scores.counts() == {"ok": 4, "crash": 2, "timeout": 2, "error": 2, "non-finite": 1}
+    assert scores.counts() == {"ok": 4, "crash": 3, "timeout": 2, "error": 2, "non-finite": 1}
 
 
 def test_several_faults_in_one_chunk_cost_only_their_values() -> None:
@@ -236,7 +238,7 @@ def test_torch_threads_that_would_spin_are_warned_of(monkeypatch: pytest.MonkeyP
 
 
 def workers_alive() -> list[str]:
-    return [child.name for child in multiprocessing.active_children() if child.name == "pebble_pool_worker"]
+    return [child.name for child in multiprocessing.active_children() if child.name == PROCESS_NAME]
 
 
 def test_a_worker_that_hangs_when_its_parent_is_killed_ends_too(tmp_path: Path) -> None:
@@ -252,6 +254,32 @@ if __name__ == "__main__":
 """
     assert run(tmp_path, script).returncode == -signal.SIGKILL
     assert ended(int((tmp_path / "worker").read_text("ascii")))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="descendants can be found on Linux only")
+@pytest.mark.parametrize("sample", ["hang", "exit", "segmentation fault", "stay"])
+def test_what_a_reward_has_started_ends_with_its_worker(sample: str, tmp_path: Path) -> None:
+    """In sessions of its own or not, started or forked, whether the worker hangs, crashes or is closed."""
+    note = tmp_path / "children"
+    with Pooled(LeavesChildren(str(note)), workers=1, timeout=3.0) as reward:
+        assert reward.score([1, sample, 2]).values[::2] == [0.0, 0.0]
+    children = [int(line) for line in note.read_text().split()]
+    assert len(children) >= 5
+    assert [child for child in children if not ended(child)] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="descendants can be found on Linux only")
+def test_what_a_reward_has_started_ends_with_a_command_that_is_killed(tmp_path: Path) -> None:
+    script = f"""
+import os, signal
+from faulty_scorers import LeavesChildren
+from molrl.rewards.workers.pooled import Pooled
+if __name__ == "__main__":
+    Pooled(LeavesChildren({str(tmp_path / "children")!r}), workers=1, timeout=60.0).score(["stay"])
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert run(tmp_path, script).returncode == -signal.SIGKILL
+    assert all(ended(int(line)) for line in (tmp_path / "children").read_text().split())
 
 
 def ended(process: int) -> bool:

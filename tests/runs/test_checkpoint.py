@@ -3,13 +3,14 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from molrl.runs import checkpoint
+from molrl.runs import checkpoint, headers
 from molrl.runs.checkpoint import check_fits, load, load_optimizer, optimizer_tensors, save
 from molrl.runs.errors import CheckpointError
 
@@ -140,11 +141,13 @@ def test_files_that_are_too_large_are_not_read(folder: Path, monkeypatch: pytest
         load(folder)
 
 
-@pytest.mark.parametrize(("limit", "words"), [("MAX_FILES", "names 3 files"), ("MAX_TENSORS", "2 tensors")])
+@pytest.mark.parametrize(
+    ("module", "limit", "words"), [(checkpoint, "MAX_FILES", "names 3 files"), (headers, "MAX_TENSORS", "2 tensors")]
+)
 def test_too_many_files_or_tensors_are_refused(
-    limit: str, words: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    module: ModuleType, limit: str, words: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, limit, 1)
+    monkeypatch.setattr(module, limit, 1)
     with pytest.raises(CheckpointError, match=f"{words}, more than the 1 allowed"):
         load(folder)
 

@@ -1,5 +1,6 @@
 """A run's folder belongs to one run and one process, and holds its settings."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from command import QUICK_PRETRAINING, complaint, molrl
 
 from molrl.config import ConfigError
 from molrl.runs.checkpoints import Series
-from molrl.runs.folder import claim, differences, headline
+from molrl.runs.folder import claim, describe_finished, differences, headline
 
 
 def test_what_could_not_be_measured_is_said_to_be_unknown() -> None:
@@ -88,3 +89,36 @@ def test_pretraining_may_go_on_longer_and_look_elsewhere(tmp_path: Path) -> None
     assert molrl(*arguments, *free).code == 0
     assert Series(tmp_path / "run/checkpoint").steps()[-1] == 5
     assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["training"]["steps"] == 5
+
+
+@pytest.mark.parametrize(
+    "name", [".lock", "report.html", "metrics.jsonl", "config.yaml", "tensorboard/events", "samples"]
+)
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_received_run_whose_files_lead_elsewhere_is_refused_and_writes_nothing(
+    name: str, hard: bool, tmp_path: Path
+) -> None:
+    config = {"run": str(tmp_path / "run"), "threads": 1}
+    with claim(config) as folder:
+        pass
+    victim = tmp_path / "thesis.txt"
+    victim.write_text(yaml.safe_dump(config, sort_keys=False))  # so that it would pass for the settings, too
+    written = victim.read_bytes()
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).unlink(missing_ok=True)
+    if hard:
+        (folder / name).hardlink_to(victim)
+    else:
+        (folder / name).symlink_to(victim)
+    with pytest.raises(ConfigError, match=f"{name}: a (hard )?link"), claim(config):
+        pass
+    assert victim.read_bytes() == written
+
+
+@pytest.mark.timeout(60)
+def test_a_summary_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    config = {"run": str(tmp_path / "run"), "threads": 1}
+    with claim(config) as folder:
+        os.mkfifo(folder / "summary.json")
+    with pytest.raises(ConfigError, match=r"summary\.json: damaged .*a pipe"):
+        describe_finished(config)

@@ -1,6 +1,8 @@
 """A run keeps all it promises in its folder, repeats itself, goes on where it was stopped, and harms no other run."""
 
 import json
+import math
+import random
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -22,6 +25,7 @@ from molrl.config import ConfigError
 from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Molecule
+from molrl.rewards.scores import Scored, Scores
 from molrl.run import train
 from molrl.runs.checkpoints import Series
 from molrl.runs.errors import CheckpointError
@@ -34,7 +38,7 @@ METRICS = (
     "seconds_rollout seconds_reward seconds_train"
 ).split()
 MEASUREMENTS = (  # all that is promised
-    "n reward_mean reward_sem validity uniqueness novelty valence_molecule_stability edm_molecule_stability"
+    "n lost reward_mean reward_sem validity uniqueness novelty valence_molecule_stability edm_molecule_stability"
 ).split()
 
 
@@ -333,10 +337,53 @@ def test_ctrl_c_and_sigterm_end_a_run_with_a_checkpoint_and_no_workers(
 def test_a_reward_that_scores_nothing_ends_the_run_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = compose("train", [f"run={tmp_path / 'run'}", *QUICK_RUN])
     assert train(config, lambda molecules: torch.full((len(molecules),), torch.nan)) == 3
-    assert "none of 8 samples could be scored" in capsys.readouterr().err
+    assert "none of 8 samples could be scored: the reward gives no reason\n" in capsys.readouterr().err
+
+
+class Failing:
+    """A reward that says why it scores nothing."""
+
+    def __call__(self, samples: Sequence[Any]) -> torch.Tensor:
+        return self.score(samples).tensor()
+
+    def score(self, samples: Sequence[Any]) -> Scores:
+        return Scores(tuple(Scored(math.nan, f"crash: {row}") for row in range(len(samples))))
+
+
+def test_where_nothing_is_scored_the_reasons_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = compose("train", [f"run={tmp_path / 'run'}", *QUICK_RUN])
+    assert train(config, Failing()) == 3
+    assert "none of 8 samples could be scored: crash: 0; crash: 1; crash: 2\n" in capsys.readouterr().err
+
+
+def test_lost_rewards_are_counted_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def some(molecules: Sequence[Any]) -> torch.Tensor:
+        return torch.tensor([math.nan, 1.0] * (len(molecules) // 2))
+
+    assert train(compose("train", [f"run={tmp_path / 'run'}", *QUICK_RUN]), some) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert [(summary[when]["n"], summary[when]["lost"]) for when in ("before", "after")] == [(8, 4)] * 2
+    printed = capsys.readouterr().out
+    assert printed.count("(4 scored of n = 8)") == 2
 
 
 def test_a_reward_of_the_wrong_kind_is_told_what_is_expected(tmp_path: Path) -> None:
     config = compose("train", [f"run={tmp_path / 'run'}", *QUICK_RUN])
     with pytest.raises(ValueError, match=r"reward: got list, expected a tensor of shape \(8,\)"):
         train(config, lambda molecules: [1.0] * len(molecules))  # type: ignore[arg-type]
+
+
+def test_a_reward_that_draws_from_the_global_generators_repeats_itself(tmp_path: Path) -> None:
+    """Python's, numpy's and torch's, in a run, and with another seed differently."""
+
+    def noisy(samples: Sequence[Molecule]) -> Tensor:
+        own = [random.random() + np.random.rand() + float(torch.rand(())) for _ in samples]  # noqa: NPY002
+        return torch.tensor(own)
+
+    rows = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        config = compose("train", ["algo=ddpo", *QUICK_RUN, f"seed={seed}", f"run={tmp_path / name}"])
+        assert train(config, noisy) == 0
+        random.seed(17), np.random.seed(17), torch.manual_seed(17)  # noqa: NPY002  what came before does not matter
+        rows.append([row["reward"] for row in untimed(tmp_path / name)])
+    assert rows[0] == rows[1] != rows[2]

@@ -1,10 +1,12 @@
 """Laws of the shape readers: what is written comes back, and a bad file costs only itself."""
 
+import base64
 import gzip
 import io
 import json
 import pickle
 import struct
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +21,17 @@ from solids import sphere
 from molrl.data.files import Skipped
 from molrl.data.shapes import files as meshes
 from molrl.data.shapes.cloud import PointCloud
-from molrl.data.shapes.files import MESHES, SHAPE_SUFFIXES, read_shape, read_shapes
+from molrl.data.shapes.files import MESHES, read_shape, read_shapes
+from molrl.data.shapes.folders import SHAPE_SUFFIXES
 from molrl.data.shapes.glb import parse_glb, write_glb
 from molrl.data.shapes.mesh import Mesh, ShapeError
-from molrl.data.shapes.mesh_text import parse_obj, parse_off, parse_stl
 from molrl.data.shapes.normalisation import normalise_point_clouds
+from molrl.data.shapes.obj import parse_obj
+from molrl.data.shapes.off import parse_off
 from molrl.data.shapes.ply import parse_ply, write_ply
-from molrl.data.shapes.point_files import parse_npy, parse_npz, parse_xyz
+from molrl.data.shapes.point_arrays import parse_npy, parse_npz
+from molrl.data.shapes.point_text import parse_xyz
+from molrl.data.shapes.stl import parse_stl
 
 CORNERS = np.array([[0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 4]], dtype=np.float64)
 FACES = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]])
@@ -34,6 +40,14 @@ OFF = "OFF\n4 4 6\n0 0 0\n1 0 0\n0 2 0\n0 0 4\n3 0 2 1\n3 0 1 3\n3 1 2 3\n3 0 3 
 OBJ = (
     "mtllib /etc/passwd\nv 0 0 0\nv 1 0 0\nv 0 2 0\nv 0 0 4\nf 1 3 2\nf 1/1 2/2/2 4//1\nusemtl x\nf -3 -2 -1\nf 1 4 3\n"
 )
+
+
+def off(corners: np.ndarray[Any, Any]) -> str:
+    """Return the tetrahedron with other corners."""
+    rows = [" ".join(map(repr, row)) for row in corners.tolist()] + [f"3 {a} {b} {c}" for a, b, c in FACES.tolist()]
+    return "OFF\n4 4 6\n" + "\n".join(rows)
+
+
 PLY = """ply
 format ascii 1.0
 comment x
@@ -66,28 +80,16 @@ def stl(*, binary: bool) -> bytes:
         rows = b"".join(np.array([[0, 0, 0], *each], "<f4").tobytes() + b"\0\0" for each in triangles)
         return b"solid, but binary".ljust(80) + struct.pack("<I", 4) + rows
     loops = ("".join(f"vertex {x} {y} {z}\n" for x, y, z in each) for each in triangles)
-    return ("solid x\n" + "".join(f"facet normal 0 0 1\nouter loop\n{loop}endloop\n" for loop in loops)).encode()
+    facets = "".join(f"facet normal 0 0 1\nouter loop\n{loop}endloop\nendfacet\n" for loop in loops)
+    return f"solid x\n{facets}endsolid x\n".encode()
 
 
 def glb(points: np.ndarray[Any, Any] = CORNERS, change: Callable[[dict[str, Any]], object] = lambda _: None) -> bytes:
     """Return a file with the tetrahedron, its scene changed."""
     points = np.asarray(points, "<f4")
-    path = io.BytesIO()
-
-    class InMemory:
-        name = "x"
-
-        def with_name(self, _: str) -> "InMemory":
-            return self
-
-        def write_bytes(self, data: bytes) -> None:
-            path.write(data)
-
-        def replace(self, _: object) -> None:
-            pass
-
-    write_glb(InMemory(), points, FACES)  # type: ignore[arg-type]
-    data = path.getvalue()
+    with tempfile.TemporaryDirectory() as folder:
+        write_glb(Path(folder) / "x.glb", points, FACES)
+        data = (Path(folder) / "x.glb").read_bytes()
     length = struct.unpack_from("<I", data, 12)[0]
     scene = json.loads(data[20 : 20 + length])
     change(scene)
@@ -107,14 +109,28 @@ def array(values: Any, *, pickled: bool = False) -> bytes:
     return file.getvalue()
 
 
+def gltf() -> bytes:
+    """Return the tetrahedron as JSON alone."""
+    data = glb()
+    length = struct.unpack_from("<I", data, 12)[0]
+    scene = json.loads(data[20 : 20 + length])
+    scene["buffers"][0]["uri"] = "data:;base64," + base64.b64encode(data[28 + length :]).decode()
+    return json.dumps(scene).encode()
+
+
 BALL = sphere(300)
+ROWS = "\n".join(" ".join(map(str, row)) for row in BALL.tolist()).encode()
 GOOD = {
     ".off": OFF.encode(),
     ".obj": OBJ.encode(),
     ".ply": PLY.encode(),
     ".stl": stl(binary=True),
     ".glb": glb(),
-    ".xyz": "\n".join(" ".join(map(str, row)) for row in BALL).encode(),
+    ".gltf": gltf(),
+    ".xyz": ROWS,
+    ".txt": b"x, y, z\n" + ROWS.replace(b" ", b", "),
+    ".pts": b"300\n" + ROWS,
+    ".pcd": b"VERSION .7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nWIDTH 300\nHEIGHT 1\nDATA ascii\n" + ROWS,
     ".npy": array(BALL.astype(np.float32)),
     ".npz": archive(points=BALL),
 }
@@ -239,15 +255,18 @@ def test_points_lie_evenly_on_the_surface() -> None:
     np.testing.assert_allclose(square.sample(20_000, rng)[:, :2].var(0), 1 / 12, atol=2e-3)
 
 
-def test_a_shape_depends_on_its_place_and_the_seed_alone(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.off").write_text(OFF)
-    both, _ = read_shapes(tmp_path, 50)
-    (tmp_path / "a.off").unlink()
-    (alone,), _ = read_shapes(tmp_path, 50)
-    np.testing.assert_array_equal(both[1].points, alone.points)
-    assert (both[0].points != both[1].points).any()
-    assert (read_shape(tmp_path / "b.off", 50, seed=1).points != alone.points).any()
+def test_the_points_depend_on_the_shape_and_the_seed_alone(tmp_path: Path) -> None:
+    """Neither the file nor the place and size count; another shape with the same triangles has other points."""
+    moved = CORNERS * 3 + [5e6, 7, -2e6]
+    for name, corners in (("a", CORNERS), ("b", CORNERS), ("c", moved), ("d", CORNERS * [1, 1, 0.5])):
+        (tmp_path / f"{name}.off").write_text(off(corners))
+    (tmp_path / "e.obj").write_text(OBJ)
+    (first, same, far, flat, other), _ = read_shapes(tmp_path, 50)
+    np.testing.assert_array_equal(first.points, same.points)
+    np.testing.assert_array_equal(first.points, other.points)
+    np.testing.assert_allclose(first.points, far.points, atol=1e-6)
+    assert np.abs(first.points / first.points.max(0) - flat.points / flat.points.max(0)).max() > 0.1
+    assert (read_shape(tmp_path / "a.off", 50, seed=1).points != first.points).any()
 
 
 def test_open_and_non_manifold_meshes_are_sampled() -> None:
@@ -362,22 +381,23 @@ def test_the_scale_of_a_set_is_shared() -> None:
     [
         (parse_off, b"hello", "does not begin with OFF"),
         (parse_off, b"OFF\n99999999 1 0\n", "got counts"),
-        (parse_off, b"OFF\n3 1 0\n0 0 0\n", "1 lines, 3 vertices and 1 faces were announced"),
-        (parse_off, b"OFF\n1 1 0\n0 0 0\n3 0 0\n", "a face of 3 corners has 2"),
+        (parse_off, b"OFF\n3 1 0\n0 0 0\n", "1 lines of 3 numbers, 3 vertices and 1 faces were announced"),
+        (parse_off, b"OFF\n1 1 0\n0 0 0\n3 0 0\n", "2 lines of 6 numbers, 1 vertices and 1 faces"),
         (parse_off, b"OFF\n1 1 0\n0 0 0\n3 0 0 7\n", "a vertex that is not there"),
-        (parse_off, b"OFF\n1 0 0\n0 0\n", "2 coordinates, need three"),
-        (parse_off, "OFF\n".encode("utf-16"), "expected text"),
+        (parse_off, b"OFF\n1 0 0\n0 0\n", "1 lines of 2 numbers"),
+        (parse_off, "OFF\n".encode("utf-16-le"), "expected text"),
         (parse_obj, b"f 1 2 3\n", "no vertices"),
         (parse_obj, b"v 1 2 3\nf 0 1 1\n", "vertex 0"),
         (parse_obj, b"v 1 2 3\nf 1 x 1\n", "not whole numbers"),
         (parse_obj, b"v 1 2 1e99\n", "a coordinate beyond"),
         (parse_stl, b"hello", "no STL file"),
-        (parse_stl, b"solid\nvertex 0 0 0\n", "1 corners"),
+        (parse_stl, b"solid\nvertex 0 0 0\nendsolid\n", "1 corners"),
+        (parse_stl, stl(binary=False)[:-11], "ends before endsolid"),
         (parse_ply, b"ply\nformat ascii 1.0\n", "header does not end"),
         (parse_ply, b"ply\nformat utf 1.0\nend_header\n", "header line not understood: 'format utf"),
         (parse_ply, PLY.replace("double y", "double w").encode(), "vertices without y"),
         (parse_ply, PLY.replace("vertex 4", "vertex 9999999999").encode(), "9999999999 times vertex"),
-        (parse_ply, PLY.replace("vertex 4", "vertex 400").encode(), "vertex: not its numbers"),
+        (parse_ply, PLY.replace("vertex 4", "vertex 400").encode(), "vertex: the file ends too early"),
         (parse_glb, glb()[:100], "a scene of"),
         (parse_glb, b"glTF" + bytes(40), "no GLB file"),
         (parse_glb, glb(change=lambda s: s["buffers"][0].update(uri="file:///etc/passwd")), "refers to another file"),
@@ -387,13 +407,13 @@ def test_the_scale_of_a_set_is_shared() -> None:
         (parse_glb, glb(change=lambda s: s["nodes"][0].update(children=[0])), "nodes, or deeper"),
         (parse_glb, glb(change=lambda s: s["nodes"][0].update(mesh=7)), "not a sound glTF scene"),
         (parse_glb, glb(change=lambda s: s["scenes"][0].update(nodes=[0] * 200_000)), "nodes, or deeper"),
-        (parse_glb, glb(change=lambda s: s["meshes"][0]["primitives"][0].update(mode=5)), "primitives of mode 5"),
+        (parse_glb, glb(change=lambda s: s["meshes"][0]["primitives"][0].update(mode=7)), "primitives of mode 7"),
         (parse_npy, array(np.array([{}, 1], dtype=object), pickled=True), "nothing is unpickled"),
         (parse_npy, pickle.dumps(CORNERS), "no NPY array"),
         (parse_npy, array(CORNERS)[:-8], "the header announces"),
         (parse_npy, array(CORNERS).replace(b"(4, 3), ", b"(9**9,) "), "no NPY array"),
-        (parse_xyz, b"1 2\n", "2 columns, need at least three"),
-        (parse_xyz, b"a b c\n", "not three numbers"),
+        (parse_xyz, b"1 2\n", "2 coordinates, need three"),
+        (parse_xyz, b"a b c\n", "not numbers"),
     ],
 )
 def test_bad_content_is_one_clear_reason(parser: Callable[[bytes], object], data: bytes, reason: str) -> None:
@@ -454,7 +474,7 @@ def test_damaged_files_never_do_more_than_being_skipped(tmp_path: Path, suffix: 
         content[place] = byte
     cut = data.draw(st.integers(0, len(content)))
     (tmp_path / f"x{suffix}").write_bytes(bytes(content[:cut] if data.draw(st.booleans()) else content))
-    clouds, report = read_shapes(tmp_path, 32)
+    clouds, report = read_shapes(tmp_path / f"x{suffix}", 32)
     assert len(clouds) + len(report.skipped) >= 1
     assert all(np.isfinite(cloud.points).all() and len(cloud) == 32 for cloud in clouds)
     assert all(entry.where and entry.reason for entry in report.skipped)
@@ -466,5 +486,5 @@ def test_damaged_files_never_do_more_than_being_skipped(tmp_path: Path, suffix: 
 def test_random_bytes_are_skipped(tmp_path: Path, suffix: str, content: bytes) -> None:
     head = {".ply": b"ply\nformat ascii 1.0\n", ".off": b"OFF\n", ".glb": b"glTF\2\0\0\0", ".stl": b"solid "}
     (tmp_path / f"x{suffix}").write_bytes(head.get(suffix, b"") + content)
-    clouds, report = read_shapes(tmp_path, 32)
+    clouds, report = read_shapes(tmp_path / f"x{suffix}", 32)
     assert len(clouds) + len(report.skipped) >= 1

@@ -45,8 +45,9 @@ def write_obj(path: Path) -> None:
 
 
 def write_stl(path: Path) -> None:
-    rows = [f"vertex {x} {y} {z}" for face in FACES for x, y, z in CORNERS[face].tolist()]
-    path.write_text("solid box\n" + "\n".join(rows), "utf-8")
+    loops = ["\n".join(f"vertex {x} {y} {z}" for x, y, z in CORNERS[face].tolist()) for face in FACES]
+    facets = [f"facet normal 0 0 0\nouter loop\n{loop}\nendloop\nendfacet" for loop in loops]
+    path.write_text("\n".join(["solid box", *facets, "endsolid box"]), "utf-8")
 
 
 def write_xyz(path: Path) -> None:
@@ -163,12 +164,12 @@ def holed(path: Path) -> None:
 BAD: list[tuple[str, Callable[[Path], object], str]] = [
     ("wing.off", wing, "not manifold: edges of more than two triangles, 1 of them"),
     ("nan.off", holed, "non-finite coordinates"),
-    ("cut.off", lambda path: path.write_text("OFF\n8 12 0\n0 0 0\n", "utf-8"), "1 lines, 8 vertices"),
+    ("cut.off", lambda path: path.write_text("OFF\n8 12 0\n0 0 0\n", "utf-8"), "1 lines of 3 numbers, 8 vertices"),
     ("flat.off", lambda path: write_off(path, CORNERS * 0), "no surface"),
     ("index.off", lambda path: write_off(path, CORNERS, FACES + 1), "a vertex that is not there"),
     ("empty.stl", lambda path: path.write_bytes(b""), "empty file"),
     ("nothing.obj", lambda path: path.write_text("# nothing\n", "utf-8"), "no vertices"),
-    ("two.xyz", lambda path: np.savetxt(path, box(1, 1, 1)[:, :2]), "2 columns, need at least three"),
+    ("two.xyz", lambda path: np.savetxt(path, box(1, 1, 1)[:, :2]), "2 coordinates, need three"),
     ("four.npy", lambda path: np.save(path, np.zeros((500, 4))), "need numbers"),
     ("same.npy", lambda path: np.save(path, np.ones((500, 3))), "all points are in one place"),
     ("pickle.npy", lambda path: np.save(path, np.array([None]), allow_pickle=True), "nothing is unpickled"),
@@ -217,6 +218,7 @@ def test_edges_are_those_of_places_not_of_numbers() -> None:
     assert whole.count_non_manifold_edges() == split.count_non_manifold_edges() == 0
     twice = Mesh(CORNERS[FACES].reshape(-1, 3), np.concatenate([np.arange(36), np.arange(36)]).reshape(-1, 3))
     assert twice.count_non_manifold_edges() == 18
+    assert twice.without_doubles().count_non_manifold_edges() == 0
     needle = Mesh(CORNERS, np.concatenate([FACES, [[0, 0, 1], [0, 0, 1], [1, 1, 0]]]))
     assert needle.count_non_manifold_edges() == 0
 
@@ -278,7 +280,7 @@ def test_the_command_scores_points_or_molecules_of_xyz_as_the_reward_has_it(
     assert (water_row["smiles"], bool(water_row["qed"])) == ("O", True)
     shown = molrl("score", "water.xyz", "reward=shape_size")
     assert shown.code == 3
-    assert "1 unreadable: 1 columns, need at least three" in shown.out
+    assert "1 unreadable: not numbers (a point)" in shown.out
 
 
 def test_the_table_of_a_folder_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from command import complaint, molrl
+from solids import cloud, sphere
 from torch import Tensor
 
 from molrl.composition import compose
 from molrl.data.shapes.cloud import PointCloud, place_in_unit_box
 from molrl.data.shapes.files import read_shape
 from molrl.data.shapes.metrics import chamfer_matrix
+from molrl.data.shapes.ply import write_ply
 from molrl.data.shapes.procedural import Procedural
 from molrl.data.shapes.sets import ShapeSet
 from molrl.models.draws import draw_samples
@@ -26,6 +28,7 @@ from molrl.models.shapes.model import ShapeArchitecture, load_shapes, save_shape
 from molrl.models.shapes.policy import shape_policy
 from molrl.models.shapes.quality import pair_with_reference, quality
 from molrl.noise import Key
+from molrl.rewards.shapes.chamfer import Likeness
 from molrl.run import prepare, train
 from molrl.runs.errors import CheckpointError
 
@@ -264,6 +267,20 @@ def test_shapes_are_written_one_by_one(kind: str, folder: Path, tmp_path: Path) 
     np.testing.assert_allclose(back.points[order], clouds(2)[1].points[expected], atol=1e-5)
     domain_of(folder).write(clouds(1), tmp_path / f"one{kind}", {})
     assert (tmp_path / f"one{kind}").exists()
+
+
+@pytest.mark.parametrize("kind", [".ply", ".glb"])
+def test_the_command_names_the_files_that_it_wrote_and_reads_them_as_a_target(
+    kind: str, folder: Path, tmp_path: Path
+) -> None:
+    """They have fewer points than are sampled on a mesh."""
+    settings = ("policy.num_steps=3", "policy.points=160")
+    done = molrl("sample", f"policy={folder}", "n=2", f"out={tmp_path}/chair{kind}", *settings)
+    assert f"wrote 2 files, {tmp_path}/chair-0{kind} to chair-1{kind}" in done.out
+    assert len(read_shape(tmp_path / f"chair-0{kind}", 2048)) == 160
+    write_ply(tmp_path / "ball.ply", sphere(160))
+    reward = Likeness(target=str(tmp_path / "ball.ply"))
+    assert reward([cloud(sphere(160))]).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_shapes_are_drawn_with_their_class(folder: Path) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 from PIL import Image
 
+from molrl.machine.files import read_text, replace_file
+from molrl.runs.folder import MAX_BYTES, SETTINGS
 from molrl.runs.report.curves import collect_curves
 from molrl.runs.report.figure import save_figure
 from molrl.runs.report.page import render_page
@@ -34,7 +36,7 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     curves = collect_curves(metrics, labels)
     save_figure(folder / "report.png", summary, curves, images)
-    config = folder / "config.yaml"
-    settings = config.read_text("utf-8", errors="replace") if config.exists() else ""
+    config = folder / SETTINGS
+    settings = read_text(config, MAX_BYTES, errors="replace") if config.exists() else ""
     page = render_page(summary, curves, images, settings)
-    (folder / "report.html").write_text(page, "utf-8", errors="replace")
+    replace_file(folder / "report.html", page.encode(errors="replace"))

@@ -1,5 +1,6 @@
 """A proxy for docking: the best Vina score of the sample's own conformer in the pocket of a receptor."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from molrl.rewards.molecules.geometry import GeometryReward
 from molrl.rewards.scores import Explained, Scored
 
 MIN_DISTANCE = 0.5  # angstrom between two atoms of a valid geometry
+MAX_ROTORS = 4  # of a ligand that a rigid placement can serve
 CLASH_OVERLAP = 1.0  # angstrom by which the surfaces of two clashing atoms overlap; those of a hydrogen bond some 0.7
 
 
@@ -44,7 +46,10 @@ class DockingProxy(GeometryReward):
     device: str = "cpu"
     pocket: Pocket = field(init=False, repr=False, compare=False)
     floor: ClassVar[float] = 0.0
-    parts: ClassVar[tuple[str, ...]] = ("heavy_atoms", "per_heavy_atom", "clashes")
+    parts: ClassVar[tuple[str, ...]] = ("heavy_atoms", "per_heavy_atom", "clashes", "rotors")
+    limits: ClassVar[Mapping[str, tuple[float, str]]] = {
+        "rotors": (MAX_ROTORS, f"of more than {MAX_ROTORS} rotors, which are not turned: reward=vina turns them")
+    }
 
     def __post_init__(self) -> None:
         for name, minimum in (("starts", 1), ("steps", 0)):
@@ -68,7 +73,9 @@ class DockingProxy(GeometryReward):
             return Scored(self.floor, "box: the molecule does not fit in")
         value, n = max(-placement.score, self.floor), len(ligand)
         clashes = clash_fraction(self.pocket, ligand, placement)
-        return Explained(value, "", {"heavy_atoms": n, "per_heavy_atom": value / n, "clashes": clashes})
+        return Explained(
+            value, "", {"heavy_atoms": n, "per_heavy_atom": value / n, "clashes": clashes, "rotors": ligand.rotors}
+        )
 
 
 def clash_fraction(pocket: Pocket, ligand: Ligand, placement: Placement) -> float:

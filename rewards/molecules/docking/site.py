@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from molrl.data.files import BrokenStreamError, Skipped, suffix, text_lines
 from molrl.data.molecules.files import stream
+from molrl.data.molecules.macromolecules import MMCIF, PDB
 from molrl.data.molecules.pdb import group_positions, read_pdb
 from molrl.data.molecules.pdbqt import Structure, read_ligand, read_receptor
 from molrl.rewards.molecules.docking.atom_types import heavy
 from molrl.rewards.molecules.docking.scoring_function import Box
 
 DOCKSTRING = "dockstring:"
-PDB, PDBQT, GEOMETRY = (".pdb", ".ent"), ".pdbqt", (".sdf", ".mol", ".xyz")  # suffixes
+PDBQT, GEOMETRY = ".pdbqt", (".sdf", ".mol", ".xyz")  # suffixes
 RESIDUE_NAME = re.compile("[A-Za-z0-9]{1,5}")
 MAX_BOX_BYTES = 1 << 16  # of a file with a box
 BOX_LINE = re.compile(r"(center|size)_([xyz])\s*=\s*(-?[0-9]+\.?[0-9]*)")
@@ -28,13 +29,15 @@ class Site:
     """A receptor and a box: around a reference ligand, or given by its centre and size.
 
     Attributes:
-        receptor: a PDBQT file, all of it; or a PDB file, of which chains, metal ions and the residues in `keep` are
-            taken; or dockstring:NAME for a target of that package, where it is installed, with its own box.
+        receptor: a PDBQT file, all of it; or a PDB or mmCIF file, of which chains, metal ions and what `keep` names
+            are taken; or dockstring:NAME for a target of that package, where it is installed, with its own box.
         ligand: a file with a molecule in the coordinates of the receptor (.pdbqt, .sdf, .mol or .xyz; of several the
-            first); or the name of one in the PDB file of the receptor, such as STI; or null.
+            first); or the name of one in the PDB or mmCIF file of the receptor, such as STI, which is then no part of
+            the receptor; or null.
         margin: distance of the box from the ligand's heavy atoms on each side, angstrom.
         centre, size: x, y, z of the box in angstrom in place of a ligand, or null.
-        keep: residue names that belong to the receptor of a PDB file beside chains and metal ions, such as HEM or HOH.
+        keep: names of residues in the PDB or mmCIF file that belong to the receptor beside chains and metal ions, such
+            as HEM or HOH.
     """
 
     receptor: str
@@ -60,12 +63,20 @@ class Site:
         if isinstance(self.keep, str):
             raise ValueError(f"keep: got {self.keep!r}, need a list of residue names, [{self.keep}]")
         if self.keep and not self.is_pdb:
-            raise ValueError(f"keep={list(self.keep)}: is for PDB files, of others all is kept, got {self.receptor}")
+            raise ValueError(
+                f"keep={list(self.keep)}: is for PDB and mmCIF files, of others all is kept, got {self.receptor}"
+            )
 
     @property
     def is_pdb(self) -> bool:
-        """Return True if the receptor is a PDB file."""
-        return not self.receptor.startswith(DOCKSTRING) and suffix(self.receptor) in PDB
+        """Return True if the receptor is a PDB or mmCIF file."""
+        return not self.receptor.startswith(DOCKSTRING) and suffix(self.receptor) in (*PDB, *MMCIF)
+
+    @property
+    def ligand_name(self) -> str | None:
+        """Return the ligand if it is the name of a group in the receptor's file."""
+        named = self.is_pdb and self.ligand and RESIDUE_NAME.fullmatch(self.ligand) and not Path(self.ligand).exists()
+        return self.ligand if named else None
 
     @property
     def file(self) -> Path:
@@ -85,9 +96,11 @@ class Site:
             ValueError: the file is missing or no receptor.
         """
         if self.is_pdb:
-            return read_pdb(self.receptor, self.keep)
+            return read_pdb(self.receptor, self.keep, self.ligand_name)
         if suffix(self.file) != PDBQT:
-            raise ValueError(f"receptor {self.receptor}: need a .pdb, .ent or .pdbqt file, or {DOCKSTRING}TARGET")
+            raise ValueError(
+                f"receptor {self.receptor}: need a {', '.join((*PDB, *MMCIF))} or {PDBQT} file, or {DOCKSTRING}TARGET"
+            )
         return read_receptor(self.file)
 
     def box(self) -> Box:
@@ -100,8 +113,8 @@ class Site:
             return Box(tuple(self.centre), tuple(self.size))
         if self.ligand is None:
             return read_box(dockstring_file(self.receptor.removeprefix(DOCKSTRING), "_conf.txt"))
-        if self.is_pdb and RESIDUE_NAME.fullmatch(self.ligand) and not Path(self.ligand).exists():
-            return box_around(group_positions(self.receptor, self.ligand), self.margin)
+        if self.ligand_name is not None:
+            return box_around(group_positions(self.receptor, self.ligand_name), self.margin)
         return box_around(ligand_positions(self.ligand), self.margin)
 
 
@@ -119,7 +132,7 @@ def ligand_positions(path: str) -> NDArray[np.floating]:
     if suffix(path) not in GEOMETRY:
         raise ValueError(
             f"ligand {path}: need a file with a geometry, {PDBQT}, {', '.join(GEOMETRY)}, "
-            "or the name of a molecule in a PDB file that is the receptor"
+            "or the name of a molecule in a PDB or mmCIF file that is the receptor"
         )
     entry = next(iter(stream(path)), Skipped(path, "no molecule"))
     if isinstance(entry, Skipped):

@@ -28,7 +28,7 @@ from molrl.rewards.scores import Explained, Scored
 
 Mode: TypeAlias = Literal["score", "minimise", "dock"]
 MODES = ("score", "minimise", "dock")
-PACKAGES = ("vina", "meeko", "gemmi")  # that it needs
+PACKAGES = ("vina", "meeko")  # that it needs
 
 
 @dataclass(frozen=True, kw_only=True)

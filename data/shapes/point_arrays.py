@@ -1,4 +1,4 @@
-"""Files of bare points: XYZ text, NPY and NPZ arrays; nothing in them is unpickled."""
+"""Bare points in NPY and NPZ arrays; nothing in them is unpickled."""
 
 import io
 import math
@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from molrl.data.shapes.mesh import MAX_VERTICES, ShapeError
-from molrl.data.shapes.mesh_text import decode_text
+from molrl.data.shapes.mesh import ShapeError
 
 Arrays = Mapping[str, NDArray[Any]]
 POINTS = ("points", "coords")  # names of the array of points in an NPZ; Point-E uses coords
@@ -20,27 +19,6 @@ MAX_AXES = 8
 DTYPE = re.compile(r"'descr': *'([<>|=][fiuUSb]\d{1,4})'")  # in the header of an NPY file
 FORTRAN_ORDER = re.compile(r"'fortran_order': *(True|False)")
 SHAPE = re.compile(r"'shape': *\(([\d, ]{0,200})\)")
-
-
-def parse_xyz(data: bytes) -> NDArray[np.float64]:
-    """Parse points [n, 3] of text with three numbers per line, separated by blanks, commas or semicolons.
-
-    Further columns, such as normals and colours, and lines that begin with # or // are ignored.
-    """
-    rows = []
-    for line in decode_text(data).replace(",", " ").replace(";", " ").splitlines():
-        words = line.split()
-        if not words or words[0].startswith(("#", "//")):
-            continue
-        if len(words) < 3:
-            raise ShapeError(f"{len(words)} columns, need at least three")
-        try:
-            rows.append([float(word) for word in words[:3]])
-        except ValueError:
-            raise ShapeError(f"not three numbers: {line[:40]!r}") from None
-        if len(rows) > MAX_VERTICES:
-            raise ShapeError(f"more than {MAX_VERTICES} points")
-    return np.array(rows, dtype=np.float64).reshape(-1, 3)
 
 
 def parse_npy(data: bytes) -> NDArray[Any]:

@@ -1,0 +1,36 @@
+"""A pretrained model at half the size, for shipping: `python benchmarks/half_size.py runs/drugs FOLDER`.
+
+The averaged weights of a run of `molrl pretrain` are rounded to bfloat16, in which the network runs anyway; everything
+else in the model's folder is copied. A model is loaded into float32 again.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from molrl.models.shipped import locate
+from molrl.runs import checkpoint
+
+
+def halve(tensor: Tensor) -> Tensor:
+    """Return floating-point numbers in bfloat16, and others as they are."""
+    return tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor
+
+
+def main() -> None:
+    """Write the folder of the smaller model."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", help="a run or a model's folder")
+    parser.add_argument("out", type=Path, help="folder of the smaller model")
+    arguments = parser.parse_args()
+    tensors, values = checkpoint.load(locate(arguments.model))
+    weights = {name: halve(tensor) for name, tensor in tensors["weights"].items()}
+    checkpoint.save(arguments.out, {**tensors, "weights": weights}, values)
+    size = sum(path.stat().st_size for path in arguments.out.iterdir())
+    print(f"{arguments.out}: {size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()
