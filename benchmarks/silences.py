@@ -17,9 +17,9 @@ from typing import NamedTuple
 SMALL = "iterations=2 rollouts=96 evaluate=128"
 SHORT = "training.steps=20 training.save_every=10"
 COMMANDS = {
-    "sample molecules": "sample n=300 out=new.sdf",
-    "sample shapes": "sample policy=shapes n=200 out=new.npz",
-    "sample images": "sample policy=images n=64 out=new.zip",
+    "sample molecules": "sample n=60 out=new.sdf",
+    "sample shapes": "sample policy=shapes n=40 out=new.npz",
+    "sample images": "sample policy=images n=16 out=new.zip",
     "score molecules": "score new.sdf reward=strain allow_failures=true",
     "score shapes": "score new.npz reward=shape_stability",
     "evaluate molecules": "evaluate new.sdf reference=qm9_heavy",

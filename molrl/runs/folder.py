@@ -53,7 +53,7 @@ def describe_finished(config: Mapping[str, Any]) -> str | None:
             return None
         return f"{path.parent} is complete: {headline(summary)}; to go on: {resuming(config, summary['iterations'])}"
     except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: damaged ({error!r:.80}); without it the run is finished once more") from None
+        raise ConfigError(f"{path}: damaged ({error!r:.200}); without it the run is finished once more") from None
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

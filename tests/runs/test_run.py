@@ -86,6 +86,8 @@ def test_the_summary_says_what_was_asked_and_what_came_of_it(algo: str, runs: Pa
         "reward",
         "algo",
         "seed",
+        "iterations",
+        "ended",
         "reward_queries",
         "wall_seconds",
         "before",
