@@ -186,6 +186,7 @@ KINDS: dict[str, str | bytes] = {
     "mark_and_spare_vertex.obj": MARK + V + "v 0.5 0.5 0.5\n" + T,
     "joined_files.obj": V + "# next\n" + MARK + "v 0.5 0.5 0.5\n" + T,
     "utf16.obj": (V + T).encode("utf-16"),
+    "bytes_behind.obj": V + T + "\0\0\x1a",
     "latin1.obj": "# Stühle\ng Fuß\n".encode("latin-1") + (V + T).encode(),
     "tabs.obj": (V + T).replace(" ", "\t"),
     "indented.obj": "  " + (V + T).replace("\n", "\n  "),
@@ -222,6 +223,7 @@ KINDS: dict[str, str | bytes] = {
     "comment_end_header.ply": ply(
         f"{XYZ}element face 12\n{LIST}", rows(CORNERS) + LISTS, "comment see end_header below\n"
     ),
+    "unknown_header_line.ply": ply(f"{XYZ}element face 12\n{LIST}", rows(CORNERS) + LISTS, "Created by Blender\n"),
     "concave.ply": ply(
         XYZ.replace("8", "11") + f"element face 7\n{LIST}",
         rows([*CORNERS.tolist(), *MIDDLES]) + "".join(rows([[len(ring), *ring]]) for ring in NOTCHED),

@@ -84,10 +84,11 @@ def measure_trimesh(path: Path) -> dict[str, Any]:
         content = io.BytesIO(read_content(path))
         scene = trimesh.load_scene(content, file_type=suffix(path).removeprefix("."), process=False)
         parts = scene.dump()
-        if meshes := [part for part in parts if isinstance(part, trimesh.Trimesh)]:
+        meshes = [part for part in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
+        if meshes:
             corners = np.concatenate([mesh.triangles for mesh in meshes])
             return measures(corners.reshape(-1, 3), np.arange(3 * len(corners)).reshape(-1, 3))
-        points = [part.vertices for part in parts if isinstance(part, trimesh.PointCloud)]
+        points = [part.vertices for part in parts if isinstance(part, trimesh.Trimesh | trimesh.PointCloud)]
         return measures(np.concatenate(points), np.zeros((0, 3), np.int64))
     except Exception as error:  # any, as it is what is measured
         return {"error": f"{type(error).__name__}: {error}"}

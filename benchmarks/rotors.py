@@ -1,8 +1,9 @@
 """What a rigid placement loses by the rotors of a ligand: `python benchmarks/rotors.py FOLDER`.
 
 The folder, searched through, has pairs of files NAME_ligands.sdf.gz, poses with bonds and hydrogens, and
-NAME_pocket10.pdb.gz, their receptor. The conformer of each pose is placed anew by `reward=docking`, and so is one that
-RDKit embeds without knowing the receptor, as `molrl score embed=true` does. The difference is what rigidity costs.
+NAME_pocket10.pdb.gz, their receptor. Each pose is scored as it lies, its conformer is placed anew by `reward=docking`,
+and so is one that RDKit embeds without knowing the receptor, as `molrl score embed=true` does. What the last is worth
+less than the better of the others is lost by not turning rotors.
 """
 
 import argparse
@@ -13,16 +14,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rdkit import Chem, RDLogger
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.convert import from_rdkit
 from molrl.rewards.molecules.docking.atom_types import graph_ligand
-from molrl.rewards.molecules.docking.proxy import DockingProxy
+from molrl.rewards.molecules.docking.proxy import MAX_ROTORS, DockingProxy
+from molrl.rewards.molecules.docking.scoring_function import Ligands
 from molrl.rewards.molecules.docking.site import Site
 
-BINS = ((0, 1.5), (2, 3.5), (4, 5.5), (6, 7.5), (8, 99.0))  # rotors; halves are those to OH and NH2
+BINS = (
+    (0, 1.5),
+    (2, 3.5),
+    (4, 5.5),
+    (6, 7.5),
+    (8, 99),
+    (0, MAX_ROTORS),
+    (MAX_ROTORS + 0.5, 99),
+)  # rotors; halves are those to OH and NH2
 
 
 def molecules(path: Path, n: int) -> Iterator[Chem.Mol]:
@@ -43,7 +54,14 @@ def embedded(mol: Chem.Mol) -> Chem.Mol | None:
     return copy
 
 
-def score(reward: DockingProxy, mol: Chem.Mol) -> float:
+def in_place(reward: DockingProxy, mol: Chem.Mol) -> float:
+    """Return the score of a pose as it lies."""
+    sample, ligand = from_rdkit(mol), Ligands([graph_ligand(mol)])
+    positions = torch.from_numpy(sample.positions[sample.numbers > 1])
+    return -reward.pocket.score(positions[None], ligand).item()
+
+
+def placed(reward: DockingProxy, mol: Chem.Mol) -> float:
     """Return the score of a conformer; NaN for a floor."""
     scored = reward.measure(mol, from_rdkit(mol))
     return np.nan if scored.reason else scored.value
@@ -52,7 +70,7 @@ def score(reward: DockingProxy, mol: Chem.Mol) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--ligands", type=int, default=2, help="of each receptor")
+    parser.add_argument("--ligands", type=int, default=1, help="of each receptor")
     arguments = parser.parse_args()
     RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
     warnings.simplefilter("ignore")
@@ -64,18 +82,18 @@ def main() -> None:
         for mol in molecules(path, arguments.ligands):
             free = embedded(mol)
             if free is not None:
-                rows.append((graph_ligand(mol).rotors, score(reward, mol), score(reward, free)))
-                print(path.name, *rows[-1], flush=True)
+                scores = (in_place(reward, mol), placed(reward, mol), placed(reward, free))
+                rows.append((graph_ligand(mol).rotors, *scores))
+                print(path.name, *(f"{number:.2f}" for number in rows[-1]), flush=True)
     table = np.array(rows)
     table = table[np.isfinite(table).all(1)]
-    print(
-        "| rotors | ligands | conformer of the pose | embedded | lost, mean | lost, median |\n|---|---|---|---|---|---|"
-    )
+    print("| rotors | ligands | pose | its conformer placed | embedded, placed | lost, mean | median |")
+    print("|---|---|---|---|---|---|---|")
     for low, high in BINS:
         some = table[(table[:, 0] >= low) & (table[:, 0] <= high)]
         if len(some):
-            lost = some[:, 1] - some[:, 2]
-            means = f"{some[:, 1].mean():.2f} | {some[:, 2].mean():.2f} | {lost.mean():.2f} | {np.median(lost):.2f}"
+            lost = some[:, 1:3].max(1) - some[:, 3]
+            means = " | ".join(f"{number:.2f}" for number in (*some[:, 1:].mean(0), lost.mean(), np.median(lost)))
             print(f"| {low:g} to {high:g} | {len(some)} | {means} |")
 
 

@@ -74,7 +74,7 @@ class GroupRelative:
         """Compare each sample with its neighbours in the group."""
         if len(rewards) % self.group_size:
             raise ValueError(f"rollouts: got {len(rewards)}, need a multiple of the group size {self.group_size}")
-        spread = rewards.double().view(-1, self.group_size)
+        spread = rewards.cpu().double().view(-1, self.group_size)
         flat = (spread - spread.nanmean(1, keepdim=True)).nan_to_num(0).abs().amax(1) < MIN_STD
         groups = [row // self.group_size for row in range(len(rewards))]
         return standardise_groups(rewards, groups), {"groups_flat": flat.float().mean().item()}
@@ -104,7 +104,7 @@ class Tracker(nn.Module):
 
     def __call__(self, rewards: Float[Tensor, " b"], contexts: Sequence[int]) -> tuple[Float[Tensor, " b"], Metrics]:
         """Add the rewards to the buffers, as the published code does first, and standardise by them."""
-        values, index = rewards.detach().double().cpu(), self.index()
+        values, index = rewards.detach().cpu().double(), self.index()
         for context, value in zip(contexts, values.tolist(), strict=True):
             if not math.isnan(value):
                 self.remember(context, value, index)
@@ -186,16 +186,17 @@ def estimator(
 
 def standardise(rewards: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
     """Compute (r - mean) / std over the batch; all zero where nothing varies."""
-    scored = rewards[~rewards.isnan()].double()  # in float64 the mean of equal float32 numbers is exact
+    values = rewards.cpu().double()  # in float64 the mean of equal float32 numbers is exact
+    scored = values[~values.isnan()]
     if len(scored) < 2 or scored.std(correction=0) < MIN_STD:
         return rewards * 0
-    return ((rewards - scored.mean()) / scored.std(correction=0)).to(rewards)
+    return ((values - scored.mean()) / scored.std(correction=0)).to(rewards)
 
 
 def standardise_groups(rewards: Float[Tensor, " b"], groups: Sequence[int]) -> Float[Tensor, " b"]:
     """Compute (r - mean of the group) / std of these deviations over the batch; a group of one has advantage zero."""
-    keys = torch.tensor(list(groups), device=rewards.device)
-    centred = rewards.double().clone()
+    keys = torch.tensor(list(groups))
+    centred = rewards.cpu().double().clone()
     for key in keys.unique():
         members = keys == key
         centred[members] -= centred[members].nanmean()

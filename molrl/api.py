@@ -78,7 +78,7 @@ def sample(
         n: at least 1.
         seed: of the noise.
         condition: what the samples are asked for, such as {"class": "chair"} or {"prompt": "a red circle"}.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         settings: others of the domain, as `molrl sample` takes them, such as `atoms="18..24"` of molecules.
 
     Raises:

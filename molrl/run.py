@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -24,6 +24,7 @@ from molrl.machine.device import autocast_dtype, choose_device
 from molrl.machine.files import replace_file
 from molrl.machine.interruption import Request, Terminated, defer_interruption, exit_code
 from molrl.machine.memory import enough_memory
+from molrl.machine.printable import muted
 from molrl.machine.processes import SINGLE_PROCESS, Processes, connect_processes, place_of_process
 from molrl.measurement import BATCH, Measurement, measure
 from molrl.policy import Policy
@@ -140,8 +141,9 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
         fresh = {"folder": folder, "count": run.config["evaluate"], "seed": run.config["seed"]}
         before = measure(replace(run.task, policy=reference), reference, when="before", **fresh)
         if before.n == before.lost:
-            reason = explain_losses(run.task.reward, *zip(*before.preview, strict=True))
-            print(f"molrl: none of {before.n} samples could be scored: {reason}", file=sys.stderr)
+            if world.is_main:
+                reason = explain_losses(run.task.reward, *zip(*before.preview, strict=True))
+                print(f"molrl: none of {before.n} samples could be scored: {reason}", file=sys.stderr)
             return ExitCode.NOTHING_SCORED
         print(f"before: {before.line(run.domain.headline)}", flush=True)
         try:
@@ -304,13 +306,6 @@ def check_own_settings(config: Mapping[str, Any]) -> None:
     for name in ("wait", "minutes"):
         if config[name] is not None and not config[name] > 0:
             raise ConfigError(f"{name}: got {config[name]}, need a number above 0")
-
-
-@contextlib.contextmanager
-def muted(quiet: bool) -> Iterator[None]:
-    """Print nothing in here but errors, where one process speaks for all."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if quiet else sys.stdout):
-        yield
 
 
 def precision(config: Mapping[str, Any]) -> torch.dtype | None:

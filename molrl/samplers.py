@@ -210,7 +210,7 @@ class DDIM:
 
 def gather(table: Float[Tensor, " k"], step: Int[Tensor, " b"], like: Tensor) -> Float[Tensor, " b"]:
     """Look up a float64 table in the dtype and on the device of `like`."""
-    return table.to(like.device)[step].to(like.dtype)
+    return table.to(like.dtype).to(like.device)[step]  # in this order: not every accelerator has float64
 
 
 def per_row(table: Float[Tensor, " k"], step: Int[Tensor, " b"], like: Float[Tensor, "b ..."]) -> Tensor:

@@ -77,7 +77,7 @@ class Polynomial:
 
     def log_snr(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Look up the table entry nearest to t."""
-        return self.table.to(t.device)[(t * self.steps).round().long()].to(t.dtype)
+        return self.table.to(t.dtype).to(t.device)[(t * self.steps).round().long()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,14 +90,18 @@ class Tabulated:
 
     alpha_squared: Tensor = field(repr=False)
 
+    @cached_property
+    def table(self) -> Float[Tensor, " levels"]:
+        """Return the log SNR of each level, float64."""
+        return self.alpha_squared.log() - (-self.alpha_squared).log1p()
+
     def level(self, t: Float[Tensor, "*b"]) -> Int[Tensor, "*b"]:
         """Return the number of the level nearest to t."""
         return (t * len(self.alpha_squared)).round().long().clamp(max=len(self.alpha_squared) - 1)
 
     def log_snr(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Compute log(alpha_i^2 / (1 - alpha_i^2)) of the nearest level."""
-        alpha_squared = self.alpha_squared.to(t.device)[self.level(t)]
-        return (alpha_squared.log() - (-alpha_squared).log1p()).to(t.dtype)
+        return self.table.to(t.dtype).to(t.device)[self.level(t)]
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from molrl.data.molecules.unembedded import read_canonical_smiles
 from molrl.data.shapes.files import read_shapes
 from molrl.finetune import finetune, freeze_copy
 from molrl.models.description import describe
+from molrl.models.images.pipeline import read_adapter_description
 from molrl.models.molecules.model import load, read_reference
 from molrl.models.shapes.classifier import load_classifier
 from molrl.models.shapes.model import load_shapes
@@ -49,6 +50,7 @@ from molrl.rewards.scoring.journal import Journal
 from molrl.runs import checkpoint
 from molrl.runs.checkpoints import CHECKPOINTS, Series
 from molrl.runs.folder import describe_finished, refuse_another
+from molrl.runs.inputs import INPUTS, check_inputs
 from molrl.runs.resume import compose_resumed
 from molrl.runs.tracking import read_metrics
 
@@ -157,6 +159,23 @@ def summarised(path: Path) -> None:
     describe_finished({"run": str(folder)})
 
 
+def unchanged(path: Path) -> None:
+    folder = path.parent / "unchanged"
+    folder.mkdir(exist_ok=True)
+    (folder / INPUTS).write_bytes(path.read_bytes())
+    check_inputs(folder, {"run": str(folder)})
+
+
+ADAPTER = {"format": 2, "domain": "images", "base": "images", "revision": None, "variant": None}
+
+
+def adapted(path: Path) -> None:
+    folder = path.parent / "adapted"
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter.json").write_bytes(path.read_bytes())
+    read_adapter_description(folder)
+
+
 def continued(path: Path) -> None:
     out = path.parent / "out.csv"
     path.replace(f"{out}.state")
@@ -238,6 +257,8 @@ READERS: dict[str, tuple[bytes, str, Reader]] = {
     },
     "prompts": (b"a cat\na dog on the moon\n", ".txt", lambda path: prompt_list(str(path))),
     "aesthetic head": (save_tensors({"weight": torch.ones(4), "bias": torch.ones(1)}), ".safetensors", read_head),
+    "image adapter": (json.dumps(ADAPTER).encode(), ".json", adapted),
+    "inputs of a run": (b"{\n}\n", ".json", unchanged),
     "settings of a run": (CONFIG, ".yaml", claimed),
     "summary of a run": (json.dumps(SUMMARY).encode(), ".json", summarised),
     "metrics": (b'{"iteration": 0, "reward": 0.5}\n{"iteration": 1, "reward": null}\n', ".jsonl", read_metrics),
@@ -273,6 +294,8 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "molrl/runs/checkpoints.py: read": ("checkpoint COMPLETE",),
     "molrl/runs/folder.py: read_summary": ("summary of a run",),
     "molrl/runs/folder.py: load_plain_yaml": ("settings of a run",),
+    "molrl/runs/inputs.py: check_inputs": ("inputs of a run",),
+    "molrl/runs/inputs.py: digest": "hashed",
     "molrl/runs/tracking.py: read_metrics": ("metrics",),
     "rewards/images/clip.py: read_head": ("aesthetic head",),
     "rewards/scoring/journal.py: read": ("state of a job",),
@@ -284,7 +307,8 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "models/molecules/domain.py: claims": "names in an archive; test_shape_evaluation.py",
     "models/molecules/policy.py: model": "by load",
     "models/shapes/domain.py: claims": "names in an archive; test_shape_evaluation.py",
-    "models/images/pipeline.py: pipeline_class read_adapter_description": "damaged ones in test_images.py",
+    "models/images/pipeline.py: pipeline_class": "damaged ones in test_images.py",
+    "models/images/pipeline.py: read_adapter_description": ("image adapter",),
     "models/images/foreign_folder.py: check_file read_config": "damaged ones in test_foreign_folder.py",
     "models/images/lora.py: check_finite merge_lora": "damaged ones in test_lora.py",
     "models/loading.py: load_network": ("model model.json", "model weights.safetensors", "classifier"),
@@ -301,8 +325,8 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "molrl/runs/report/page.py: render_page": "our own stylesheet",
     "rewards/scoring/journal.py: begin": "what it has just written",
     "rewards/scoring/journal.py: identity": "hashed",
-    "rewards/images/vlm.py: rate": "answers that are nonsense in test_remote_rewards.py",
-    "rewards/workers/http.py: send read": "answers that are nonsense in test_remote_rewards.py",
+    "rewards/images/vlm.py: rate": "answers that are nonsense in test_http_rewards.py",
+    "rewards/workers/http.py: send read": "answers that are nonsense in test_http_rewards.py",
     "rewards/scoring/table.py: compress write_parquet": "what it has just written",
     "rewards/workers/process.py: work run_chunk sendable": "between a process and those it started",
     "rewards/workers/pool.py: answer": "between a process and those it started",
@@ -325,7 +349,7 @@ WRITERS = (
         "molrl/machine/files.py: staged",
         "molrl/machine/files.py: replace_file",
     ),
-    *("models/images/decoder.py: write", "molrl/run.py: muted"),
+    *("models/images/decoder.py: write", "molrl/machine/printable.py: muted"),
     *(
         "rewards/scoring/journal.py: output_lock",
         "rewards/scoring/checked_part.py: __init__",
@@ -341,7 +365,6 @@ OPENING = {
         "read_bounded",
         "read_config",
         "read_verified",
-        "read_header",
         "load_group",
         "load_network",
         "staged",

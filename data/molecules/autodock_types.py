@@ -3,6 +3,7 @@
 They come from the tables of `residues`, and for other groups from their geometry.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ def assign_types(groups: Sequence[Group]) -> Iterator[tuple[str, Position]]:
         complete = bool(group.hydrogens)
         for atom in group.heavy:
             bonds = find_bonds(group, atom, [heavy[row] for row in grid.near(atom.position, MAX_METAL_BOND)])
-            has_hydrogen = any(True for _ in protons.near(atom.position, MAX_BOND_TO_HYDROGEN))
+            has_hydrogen = bool(protons.near(atom.position, MAX_BOND_TO_HYDROGEN))
             lacks_hydrogen = not has_hydrogen and may_lack_hydrogen(group, atom, complete=complete)
             added = lacks_hydrogen and should_bear_hydrogen(group, atom, bonds)
             donor = atom.element in MIN_SINGLE_BOND and (has_hydrogen or added)
@@ -133,4 +134,4 @@ def place_hydrogen(atom: Atom, near: Sequence[Atom]) -> Position:
 
 def distance(first: Atom, second: Atom) -> float:
     """Return the distance of two atoms in angstrom."""
-    return float(np.linalg.norm(np.subtract(first.position, second.position)))
+    return math.dist(first.position, second.position)

@@ -18,7 +18,8 @@ class Reading(NamedTuple):
     Attributes:
         mol: sanitised molecule without explicit hydrogens, possibly several fragments, with one conformer; its heavy
             atoms are in the order of the heavy atoms of the geometry. Its stereo marks are those of a given graph, or
-            those of the geometry if `valence_bonds` read it; the other readers set none. None if unreadable.
+            those of the geometry if `perceive_bonds` or `valence_bonds` read it; the other readers set none. None if
+            unreadable.
         reason: "" if `mol` is given, otherwise why not: "no atoms", "non-finite positions", "element", "hydrogens",
             "charges", "overlap", "valence" or "bond perception".
     """

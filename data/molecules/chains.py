@@ -60,17 +60,17 @@ class Group:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return its names."""
+        """Return the names that it is known by."""
         return self.name, self.synonym
 
     @property
     def heavy(self) -> list[Atom]:
-        """Return its atoms but hydrogens."""
+        """Return the atoms that are not hydrogens."""
         return [atom for atom in self.atoms if atom.element != "H"]
 
     @property
     def hydrogens(self) -> list[Atom]:
-        """Return its hydrogens."""
+        """Return the atoms that are hydrogens."""
         return [atom for atom in self.atoms if atom.element == "H"]
 
     @property
@@ -192,35 +192,46 @@ def move_hydrogens(groups: Sequence[Group]) -> list[Group]:
 
 def link_chains(groups: Sequence[Group]) -> list[Group]:
     """Return the groups, of which those that peptide and phosphate bonds link to a chain are part of it."""
-    owned = [(atom, row) for row, group in enumerate(groups) if group.name not in WATERS for atom in group.heavy]
-    grid = Grid([atom.position for atom, _ in owned], MAX_BOND)
+    bonds = ChainBonds(groups)
     chain = {row for row, group in enumerate(groups) if group.in_chain}
     linked: set[int] = set()
     queue = sorted(chain)
     while queue:
         row = queue.pop()
-        for other in next_residues(groups[row], row, owned, grid):
+        for other in bonds.next_residues(row):
             linked |= {row, other}
             if other not in chain:
                 chain.add(other)
                 queue.append(other)
     return [
-        replace(group, in_chain=row in chain, linked=row in linked) if row in chain else group
+        replace(group, in_chain=True, linked=row in linked) if row in chain else group
         for row, group in enumerate(groups)
     ]
 
 
-def next_residues(group: Group, row: int, owned: Sequence[tuple[Atom, int]], grid: Grid) -> Iterator[int]:
-    """Yield the rows of the groups to which a residue's ends have a peptide or phosphate bond.
+class ChainBonds:
+    """The peptide and phosphate bonds between groups."""
 
-    Args:
-        row: of the residue.
-        owned: atoms with the rows of their groups, in the order of the grid.
-    """
-    for end in (atom for atom in group.heavy if atom.name in PARTNERS):
-        for other, owner in (owned[i] for i in grid.near(end.position, MAX_BOND)):
-            if owner == row or other.element != PARTNERS[end.name]:
-                continue
-            around = (owned[i] for i in grid.near(other.position, MAX_CARBONYL))
-            if end.name != "N" or any(atom.element == "O" and place == owner for atom, place in around):
-                yield owner
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self.groups = groups
+        self.atoms = [
+            (atom, row) for row, group in enumerate(groups) if group.name not in WATERS for atom in group.heavy
+        ]
+        self.grid = Grid([atom.position for atom, _ in self.atoms], MAX_BOND)
+        self.carbonyls: dict[int, bool] = {}
+
+    def next_residues(self, row: int) -> Iterator[int]:
+        """Yield the rows of the groups that the ends of a residue are bonded to."""
+        for end in (atom for atom in self.groups[row].heavy if atom.name in PARTNERS):
+            for i in self.grid.near(end.position, MAX_BOND):
+                other, owner = self.atoms[i]
+                if owner != row and other.element == PARTNERS[end.name] and (end.name != "N" or self.is_carbonyl(i)):
+                    yield owner
+
+    def is_carbonyl(self, i: int) -> bool:
+        """Tell whether a carbon has an oxygen of its group at the distance of a double bond."""
+        if i not in self.carbonyls:
+            atom, owner = self.atoms[i]
+            around = (self.atoms[other] for other in self.grid.near(atom.position, MAX_CARBONYL))
+            self.carbonyls[i] = any(other.element == "O" and place == owner for other, place in around)
+        return self.carbonyls[i]

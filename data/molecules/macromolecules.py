@@ -158,7 +158,7 @@ def read_mmcif(path: str | Path) -> Macromolecule:
     text = cif_text(path)
     with prefix_errors(str(path)):
         document = parsed(lambda: gemmi.cif.read_string(text))
-        block = next((block for block in document if block.find_mmcif_category("_atom_site.")), None)
+        block = next((block for block in document if any(column(block, name) for name in ATOM_SITE)), None)
         if block is None:
             raise ValueError("no atoms (_atom_site)")
         sites = atom_sites(block)

@@ -106,16 +106,16 @@ class FrameReader:
     def take(self, number: int, line: str) -> Iterator[tuple[int, Entry]]:
         """Yield the entry that a line completes, if it does."""
         if self.frame is None:
-            yield from self.open(number, line)
+            yield from self.begin(number, line)
         elif problem := self.frame.add(line):
             yield self.frame.line, Skipped(self.frame.where, f"{problem} in line {number}")
             self.frame, self.lost = None, True
-            yield from self.open(number, line)
+            yield from self.begin(number, line)
         elif self.frame.full:
             yield self.frame.line, make_entry(self.frame.molecule(), self.hydrogens, self.max_heavy, self.frame.where)
             self.frame, self.done = None, self.frame
 
-    def open(self, number: int, line: str) -> Iterator[tuple[int, Entry]]:
+    def begin(self, number: int, line: str) -> Iterator[tuple[int, Entry]]:
         """Open a frame with a line, or yield why that is impossible."""
         if self.done is not None and self.done.continues(line):
             return

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from molrl.data.shapes.gltf import POINTS, TRIANGLES, Scene
 from molrl.data.shapes.mesh import Mesh, ShapeError
+from molrl.data.shapes.text import BYTE_ORDER_MARK
 from molrl.machine.files import replace_file
 
 MAGIC, VERSION = b"glTF", 2
@@ -42,7 +43,7 @@ def scene_mesh(content: bytes, binary: bytes) -> Mesh:
     if len(content) > MAX_JSON_BYTES or sum(map(content.count, (b",", b"[", b"{"))) > MAX_JSON_ITEMS:
         raise ShapeError(f"a scene of {len(content)} bytes, allowed: up to {MAX_JSON_BYTES}, {MAX_JSON_ITEMS} items")
     try:
-        document = json.loads(content)
+        document = json.loads(content.rstrip(b"\0").removeprefix(BYTE_ORDER_MARK.encode()))
     except (ValueError, RecursionError):
         raise ShapeError("the scene is not JSON") from None
     if not isinstance(document, dict):

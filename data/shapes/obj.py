@@ -10,6 +10,7 @@ from molrl.data.shapes.polygons import mesh_from_polygons
 from molrl.data.shapes.text import decode_lines, parse_integers, parse_point
 
 VERTEX, FACES = "v", ("f", "fo")
+MAX_WORDS = 1_000_000  # of a statement
 UNREAD = ("l", "curv", "curv2", "surf")  # lines, curves and free-form surfaces
 
 
@@ -44,18 +45,18 @@ def statements(lines: Iterable[str]) -> Iterator[list[str]]:
 
     Only vertices and faces go on: after a name that ends in a backslash the next statement would be lost.
     """
-    begun: list[str] = []
+    words: list[str] = []
     for line in lines:
         text = line.partition("#")[0].rstrip()
-        words = begun + text.removesuffix("\\").split()
-        if text.endswith("\\") and words[:1] and words[0].lower() in (VERTEX, *FACES):
-            begun = words
+        words += text.removesuffix("\\").split()
+        if len(words) > MAX_WORDS:
+            raise ShapeError(f"a statement of more than {MAX_WORDS} words")
+        if not words or (text.endswith("\\") and words[0].lower() in (VERTEX, *FACES)):
             continue
-        begun = []
-        if words:
-            yield words
-    if begun:
-        yield begun
+        yield words
+        words = []
+    if words:
+        yield words
 
 
 def corner_numbers(words: list[str], count: int) -> list[int]:

@@ -21,7 +21,7 @@ Table: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.in
 
 
 class Header(NamedTuple):
-    """What the keyword says of a vertex.
+    """The layout of a vertex, as the keyword says it.
 
     Attributes:
         widths: the possible numbers of values of a vertex.
@@ -47,7 +47,7 @@ class Numbers(NamedTuple):
     values: NDArray[np.float64]
     starts: NDArray[np.int64]
 
-    def behind(self, used: int) -> "Numbers":
+    def rest(self, used: int) -> "Numbers":
         """Return the numbers behind the first ones."""
         rest = self.starts[self.starts > used] - used
         return Numbers(self.values[used:], np.concatenate([[0], rest]))
@@ -62,12 +62,12 @@ def parse_off(data: bytes) -> Mesh:
         vertices, corners, sizes = binary_table(data, binary.end())
         return mesh_from_polygons(vertices[:, :3], whole_numbers(corners), sizes)
     lines = words_of(decode_lines(data))
-    header = read_header(next(lines, [""]))
+    header = split_keyword(next(lines, [""]))
     numbers = read_numbers([header.words] if header.words else [], lines)
     if header.dimensional:
         if numbers.values[:1].tolist() != [3]:
             raise ShapeError(f"vertices of {numbers.values[:1].tolist()} dimensions, need 3")
-        numbers = numbers.behind(1)
+        numbers = numbers.rest(1)
     points, faces, numbers = read_counts(numbers)
     vertices, corners, sizes = row_table(numbers, points, faces) or token_table(numbers, points, faces, header.widths)
     if header.weighted:
@@ -75,7 +75,7 @@ def parse_off(data: bytes) -> Mesh:
     return mesh_from_polygons(vertices[:, :3], whole_numbers(corners), sizes)
 
 
-def read_header(line: list[str]) -> Header:
+def split_keyword(line: list[str]) -> Header:
     """Return what the first line says; the keyword may be left out, and the counts may follow it without a blank."""
     found = KEYWORD.match(line[0]) or KEYWORD.match(line[0].upper())
     if found is None:
@@ -108,7 +108,7 @@ def read_counts(numbers: Numbers) -> tuple[int, int, Numbers]:
         raise ShapeError(f"got counts {counts}, allowed: up to {MAX_VERTICES} vertices and {MAX_FACES} faces")
     lengths = np.diff(starts, append=len(values))
     used = 2 if (lengths[starts == 2] > 1).any() else 3
-    return int(counts[0]), int(counts[1]), numbers.behind(used)
+    return int(counts[0]), int(counts[1]), numbers.rest(used)
 
 
 def row_table(numbers: Numbers, points: int, faces: int) -> Table | None:
@@ -132,8 +132,8 @@ def row_table(numbers: Numbers, points: int, faces: int) -> Table | None:
 def gather(values: NDArray[np.float64], starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the values behind the ones at `starts`, so many of each."""
     offsets = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    behind: NDArray[np.float64] = values[np.repeat(starts + 1, sizes) + offsets]
-    return behind
+    following: NDArray[np.float64] = values[np.repeat(starts + 1, sizes) + offsets]
+    return following
 
 
 def token_table(numbers: Numbers, points: int, faces: int, widths: tuple[int, ...]) -> Table:
@@ -163,7 +163,7 @@ def face_starts(values: NDArray[np.float64], start: int, faces: int) -> list[int
 
 def binary_table(data: bytes, start: int) -> Table:
     """Return the big-endian integers and numbers of single precision of a binary file."""
-    width = read_header([data[:start].split()[0].decode("ascii")]).widths[0]
+    width = split_keyword([data[:start].split()[0].decode("ascii")]).widths[0]
     points, faces = np.frombuffer(data, ">i4", 2, start).tolist() if len(data) >= start + 12 else (0, 0)
     end = start + 12 + 4 * width * points
     if not (0 < points <= MAX_VERTICES and 0 <= faces <= MAX_FACES and end <= len(data)):

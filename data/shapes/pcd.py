@@ -21,7 +21,7 @@ def parse_pcd(data: bytes) -> NDArray[np.float64]:
 
     Raises ShapeError for a file without x, y and z, and for one that ends too early.
     """
-    header, start = read_header(data)
+    header, start = header_of(data)
     record, count = record_of(header)
     layout = header["DATA"][0].lower()
     if layout == "ascii":
@@ -34,7 +34,7 @@ def parse_pcd(data: bytes) -> NDArray[np.float64]:
     return points[~np.isnan(points).any(1)]
 
 
-def read_header(data: bytes) -> tuple[Header, int]:
+def header_of(data: bytes) -> tuple[Header, int]:
     """Return the lines of the header by their first word, and where the data begin."""
     header: Header = {}
     start = 0

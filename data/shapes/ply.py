@@ -120,9 +120,7 @@ def parse_header(lines: list[str]) -> tuple[str, list[Element]]:
                 elements[-1].properties.append((words[2], "", TYPES[words[1]]))
             case ["property"] if elements and len(words) == 5 and {words[2], words[3]} <= TYPES.keys():
                 elements[-1].properties.append((words[4], TYPES[words[2]], TYPES[words[3]]))
-            case [] | ["comment"] | ["obj_info"]:
-                pass
-            case _:
+            case ["format"] | ["element"] | ["property"]:
                 raise ShapeError(f"header line not understood: {line[:40]!r}")
     if ending is None:
         raise ShapeError(f"no format in the header, allowed: {', '.join(BYTE_ORDERS)}")

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from molrl.data.shapes.mesh import MAX_FACES, MAX_VERTICES, Mesh, ShapeError
 
 MAX_CONCAVE_CORNERS = 4000  # of one polygon, whose triangles take a time that grows with the square of it
-MAX_CONCAVE_WORK = 4 * MAX_CONCAVE_CORNERS**2  # sum of the squares over all of a file
+MAX_CONCAVE_WORK = 2 * MAX_CONCAVE_CORNERS**2  # sum of the squares over all of a file
 FIXED_WORK = 100  # of any polygon, as a square of its corners
 BLOCK = 100_000  # polygons at a time, which bounds the memory
 CONVEX = -1e-9  # least sine of a turn of a convex polygon, up to rounding
@@ -170,7 +170,7 @@ class Outline:
         return before, corner, after
 
     def rest(self) -> tuple[int, int, int]:
-        """Return the last triangle."""
+        """Return the triangle of the last three corners."""
         corner = min(self.left)
         return self.before[corner], corner, self.after[corner]
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molrl.data.shapes.mesh import MAX_FACES, Mesh, ShapeError, merge_places
-from molrl.data.shapes.text import BYTE_ORDER_MARK, UTF_16, decode_lines, parse_point
+from molrl.data.shapes.text import BYTE_ORDER_MARK, PADDING, UTF_16, decode_lines, parse_point
 
 HEADER_BYTES, FACE = 84, np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("rest", "<u2")])
 
@@ -23,7 +23,7 @@ def parse_stl(data: bytes) -> Mesh:
 
 def is_text(data: bytes) -> bool:
     """Return whether a file is text: binary ones may begin with solid, too, but soon have a byte that is 0."""
-    start = data[:4096].removeprefix(BYTE_ORDER_MARK.encode()).lstrip().lower()
+    start = data[:4096].rstrip(PADDING).removeprefix(BYTE_ORDER_MARK.encode()).lstrip().lower()
     return data.startswith(UTF_16) or (start.startswith(b"solid") and b"\0" not in start)
 
 
@@ -44,9 +44,9 @@ def text_corners(data: bytes) -> NDArray[np.float64]:
     facets, ended = 0, False
     for line in decode_lines(data):
         words = line.lower().split()
-        ended |= "endsolid" in words
+        ended = "endsolid" in words or (ended and "facet" not in words)
         if words and words[0] in ("solid", "endsolid"):
-            words = behind_name(words)
+            words = without_name(words)
         if "vertex" in words:
             for place, word in enumerate(words):
                 if word == "vertex":
@@ -61,7 +61,7 @@ def text_corners(data: bytes) -> NDArray[np.float64]:
     return np.array(coordinates).reshape(-1, 3)
 
 
-def behind_name(words: list[str]) -> list[str]:
+def without_name(words: list[str]) -> list[str]:
     """Return the words of a line behind the name of the solid, in which any word may stand: from the first facet on."""
     starts = (place for place, pair in enumerate(pairwise(words)) if pair == ("facet", "normal"))
     return words[next(starts, len(words)) :]

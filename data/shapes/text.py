@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from molrl.data.shapes.mesh import ShapeError
 
 BYTE_ORDER_MARK = "\ufeff"
+PADDING = b"\0\x1a"  # at the end of text from DOS, or of a fixed size
+MAX_LINE = 8 << 20  # characters
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -15,13 +17,17 @@ def decode_lines(data: bytes) -> Iterator[str]:
 
     Bytes that are not UTF-8 may occur in names and comments. UTF-16 is read where it begins with its mark.
 
-    Raises ShapeError for a binary file.
+    Raises ShapeError for a binary file and for a line that is too long.
     """
     wide = data.startswith(UTF_16)
-    if not wide and b"\0" in data[:4096]:
+    content = data if wide else data.rstrip(PADDING)
+    if not wide and b"\0" in content[:4096]:
         raise ShapeError("a binary file, expected text")
-    file = io.TextIOWrapper(io.BytesIO(data), "utf-16" if wide else "utf-8", errors="replace", newline=None)
-    return (line.rstrip("\n").lstrip(BYTE_ORDER_MARK) for line in file)
+    file = io.TextIOWrapper(io.BytesIO(content), "utf-16" if wide else "utf-8", errors="replace", newline=None)
+    while line := file.readline(MAX_LINE + 1):
+        if len(line) > MAX_LINE:
+            raise ShapeError(f"a line of more than {MAX_LINE} characters")
+        yield line.rstrip("\n").lstrip(BYTE_ORDER_MARK)
 
 
 def words_of(lines: Iterable[str]) -> Iterator[list[str]]:

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from molrl.gaussian import Context
 from molrl.models.images.sharding import is_sharded, max_over_processes
+from molrl.samplers import per_row
 from molrl.schedule import Tabulated
 
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")  # the attention layers that an adapter is added to
@@ -146,8 +147,8 @@ class GuidedUNet(nn.Module):
         """
         if self.prediction == "epsilon":
             return output
-        signal = self.schedule.alpha_squared.to(x.device)[level].view(-1, 1, 1, 1)
-        alpha, sigma = signal.sqrt().to(x.dtype), (1 - signal).sqrt().to(x.dtype)
+        signal = self.schedule.alpha_squared
+        alpha, sigma = (per_row(table, level, x) for table in (signal.sqrt(), (1 - signal).sqrt()))
         if self.prediction == "sample":
             return (x - alpha * output) / sigma
         return alpha * output + sigma * x

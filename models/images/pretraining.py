@@ -27,6 +27,7 @@ from molrl.models.pretraining import SamplingSettings, count_parameters
 from molrl.policy import Policy
 from molrl.pretrain import Bucket, Loss, Pretraining, denoising_loss
 from molrl.runs.checkpoint import check_fits
+from molrl.samplers import per_row
 from molrl.schedule import Tabulated
 
 KL_WEIGHT = 1e-6  # of the latents' KL to N(0, I), per number (Rombach et al. 2022, Sec. G)
@@ -120,9 +121,8 @@ class TextDenoiser(nn.Module):
             return eps
         if self.prediction == "sample":
             return x0
-        signal = self.schedule.alpha_squared.to(t.device)[self.schedule.level(t)].view(-1, 1, 1, 1)
-        velocity: Tensor = signal.sqrt().to(x0.dtype) * eps - (1 - signal).sqrt().to(x0.dtype) * x0
-        return velocity
+        signal, level = self.schedule.alpha_squared, self.schedule.level(t)
+        return per_row(signal.sqrt(), level, x0) * eps - per_row((1 - signal).sqrt(), level, x0) * x0
 
 
 @dataclass

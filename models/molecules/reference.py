@@ -1,7 +1,7 @@
 """The molecules that a set is compared with: those of a file, or the training set of a model."""
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +11,7 @@ from molrl.data.molecules.bonds import BondReader
 from molrl.data.molecules.edm_protocol import edm_smiles_set
 from molrl.data.molecules.files import SUFFIXES
 from molrl.data.molecules.molecule import Hydrogens, Molecule
+from molrl.data.molecules.perception import without_bonds
 from molrl.data.molecules.quality import fragment_smiles
 from molrl.data.molecules.records import has_geometry
 from molrl.data.molecules.smiles import SMILES_SUFFIXES
@@ -84,7 +85,7 @@ def load_reference(
     if suffix(source) in SUFFIXES:
         molecules, report = read_unembedded(source, hydrogens, treatment)
         print(f"{setting}: {report}")
-        readings = (reader(replace(item, graph=None) if perceive else item) for item in molecules)
+        readings = (reader(without_bonds(item) if perceive else item) for item in molecules)
         return Reference(source, [text for text in map(fragment_smiles, readings) if text], molecules)
     try:
         trained = read_training_set(locate(source))

@@ -1,13 +1,14 @@
 """The samples of a file as one reader reads them: what `molrl evaluate` measures."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from molrl.config import ConfigError
 from molrl.data.files import ReadReport
 from molrl.data.molecules.bonds import BondReader, Reading
 from molrl.data.molecules.molecule import Hydrogens, Molecule
+from molrl.data.molecules.perception import without_bonds
 from molrl.data.molecules.quality import fragment_smiles
 from molrl.data.molecules.records import has_geometry
 from molrl.data.molecules.standardise import AS_IT_IS, Treatment
@@ -68,6 +69,6 @@ def read_samples(
     if perceive and not all(map(has_geometry, molecules)):
         raise ConfigError(f"perceive=true: {path} has molecules without a geometry")
     if perceive:
-        molecules = [replace(molecule, graph=None) for molecule in molecules]
+        molecules = [without_bonds(molecule) for molecule in molecules]
     readings = [reader(molecule) for molecule in molecules]
     return Samples(molecules, readings, report.reasons(), count_embedded(path)), report

@@ -23,7 +23,7 @@ class ShapeDomain:
     """Point clouds, in the unit box with y up."""
 
     name = "shapes"
-    suffixes = (".off", ".obj", ".stl", ".ply", ".glb", ".npy", ".npz")
+    suffixes = (".off", ".obj", ".stl", ".ply", ".glb", ".gltf", ".pts", ".pcd", ".npy", ".npz")
     headline: Mapping[str, str] = {
         "validity": "valid",
         "one_nna": "1-NNA",

@@ -9,11 +9,13 @@ import torch
 
 from molrl.config import ConfigError
 
-ALLOWED_DEVICES = "auto, cpu, cuda, cuda:N"
+ALLOWED_DEVICES = "auto, cpu, cuda, cuda:N, mps"
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a setting; `auto` is the first GPU, or the CPU where there is none.
+    """Return the device of a setting; `auto` is the first CUDA GPU, or the CPU where there is none.
+
+    `mps` is the GPU of a Mac, where torch has it; it has no float64, and nothing here needs that of a device.
 
     Raises:
         ConfigError: this machine has no such device.
@@ -24,11 +26,18 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError(f"device={name}: allowed are {ALLOWED_DEVICES}") from None
-    if device.type not in ("cpu", "cuda"):
+    if device.type not in ("cpu", "cuda", "mps"):
         raise ConfigError(f"device={name}: allowed are {ALLOWED_DEVICES}")
+    if device.type == "mps" and (device.index or not torch.backends.mps.is_available()):
+        raise ConfigError(f"device={name}: torch has {count_mps()} on this machine; use device=cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device={name}: this machine has {torch.cuda.device_count()} usable GPUs; use device=cpu")
     return device
+
+
+def count_mps() -> str:
+    """Say whether torch has a Mac's GPU here."""
+    return "one such GPU, mps," if torch.backends.mps.is_available() else "no GPU of a Mac (mps)"
 
 
 def usable_cores() -> int:

@@ -9,7 +9,7 @@ import torch
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # parameters of glibc's mallopt(3)
 KEPT_BYTES = 2**31 - 1  # free memory at the end of the heap beyond which some is given back: the largest int
 GROWTH_BYTES = 2**26  # by which the heap grows at least
-CPU_MESSAGE = "can't allocate memory"  # torch's RuntimeError for a full main memory has no type of its own
+MESSAGES = ("can't allocate memory", "MPS backend out of memory")  # of RuntimeErrors that have no type of their own
 
 
 class OutOfMemory(RuntimeError):
@@ -43,7 +43,9 @@ def enough_memory(lower: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or CPU_MESSAGE in str(error):
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+            message in str(error) for message in MESSAGES
+        ):
             first = (str(error) or "main memory").splitlines()[0]
             raise OutOfMemory(f"out of memory ({first:.120}): lower {lower}; the last checkpoint is intact") from error
         raise

@@ -5,6 +5,7 @@ They are shown as escapes, as in \x1b.
 """
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -39,7 +40,7 @@ class EscapingStream:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write several texts."""
+        """Write several texts, one after the other."""
         for line in lines:
             self.write(line)
 
@@ -57,4 +58,11 @@ def escaped_output() -> Iterator[None]:
     """Escape whatever is printed on stdout and stderr within the block."""
     out, err = (cast(TextIO, EscapingStream(stream)) for stream in (sys.stdout, sys.stderr))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        yield
+
+
+@contextlib.contextmanager
+def muted(quiet: bool) -> Iterator[None]:
+    """Print nothing within the block but errors, where one process speaks for all."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if quiet else sys.stdout):
         yield

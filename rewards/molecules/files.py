@@ -135,5 +135,5 @@ def sdf_text(record: Record, molecule: Molecule, reading: Reading) -> str:
         mol = Chem.Mol(molecule.graph)
         rdDepictor.Compute2DCoords(mol)
         Chem.Kekulize(mol, clearAromaticFlags=True)
-    marks = {EMBEDDED: "ETKDGv3"} if has_geometry(molecule) and isinstance(record.content, Line) else {}
+    marks = {EMBEDDED: "ETKDGv3"} if isinstance(record.content, Line) and molecule.positions.any() else {}
     return record_text(mol, record.name, marks).removesuffix("$$$$\n")

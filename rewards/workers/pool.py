@@ -118,8 +118,9 @@ class Worker:
         self.process.terminate()  # its supervisor kills the rest; elsewhere it leads a group
         self.process.join(STOP_SECONDS)
         if self.process.exitcode is None:
-            with contextlib.suppress(OSError, AttributeError):
-                os.killpg(self.process.pid or 0, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                if self.process.pid and hasattr(os, "killpg"):
+                    os.killpg(self.process.pid, signal.SIGKILL)
             self.process.kill()
             self.process.join()
         self.connection.close()
@@ -129,7 +130,8 @@ def loss_reason(exitcode: int | None) -> str:
     """Return the reason for the loss of an item that was alone with its worker."""
     if exitcode is None or exitcode >= 0:
         return f"crash: exit code {exitcode}"
-    name = signal.Signals(-exitcode).name
+    known = -exitcode in set(signal.Signals)
+    name = signal.Signals(-exitcode).name if known else f"signal {-exitcode}"
     return "timeout" if name == "SIGALRM" else f"crash: {name}"
 
 
@@ -165,7 +167,8 @@ class Pool:
         for _ in self.threads:
             self.jobs.put(None)
         for thread in self.threads:
-            thread.join()
+            if thread is not threading.current_thread():  # the garbage collector may call this anywhere
+                thread.join()
         with contextlib.suppress(queue.Empty):
             while True:
                 if (job := self.jobs.get_nowait()) is not None:
@@ -193,6 +196,8 @@ class Pool:
     def answer(self, job: Job, worker: Worker | None) -> Worker | None:
         """Answer a chunk, and return the worker for the next one, if it still lives."""
         for _ in range(MAX_STARTS):
+            if self.stopping.is_set():
+                break
             if worker is None or worker.process.exitcode is not None or worker.chunks >= self.max_chunks:
                 worker = self.replaced(worker)
             try:
@@ -221,7 +226,7 @@ class Pool:
                 fresh.wait_until_ready()
             except WorkerDied as death:
                 fresh.end()
-                if not self.started.is_set() or attempt == MAX_STARTS - 1:
+                if self.stopping.is_set() or not self.started.is_set() or attempt == MAX_STARTS - 1:
                     raise RuntimeError(f"{NO_START} ({death})") from None
             except TaskLoadError:
                 fresh.end()

@@ -184,6 +184,14 @@ def test_a_lora_that_fits_in_part_is_refused(change: Any, words: str, tiny_pipel
         load_pipeline(str(tiny_pipeline), None, torch.float32, lora=str(tmp_path / LORA))
 
 
+@pytest.mark.parametrize("keep", [0, 4, 40, 400])
+def test_a_damaged_lora_is_one_error(keep: int, tiny_pipeline: Path, tmp_path: Path) -> None:
+    whole = (trained(tiny_pipeline, tmp_path / "run", 1) / LORA).read_bytes()
+    (tmp_path / LORA).write_bytes(whole[:keep] or b"\xff" * 99)
+    with pytest.raises(CheckpointError, match="does not fit the pipeline"):
+        load_pipeline(str(tiny_pipeline), None, torch.float32, lora=str(tmp_path))
+
+
 def test_a_lora_alone_asks_for_its_base(tiny_pipeline: Path, tmp_path: Path) -> None:
     folder = trained(tiny_pipeline, tmp_path / "run", 1)
     (folder / "adapter.json").unlink()

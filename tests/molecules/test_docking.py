@@ -203,19 +203,19 @@ def test_parts_are_those_of_the_pose() -> None:
 
 
 def test_molecules_with_more_rotors_than_a_rigid_placement_serves_are_counted(tmp_path: Path) -> None:
-    """Chains of 6 and 12 carbons have 3 and 9 bonds that turn more than a methyl group."""
+    """Chains of 5 and 12 carbons have 2 and 9 bonds that turn more than a methyl group."""
     file, table = tmp_path / "in.sdf", tmp_path / "out.csv"
-    chains = [Chem.AddHs(Chem.MolFromSmiles("C" * length)) for length in (6, 12, 12)]
+    chains = [Chem.AddHs(Chem.MolFromSmiles("C" * length)) for length in (5, 12, 12)]
     assert [rdDistGeom.EmbedMolecule(mol, randomSeed=7) for mol in chains] == [0, 0, 0]
     file.write_text("".join(f"{Chem.MolToMolBlock(mol)}$$$$\n" for mol in chains))
     quick = [*SETTINGS, "reward.workers=0", "reward.scorer.starts=2", "reward.scorer.steps=1"]
     done = molrl("score", str(file), "reward=docking", *quick, f"out={table}")
     assert done.code == 0, done.err
     rotors = [line.split(",")[8] for line in table.read_text().splitlines()]
-    assert rotors == ["docking.rotors", "3", "9", "9"]
-    assert f"\n    2 of more than {MAX_ROTORS} rotors, which are not turned: reward=vina turns them\n" in done.out
+    assert rotors == ["docking.rotors", "2", "9", "9"]
+    assert f"\n    2 with more than {MAX_ROTORS} rotors, which are not turned: reward=vina turns them\n" in done.out
     again = molrl("score", str(file), "reward=docking", *quick, f"out={table}")
-    assert "2 of more than" in again.out
+    assert "2 with more than" in again.out
 
 
 def test_atoms_on_top_of_the_receptor_clash() -> None:

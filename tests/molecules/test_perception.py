@@ -9,8 +9,8 @@ from command import molrl
 from rdkit import Chem
 
 from molrl.data.molecules.bonds import Reading, rdkit_bonds
-from molrl.data.molecules.molecule import Hydrogens, Molecule
-from molrl.data.molecules.perception import perceive_bonds
+from molrl.data.molecules.molecule import Hydrogens, Molecule, Molecules
+from molrl.data.molecules.perception import perceive_bonds, without_bonds
 from molrl.data.molecules.sdf import read_sdf, write_sdf
 from molrl.data.molecules.smiles import read_smiles
 from molrl.data.molecules.valence import valence_bonds
@@ -21,7 +21,7 @@ CHARGED = ("C[N+](=O)[O-]", "[NH3+]CC(=O)[O-]", "CN=[N+]=[N-]", "C[n+]1ccccc1", 
 def typed(smiles: str, hydrogens: Hydrogens = "counts") -> Molecule:
     """Return the types and the positions of the atoms of a molecule, without its bonds."""
     (molecule,), _ = read_smiles([smiles], hydrogens)
-    return replace(molecule, graph=None)
+    return without_bonds(molecule)
 
 
 def smiles_of(reading: Reading) -> str:
@@ -48,7 +48,29 @@ def test_given_bonds_are_taken_over() -> None:
     torn = replace(nitro, positions=10 * nitro.positions)
     for known in (torn, replace(torn, charges=None)):
         assert smiles_of(perceive_bonds(known)) == "C[N+](=O)[O-]"
-    assert perceive_bonds(replace(torn, graph=None)) == (None, "valence")
+    assert perceive_bonds(without_bonds(torn)) == (None, "valence")
+
+
+@pytest.mark.parametrize("hydrogens", ["atoms", "counts"])
+def test_packed_bonds_are_not_perceived_again(hydrogens: Hydrogens) -> None:
+    """Arrays keep no graph; stereo marks follow from the geometry, which is too rough here to perceive anything."""
+    smiles = [*CHARGED, "C[C@H](N)C(=O)O", "F/C=C/Cl", "c1cc[nH]c1", "O=C(O)c1ccc[nH]c1=O"]
+    molecules, _ = read_smiles(smiles, hydrogens)
+    noise = np.random.default_rng(0)
+    for molecule, text in zip(Molecules.pack(molecules), smiles, strict=True):
+        shift = noise.normal(0, 0.2, molecule.positions.shape).astype(np.float32)
+        known = perceive_bonds(replace(molecule, positions=molecule.positions + shift))
+        assert known.mol is not None
+        assert smiles_of(known) == Chem.CanonSmiles(Chem.MolToSmiles(Chem.MolFromSmiles(text), isomericSmiles=False))
+        exact = perceive_bonds(molecule)
+        assert exact.mol is not None
+        assert Chem.MolToSmiles(exact.mol) == Chem.CanonSmiles(text)
+
+
+def test_bonds_that_give_no_molecule_are_no_molecule() -> None:
+    (nitro,), _ = read_smiles(["C[N+](=O)[O-]"], "counts")
+    assert perceive_bonds(replace(nitro, graph=None, charges=np.zeros(4, np.int64))) == (None, "valence")
+    assert perceive_bonds(replace(nitro, graph=None, charges=np.full(4, 9))) == (None, "charges")
 
 
 @pytest.mark.parametrize("hydrogens", ["atoms", "counts"])
@@ -61,7 +83,7 @@ def test_written_types_and_bonds_come_back(hydrogens: Hydrogens, tmp_path: Path)
         assert Chem.MolToSmiles(Chem.RemoveHs(molecule.graph)) == Chem.CanonSmiles(sample.name)
         np.testing.assert_array_equal(molecule.charges, sample.charges)
         np.testing.assert_array_equal(molecule.hydrogens, sample.hydrogens)
-        assert smiles_of(perceive_bonds(replace(molecule, graph=None))) == Chem.CanonSmiles(sample.name)
+        assert smiles_of(perceive_bonds(without_bonds(molecule))) == Chem.CanonSmiles(sample.name)
 
 
 def test_an_unreadable_molecule_is_written_with_its_types(tmp_path: Path) -> None:

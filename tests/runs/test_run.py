@@ -289,8 +289,9 @@ def test_a_damaged_checkpoint_is_named_and_nothing_starts_afresh(broken: Path) -
 
 
 def children(process: int) -> list[str]:
-    """Return the ids of the processes that a process started (Linux)."""
-    return Path(f"/proc/{process}/task/{process}/children").read_text().split() if sys.platform == "linux" else []
+    """Return the processes that a process has started, from any of its threads (Linux)."""
+    threads = Path(f"/proc/{process}/task").glob("*/children")
+    return [child for thread in threads for child in thread.read_text().split()]
 
 
 def running(process: str) -> bool:

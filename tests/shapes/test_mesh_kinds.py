@@ -3,6 +3,8 @@
 import io
 import json
 import struct
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_benchmarks import benchmark
+from test_benchmarks import FOLDER, benchmark
 from test_meshes import CORNERS, FACES, TETRAHEDRON, surface
 
 from molrl.data.shapes.files import MESHES, read_shape, read_shapes
@@ -509,3 +511,24 @@ def test_a_text_that_ends_early_is_refused() -> None:
     for parse, text in ((parse_stl, kinds.stl()), (parse_off, kinds.off())):
         with pytest.raises(ShapeError):
             parse(text[: len(text) // 2].encode())
+    with pytest.raises(ShapeError, match="ends before endsolid"):
+        parse_stl((kinds.stl() + kinds.stl().removesuffix("endsolid cube\n")).encode())
+
+
+def test_the_bulk_run_prints_where_two_readers_disagree(tmp_path: Path) -> None:
+    """A concave side cut as a fan has a quarter too much; trimesh reads no PCD, and neither reads noise."""
+    pytest.importorskip("trimesh")
+    for name in ("plain.obj", "concave.obj", "plain.glb"):
+        content = kinds.KINDS[name]
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    head = "FIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nWIDTH 2\nHEIGHT 1\nDATA ascii\n"
+    (tmp_path / "two.pcd").write_text(head + "0 0 0\n1 1 1\n")
+    (tmp_path / "noise.stl").write_bytes(b"noise")
+    command = [sys.executable, str(FOLDER / "readers_meshes.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")][1:]
+    assert rows[0] == "| concave.obj | area | 6 | 6.25 |"
+    assert rows[1].startswith("| two.pcd | read | read | ")
+    assert len(rows) == 2
+    assert "5 files: 1 different, 2 equal, 1 read by molrl alone, 1 read by neither" in done.stdout

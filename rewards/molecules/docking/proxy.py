@@ -19,7 +19,7 @@ from molrl.rewards.molecules.geometry import GeometryReward
 from molrl.rewards.scores import Explained, Scored
 
 MIN_DISTANCE = 0.5  # angstrom between two atoms of a valid geometry
-MAX_ROTORS = 4  # of a ligand that a rigid placement can serve
+MAX_ROTORS = 2  # of a ligand that a rigid placement serves; beyond, 2.6 kcal/mol are lost (docs/results/docking.md)
 CLASH_OVERLAP = 1.0  # angstrom by which the surfaces of two clashing atoms overlap; those of a hydrogen bond some 0.7
 
 
@@ -48,7 +48,7 @@ class DockingProxy(GeometryReward):
     floor: ClassVar[float] = 0.0
     parts: ClassVar[tuple[str, ...]] = ("heavy_atoms", "per_heavy_atom", "clashes", "rotors")
     limits: ClassVar[Mapping[str, tuple[float, str]]] = {
-        "rotors": (MAX_ROTORS, f"of more than {MAX_ROTORS} rotors, which are not turned: reward=vina turns them")
+        "rotors": (MAX_ROTORS, f"with more than {MAX_ROTORS} rotors, which are not turned: reward=vina turns them")
     }
 
     def __post_init__(self) -> None:
