@@ -49,7 +49,7 @@ CASES = [
     Case(
         2,
         "full disk, quota, read-only folder",
-        "path and free space named; old state whole; three tries, then exit 1",
+        "path and free space named; old state whole; three tries, then exit 6",
         (
             "test_checkpoints::test_a_disk_that_fills_up_while_writing_leaves_the_old_state",
             "test_checkpoints::test_a_disk_that_cannot_be_written_is_tried_a_few_times_and_named",
@@ -61,7 +61,7 @@ CASES = [
     Case(
         3,
         "flipped bit, cut, empty, missing, foreign format",
-        "named; the checkpoint before it is taken; none whole: exit 1, no fresh start",
+        "named; the checkpoint before it is taken; none whole: exit 5, no fresh start",
         (
             "test_checkpoints::test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken",
             "test_checkpoints::test_with_no_whole_checkpoint_nothing_starts_afresh_and_nothing_is_touched",

@@ -1,5 +1,6 @@
 """Files read within bounds, and an account of what could not be read."""
 
+import contextlib
 import gzip
 import zlib
 from collections import Counter
@@ -63,6 +64,19 @@ def count_reasons(skipped: Iterable[Skipped]) -> dict[str, int]:
 
 class BrokenStreamError(Exception):
     """An error for a file whose rest cannot be read; the message says why."""
+
+
+class InputError(ValueError):
+    """An error for a file or folder that is missing, damaged or of a kind that is not read, not for a setting."""
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+    """Raise InputError within the block for what is wrong with a file that a setting names."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def suffix(path: str | Path) -> str:

@@ -4,10 +4,10 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from molrl.machine.files import SpecialFileError, read_bounded
+from molrl.override import command_line
 from molrl.runs.errors import CheckpointError
 
 MAX_BYTES = 2**22
@@ -58,7 +58,8 @@ def check_format(folder: Path, description: Any) -> None:
     if version == FORMAT:
         return
     older = type(version) is int and FIRST_FORMAT <= version < FORMAT
-    remedy = f"bring it up to date by: molrl migrate {quote(str(folder))}" if older else "it needs a newer molrl"
+    migrate = f"bring it up to date by: {command_line('migrate', {'folder': folder})}"
+    remedy = migrate if older else "it needs a newer molrl"
     raise CheckpointError(f"{folder}: a model of format {version!r}, this version reads format {FORMAT}; {remedy}")
 
 

@@ -4,10 +4,11 @@ from typing import Any
 
 from molrl.domains import domain as domain_named
 from molrl.domains import domain_of_file
+from molrl.outputs import output_file
 
 
 def evaluate_command(
-    *, file: str, domain: str | None, reference: str | None, out: str | None, **domain_settings: Any
+    *, file: str, domain: str | None, reference: str | None, out: str | None, overwrite: bool, **domain_settings: Any
 ) -> int:
     """Print the metrics of a file of samples and return the exit code.
 
@@ -16,6 +17,7 @@ def evaluate_command(
         domain: domain of the samples; None: the one that reads such a file.
         reference: samples to compare with: a file, or a model (its training set or held-out samples).
         out: a JSON file for the metrics; None: no file.
+        overwrite: replace a file of that name.
         domain_settings: further settings, of the domain.
 
     Raises:
@@ -23,4 +25,5 @@ def evaluate_command(
         ConfigError: if there is no such domain, or it has no such settings.
     """
     about = domain_of_file(file) if domain is None else domain_named(domain)
-    return about.evaluate(file=file, reference=reference, out=out, **domain_settings)
+    path = None if out is None else str(output_file(out, overwrite=overwrite, source=file))
+    return about.evaluate(file=file, reference=reference, out=path, **domain_settings)

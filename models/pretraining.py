@@ -24,6 +24,7 @@ from molrl.machine.memory import enough_memory
 from molrl.models.draws import draw_samples
 from molrl.policy import Policy
 from molrl.pretrain import Bucket, Loss, Pretraining
+from molrl.progress import spoken, stage
 from molrl.runs.folder import claim, refuse_another
 from molrl.runs.snapshot import seed_generators
 from molrl.runs.tracking import append_row
@@ -159,9 +160,11 @@ def pretrain(
     folder, place = Path(run), choose_device(device)
     refuse_another(config, FREE_SETTINGS)
     refuse_other_data(data, model)
-    examples = model.load_data(data)
+    with stage("reading the data set"):
+        examples = model.load_data(data)
     seed_generators(training.seed)  # last thing before weights are drawn
-    trainee = model.fit(examples)
+    with stage("fitting the model to the statistics of the data set"):
+        trainee = model.fit(examples)
     if init is not None:
         trainee.warm_start(init)
     sampling = SamplingSettings(num_steps, grid_power, place)
@@ -176,7 +179,8 @@ def pretrain(
         enough_memory("training.batch or evaluate"),
     ):
         refuse_other_model(folder, trainee.description)
-        trainee.prepare(training, folder, place, request.is_set)
+        with stage("preparing the training set"):
+            trainee.prepare(training, folder, place, request.is_set)
         request.raise_if_requested()
         training.run(trainee.denoiser, trainee.space, trainee.batches, folder, report, request.is_set, trainee.loss)
     request.raise_if_requested()
@@ -207,6 +211,7 @@ class Report:
         progress = f"step {metrics['step']:.0f}/{self.training.steps} loss {metrics['loss']:.4f}"
         labelled = [f"{label} {measured[name]:.4f}" for label, name in self.trainee.progress_metrics.items()]
         print(", ".join([progress, *labelled, f"{metrics['seconds']:.0f} s"]), flush=True)
+        spoken()
 
     def measure(self) -> Mapping[str, float]:
         """Return the metrics of samples that are drawn from the saved model."""
@@ -219,7 +224,8 @@ class Report:
             batch=self.trainee.sample_batch,
             device=self.sampling.device,
         )
-        return decoder.measure(samples)
+        with stage("measuring the samples"):
+            return decoder.measure(samples)
 
 
 def count_parameters(*modules: nn.Module) -> int:

@@ -8,10 +8,13 @@ from typing import Any
 
 from molrl.config import ConfigError, check_arguments, settings
 from molrl.domains import PolicySettings, domain, refuse_other_kind
+from molrl.exit_codes import ExitCode
 from molrl.guidance import Guidance
 from molrl.machine.device import autocast_dtype, choose_device
 from molrl.models.draws import draw_samples
 from molrl.noise import Key
+from molrl.outputs import output_file, unused
+from molrl.progress import stage
 from molrl.runs.snapshot import seed_generators
 from molrl.task import Reward, Task, open_reward
 
@@ -19,10 +22,12 @@ from molrl.task import Reward, Task, open_reward
 def draw_guided(task: Task, guidance: Guidance, n: int, *, seed: int, batch: int) -> tuple[list[Any], int]:
     """Return n samples that a reward guided, and the number of reward queries."""
     samples, queries = list[Any](), 0
-    for start in range(0, n, batch):
-        drawn = guidance.draw(task, range(start, min(start + batch, n)), Key(seed))
-        samples += drawn.samples
-        queries += drawn.reward_queries
+    with stage("guided samples drawn", n) as advance:
+        for start in range(0, n, batch):
+            drawn = guidance.draw(task, range(start, min(start + batch, n)), Key(seed))
+            samples += drawn.samples
+            queries += drawn.reward_queries
+            advance(len(drawn.samples))
     return samples, queries
 
 
@@ -31,6 +36,7 @@ def sample_file(
     policy: PolicySettings,
     n: int,
     out: str | None,
+    overwrite: bool,
     condition: Mapping[str, Any],
     seed: int,
     batch: int,
@@ -45,7 +51,8 @@ def sample_file(
     Args:
         policy: the model, and how it is sampled.
         n: number of samples.
-        out: file to write; None: `samples`, with the suffix of the domain.
+        out: file to write; None: `samples`, with the suffix of the domain, or `samples_2` and so on.
+        overwrite: replace a file of that name.
         condition: requested properties or classes; those left out or null are drawn as the training set has them.
         seed: seed of the noise; sample i does not depend on n or on the batch (up to float rounding).
         batch: number of samples that are drawn at a time.
@@ -68,12 +75,11 @@ def sample_file(
         sampling = about.sampling(**arguments)
     drawn_from = replace(sampling.policy, autocast=autocast_dtype(precision))
     decoder, suffixes = sampling.decoder, sampling.decoder.suffixes
-    path = Path(f"samples{suffixes[0]}" if out is None else out)
-    if not path.name.lower().endswith(tuple(suffixes)):
+    if out is not None and not out.lower().endswith(tuple(suffixes)):
         raise ConfigError(f"out={out}: {about.name} are written as {' or '.join(suffixes)}")
+    path = output_file(out or str(unused(Path(f"samples{suffixes[0]}"))), overwrite=overwrite)
     for note in sampling.notes:
         print(note)
-    path.parent.mkdir(parents=True, exist_ok=True)
     batch = min(batch, sampling.batch or batch)
     start = time.perf_counter()
     if guidance is None or reward is None:
@@ -85,8 +91,9 @@ def sample_file(
             mean = task.reward(samples).nanmean().item()
         print(f"mean reward {mean:.3f}, {queries} reward queries")
     seconds = time.perf_counter() - start
-    readable = decoder.write(samples, path, {})
-    measured = decoder.measure(samples)
+    with stage(f"writing {path} and measuring"):
+        readable = decoder.write(samples, path, {})
+        measured = decoder.measure(samples)
     metrics = ", ".join(f"{label} {measured[name]:.3f}" for name, label in about.headline.items() if name in measured)
     print(f"{path}: {n} {about.name} in {seconds:.1f} s, {readable} readable; {metrics}")
-    return 0 if readable else 3
+    return ExitCode.DONE if readable else ExitCode.NOTHING_SCORED

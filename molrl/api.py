@@ -15,6 +15,7 @@ from molrl.config import ConfigError, check_arguments
 from molrl.config import settings as wrong_settings
 from molrl.domains import PolicySettings, Sampling, domain
 from molrl.machine.device import choose_device
+from molrl.override import as_value
 from molrl.plugins import reward_of
 from molrl.reward_queue import check_rewards
 from molrl.runs.folder import dated_folder, read_summary
@@ -141,7 +142,7 @@ def train(*settings: str, reward: Callable[..., Any] | None = None, **values: An
     """
     from molrl.run import train as run_training
 
-    overrides = [*settings, *(f"{name}={plain(value)}" for name, value in values.items())]
+    overrides = [*settings, *(f"{name}={as_value(value)}" for name, value in values.items())]
     config = Composition("train", overrides).config
     folder = Path(config["run"] or dated_folder(config["chosen"]["task"]))
     if code := run_training({**config, "run": str(folder)}, None if reward is None else user_function(reward)):
@@ -177,14 +178,5 @@ def flatten(prefix: str, settings: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
     for name, value in settings.items():
         place = f"{prefix}.{name}"
-        found += flatten(place, value) if isinstance(value, Mapping) else [f"{place}={plain(value)}"]
+        found += flatten(place, value) if isinstance(value, Mapping) else [f"{place}={as_value(value)}"]
     return found
-
-
-def plain(value: Any) -> str:
-    """Return a value as Hydra's grammar has it; text in quotes."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, Path) or (isinstance(value, str) and not value.isidentifier()):
-        return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return str(value)

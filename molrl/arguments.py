@@ -9,7 +9,9 @@ from typing import Any
 from molrl.composition import Composition
 from molrl.config import ConfigError
 from molrl.domains import domain_of_file
+from molrl.override import path_value, unquoted
 from molrl.plugins import is_code
+from molrl.suggestions import did_you_mean
 
 COMMANDS = {
     "train": "fine-tune a pretrained model toward a reward",
@@ -20,6 +22,7 @@ COMMANDS = {
     "oracle": "try every algorithm on problems with known answers",
     "migrate": "rewrite a model folder of an older version",
 }
+OPTIONS = ("--cfg", "--multirun", "--config-dir", "--plugin", "--help")
 QUOTES = ("'", '"', "[", "{")  # openings of values in which a comma parts nothing
 FILES = {"score": "file", "evaluate": "file", "migrate": "folder"}  # commands whose first word is this setting
 PATHS = {
@@ -87,7 +90,8 @@ def parse(command: str, arguments: Sequence[str]) -> Options:
             else:
                 options.folders.append(Path(value).expanduser())
         elif item.startswith("-"):
-            raise ConfigError(f"{item}: no such option; settings are written name=value, see molrl {command} --help")
+            hint = did_you_mean(name, OPTIONS) or f"; settings are written name=value, see molrl {command} --help"
+            raise ConfigError(f"{item}: no such option{hint}")
         else:
             options.settings.append(item)
     return options
@@ -162,11 +166,11 @@ def overrides(command: str, arguments: Sequence[str]) -> list[str]:
     for item in arguments:
         key, equals, value = item.partition("=")
         if command in FILES and (not equals or os.path.exists(item)):
-            found.append(f"{FILES[command]}={quoted(item)}")
+            found.append(f"{FILES[command]}={path_value(item)}")
         elif not equals or not key:
             raise ConfigError(f"{item}: settings are written name=value, see molrl {command} --help")
         else:
-            found.append(f"{key}={quoted(value)}" if takes_path(key, value) else item)
+            found.append(f"{key}={path_value(value)}" if takes_path(key, value) else item)
     if (files := sum(item.startswith("file=") for item in found)) > 1:
         raise ConfigError(f"got {files} files, molrl {command} takes one at a time")
     return found
@@ -176,17 +180,3 @@ def takes_path(key: str, value: str) -> bool:
     """Tell whether a setting takes a path, and was not given null or a list."""
     last = key.rpartition(".")[2]
     return (last in PATHS and key != "model") and value != "null" and not value.startswith("[")
-
-
-def quoted(path: str) -> str:
-    """Return a path as one value of Hydra's grammar; ~ is the home folder."""
-    if path[:1] in "'\"":
-        return path
-    return "'" + os.path.expanduser(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def unquoted(value: str) -> str:
-    """Return the path that `quoted` was given."""
-    if value[:1] not in ("'", '"'):
-        return value
-    return value[1:-1].replace("\\'", "'").replace("\\\\", "\\")

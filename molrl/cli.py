@@ -1,16 +1,19 @@
 """The command line: `molrl train | pretrain | sample | score | evaluate | oracle ...`, each with Hydra overrides.
 
-Exit codes: 0 done; 1 failed while running; 2 wrong use; 3 nothing could be done; 4 some records of a file could not be
-scored; 130 after Ctrl-C; 143 after SIGTERM.
+Every command ends with one of the exit codes of `molrl.exit_codes`.
 """
 
+import contextlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
 from molrl.arguments import COMMANDS, Options, composed, first_values, overrides, parse
 from molrl.config import ConfigError
+from molrl.exit_codes import ExitCode, exit_code_of
+from molrl.suggestions import did_you_mean
 
 COMPLETION = "completion"  # prints the script that has a shell complete commands and settings
 
@@ -47,7 +50,12 @@ options
 
 molrl COMMAND --help lists a command's settings. policy= takes a name, a model's folder, a run or hub:OWNER/NAME;
 reward= and algo= also take code, as my_rewards.py:name. A run that was interrupted goes on with the same command once
-more, or with `molrl train resume=ITS_FOLDER`. eval "$(molrl completion bash)" completes names in the shell.
+more, or with `molrl train resume=ITS_FOLDER`; with iterations=+20 as well, for 20 more rounds than it has. minutes=30
+ends it in time. Files that are there already are replaced only with overwrite=true. eval "$(molrl completion bash)"
+completes names in the shell.
+
+exit codes: 0 done, 1 internal error, 2 wrong use, 3 nothing could be scored, 4 some records could not be scored, 5 bad
+input, 6 failed while running, 130 interrupted, 143 terminated
 """
 
 
@@ -63,40 +71,43 @@ def dispatch(arguments: list[str]) -> int:
     """Print the help or the version, or run a command until its end or an interruption; return the exit code."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP.format(commands="\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())))
-        return 0 if arguments else 2
+        return ExitCode.DONE if arguments else ExitCode.USAGE
     if arguments[0] in ("-V", "--version"):
         from molrl.version import __version__
 
         print(__version__)
-        return 0
+        return ExitCode.DONE
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads that spin starve the reward workers
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from molrl.machine.interruption import exit_code, raise_on_sigterm
+    from molrl.progress import speaking, stage
 
+    one_of_many = os.environ.get("RANK", "0") != "0"  # of several processes the first one speaks
+    progress = contextlib.nullcontext() if one_of_many else speaking()
     try:
-        with raise_on_sigterm():
+        with raise_on_sigterm(), progress, stage(f"{arguments[0]}: getting ready"):
             return run(arguments[0], arguments[1:])
     except KeyboardInterrupt as stop:
         return complain("interrupted", exit_code(stop))
 
 
 def run(command: str, arguments: Sequence[str]) -> int:
-    """Run a command, with one line for each expected error."""
+    """Run a command, with one line for each expected error and a traceback before it for any other."""
     try:
         if command == COMPLETION:
             from molrl.completion import completion
 
             print(completion(list(arguments)))
-            return 0
+            return ExitCode.DONE
         if command not in COMMANDS:
-            raise ConfigError(f"{command}: no such command; known are {', '.join(COMMANDS)}")
+            known = (*COMMANDS, COMPLETION)
+            raise ConfigError(f"{command}: no such command; known are {', '.join(known)}{did_you_mean(command, known)}")
         return carry_out(command, parse(command, arguments))
-    except (ConfigError, ImportError) as error:  # the latter: an extra that is not installed
-        return complain(error, 2)
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        if os.environ.get("MOLRL_TRACEBACK"):
-            raise
-        return complain(error, 1)
+    except Exception as error:
+        code = exit_code_of(error)
+        if code is ExitCode.INTERNAL or os.environ.get("MOLRL_TRACEBACK"):
+            traceback.print_exc()
+        return complain(error, code)
 
 
 def carry_out(command: str, options: Options) -> int:
@@ -108,7 +119,7 @@ def carry_out(command: str, options: Options) -> int:
         from molrl.usage import usage
 
         print(usage(command, options.settings, options.folders))
-        return 0
+        return ExitCode.DONE
     if options.multirun and options.cfg:
         options.settings = first_values(options.settings)
     elif options.multirun:
@@ -118,16 +129,18 @@ def carry_out(command: str, options: Options) -> int:
     config = configured(command, options)
     if options.cfg:
         print(as_yaml(config))
-        return 0
+        return ExitCode.DONE
     return start(command, config)
 
 
 def configured(command: str, options: Options) -> dict[str, Any]:
     """Return the configuration that the settings ask for."""
-    if command in ("train", "pretrain") and any(item.startswith("resume=") for item in options.settings):
-        from molrl.runs.resume import compose_resumed
+    if command in ("train", "pretrain"):
+        from molrl.runs.resume import RESUME_PREFIX, compose_resumed, refuse_added_length
 
-        return compose_resumed(command, options.settings, options.folders)
+        if any(item.startswith(RESUME_PREFIX) for item in options.settings):
+            return compose_resumed(command, options.settings, options.folders)
+        refuse_added_length(command, options.settings)
     return composed(command, overrides(command, options.settings), options.folders)
 
 
@@ -138,7 +151,7 @@ def start(command: str, config: dict[str, Any]) -> int:
 
     if command == "train" and (state := describe_finished(config)):  # before torch is loaded
         print(state)
-        return 0
+        return ExitCode.DONE
     set_threads(config.get("threads"))
     from molrl.machine.memory import keep_freed_memory
 
@@ -181,7 +194,9 @@ def complain(error: object, code: int) -> int:
     from molrl.machine.failures import describe_failure
 
     text = describe_failure(error) if isinstance(error, BaseException) else str(error)
-    sys.stderr.write(f"molrl: {' '.join(text.split())}\n")
+    if code == ExitCode.INTERNAL:
+        text = f"internal error, please report it: {type(error).__name__}: {text}"
+    sys.stderr.write(f"molrl: {' '.join(text.splitlines())}\n")
     return code
 
 

@@ -5,11 +5,10 @@ The shell asks `molrl completion words CURRENT COMMAND ...` for what the word un
 
 from collections.abc import Sequence
 
-from molrl.arguments import COMMANDS, parse
+from molrl.arguments import COMMANDS, OPTIONS, parse
 from molrl.composition import Composition
 from molrl.config import ConfigError
 
-OPTIONS = ("--cfg", "--multirun", "--config-dir", "--plugin", "--help")
 SCRIPTS = {
     "bash": """_molrl() {
   local current=${COMP_LINE:0:$COMP_POINT}; current=${current##* }

@@ -6,7 +6,6 @@ folders (`--config-dir`) are searched as well. `policy=` also takes a model's fo
 `algo=` take code (`molrl.plugins`).
 """
 
-import difflib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from molrl.config import ConfigError, dotted
+from molrl.override import literal, unquoted
 from molrl.plugins import ALGORITHMS, REWARDS, is_code, plugin_folders, registered
 from molrl.renamed import refuse_renamed, refuse_renamed_choice
+from molrl.suggestions import did_you_mean, nearest
 
 CONF = Path(__file__).parent / "conf"
 MISSING = "???"
@@ -126,7 +127,7 @@ class Composition:
         """
         options = self.options(folder)
         if group in ("policy", *CODE_GROUPS):
-            name = name.strip("'\"")
+            name = unquoted(name)
         if name == MISSING:
             raise ConfigError(f"{group}: missing, it has no default here; known are {', '.join(options)}")
         if name in options or name in options.values():
@@ -138,8 +139,7 @@ class Composition:
         if group == "policy" and (found := self.option_of_model(name)):
             return Choice(folder, name, *found, {"policy.weights": name})
         refuse_renamed_choice(group, name)
-        near = difflib.get_close_matches(name, options, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name.rpartition("/")[2], self.names(folder))
         more = ", or a folder with a model in it, or hub:OWNER/NAME" if group == "policy" else ""
         raise ConfigError(f"{group}={name}: no such {group}; known are {', '.join(options)}{more}{hint}")
 
@@ -210,7 +210,7 @@ class Composition:
         try:
             for choice in self.choices.values():
                 for name, text in choice.values.items():
-                    OmegaConf.update(config, name, text)
+                    OmegaConf.update(config, name, literal(text))
             for override in self.overrides:
                 if override.partition("=")[0] not in self.choices and not self.adds_file(override):
                     apply(config, override, known, self.command)
@@ -330,7 +330,7 @@ def apply(config: Any, override: str, known: Sequence[str], command: str) -> Non
     key = parsed.key_or_group
     if not parsed.is_add() and (key not in known or parsed.is_delete()):
         refuse_renamed(command, key, override)
-        near = nearest(key, known)
+        near = nearest(key, [name for name in known if not name.rpartition(".")[2].startswith("_")])
         hint = f"did you mean {' or '.join(near)}?" if near else f"molrl {command} --help lists them"
         if str(OmegaConf.select(config, f"{key.partition('.')[0]}._target_")).startswith("molrl.plugins."):
             hint = f"a setting of your own code is added: +{override}"
@@ -339,10 +339,3 @@ def apply(config: Any, override: str, known: Sequence[str], command: str) -> Non
         OmegaConf.update(config, key, parsed.value(), merge=True, force_add=parsed.is_add())
     except OmegaConfBaseException as error:
         raise ConfigError(f"{override}: {str(error).splitlines()[0]}") from error
-
-
-def nearest(key: str, known: Sequence[str]) -> list[str]:
-    """Return the names that were perhaps meant: those with the same last part, and those spelt nearly alike."""
-    open_to_all = [name for name in known if not name.rpartition(".")[2].startswith("_")]
-    same = [name for name in open_to_all if name.rpartition(".")[2] == key.rpartition(".")[2]]
-    return list(dict.fromkeys(same + difflib.get_close_matches(key, open_to_all, 3, 0.6)))[:3]

@@ -1,12 +1,13 @@
 """Settings checked against the signatures they are passed to: the callee's signature is the schema."""
 
 import contextlib
-import difflib
 import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from molrl.suggestions import did_you_mean
 
 PLAIN = (int, float, str, bool, type(None))
 
@@ -39,8 +40,7 @@ def check_arguments(callee: Callable[..., Any], values: Mapping[str, Any], where
     parameters = {name: parameter for name, parameter in parameters.items() if parameter.kind not in variadic}
     for name in values:
         if name not in parameters and not open_to_all:
-            near = difflib.get_close_matches(name, list(parameters), 1, 0.5)
-            hint = f"; did you mean {near[0]}?" if near else f"; allowed are {', '.join(parameters)}"
+            hint = did_you_mean(name, list(parameters)) or f"; allowed are {', '.join(parameters)}"
             raise ConfigError(f"{dotted(where, name)}: no such setting{hint}")
     missing = [
         name for name, parameter in parameters.items() if parameter.default is parameter.empty and name not in values

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from molrl.config import ConfigError
 from molrl.plugins import DOMAINS, load_registered, registered
+from molrl.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +116,7 @@ def domain(name: str) -> Domain:
         ConfigError: there is no such domain.
     """
     if name not in registered(DOMAINS):
-        raise ConfigError(f"domain {name!r}: not known; known are {', '.join(names())}")
+        raise ConfigError(f"domain {name!r}: not known; known are {', '.join(names())}{did_you_mean(name, names())}")
     found: Domain = load_registered(DOMAINS, name)
     return found
 

@@ -84,8 +84,8 @@ def finetune(
     folder: Path | None,
     log: Callable[[Metrics], None],
     should_stop: Callable[[], bool] = never,
-) -> None:
-    """Fine-tune the denoiser of a task in place.
+) -> int:
+    """Fine-tune the denoiser of a task in place, and return the number of rounds behind it.
 
     Args:
         config: settings of the loop.
@@ -102,7 +102,8 @@ def finetune(
     """
     check_setup(config, task, algorithm)
     world, state = task.processes, build_state(config, task, algorithm, reference)
-    for iteration in range(restore(state, folder), config.iterations):
+    done = restore(state, folder)
+    for iteration in range(done, config.iterations):
         started, key = time.perf_counter(), Key(config.seed, Stream.ROUND.at(iteration))
         samples = list(range(iteration * config.rollouts, (iteration + 1) * config.rollouts))
         collected = algorithm.collect(state.learner, samples, key)
@@ -114,12 +115,13 @@ def finetune(
         seconds = {"seconds_train": time.perf_counter() - learning, "seconds": time.perf_counter() - started}
         log({**metrics, **seconds})  # before the checkpoint: a restart drops the rows after its checkpoint
         state.track_best(iteration, collected.behaviour, metrics)
-        stopping = world.any(should_stop())
-        due = (iteration + 1) % config.save_every == 0 or iteration + 1 == config.iterations or stopping
+        stopping, done = world.any(should_stop()), iteration + 1
+        due = done % config.save_every == 0 or done == config.iterations or stopping
         if folder and world.is_main and due:
-            state.save(folder, iteration + 1)
+            state.save(folder, done)
         if stopping:
-            return
+            break
+    return done
 
 
 def check_setup(config: FinetuneConfig, task: Task, algorithm: Algorithm) -> None:

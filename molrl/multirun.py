@@ -9,17 +9,18 @@ import io
 import math
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from molrl.arguments import quoted, takes_path
+from molrl.arguments import takes_path
 from molrl.composition import CONF
 from molrl.config import ConfigError
+from molrl.exit_codes import ExitCode
 from molrl.machine.files import replace_file
-from molrl.runs.folder import read_summary
+from molrl.override import as_value, in_quotes, path_value, shell_line, unquoted
+from molrl.runs.folder import dated_folder, read_summary
 
-TABLE = "table.csv"
+TABLE, SWEEP = "table.csv", "multirun.yaml"  # in the folder of a sweep; Hydra writes the latter
 
 
 def multirun(
@@ -47,13 +48,15 @@ def multirun(
     if any(item.partition("=")[0] in ("run", "resume") for item in settings):
         raise ConfigError("run, resume: not with --multirun; hydra.sweep.dir=FOLDER names the folder of all runs")
     sweep = sweep_folder(settings)
+    if sweep.exists() and any(sweep.iterdir()) and not (sweep / SWEEP).is_file():
+        raise ConfigError(f"hydra.sweep.dir={sweep}: exists and is not the folder of a sweep; name another one")
     jobs = [f"++{item.lstrip('+')}" for item in map(with_quotes, settings) if not is_hydras(item)]
     own = [item for item in settings if is_hydras(item) and not item.startswith("hydra.sweep.dir=")]
     job = Job(main, str(sweep.resolve()), tuple(str(folder.resolve()) for folder in folders))
     try:
         with initialize_config_dir(str((CONF / "sweep").resolve()), version_base="1.3"):
             hydra = Hydra("molrl", GlobalHydra.instance().config_loader())
-            overrides = [f"hydra.sweep.dir={quoted(str(sweep.resolve()))}", *own, *jobs]
+            overrides = [f"hydra.sweep.dir={in_quotes(str(sweep.resolve()))}", *own, *jobs]
             hydra.multirun("multirun", job, overrides, with_log_configuration=False)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(str(error).splitlines()[0]) from error
@@ -62,7 +65,7 @@ def multirun(
     failed = sorted(path.name for path in sweep.iterdir() if path.is_dir() and not (path / "summary.json").exists())
     if failed:
         print(f"molrl: {len(failed)} of {len(rows) + len(failed)} runs failed: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+    return ExitCode.FAILED if failed else ExitCode.DONE
 
 
 class Job:
@@ -86,10 +89,11 @@ class Job:
         hydra = HydraConfig.get()
         folder = Path(self.sweep) / hydra.sweep.subdir
         settings = [item.removeprefix("++") for item in hydra.overrides.task]
-        print(f"run {hydra.job.num}: {' '.join(settings)}", file=sys.stderr)
-        folder.mkdir(parents=True, exist_ok=True)
         options = [option for one in self.folders for option in ("--config-dir", one)]
-        if self.main(["train", *settings, f"run={folder}", *options]):
+        words = ["train", *settings, f"run={as_value(folder)}", *options]
+        print(f"run {hydra.job.num}: {shell_line(['molrl', *words])}", file=sys.stderr)
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.main(words):
             return math.nan  # the other runs go on
         return float(read_summary(folder)["after"]["reward_mean"])
 
@@ -97,7 +101,7 @@ class Job:
 def sweep_folder(settings: Sequence[str]) -> Path:
     """Return the folder of all runs of a sweep."""
     given = [item.partition("=")[2] for item in settings if item.startswith("hydra.sweep.dir=")]
-    return Path(given[-1] if given else f"runs/{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}_multirun")
+    return Path(unquoted(given[-1]) if given else dated_folder("multirun"))
 
 
 def is_hydras(item: str) -> bool:
@@ -108,7 +112,7 @@ def is_hydras(item: str) -> bool:
 def with_quotes(item: str) -> str:
     """Return a setting with its path in quotes, where it is one path and not several."""
     key, _, value = item.partition("=")
-    return f"{key}={quoted(value)}" if takes_path(key, value) and "," not in value else item
+    return f"{key}={path_value(value)}" if takes_path(key, value) and "," not in value else item
 
 
 def table_rows(sweep: Path) -> list[dict[str, str]]:

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from molrl.config import ConfigError, check_arguments, settings
+from molrl.suggestions import did_you_mean
 
 REWARDS, ALGORITHMS = "molrl.rewards", "molrl.algorithms"
 DENOISERS, DOMAINS = "molrl.denoisers", "molrl.domains"
@@ -77,7 +78,8 @@ def load_object(source: str) -> Any:
         raise ConfigError(f"{source}: cannot be imported ({type(error).__name__}: {error})") from error
     if not hasattr(module, name):
         public = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
-        raise ConfigError(f"{source}: no {name!r} there; it has {', '.join(public[:8]) or 'nothing to call'}")
+        has = ", ".join(public[:8]) or "nothing to call"
+        raise ConfigError(f"{source}: no {name!r} there; it has {has}{did_you_mean(name, public)}")
     return getattr(module, name)
 
 

@@ -18,6 +18,7 @@ from molrl.gaussian import Context, Space, sum_per_sample
 from molrl.machine.interruption import never
 from molrl.noise import Key, Stream
 from molrl.optimizers import KINDS, Kind, load_optimizers, make_optimizers, optimizer_tensors, set_learning_rate
+from molrl.progress import stage
 from molrl.runs import checkpoint
 from molrl.runs.checkpoints import CHECKPOINTS, Series, as_checkpoint_error
 from molrl.runs.snapshot import (
@@ -233,20 +234,23 @@ class Pretraining:
             model.network.compile(dynamic=False)  # type: ignore[union-attr]
         loss_of = cast(Loss, denoising_loss) if loss_of is None else loss_of
         key, clock, stopping = Key(self.seed, Stream.SAMPLING), Clock(), False
-        for x0, context in draw_batches(buckets, self.batch, key, state.step):
-            if state.step >= self.steps or stopping:
-                break
-            self.update(state, space, x0, context, loss_of)
-            stopping = should_stop()
-            due = state.step % self.save_every == 0 or state.step == self.steps
-            if due:
-                mean_loss, mean_norm = torch.tensor(state.losses).mean(0).tolist()
-                metrics = {"step": state.step, "loss": mean_loss, "grad_norm": mean_norm, **clock.read()}
-                report(metrics, state.average.shadow)
-                clock = Clock()
-                state.losses.clear()
-            if due or stopping:
-                state.save(folder)
+        label = "compiling, then training: steps" if self.compile else "training: steps"
+        with stage(label, self.steps, state.step) as advance:
+            for x0, context in draw_batches(buckets, self.batch, key, state.step):
+                if state.step >= self.steps or stopping:
+                    break
+                self.update(state, space, x0, context, loss_of)
+                advance(1)
+                stopping = should_stop()
+                due = state.step % self.save_every == 0 or state.step == self.steps
+                if due:
+                    mean_loss, mean_norm = torch.tensor(state.losses).mean(0).tolist()
+                    metrics = {"step": state.step, "loss": mean_loss, "grad_norm": mean_norm, **clock.read()}
+                    report(metrics, state.average.shadow)
+                    clock = Clock()
+                    state.losses.clear()
+                if due or stopping:
+                    state.save(folder)
         return state.average.shadow
 
     def times(self, generator: Any, batch: int) -> Float[Tensor, " b"]:

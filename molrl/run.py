@@ -11,93 +11,58 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 from torch import nn
 
 from molrl.algos import Algorithm
 from molrl.building import build
 from molrl.config import ConfigError, check_type, settings
-from molrl.diagnostics import chain_kl, probe_rollouts
 from molrl.domains import Domain, PolicySettings, domain, refuse_other_kind
+from molrl.exit_codes import ExitCode
 from molrl.finetune import FinetuneConfig, check_setup, finetune, freeze_copy
 from molrl.machine.device import autocast_dtype, choose_device
 from molrl.machine.files import replace_file
-from molrl.machine.interruption import SIGTERM_EXIT_CODE, Request, Terminated, defer_interruption, exit_code
+from molrl.machine.interruption import Request, Terminated, defer_interruption, exit_code
 from molrl.machine.memory import enough_memory
 from molrl.machine.printable import muted
 from molrl.machine.processes import SINGLE_PROCESS, Processes, connect_processes, place_of_process
-from molrl.noise import Key
+from molrl.measurement import BATCH, Measurement, measure
 from molrl.policy import Policy
+from molrl.progress import stage
 from molrl.reward_queue import explain_losses
 from molrl.runs.checkpoints import CHECKPOINTS, CheckpointPolicy, Series
 from molrl.runs.errors import CheckpointError
-from molrl.runs.folder import SUMMARY, claim, dated_folder, describe_finished, headline
+from molrl.runs.folder import SUMMARY, claim, dated_folder, describe_finished, headline, resuming
 from molrl.runs.report import write_report
 from molrl.runs.snapshot import seed_generators
-from molrl.runs.tracking import Tracker, read_metrics
+from molrl.runs.tracking import METRICS_FILE, Tracker, read_metrics
 from molrl.task import Reward, SampleDecoder, Task, open_reward
 from molrl.trainable_parameters import trainable_module
 
-EVALUATION_STREAM = 2**62  # of the noise that before and after are measured on; training never draws from it
-BATCH = 256
-PREVIEW_COUNT = 12  # samples that are shown in the report
 BEST = "best"  # folder of the best model, beside the last one's model/
 OWN = {
     **{"chosen": dict, "task": dict, "policy": dict, "reward": dict, "algo": dict},
     **{"run": str | None, "device": str, "threads": int | None, "evaluate": int},
-    **{"precision": Literal["float32", "bfloat16"] | None, "wait": float},
+    **{"precision": Literal["float32", "bfloat16"] | None, "wait": float, "minutes": float | None},
 }
 MIXED_PRECISION = "ACCELERATE_MIXED_PRECISION"  # environment variable that `accelerate launch` sets
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """A policy, measured on fresh samples.
+class RunSummary:
+    """The summary of a run that ended; summary.json has its fields in this order.
 
     Attributes:
-        n: number of samples.
-        reward_mean: of those that could be scored; NaN where none could.
-        reward_sem: standard error of that mean.
-        metrics: held-out metrics of the domain.
-        kl: of whole chains to the reference, nats.
-        lost: number of samples without a reward.
-        preview: the first samples, not the best ones, with their rewards.
+        iterations: rounds behind the model.
+        ended: why it ended.
     """
-
-    n: int
-    reward_mean: float
-    reward_sem: float
-    metrics: Mapping[str, float]
-    kl: float
-    lost: int
-    preview: Sequence[tuple[Any, float]]
-
-    def numbers(self) -> dict[str, float | None]:
-        """Return the figures for a summary; what is not a number is None."""
-        mean = {"n": self.n, "lost": self.lost, "reward_mean": self.reward_mean, "reward_sem": self.reward_sem}
-        return {name: none_if_nan(value) for name, value in {**mean, **self.metrics, "kl": self.kl}.items()}
-
-    def line(self, labels: Mapping[str, str]) -> str:
-        """Return the reward and the metrics that have a label, as one line."""
-        shown = {label: self.metrics[name] for name, label in labels.items() if name in self.metrics}
-        rest = ", ".join(f"{label} {value:.3f}" for label, value in shown.items())
-        scored = f"{self.n - self.lost} scored of " if self.lost else ""
-        return f"reward {self.reward_mean:.4f} +- {self.reward_sem:.4f}, {rest} ({scored}n = {self.n})"
-
-    def metric(self, name: str) -> float:
-        """Return a figure by the name that it has in the metrics of a round; NaN where it is not measured."""
-        return self.reward_mean if name == "reward" else {**self.metrics, "kl": self.kl}.get(name, math.nan)
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """The summary of a finished run; summary.json has its fields in this order."""
 
     task: str
     reward: str
     algo: str
     seed: int
+    iterations: int
+    ended: str
     reward_queries: int
     wall_seconds: float
     before: Mapping[str, float | None]
@@ -164,7 +129,8 @@ def train(config: Mapping[str, Any], reward: Reward | None = None) -> int:
 
 def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes) -> int:
     """Do the part of one process in a run and return the exit code; the main process writes the files."""
-    run = prepare(config, reward, world)
+    with stage("loading the model and the reward"):
+        run = prepare(config, reward, world)
     began = time.perf_counter()
     claimed = claim(run.config) if world.is_main else contextlib.nullcontext(Path(run.config["run"]))
     with claimed as folder, open_reward(run.task.reward):
@@ -172,25 +138,29 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
         start = last.step if world.is_main and (last := series.latest()) else 0
         reference = freeze_copy(run.task.policy)
         print(f"{folder}: {title(run, start)}")
-        before = measure(run, reference, reference, folder, "before")
+        fresh = {"folder": folder, "count": run.config["evaluate"], "seed": run.config["seed"]}
+        before = measure(replace(run.task, policy=reference), reference, when="before", **fresh)
         if before.n == before.lost:
             if world.is_main:
                 reason = explain_losses(run.task.reward, *zip(*before.preview, strict=True))
                 print(f"molrl: none of {before.n} samples could be scored: {reason}", file=sys.stderr)
-            return 3
-        print(f"before: {before.line(run.domain.headline)}")
+            return ExitCode.NOTHING_SCORED
+        print(f"before: {before.line(run.domain.headline)}", flush=True)
         try:
-            learn(run, reference, before, folder, start)
+            done = learn(run, reference, before, folder, start, began)
         except KeyboardInterrupt as stop:
-            report_interruption(run, series, folder)
+            report_interruption(run, series)
             return exit_code(stop)
-        after = measure(run, run.task.policy, reference, folder, "after")
+        after = measure(run.task, reference, when="after", **fresh)
         if not world.is_main:
-            return 0
+            return ExitCode.DONE
         run.decoder.save(trainable_module(run.task.policy), folder / "model")
         best = save_best(run, series, after)
-    report(run, folder, before, after, best, time.perf_counter() - began, start)
-    return 0
+    with stage("report"):
+        summary = summarise(run, folder, before, after, best, time.perf_counter() - began, start, done)
+        write_files(run, folder, summary, {"before": before, "after": after})
+    print_end(run, folder, before, after, summary)
+    return ExitCode.DONE
 
 
 def prepare(config: Mapping[str, Any], reward: Reward | None = None, world: Processes = SINGLE_PROCESS) -> Run:
@@ -221,20 +191,32 @@ def prepare(config: Mapping[str, Any], reward: Reward | None = None, world: Proc
     return Run(config, domain(policy.domain), task, algorithm, finetuning)
 
 
-def learn(run: Run, reference: Policy, before: Measurement, folder: Path, start: int) -> None:
-    """Fine-tune, with a row of metrics and a line on the screen for each round.
+def learn(run: Run, reference: Policy, before: Measurement, folder: Path, start: int, began: float) -> int:
+    """Fine-tune, with a row of metrics and a line on the screen for each round; return the number of rounds done.
+
+    The run ends after the round that passes `minutes` since `began`, if it has such a limit.
 
     Raises:
         KeyboardInterrupt: one of the processes was interrupted; the round is finished and kept.
     """
     world, untouched = run.world, {"reward_before": before.reward_mean}
-    where = folder if world.is_main else None
-    tracking = Tracker(where, run.finetuning.iterations, start, not world.is_main, run.domain.headline)
+    minutes = run.config["minutes"]
+    deadline = math.inf if minutes is None else began + 60 * minutes
+    tracking = Tracker(
+        folder if world.is_main else None,
+        run.finetuning.iterations,
+        start,
+        quiet=not world.is_main,
+        labels=run.domain.headline,
+        before=before.reward_mean,
+    )
     memory = enough_memory("microbatch (learning) or rollouts (sampling)")
     with tracking as tracker, defer_interruption("this iteration") as request, memory:
         log = lambda row: tracker.log({**row, **untouched})  # noqa: E731
-        finetune(run.finetuning, run.task, run.algorithm, reference, folder, log, request.is_set)
+        should_stop = lambda: request.is_set() or time.perf_counter() > deadline  # noqa: E731
+        done = finetune(run.finetuning, run.task, run.algorithm, reference, folder, log, should_stop)
     propagate_interrupt(request, world)
+    return done
 
 
 def title(run: Run, start: int) -> str:
@@ -244,16 +226,16 @@ def title(run: Run, start: int) -> str:
     return f"{about}, seed {run.finetuning.seed}, on {run.task.device}{since}"
 
 
-def report_interruption(run: Run, series: Series, folder: Path) -> None:
+def report_interruption(run: Run, series: Series) -> None:
     """Say what is kept of an interrupted run and how it goes on, and save its best model."""
     done = series.steps()[-1] if series.steps() else 0
     kept = f"{done} of {run.finetuning.iterations} iterations are kept"
-    print(f"\ninterrupted: {kept}; molrl train resume={folder} goes on, or the same command with run={folder}")
+    print(f"\ninterrupted: {kept}; to go on: {resuming(run.config)}")
     if run.world.is_main:
         save_best(run, series, None)
 
 
-def report(
+def summarise(
     run: Run,
     folder: Path,
     before: Measurement,
@@ -261,39 +243,52 @@ def report(
     best: Mapping[str, Any] | None,
     seconds: float,
     start: int,
-) -> None:
-    """Write the report and the summary, and print what the run came to."""
-    metrics = read_metrics(folder / "metrics.jsonl")
-    changes = run.decoder.describe_changes(before.metrics, after.metrics, after.n)
-    summary = RunSummary(
+    done: int,
+) -> RunSummary:
+    """Return the summary of a run that began this time after round `start` and ended after round `done`."""
+    metrics, total = read_metrics(folder / METRICS_FILE), run.finetuning.iterations
+    early = f"minutes={run.config['minutes']} passed after {done} of {total} iterations"
+    return RunSummary(
         task=run.task.name,
         reward=run.chosen["reward"],
         algo=run.chosen["algo"],
         seed=run.finetuning.seed,
+        iterations=done,
+        ended=f"all {total} iterations are done" if done == total else early,
         reward_queries=int(sum(row["reward_queries"] for row in metrics)),
         wall_seconds=round(seconds + sum(row["seconds"] for row in metrics[:start]), 1),
         before=before.numbers(),
         after=after.numbers(),
         best=best,
-        changes=changes,
+        changes=run.decoder.describe_changes(before.metrics, after.metrics, after.n),
     )
+
+
+def write_files(run: Run, folder: Path, summary: RunSummary, ends: Mapping[str, Measurement]) -> None:
+    """Write the report and then the summary of a run that ended; `ends` are its measurements before and after."""
     fields = asdict(summary)
-    images = {name: run.decoder.draw(*captioned(one)) for name, one in (("before", before), ("after", after))}
-    write_report(folder, fields, metrics, images, run.domain.headline)
+    images = {name: run.decoder.draw(*one.captioned()) for name, one in ends.items()}
+    write_report(folder, fields, read_metrics(folder / METRICS_FILE), images, run.domain.headline)
     replace_file(folder / SUMMARY, (json.dumps(fields, indent=1) + "\n").encode())
-    print(f"after:  {after.line(run.domain.headline)}\n{headline(fields)}")
-    for change in changes:
+
+
+def print_end(run: Run, folder: Path, before: Measurement, after: Measurement, summary: RunSummary) -> None:
+    """Print what a run came to, where it is, and how it goes on."""
+    print(f"after:  {after.line(run.domain.headline, since=before)}\n{headline(asdict(summary))}")
+    for change in summary.changes:
         print(f"changed: {change}")
     print(f"report: {folder / 'report.html'}")
-    if best and best["iteration"] < run.finetuning.iterations:
+    if (best := summary.best) and best["iteration"] < summary.iterations:
         print(f"best:   {folder / BEST}, after {best['iteration']} iterations ({best['metric']} {best['value']:.4f})")
+    more = 0 if summary.iterations < run.finetuning.iterations else summary.iterations
+    print(f"ended:  {summary.ended}; to go on: {resuming(run.config, more)}")
 
 
 def propagate_interrupt(request: Request, world: Processes) -> None:
     """Raise the interruption that any of the processes was sent: where one is interrupted, all are."""
     code = int(world.gather(torch.tensor([exit_code(request.error) if request.error else 0])).max())
     if code:
-        raise Terminated if code == SIGTERM_EXIT_CODE else KeyboardInterrupt
+        raise Terminated if code == ExitCode.TERMINATED else KeyboardInterrupt
 
 
 def check_own_settings(config: Mapping[str, Any]) -> None:
@@ -308,8 +303,9 @@ def check_own_settings(config: Mapping[str, Any]) -> None:
         check_type(config[name], kind, name)
     if config["evaluate"] < 2:
         raise ConfigError(f"evaluate: got {config['evaluate']}, need at least 2")
-    if config["wait"] <= 0:
-        raise ConfigError(f"wait: got {config['wait']}, need a number of seconds above 0")
+    for name in ("wait", "minutes"):
+        if config[name] is not None and not config[name] > 0:
+            raise ConfigError(f"{name}: got {config[name]}, need a number above 0")
 
 
 def precision(config: Mapping[str, Any]) -> torch.dtype | None:
@@ -329,36 +325,6 @@ def callable_name(reward: Reward) -> str:
 def callable_file(name: str) -> str:
     """Return the name of a reward as part of a file name: of code the object's."""
     return name.rpartition(":")[2]
-
-
-def measure(run: Run, policy: Policy, reference: Policy, folder: Path, when: str) -> Measurement:
-    """Draw `evaluate` fresh samples, write them, and measure what they are worth and how far from the reference.
-
-    The noise depends on the seed alone: before and after are measured on the same.
-    """
-    config, task = run.config, replace(run.task, policy=policy)
-    key, count = Key(config["seed"], stream=EVALUATION_STREAM), config["evaluate"]
-    samples: list[Any] = []
-    rewards, kls = list[float](), list[float]()
-    for start in range(0, count, BATCH):
-        rollouts = task.rollout(list(range(start, min(start + BATCH, count))), key)
-        samples.extend(rollouts.samples)
-        rewards.extend(rollouts.rewards.tolist())
-        kls.append(chain_kl(policy, reference, probe_rollouts(rollouts), task.processes))
-    if run.world.is_main:
-        path = folder / "samples" / f"{when}{run.decoder.suffixes[0]}"
-        path.parent.mkdir(exist_ok=True)
-        run.decoder.write(samples, path, {"reward": rewards})
-    scored = np.array([reward for reward in rewards if not math.isnan(reward)])
-    return Measurement(
-        n=count,
-        reward_mean=float(scored.mean()) if len(scored) else math.nan,
-        reward_sem=float(scored.std(ddof=1)) / math.sqrt(len(scored)) if len(scored) > 1 else math.nan,
-        metrics=run.decoder.assess(samples),
-        kl=sum(kls) / len(kls),
-        lost=count - len(scored),
-        preview=list(zip(samples[:PREVIEW_COUNT], rewards[:PREVIEW_COUNT], strict=True)),
-    )
 
 
 def save_best(run: Run, series: Series, after: Measurement | None) -> dict[str, Any] | None:
@@ -384,13 +350,3 @@ def save_best(run: Run, series: Series, after: Measurement | None) -> dict[str, 
     trainable_module(run.task.policy).load_state_dict(state)
     run.decoder.save(trainable_module(run.task.policy), series.folder.parent / BEST)
     return {"iteration": best[0], "metric": keep.best, "value": best[1]}
-
-
-def none_if_nan(value: float) -> float | None:
-    """Return a number, or None for what is not one."""
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def captioned(measurement: Measurement) -> tuple[Sequence[Any], list[str]]:
-    """Return the samples of a preview and their rewards as captions."""
-    return [sample for sample, _ in measurement.preview], [f"{reward:.3g}" for _, reward in measurement.preview]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from molrl import progress
 from molrl.cli import main
 from molrl.data.molecules.bonds import BondReader
 from molrl.data.shapes.records import DEFAULT_READER, ShapeReader
@@ -23,6 +24,9 @@ QUICK_PRETRAINING = (
     "model.network={kind: egnn, width: 8, pair_width: 8, blocks: 1, radial: 4}",
     *("training.steps=4", "training.batch=8", "training.save_every=2", "training.warmup=1", "training.cooldown=1"),
 )
+
+
+progress.SILENCE = 1e6  # seconds: what a command says is compared as a whole, on slow machines too
 
 
 class Outcome(NamedTuple):

@@ -19,12 +19,13 @@ import molrl as package
 from molrl.arguments import COMMANDS
 from molrl.cli import HELP
 from molrl.data.molecules.files import read
+from molrl.exit_codes import ExitCode
 from molrl.models.shipped import SHIPPED
 from molrl.runs import checkpoint
 
 MODEL = "qm9_heavy"
 MIXED = "CCO ethanol\nC1CC unclosed ring\nc1ccccc1 benzene\n"
-EXPLAINED = 2  # exit code of wrong use
+EXPLAINED, BAD_INPUT = ExitCode.USAGE, ExitCode.BAD_INPUT
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +68,8 @@ def test_a_complaint_is_written_in_one_piece() -> None:
         ours.settimeout(60)
         command = [sys.executable, "-u", "-m", "molrl.cli", "score", "absent.sdf"]
         subprocess.run(command, stderr=theirs.fileno(), check=False)
-        assert ours.recv(1000) == b"molrl: absent.sdf: cannot be read: No such file or directory\n"
+        said = next(text for text in iter(lambda: ours.recv(1000), b"") if b"getting ready" not in text)
+        assert said == b"molrl: absent.sdf: cannot be read: No such file or directory\n"
 
 
 def test_help_names_every_command_and_its_examples_can_be_composed() -> None:
@@ -217,7 +219,7 @@ def test_a_file_that_cannot_be_read_is_named(
 ) -> None:
     if make is not None:
         make(tmp_path / name)
-    said = complaint([command, name, *(["reward.workers=0"] if command == "score" else [])], 1)
+    said = complaint([command, name, *(["reward.workers=0"] if command == "score" else [])], BAD_INPUT)
     assert name in said
     assert word in said
     assert [path.name for path in tmp_path.iterdir()] == ([] if make is None else [name])
@@ -227,7 +229,7 @@ def test_a_file_that_cannot_be_read_is_named(
 def test_a_file_one_may_not_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "secret.sdf").write_text("x")
     (tmp_path / "secret.sdf").chmod(0)
-    assert "secret.sdf" in complaint(["evaluate", "secret.sdf"], 1)
+    assert "secret.sdf" in complaint(["evaluate", "secret.sdf"], BAD_INPUT)
 
 
 def test_a_file_is_scored_row_by_row_into_a_table_named_after_the_reward(tmp_path: Path) -> None:
@@ -280,8 +282,8 @@ def test_a_reference_may_be_a_model_and_must_be_something(tmp_path: Path) -> Non
         shown = molrl("evaluate", "known.smi", f"reference={reference}").out
         assert "novelty 0.5000 not in the reference" in " ".join(shown.split())
     (tmp_path / "folder" / "reference.smi.gz").unlink()
-    assert "without its training set" in complaint(["evaluate", "known.smi", "reference=folder"], 1)
-    assert "nope" in complaint(["evaluate", "known.smi", "reference=nope"], 1)
+    assert "without its training set" in complaint(["evaluate", "known.smi", "reference=folder"], BAD_INPUT)
+    assert "nope" in complaint(["evaluate", "known.smi", "reference=nope"], BAD_INPUT)
 
 
 def test_samples_are_written_and_depend_on_the_seed_alone(tmp_path: Path) -> None:
@@ -316,7 +318,7 @@ def cut_short(path: Path) -> None:
 def test_a_damaged_model_is_named(name: str, damage: Callable[[Path], None], tmp_path: Path) -> None:
     shutil.copytree(SHIPPED / "molecules" / MODEL, tmp_path / "model")
     damage(tmp_path / "model" / name)
-    said = complaint(["sample", "policy=model", "n=1"], 1)
+    said = complaint(["sample", "policy=model", "n=1"], BAD_INPUT)
     assert f"model/{name}" in said or (name == "manifest.json" and "the manifest" in said)
 
 
@@ -325,8 +327,8 @@ def test_weights_of_the_wrong_shape_are_named(tmp_path: Path) -> None:
     name = next(name for name, tensor in tensors["weights"].items() if tensor.ndim == 2)
     tensors["weights"][name] = tensors["weights"][name][:-1]
     checkpoint.save(tmp_path / "model", tensors, values)
-    assert name in complaint(["sample", "policy=model", "n=1"], 1)
-    assert name in complaint(["train", "policy=model", "run=run"], 1)
+    assert name in complaint(["sample", "policy=model", "n=1"], BAD_INPUT)
+    assert name in complaint(["train", "policy=model", "run=run"], BAD_INPUT)
     assert not (tmp_path / "run").exists()
 
 

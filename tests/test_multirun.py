@@ -33,7 +33,7 @@ def test_a_run_of_a_sweep_is_that_of_its_own_command(tmp_path: Path) -> None:
 
 def test_a_failed_run_costs_no_other(tmp_path: Path) -> None:
     done = molrl("train", "--multirun", "algo=ddpo,rwrr", *QUICK_RUN, f"hydra.sweep.dir={tmp_path}")
-    assert done.code == 1, done
+    assert done.code == 6, done
     assert [row["algo"] for row in table(tmp_path)] == ["ddpo"]
     assert "1 of 2 runs failed: 1" in done.err
 

@@ -10,7 +10,7 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from molrl.data.cache import CACHE
-from molrl.data.files import Skipped, count_reasons, suffix
+from molrl.data.files import Skipped, count_reasons, reading, suffix
 from molrl.data.molecules.enumerated import enumerate_molecules
 from molrl.data.molecules.files import read
 from molrl.data.molecules.library import Library, draw_lines, read_lines
@@ -19,7 +19,7 @@ from molrl.data.molecules.pyg import load_pyg
 from molrl.data.molecules.qm9 import Half, load_qm9
 from molrl.data.molecules.smiles import SMILES_SUFFIXES
 from molrl.data.molecules.standardise import Fragments, Treatment
-from molrl.data.progress import ProgressLines
+from molrl.progress import stage
 
 
 @dataclass(frozen=True)
@@ -108,25 +108,29 @@ def smiles_set(
         raise ValueError(f"fragments: got {fragments!r}, allowed: 'largest', 'refuse'")
     if not 0 < min_heavy <= max_heavy:
         raise ValueError(f"min_heavy: got {min_heavy}, max_heavy: got {max_heavy}, need 1 <= min_heavy <= max_heavy")
-    lines = draw_lines(read_lines(path, smiles_column), n, seed)
-    library = Library(
-        lines=lines,
-        min_heavy=min_heavy,
-        max_heavy=max_heavy,
-        treatment=Treatment(fragments, neutralise),
-        advance=ProgressLines("conformers", len(lines)),
-    )
+    with reading():
+        lines = draw_lines(read_lines(path, smiles_column), n, seed)
     if workers is None:
         from molrl.machine.device import usable_cores
 
         workers = usable_cores()
-    molecules = library.molecules(hydrogens, cache=CACHE / "smiles" if cache is None else Path(cache), workers=workers)
+    with stage("conformers", len(lines)) as advance:
+        library = Library(
+            lines=lines,
+            min_heavy=min_heavy,
+            max_heavy=max_heavy,
+            treatment=Treatment(fragments, neutralise),
+            advance=advance,
+        )
+        folder = CACHE / "smiles" if cache is None else Path(cache)
+        molecules = library.molecules(hydrogens, cache=folder, workers=workers)
     return MoleculeSet(molecules, library.account(), library.smiles, library.duplicates, library.outside)
 
 
 def qm9_set(*, path: str, hydrogens: Hydrogens, half: Half | None = None) -> MoleculeSet:
     """Return QM9, or one half of it, from a local npz file."""
-    molecules, report = load_qm9(path, hydrogens, half)
+    with reading():
+        molecules, report = load_qm9(path, hydrogens, half)
     return MoleculeSet(molecules, report.skipped)
 
 
@@ -146,7 +150,8 @@ def file_set(*, path: str, fragments: Fragments, neutralise: bool, hydrogens: Hy
     """
     if suffix(path) in SMILES_SUFFIXES:
         raise ValueError(f"data.path={path}: SMILES have no geometry; data=smiles computes one")
-    molecules, report = read(path, hydrogens, treatment=Treatment(fragments, neutralise))
+    with reading():
+        molecules, report = read(path, hydrogens, treatment=Treatment(fragments, neutralise))
     with rdBase.BlockLogs():
         graphs = (molecule.graph for molecule in molecules if molecule.graph is not None)
         smiles = [Chem.MolToSmiles(Chem.RemoveHs(graph)) for graph in graphs]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from molrl.data.files import reading
 from molrl.data.shapes.cloud import PointCloud
 from molrl.data.shapes.files import Up, read_shapes
 from molrl.data.shapes.procedural import Procedural
@@ -50,7 +51,8 @@ def file_set(*, path: str, held_out: int, seed: int, up: Up, points: int) -> Sha
 
     Raises ValueError unless there are more shapes than are held out.
     """
-    shapes, report = read_shapes(path, points, seed=seed, up=up)
+    with reading():
+        shapes, report = read_shapes(path, points, seed=seed, up=up)
     print(report)
     if not 0 <= held_out < len(shapes):
         raise ValueError(f"held_out: got {held_out} of {len(shapes)} shapes with {points} points, need fewer")

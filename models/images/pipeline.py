@@ -23,6 +23,7 @@ from molrl.models.images.foreign_folder import MAX_CONFIG_BYTES, checked_folder,
 from molrl.models.images.guided_unet import AdaptedUNet, GuidedUNet, Prompts
 from molrl.models.images.lora import LORA, Adapter, adapter_of, join, lora_file, merge_lora, write_lora
 from molrl.models.shipped import SHIPPED, find_model, shipped_names
+from molrl.override import as_value, shell_line
 from molrl.runs.errors import CheckpointError
 from molrl.runs.headers import first_names
 
@@ -139,7 +140,8 @@ def find_base(source: Source) -> tuple[Source, list[Path]]:
         source = described
     weights, local = source.base, folder.is_dir()
     if (folder / LORA).is_file() and not (folder / INDEX).is_file():
-        raise CheckpointError(f"{weights}: a LoRA without its base; name both: policy=BASE policy.lora={weights}")
+        lora = shell_line([f"policy.lora={as_value(weights)}"])
+        raise CheckpointError(f"{weights}: a LoRA without its base; name both: policy=BASE {lora}")
     if not local and (Path(weights).exists() or not HUB_ID.fullmatch(weights)):
         shipped = shipped_names(marker=INDEX)
         raise CheckpointError(

@@ -18,6 +18,7 @@ from molrl.data.molecules.plausibility import PoseBustersCheck, Tests
 from molrl.data.molecules.quality import Quality, measure_readings
 from molrl.data.molecules.standardise import Fragments, Treatment
 from molrl.data.molecules.unembedded import Graphs
+from molrl.exit_codes import ExitCode
 from molrl.machine.files import replace_file
 from molrl.models.molecules.metric_sections import (
     composition_section,
@@ -30,6 +31,7 @@ from molrl.models.molecules.metric_sections import (
 from molrl.models.molecules.metric_table import Metric, Section, format_sections
 from molrl.models.molecules.reference import Reference, load_reference
 from molrl.models.molecules.samples import Samples, read_samples
+from molrl.progress import stage
 from molrl.rewards.scores import category
 from molrl.rewards.workers.local import Workers
 from molrl.rewards.workers.protocol import Lost
@@ -94,23 +96,27 @@ def evaluate_molecules(
     if known is not None and reference is None:
         raise ConfigError(f"known={known}: needs a reference, the molecules that the model has seen")
     treatment = Treatment(fragments)
-    samples, report = read_samples(file, hydrogens, reader, perceive=perceive, treatment=treatment)
-    print(report)
+    with stage(f"reading {file}"):
+        samples, report = read_samples(file, hydrogens, reader, perceive=perceive, treatment=treatment)
+    print(report, flush=True)
     if not samples.molecules:
-        return 3
+        return ExitCode.NOTHING_SCORED
     reference_of = partial(
         load_reference, reader=reader, hydrogens=samples.hydrogens, perceive=perceive, treatment=treatment
     )
-    seen = None if reference is None else reference_of("reference", reference)
-    real = None if known is None else reference_of("known", known)
-    quality = measure_readings(
-        samples.molecules, samples.readings, None if seen is None else seen.members, samples.unread
-    )
+    with stage("reading the reference"):
+        seen = None if reference is None else reference_of("reference", reference)
+        real = None if known is None else reference_of("known", known)
+    with stage("validity and uniqueness"):
+        quality = measure_readings(
+            samples.molecules, samples.readings, None if seen is None else seen.members, samples.unread
+        )
     bonds = "by" if perceive else "the file's where it has them, else by"
     sections = [quality_section(quality, f"{bonds} {getattr(reader, '__name__', type(reader).__name__)}")]
     if seen is not None and real is not None:
         sections.append(known_section(samples.smiles, seen.members, real.members))
-    sections += comparison_sections(samples, quality, seen, max_reference)
+    with stage("comparison with the reference"):
+        sections += comparison_sections(samples, quality, seen, max_reference)
     if posebusters is not None:
         sections.append(geometry_section(samples, reader, posebusters, max_posebusters, seconds))
     print(format_sections(sections))
@@ -173,9 +179,12 @@ def run_posebusters(
     molecules: Sequence[Molecule], reader: BondReader, tests: Tests, seconds: float
 ) -> PoseBustersResult:
     """Test molecules with PoseBusters, in a worker process, until all are tested or the seconds are over."""
-    with Workers(PoseBustersCheck(tests, reader), workers=1, timeout=POSEBUSTERS_TIMEOUT, chunk=1) as workers:
-        end = time.monotonic() + seconds
-        outcomes = list(workers.stream(molecule for molecule in molecules if time.monotonic() < end))
+    workers = Workers(PoseBustersCheck(tests, reader), workers=1, timeout=POSEBUSTERS_TIMEOUT, chunk=1)
+    with workers, stage("PoseBusters: molecules tested", len(molecules)) as advance:
+        end, outcomes = time.monotonic() + seconds, list[bool | Lost]()
+        for outcome in workers.stream(molecule for molecule in molecules if time.monotonic() < end):
+            outcomes.append(outcome)
+            advance(1)
     lost = Counter(category(outcome.reason) for outcome in outcomes if isinstance(outcome, Lost))
     passed = sum(outcome is True for outcome in outcomes)
     return PoseBustersResult(passed, len(outcomes) - lost.total(), dict(lost.most_common()))

@@ -94,7 +94,8 @@ class MoleculeDesign:
         Raises:
             ConfigError: more than `max_skipped` of the records would be left out.
         """
-        loaded = data(hydrogens=self.codec.hydrogens)
+        with settings("data"):
+            loaded = data(hydrogens=self.codec.hydrogens)
         for line in loaded.report:
             print(line)
         with settings("model"):

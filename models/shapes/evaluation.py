@@ -20,11 +20,13 @@ from molrl.data.shapes.files import report_of
 from molrl.data.shapes.folders import SHAPE_SUFFIXES
 from molrl.data.shapes.metrics import Kind, References, SetScores
 from molrl.data.shapes.records import ShapeReader
+from molrl.exit_codes import ExitCode
 from molrl.machine.files import replace_file
 from molrl.models.shapes.model import load_shapes
 from molrl.models.shapes.quality import pair_with_reference
 from molrl.models.shapes.recognition import count_recognised
 from molrl.models.shipped import locate
+from molrl.progress import stage
 from molrl.rewards.scores import category
 from molrl.rewards.shapes.body import MIN_POINTS
 from molrl.rewards.shapes.exam import Exam, Examined
@@ -86,17 +88,20 @@ def evaluate_shapes(
             shapes of the shipped model.
         out: a JSON file for the metrics; None: no file.
     """
-    samples, report = read_point_clouds(file, reader)
-    print(report)
+    with stage(f"reading {file}"):
+        samples, report = read_point_clouds(file, reader)
+    print(report, flush=True)
     if not samples:
-        return 3
+        return ExitCode.NOTHING_SCORED
     records = len(samples) + len(report.skipped)
     references = load_references(reference or HELD_OUT, reader)
     exams, lost = examine_shapes(samples, metrics)
     figures: dict[str, Any] = {"n": records, "shapes": len(samples), **average_exams(exams, records)}
-    labelled, recognised = count_recognised(samples, metrics.judge)
+    with stage("classes recognised by the judge"):
+        labelled, recognised = count_recognised(samples, metrics.judge)
     figures |= {"recognised": recognised / labelled if labelled else None, "recognised_of": labelled}
-    comparison = compare_sets(samples, references, metrics)
+    with stage("comparison with the references"):
+        comparison = compare_sets(samples, references, metrics)
     figures |= comparison.figures
     figures["protocol"] = {**comparison.protocol, "reference": reference or HELD_OUT, "up": reader.up}
     print(format_table(figures, metrics, lost))
@@ -145,8 +150,11 @@ def load_references(reference: str, reader: ShapeReader) -> list[PointCloud]:
 def examine_shapes(samples: Sequence[PointCloud], metrics: ShapeMetrics) -> tuple[list[Examined], dict[str, int]]:
     """Return the exam of each shape, and the number of shapes without one, by reason."""
     exam = Exam(plate=metrics.plate, seconds=metrics.seconds if find_spec("mujoco") else None)
-    with Workers(exam, workers=metrics.workers, timeout=metrics.timeout) as workers:
-        outcomes = list(workers.stream(samples))
+    workers, outcomes = Workers(exam, workers=metrics.workers, timeout=metrics.timeout), list[Examined | Lost]()
+    with workers, stage("shapes examined", len(samples)) as advance:
+        for outcome in workers.stream(samples):
+            outcomes.append(outcome)
+            advance(1)
     lost = Counter(category(outcome.reason) for outcome in outcomes if isinstance(outcome, Lost))
     return [outcome for outcome in outcomes if not isinstance(outcome, Lost)], dict(lost.most_common())
 

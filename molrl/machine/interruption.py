@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Never
 
-SIGINT_EXIT_CODE = 128 + signal.SIGINT
-SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
+from molrl.exit_codes import ExitCode
 
 
 class Terminated(KeyboardInterrupt):
     """The process received SIGTERM; code that handles Ctrl-C handles this as well."""
 
 
-def exit_code(error: KeyboardInterrupt) -> int:
+def exit_code(error: KeyboardInterrupt) -> ExitCode:
     """Return the exit code for an interruption: 130 after Ctrl-C, 143 after SIGTERM."""
-    return int(SIGTERM_EXIT_CODE if isinstance(error, Terminated) else SIGINT_EXIT_CODE)
+    return ExitCode.TERMINATED if isinstance(error, Terminated) else ExitCode.INTERRUPTED
 
 
 @contextlib.contextmanager

@@ -1,10 +1,8 @@
 """The command `molrl oracle`, which prints the suite as a table."""
 
-import difflib
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -15,31 +13,31 @@ from molrl.machine.files import replace_file
 from molrl.machine.printable import unescaped
 from molrl.oracle.suite import cases
 from molrl.oracle.trial import Outcome
+from molrl.outputs import output_file
+from molrl.progress import stage
+from molrl.suggestions import did_you_mean
 
 WIDTH = 140  # columns of the table, where the terminal has fewer
 
 
-def print_table(*, algo: str | None, out: str | None, seed: int) -> int:
+def print_table(*, algo: str | None, out: str | None, overwrite: bool, seed: int) -> int:
     """Run the cases of one algorithm, or all, print them and write them as JSON; return the exit code.
 
     Raises:
-        ConfigError: there is no such algorithm, or no folder to write to.
+        ConfigError: there is no such algorithm, or `out` is there already and not to be overwritten.
     """
     names = sorted({case.name.partition(",")[0] for case in cases()})
     if algo is not None and algo not in names:
-        matches = difflib.get_close_matches(algo, names, 1)
-        hint = f"; did you mean {matches[0]}?" if matches else ""
-        raise ConfigError(f"algo={algo}: no oracle for it; known are {', '.join(names)}{hint}")
-    if out is not None and not Path(out).parent.is_dir():
-        raise ConfigError(f"out={out}: there is no folder {Path(out).parent}")
+        raise ConfigError(f"algo={algo}: no oracle for it; known are {', '.join(names)}{did_you_mean(algo, names)}")
+    path = None if out is None else output_file(out, overwrite=overwrite)
     console, outcomes = Console(file=unescaped(sys.stdout), width=max(WIDTH, Console().width)), list[Outcome]()
     for case in cases():
         if algo in (None, case.name.partition(",")[0]):
-            with console.status(f"{case.name} ..."):
+            with stage(case.name):
                 outcomes.append(case.run(seed))
     console.print(render_table(outcomes))
-    if out is not None:
-        replace_file(Path(out), (json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n").encode())
+    if path is not None:
+        replace_file(path, (json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n").encode())
     return 0
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from molrl.runs import checkpoint
 from molrl.runs.checkpoint import MANIFEST, sha256, sync_folder
-from molrl.runs.errors import CheckpointError
+from molrl.runs.errors import CheckpointError, SaveError
 
 CHECKPOINTS = "checkpoint"  # folder of the series, inside the folder of a run
 COMPLETE = "COMPLETE"
@@ -110,7 +110,7 @@ class Series:
         """Add a checkpoint, then remove those that are neither among the newest nor `kept`.
 
         Raises:
-            CheckpointError: it could not be written; the message names the folder, the reason and the free space.
+            SaveError: it could not be written; the message names the folder, the reason and the free space.
                 Earlier checkpoints are unchanged.
         """
         files = checkpoint.contents(tensors, values)
@@ -165,12 +165,12 @@ class Series:
         if shutil.disk_usage(self.folder).free < needed:
             raise OSError(errno.ENOSPC, f"{needed} bytes are needed", str(self.folder))
 
-    def write_error(self, step: int, error: OSError) -> CheckpointError:
+    def write_error(self, step: int, error: OSError) -> SaveError:
         """Return the error for a checkpoint that could not be written."""
         free = shutil.disk_usage(self.folder).free if self.folder.exists() else 0
         kept = self.steps()
         left = f"the checkpoint of step {kept[-1]} is intact" if kept else "there is no checkpoint yet"
-        return CheckpointError(
+        return SaveError(
             f"{self.path(step)}: cannot be written ({error.strerror or error}); {free} bytes are free; {left}"
         )
 

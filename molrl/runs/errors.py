@@ -3,3 +3,7 @@
 
 class CheckpointError(ValueError):
     """A checkpoint is missing, incomplete, altered or made for something else."""
+
+
+class SaveError(CheckpointError):
+    """A checkpoint could not be written: the disk is full, or its folder is gone or may not be written."""

@@ -19,21 +19,27 @@ from molrl.machine.files import (
     refuse_special_files,
     replace_file,
 )
+from molrl.outputs import make_folder, unused
+from molrl.override import command_line
+from molrl.plugins import is_code
 from molrl.runs.inputs import INPUTS, check_inputs
 
-FREE_SETTINGS = ("run", "device", "threads", "wait")  # they may differ when a run is continued
+FREE_SETTINGS = ("run", "device", "threads", "wait", "minutes")  # they may differ when a run is continued
+GROWING_SETTINGS = ("iterations",)  # they may be larger
 SETTINGS, SUMMARY = "config.yaml", "summary.json"  # the summary is written last
 MAX_BYTES, MAX_DEPTH = 1 << 18, 32  # of a file of settings
 MAX_SUMMARY_BYTES = 1 << 20
 
 
 def dated_folder(name: str) -> str:
-    """Return a folder named after date and time, for a run that was given none."""
-    return f"runs/{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}_{name}"
+    """Return a new folder named after date and time, for a run that was given none."""
+    return str(unused(Path(f"runs/{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}_{name}")))
 
 
 def describe_finished(config: Mapping[str, Any]) -> str | None:
     """Return the result of a run whose folder says that it is complete, as one line; None for any other run.
+
+    A run that ended early, or is to be longer than it was, is not complete.
 
     Raises:
         ConfigError: the folder holds another run, or an input of the run has changed.
@@ -42,9 +48,12 @@ def describe_finished(config: Mapping[str, Any]) -> str | None:
         return None
     check_inputs(refuse_another(config), config)
     try:
-        return f"{path.parent} is complete: {headline(read_summary(path.parent))}"
+        summary = read_summary(path.parent)
+        if summary.get("iterations", 0) < config["iterations"]:
+            return None
+        return f"{path.parent} is complete: {headline(summary)}; to go on: {resuming(config, summary['iterations'])}"
     except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: damaged ({error!r:.80}); without it the run is finished once more") from None
+        raise ConfigError(f"{path}: damaged ({error!r:.200}); without it the run is finished once more") from None
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -64,6 +73,15 @@ def headline(summary: Mapping[str, Any]) -> str:
     return f"reward {means}{change} with {cost}"
 
 
+def resuming(config: Mapping[str, Any], more: int = 0) -> str:
+    """Return the command that goes on with a run of `molrl train`, for a number of rounds more than it was to have."""
+    chosen = {group: name for group, name in config["chosen"].items() if is_code(name)}
+    line = command_line("train", {"resume": config["run"], **chosen})
+    if "function" in config["reward"]:
+        line = "molrl.run.train, with the same settings and the same function"
+    return f"{line} iterations=+{more}" if more else line
+
+
 @contextlib.contextmanager
 def claim(config: Mapping[str, Any], free: Collection[str] = ()) -> Iterator[Path]:
     """Hold the folder of a run for this process: a new one, or the one of the same run, never that of another.
@@ -80,7 +98,7 @@ def claim(config: Mapping[str, Any], free: Collection[str] = ()) -> Iterator[Pat
     """
     folder = refuse_another(config, free)
     inputs = check_inputs(folder, config, free)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "run")
     refuse_special_files(folder)
     with lock(folder):
         files = {INPUTS: json.dumps(inputs, indent=1) + "\n", SETTINGS: yaml.safe_dump(dict(config), sort_keys=False)}
@@ -130,7 +148,7 @@ def load_plain_yaml(path: Path) -> Any:
 
 def differences(old: Any, new: Any, free: Collection[str] = (), where: str = "") -> list[str]:
     """Return the settings that differ and must not, each as `name: old -> new`."""
-    if where in (*FREE_SETTINGS, *free):
+    if where in (*FREE_SETTINGS, *free) or (where in GROWING_SETTINGS and type(old) is type(new) is int and new > old):
         return []
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return [

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from molrl.machine.files import naming, open_in_place, read_text, replace_file
 from molrl.machine.printable import unescaped
+from molrl.progress import format_clock, paused, spoken, stage
 
 METRICS_FILE = "metrics.jsonl"
 MAX_METRICS_BYTES = 1 << 28
@@ -41,6 +42,7 @@ class Tracker:
         quiet: show warnings only.
         labels: metric -> label of the domain's metrics, the most important first; the line of progress shows at most
             `MAX_LABELS` of them.
+        before: mean reward before training, against which a line shows the change; None: not measured.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Tracker:
         start: int = 0,
         quiet: bool = False,
         labels: Mapping[str, str] | None = None,
+        before: float | None = None,
     ) -> None:
         if not 0 <= start <= total:
             raise ValueError(f"start: got {start}, expected 0 to {total}")
@@ -59,7 +62,7 @@ class Tracker:
         self.quiet = quiet
         self.labels = labels or {}
         self.done = start
-        self.first_reward: float | None = None
+        self.before = before
         self.warned: set[str] = set()
         self.times: deque[float] = deque(maxlen=PACE_WINDOW + 1)
         self.closing = ExitStack()
@@ -72,8 +75,7 @@ class Tracker:
                 from torch.utils.tensorboard import SummaryWriter
 
                 path = self.folder / METRICS_FILE
-                earlier = drop_rows_from(self.start, path)
-                self.first_reward = next((row["reward"] for row in earlier if row.get("reward") is not None), None)
+                drop_rows_from(self.start, path)
                 self.file = opened.enter_context(open_in_place(path))
                 self.file.seek(0, os.SEEK_END)
                 self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.start, flush_secs=30)
@@ -82,6 +84,8 @@ class Tracker:
             if not self.quiet and self.console.is_terminal and not self.console.is_dumb_terminal:
                 self.progress = opened.enter_context(progress_line(self.console))
                 self.bar = self.progress.add_task("starting", total=self.total, completed=self.start)
+                opened.enter_context(paused())
+            self.advance = opened.enter_context(stage("training: iterations", self.total, self.start))
             self.closing = opened.pop_all()
         return self
 
@@ -96,6 +100,7 @@ class Tracker:
         iteration = int(row["iteration"] or 0)
         self.done = iteration + 1
         self.times.append(time.monotonic())
+        self.advance(1)
         if self.folder is not None:
             with naming(self.folder / METRICS_FILE):
                 self.file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
@@ -104,8 +109,6 @@ class Tracker:
             for name, value in row.items():
                 if value is not None and name != "iteration":
                     self.board.add_scalar(name, value, iteration)
-        if self.first_reward is None:
-            self.first_reward = row.get("reward")
         for metric, problem in find_problems(row).items():
             if metric not in self.warned:
                 self.warned.add(metric)
@@ -115,13 +118,14 @@ class Tracker:
 
     def show(self, row: Mapping[str, float | None]) -> None:
         """Show one round as a line: redrawn in place on a terminal, added below the others elsewhere."""
-        line = Text("  ").join(describe_row(row, self.first_reward, self.labels))
+        line = Text("  ").join(describe_row(row, self.before, self.labels))
         line.append(f"  {format_clock(self.seconds_left())} left" if self.done < self.total else "  done", "dim")
         count = Text(f"{self.done}/{self.total}  ")
         if self.progress is not None:
             self.progress.update(self.bar, completed=self.done, description=(count + line).markup)
         else:
             self.console.print(count + line, soft_wrap=True, highlight=False)
+            spoken()
 
     def seconds_left(self) -> float:
         """Return the estimated time left, from the pace of the recent rounds."""
@@ -135,15 +139,16 @@ def progress_line(console: Console) -> Progress:
     return Progress(SpinnerColumn(), *bar, text, console=console, refresh_per_second=4)
 
 
-def describe_row(row: Mapping[str, float | None], first_reward: float | None, labels: Mapping[str, str]) -> list[Text]:
-    """Return the parts of a round's line: reward and change since the first round, labelled metrics, KL (nats)."""
+def describe_row(row: Mapping[str, float | None], before: float | None, labels: Mapping[str, str]) -> list[Text]:
+    """Return the parts of a round's line: reward and its change against before, labelled metrics, KL (nats)."""
     parts = []
     if (reward := row.get("reward")) is not None:
-        change = reward - (reward if first_reward is None else first_reward)
-        colour = "green" if change > 0 else "red" if change < 0 else "dim"
-        parts.append(
-            Text.assemble("reward ", (format_reward(reward), "bold"), " ", (f"({format_reward(change, '+')})", colour))
-        )
+        part = Text.assemble("reward ", (format_reward(reward), "bold"))
+        if before is not None:
+            change = reward - before
+            colour = "green" if change > 0 else "red" if change < 0 else "dim"
+            part.append(f" ({format_reward(change, '+')})", colour)
+        parts.append(part)
     measured = {name: value for name, value in row.items() if value is not None}
     chosen = first_labels(measured, labels)
     parts += [Text(f"{label} {format_metric(measured[name])}") for name, label in chosen.items()]
@@ -233,10 +238,3 @@ def format_metric(value: float) -> str:
 def format_reward(value: float, sign: str = "") -> str:
     """Return a number with three decimals, or a large one with four digits."""
     return f"{value:{sign}.3f}" if abs(value) < 1000 else f"{value:{sign}.4g}"
-
-
-def format_clock(seconds: float) -> str:
-    """Return a duration as m:ss or h:mm:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

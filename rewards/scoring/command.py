@@ -2,7 +2,6 @@
 
 import math
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,8 @@ from typing import Any, NamedTuple, Protocol
 
 from molrl.config import ConfigError, check_arguments
 from molrl.domains import domain, domain_of_file, reward_kinds
+from molrl.outputs import make_folder
+from molrl.progress import stage
 from molrl.rewards.scores import Scored, Scorer, Scores, Values, scores
 from molrl.rewards.scoring.checked_part import CheckedPart
 from molrl.rewards.scoring.journal import Journal, description, output_lock
@@ -36,7 +37,6 @@ from molrl.version import __version__
 
 BATCH_SIZE = 256  # samples at a time for rewards that want batches
 NOTE_INTERVAL = 2.0  # seconds between records of the progress in the journal
-PRINT_INTERVAL = 30.0  # seconds between lines about it
 
 
 class FileReward(Protocol):
@@ -75,7 +75,6 @@ def score_file(
     source: Source,
     *,
     overwrite: bool = False,
-    progress: Callable[[int], object] = lambda _: None,
 ) -> Summary:
     """Write one row for each record of a file, in order: record, line, name, label, values, reason.
 
@@ -91,7 +90,6 @@ def score_file(
         out: .csv, .parquet or what else the source allows, .csv also with .gz.
         source: reads the records of the domain that the rewards score.
         overwrite: start again, whatever there is.
-        progress: called with the number of rows from time to time.
 
     Raises:
         ConfigError: `out` is of another input, of other settings, in use or of an unknown format.
@@ -113,7 +111,7 @@ def score_file(
     settings = dict(source.settings())
     versions = {"molrl": __version__, **settings.pop("version", {})}
     subject = {"input": source.identity(path), "rewards": described, **settings, "version": versions}
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent, "out")
     with output_lock(out), closing(scorers.pool):
         journal = Journal(out, subject)
         if (end := journal.begin(overwrite=overwrite)) is not None:
@@ -122,7 +120,8 @@ def score_file(
         with CheckedPart(journal.part, journal.sums) as part:
             take_up(part, form.table, tallies)
             rows = table_rows(scorers, islice(entries, tallies.records, None), form.table, tallies.records)
-            append(part, rows, form.table, tallies, journal, progress)
+            with stage("records scored", done=tallies.records) as advance:
+                append(part, rows, form.table, tallies, journal, advance)
         return finished(journal, form, tallies.summary(str(path)))
 
 
@@ -144,17 +143,17 @@ def append(
     table: Table,
     tallies: Tallies,
     journal: Journal,
-    progress: Callable[[int], object],
+    advance: Callable[[int], object],
 ) -> None:
     """Write rows one by one, and record the progress."""
     last_note = time.monotonic()
     for row in rows:
         part.append(table.encode(row))
         tallies.add(row)
+        advance(1)
         if time.monotonic() > last_note + NOTE_INTERVAL:
             last_note = time.monotonic()
             journal.note(tallies.records)
-            progress(tallies.records)
     part.sync()
 
 
@@ -318,7 +317,7 @@ def score_command(
     rewards = reward if isinstance(reward, Mapping) else {type(scorer(reward)).__name__.lower(): reward}
     table = out or f"{named(file)}.{'_'.join(rewards)}.csv"
     source = source_of(rewards, file, own)
-    summary = score_file(file, rewards, table, source, overwrite=overwrite, progress=Progress())
+    summary = score_file(file, rewards, table, source, overwrite=overwrite)
     state = "complete already; overwrite=true starts again" if summary.existed else "table"
     print(f"{summary}\n{state}: {table}")
     return summary.exit_code(allow_failures=allow_failures)
@@ -327,19 +326,3 @@ def score_command(
 def named(file: str) -> Path:
     """Return the path of a file or folder, resolved if it has no name to put before a suffix, such as "."."""
     return Path(file) if Path(file).name else Path(file).resolve()
-
-
-class Progress:
-    """A callback that prints the progress of a long run on stderr."""
-
-    def __init__(self) -> None:
-        self.start = self.last_print = time.monotonic()
-        self.first: int | None = None
-
-    def __call__(self, done: int) -> None:
-        now = time.monotonic()
-        self.first = done if self.first is None else self.first
-        if now > self.last_print + PRINT_INTERVAL:
-            self.last_print = now
-            rate = (done - self.first) / (now - self.start)
-            print(f"{done} records, {rate:.0f} per second", file=sys.stderr)

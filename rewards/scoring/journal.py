@@ -59,9 +59,10 @@ class Journal:
         """
         old = None if overwrite else self.read()
         if old is None:
-            if self.out.exists() and not overwrite:
+            there = [path for path in (self.out, self.part, self.ready) if os.path.lexists(path)]
+            if there and not overwrite:
                 raise ConfigError(
-                    f"out={self.out} exists, without a {self.state.name} that says what it is; "
+                    f"out={self.out}: {there[0]} exists, without a {self.state.name} that says what it is; "
                     "name another file, or replace it with overwrite=true"
                 )
             for path in (self.part, self.sums, self.ready):

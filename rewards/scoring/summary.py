@@ -7,12 +7,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from molrl.exit_codes import ExitCode
 from molrl.rewards.scores import category
 from molrl.rewards.scoring.record import LOST
 from molrl.rewards.scoring.table import Row, split_reasons
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-DONE, NOTHING_SCORED, SOME_FAILED = 0, 3, 4  # exit codes
 MAX_LINES = 5  # line numbers that are kept for each reason
 MAX_CATEGORIES = 30  # of reasons that are told apart by their detail
 
@@ -65,13 +65,13 @@ class Summary:
     figures: Mapping[str, Figures]
     existed: bool = False
 
-    def exit_code(self, *, allow_failures: bool = False) -> int:
-        """Return 0; 3 when no reward could score anything; 4 when some records failed, unless that is allowed."""
+    def exit_code(self, *, allow_failures: bool = False) -> ExitCode:
+        """Return the exit code; records that failed count unless that is allowed, and nothing scored always does."""
         if self.existed:
-            return DONE
+            return ExitCode.DONE
         if not any(figures.scored for figures in self.figures.values()):
-            return NOTHING_SCORED
-        return SOME_FAILED if self.failed and not allow_failures else DONE
+            return ExitCode.NOTHING_SCORED
+        return ExitCode.SOME_FAILED if self.failed and not allow_failures else ExitCode.DONE
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as a dictionary for JSON."""

@@ -188,14 +188,14 @@ def test_a_lora_that_fits_in_part_is_refused(change: Any, words: str, tiny_pipel
 def test_a_damaged_lora_is_one_error(keep: int, tiny_pipeline: Path, tmp_path: Path) -> None:
     whole = (trained(tiny_pipeline, tmp_path / "run", 1) / LORA).read_bytes()
     (tmp_path / LORA).write_bytes(whole[:keep] or b"\xff" * 99)
-    with pytest.raises(CheckpointError, match="does not fit the pipeline"):
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
         load_pipeline(str(tiny_pipeline), None, torch.float32, lora=str(tmp_path))
 
 
 def test_a_lora_alone_asks_for_its_base(tiny_pipeline: Path, tmp_path: Path) -> None:
     folder = trained(tiny_pipeline, tmp_path / "run", 1)
     (folder / "adapter.json").unlink()
-    assert f"policy=BASE policy.lora={folder}" in complaint(["sample", f"policy={folder}", "n=2"], 1)
+    assert f"policy=BASE policy.lora={folder}" in complaint(["sample", f"policy={folder}", "n=2"], 5)
     with pytest.raises(CheckpointError, match="not the folder or the safetensors file of one LoRA"):
         load_pipeline(str(tiny_pipeline), None, torch.float32, lora=str(tmp_path / "gone"))
 

@@ -57,7 +57,7 @@ def test_streams_are_wrapped_once_and_put_back() -> None:
 def test_names_in_a_file_reach_neither_the_terminal_nor_the_table(tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text(f"na{TITLE}me,\x1b[31mcol\nx,y\n")
     refused = molrl("score", str(tmp_path / "bad.csv"), "reward=logp", f"out={tmp_path / 'o.csv'}")
-    assert refused.code == 1
+    assert refused.code == 5
     assert not obeyed(refused.out + refused.err)
     assert r"\x1b]0;pwned\x07" in refused.err
     (tmp_path / "a.smi").write_text(f"CCO {TITLE}\nC1CC x\u202ey\nnonsense{TITLE} z\n")

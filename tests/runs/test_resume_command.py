@@ -81,8 +81,10 @@ def test_the_settings_are_those_of_the_run(run: Path) -> None:
 def test_where_it_is_computed_may_change_and_nothing_else(run: Path) -> None:
     free = molrl("train", f"resume={run}", "threads=2", "device=cpu", "--cfg")
     assert (yaml.safe_load(free.out)["threads"], yaml.safe_load(free.out)["device"]) == (2, "cpu")
-    for other in ("seed=1", "iterations=3", "run=elsewhere", "algo=rgdm", "+new=3"):
-        assert "only device, threads, wait may change" in complaint(["train", f"resume={run}", other], 2)
+    for other in ("seed=1", "rollouts=3", "run=elsewhere", "algo=rgdm", "+new=3"):
+        assert "only device, threads, wait, minutes, iterations may change" in complaint(
+            ["train", f"resume={run}", other], 2
+        )
 
 
 def test_the_best_model_can_be_drawn_from(run: Path, tmp_path: Path) -> None:

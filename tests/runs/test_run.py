@@ -86,6 +86,8 @@ def test_the_summary_says_what_was_asked_and_what_came_of_it(algo: str, runs: Pa
         "reward",
         "algo",
         "seed",
+        "iterations",
+        "ended",
         "reward_queries",
         "wall_seconds",
         "before",
@@ -256,7 +258,7 @@ def broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """Run the same reward, stopped in the second iteration."""
     run = tmp_path / "broken"
     assert train(of_rings(run), Interrupted(call=3)) == 130  # the measurement before, iteration 0, iteration 1
-    assert f"1 of 2 iterations are kept; molrl train resume={run} goes on" in capsys.readouterr().out
+    assert "1 of 2 iterations are kept; to go on: molrl.run.train, with the same" in capsys.readouterr().out
     assert len(untimed(run)) == 1
     return run
 

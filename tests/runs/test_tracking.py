@@ -7,7 +7,7 @@ from typing import Any, Never
 
 import pytest
 
-from molrl.runs.tracking import Tracker, format_clock, read_metrics
+from molrl.runs.tracking import Tracker, read_metrics
 
 ROUND = {"reward": 0.5, "reward_std": 0.1, "validity": 0.93, "uniqueness": 0.98, "kl": 1.25, "clip_fraction": 0.1}
 
@@ -25,8 +25,10 @@ def strict_lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
 
 
-def log_rounds(folder: Path | None, rewards: list[float], start: int = 0, total: int = 10) -> None:
-    with Tracker(folder, total, start, labels=LABELS) as tracker:
+def log_rounds(
+    folder: Path | None, rewards: list[float], start: int = 0, total: int = 10, before: float | None = None
+) -> None:
+    with Tracker(folder, total, start, labels=LABELS, before=before) as tracker:
         for iteration, reward in enumerate(rewards, start):
             tracker.log({**ROUND, "iteration": iteration, "reward": reward})
 
@@ -95,17 +97,19 @@ def test_a_new_run_forgets_an_old_one_in_the_same_folder(tmp_path: Path) -> None
     assert [row["reward"] for row in strict_lines(tmp_path)] == [0.9]
 
 
-def test_the_change_is_since_the_first_round_of_the_run_also_after_resuming(
+def test_the_change_is_that_since_the_measurement_before_training_also_after_resuming(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log_rounds(tmp_path, [0.25, 0.35])
-    assert "reward 0.350 (+0.100)" in capsys.readouterr().err
-    log_rounds(tmp_path, [0.2], start=2)
-    assert "3/10  reward 0.200 (-0.050)" in capsys.readouterr().err
+    log_rounds(tmp_path, [0.25, 0.35], before=0.3)
+    said = capsys.readouterr().err
+    assert "1/10  reward 0.250 (-0.050)" in said
+    assert "2/10  reward 0.350 (+0.050)" in said
+    log_rounds(tmp_path, [0.2], start=2, before=0.3)
+    assert "3/10  reward 0.200 (-0.100)" in capsys.readouterr().err
 
 
 def test_without_a_terminal_a_round_is_one_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
-    log_rounds(None, [0.5, 0.5], total=2)
+    log_rounds(None, [0.5, 0.5], total=2, before=0.5)
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines()[0].startswith("1/2  reward 0.500 (+0.000)  valid 93%  unique 98%  KL 1.25  0:00 left")
@@ -119,7 +123,7 @@ def test_what_is_not_measured_is_not_shown(capsys: pytest.CaptureFixture[str]) -
         tracker.log({"reward": 1.5})
         tracker.log({"reward": float("nan"), "kl": 2.0, "validity": None})
     first, second = capsys.readouterr().err.splitlines()
-    assert first.split("  ") == ["1/2", "reward 1.500 (+0.000)", "0:00 left"]
+    assert first.split("  ") == ["1/2", "reward 1.500", "0:00 left"]
     assert second.split("  ") == ["2/2", "KL 2", "done"]
 
 
@@ -135,7 +139,7 @@ def test_the_first_three_labelled_metrics_of_a_row_are_shown(capsys: pytest.Capt
 def test_without_labels_no_metric_of_a_domain_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with Tracker(None, 1) as tracker:
         tracker.log(ROUND)
-    assert capsys.readouterr().err.splitlines() == ["1/1  reward 0.500 (+0.000)  KL 1.25  done"]
+    assert capsys.readouterr().err.splitlines() == ["1/1  reward 0.500  KL 1.25  done"]
 
 
 def test_on_a_terminal_the_progress_is_one_line_however_narrow(
@@ -206,8 +210,3 @@ def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest
 def test_a_start_beyond_the_end_is_refused() -> None:
     with pytest.raises(ValueError, match="start: got 11, expected 0 to 10"):
         Tracker(None, 10, start=11)
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.2, "0:00"), (59.6, "1:00"), (754, "12:34"), (3661, "1:01:01")])
-def test_time_is_read_like_a_clock(seconds: float, text: str) -> None:
-    assert format_clock(seconds) == text
