@@ -35,7 +35,7 @@ def find_model(name: str) -> Path | None:
     shipped = [] if Path(name).name != name else sorted(SHIPPED.glob(f"*/{name}"))
     candidates = [*shipped, Path(name), Path(name) / "model"]
     found = next((folder for folder in candidates if holds_model(folder)), None)
-    if found is candidates[-1] and found.is_symlink():
+    if found is not None and found is candidates[-1] and found.is_symlink():
         raise CheckpointError(f"{found}: a link, expected a folder; name the one that it leads to")
     return found
 

@@ -153,7 +153,7 @@ def read_held_out(folder: Path, header: Header, classes: Sequence[str]) -> tuple
     values, labels = tensors["points"].numpy().astype(np.float32), tensors["class"].tolist()
     if not np.isfinite(values).all() or not all(type(n) is int and 0 <= n < len(classes) for n in labels):
         raise ValueError("points that are not finite, or classes that the model does not have")
-    return tuple(PointCloud(cloud, classes[number]) for cloud, number in zip(values, labels, strict=True))
+    return tuple(PointCloud(cloud, classes[int(number)]) for cloud, number in zip(values, labels, strict=True))
 
 
 def save_shapes(
