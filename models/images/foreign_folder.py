@@ -118,6 +118,8 @@ def read_config(path: Path, max_bytes: int) -> Any:
     """Return the value of a JSON file; raises CheckpointError where it is too large or none."""
     try:
         return json.loads(read_bounded(path, max_bytes, follow=True))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path.parent}: not a complete pipeline in diffusers' format, no {path.name}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a JSON file ({error!s:.200})") from None
 

@@ -99,7 +99,8 @@ class Worker:
         """Return the next message; WorkerDied where the process ends, or sends none in time and is killed."""
         deadline = time.monotonic() + seconds
         while not self.connection.poll():
-            if self.process.exitcode is not None:
+            if self.has_ended():
+                self.process.join(STOP_SECONDS)  # its status comes a moment after its end
                 raise WorkerDied(loss_reason(self.process.exitcode))
             if self.stopping.is_set():
                 raise WorkerDied("crash: the pool was closed")
@@ -113,11 +114,15 @@ class Worker:
             self.process.join(STOP_SECONDS)
             raise WorkerDied(loss_reason(self.process.exitcode)) from None
 
+    def has_ended(self) -> bool:
+        """Return whether the process has ended; where SIGCHLD is ignored its status is not to be had."""
+        return self.process.exitcode is not None or bool(wait([self.process.sentinel], 0))
+
     def end(self) -> None:
         """End the process and whatever it has started."""
         self.process.terminate()  # its supervisor kills the rest; elsewhere it leads a group
         self.process.join(STOP_SECONDS)
-        if self.process.exitcode is None:
+        if not self.has_ended():
             with contextlib.suppress(OSError):
                 if self.process.pid and hasattr(os, "killpg"):
                     os.killpg(self.process.pid, signal.SIGKILL)
@@ -129,7 +134,7 @@ class Worker:
 def loss_reason(exitcode: int | None) -> str:
     """Return the reason for the loss of an item that was alone with its worker."""
     if exitcode is None or exitcode >= 0:
-        return f"crash: exit code {exitcode}"
+        return f"crash: exit code {'unknown' if exitcode is None else exitcode}"
     known = -exitcode in set(signal.Signals)
     name = signal.Signals(-exitcode).name if known else f"signal {-exitcode}"
     return "timeout" if name == "SIGALRM" else f"crash: {name}"
@@ -198,7 +203,7 @@ class Pool:
         for _ in range(MAX_STARTS):
             if self.stopping.is_set():
                 break
-            if worker is None or worker.process.exitcode is not None or worker.chunks >= self.max_chunks:
+            if worker is None or worker.has_ended() or worker.chunks >= self.max_chunks:
                 worker = self.replaced(worker)
             try:
                 answers = worker.answer(job, self.timeout)

@@ -48,6 +48,7 @@ def supervise(parent: int) -> None:
     awaited = {signal.SIGTERM, signal.SIGCHLD}
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # Ray's processes ignore it, and their children with them
     signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     if os.getppid() != parent:  # it ended before the line above
         os._exit(1)
@@ -70,7 +71,8 @@ def wait_for_end(worker: int, awaited: set[signal.Signals]) -> int:
     """Return the worker's status when it has ended, after killing everything that it left; SIGTERM ends it."""
     while True:
         if signal.sigwait(awaited) == signal.SIGTERM:
-            os.kill(worker, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
         for process, status in ended_children():
             if process == worker:
                 kill_children()

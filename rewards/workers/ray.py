@@ -134,10 +134,9 @@ class RayWorkers:
         self._factory_reference = ray.put(self._make_workers)
         first = self.assign([])
         if not ray.wait([first.reference], timeout=START_TIMEOUT)[0]:
+            cpus = cluster_cpus()
             self.close()
-            raise RuntimeError(
-                f"none of the {cluster_cpus()} CPUs of the Ray cluster became free in {START_TIMEOUT:.0f} seconds"
-            )
+            raise RuntimeError(f"none of the {cpus} CPUs of the Ray cluster became free in {START_TIMEOUT:.0f} seconds")
         if isinstance(lost := self._outcome(first), Lost):
             raise RuntimeError(f"the Ray cluster started no worker ({lost.reason})")
         self._driver_id = driver_id

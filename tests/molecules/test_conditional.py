@@ -256,7 +256,7 @@ def test_a_model_says_what_can_be_requested(requested: dict[str, float], words: 
 def test_a_description_that_makes_no_sense_is_no_model(wrong: dict[str, object], tmp_path: Path) -> None:
     values = {**architecture(CONDITION).plain(), "conditions": [{**CONDITION, **wrong}]}
     checkpoint.save(tmp_path / "model", {"weights": conditional().denoiser.state_dict()}, {"model": values})
-    with pytest.raises(CheckpointError, match="not a molecule model"):
+    with pytest.raises(CheckpointError, match="not a model of molecules"):
         load(str(tmp_path / "model"))
 
 

@@ -226,9 +226,9 @@ def test_the_time_of_a_large_file_is_no_square_of_its_size(tmp_path: Path, resid
     """A residue of another chain for every atom, or one residue of all: some seconds with checks of types."""
     lines = [
         f"ATOM      1  C1  LIG {'ABC'[row % 3]}{row % 9999:4}{'ab'[row // 9999]}   "
-        f"{x % 100:8.3f}{row % 100:8.3f}{x // 100:8.3f}"
-        for row in range(residues)
-        for x in range(atoms)
+        f"{atom % 100:8.3f}{atom // 100 % 100:8.3f}{atom // 10_000:8.3f}"
+        for atom in range(residues * atoms)
+        for row in [atom // atoms]
     ]
     began = time.process_time()
     assert len(read_groups(write(tmp_path, *lines))) == residues

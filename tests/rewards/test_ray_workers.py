@@ -28,6 +28,7 @@ from molrl.rewards.workers.pooled import Pooled
 
 pytestmark = pytest.mark.timeout(900)  # seconds on a machine that is busy with something else; 20 on one that is not
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install 'molrl[ray]'")
+PATIENCE = {"RAY_raylet_start_wait_time_s": "120"}  # of Ray with its own processes, on a busy machine
 SAMPLES: list[Any] = [1, 2, *FAULTS, 3, "memory", 4]
 
 # One cluster for all: its start takes longer than everything else.
@@ -78,7 +79,7 @@ def short() -> Iterator[str]:
 
 def environment(**more: str) -> dict[str, str]:
     paths = os.pathsep.join(sys.path)
-    return {**os.environ, "PYTHONPATH": paths, "RAY_USAGE_STATS_ENABLED": "0", **more}
+    return {**os.environ, "PYTHONPATH": paths, "RAY_USAGE_STATS_ENABLED": "0", **PATIENCE, **more}
 
 
 @pytest.fixture(scope="module")
@@ -178,11 +179,13 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 @pytest.mark.skipif(sys.platform != "linux", reason="sockets are listed on Linux only")
 def test_a_cluster_that_is_started_here_listens_on_the_loopback_interface_alone(folder: Path) -> None:
     (folder / "listening.py").write_text(LISTENING, "utf-8")
-    more = {"RAY_raylet_start_wait_time_s": "120"}
-    more |= {"RAY_TMPDIR": tempfile.gettempdir()}
     done = subprocess.run(
         [sys.executable, str(folder / "listening.py")],
-        env={name: value for name, value in environment(**more).items() if name != "RAY_ADDRESS"},
+        env={
+            name: value
+            for name, value in environment(RAY_TMPDIR=tempfile.gettempdir()).items()
+            if name != "RAY_ADDRESS"
+        },
         capture_output=True,
         text=True,
         timeout=400,

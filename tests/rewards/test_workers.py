@@ -256,6 +256,21 @@ if __name__ == "__main__":
     assert ended(int((tmp_path / "worker").read_text("ascii")))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no supervisors")
+def test_faults_are_found_where_the_end_of_children_is_ignored(tmp_path: Path) -> None:
+    """As in Ray's processes, whose children inherit that."""
+    script = """
+import signal
+from faulty_scorers import Faulty
+from molrl.rewards.workers.pooled import Pooled
+if __name__ == "__main__":
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with Pooled(Faulty(), workers=1, timeout=60.0) as reward:
+        print(reward.score([1, "exit", 2]).reasons)
+"""
+    assert run(tmp_path, script).stdout == "['', 'crash: exit code unknown', '']\n"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="descendants can be found on Linux only")
 @pytest.mark.parametrize("sample", ["hang", "exit", "segmentation fault", "stay"])
 def test_what_a_reward_has_started_ends_with_its_worker(sample: str, tmp_path: Path) -> None:
