@@ -210,7 +210,7 @@ def binary(path: Path) -> None:
         ("none.sdf", None, "No such file"),
         ("empty.sdf", empty, "empty"),
         ("binary.sdf", binary, "binary"),
-        ("folder.sdf", Path.mkdir, "directory"),
+        ("folder.sdf", Path.mkdir, "folder"),
         ("some.pdb", empty, "allowed"),
     ],
 )

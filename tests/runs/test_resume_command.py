@@ -152,7 +152,7 @@ BOMB = "a: &a [1,1]\n" + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}
         (BOMB.encode(), "it has aliases"),
         (b"[" * 5000, "more than 32 levels"),
         (b"\xff\xfe", "cannot be read"),
-        (b"#" * (1 << 18) + b"\n", "more than 262144 bytes"),
+        (b"#" * (1 << 18) + b"\n", "more than the 262144 allowed"),
         (b"run: 3\n", "does not say what was chosen"),
     ],
 )
