@@ -1,5 +1,7 @@
 """Progress of long work: a plain line on stderr whenever a command has said nothing for `SILENCE` seconds.
 
+After some minutes of one piece of work the lines become rarer, up to one a minute: a log of days stays readable.
+
 A command speaks within `speaking()`; used from Python, molrl's functions print no such lines.
 """
 
@@ -11,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 SILENCE = 5.0  # seconds
+RARER = 20.0  # the silence is at least the age of the work divided by this,
+RAREST = 12.0  # up to so many times SILENCE
 
 
 @dataclass
@@ -44,7 +48,7 @@ class Stage:
 
 
 class Speaker:
-    """A thread that tells of the innermost stage whenever nothing was said for `SILENCE` seconds."""
+    """A thread that tells of the innermost stage whenever nothing was said for a while."""
 
     def __init__(self) -> None:
         self.stages: list[Stage] = []
@@ -55,16 +59,22 @@ class Speaker:
 
     def watch(self) -> None:
         """Speak from time to time until `stopped` is set."""
-        while not self.stopped.wait(max(0.0, self.last + SILENCE - time.monotonic())):
-            if time.monotonic() >= self.last + SILENCE:
+        while not self.stopped.wait(max(0.0, self.last + self.silence() - time.monotonic())):
+            if time.monotonic() >= self.last + self.silence():
                 self.speak()
+
+    def silence(self) -> float:
+        """Return the seconds of silence to break, by the age of the innermost stage at its last line."""
+        age = max((self.last - innermost.began for innermost in self.stages[-1:]), default=0.0)
+        return min(max(SILENCE, age / RARER), RAREST * SILENCE)
 
     def speak(self) -> None:
         """Print one line about the innermost stage."""
         self.last = time.monotonic()
-        if self.stages and not self.paused:
-            sys.stderr.write(f"molrl: {self.stages[-1]}\n")
-            sys.stderr.flush()
+        for innermost in self.stages[-1:]:  # which the other thread may end at any moment
+            if not self.paused:
+                sys.stderr.write(f"molrl: {innermost}\n")
+                sys.stderr.flush()
 
 
 SPEAKER = Speaker()

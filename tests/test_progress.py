@@ -88,6 +88,15 @@ def test_silence_begins_anew_with_whatever_is_printed(monkeypatch: pytest.Monkey
     assert told.getvalue() == ""
 
 
+@pytest.mark.parametrize(("age", "silence"), [(0, 5), (100, 5), (200, 10), (1200, 60), (86400, 60)])
+def test_lines_become_rarer_as_the_work_goes_on(age: float, silence: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    speaker = progress.Speaker()
+    assert speaker.silence() == 5
+    speaker.stages.append(progress.Stage("steps", None, 0, began=1000.0))
+    monkeypatch.setattr(speaker, "last", 1000.0 + age)
+    assert speaker.silence() == silence
+
+
 def test_a_block_that_fails_ends_its_stage() -> None:
     with pytest.raises(KeyError), stage("fails"):
         raise KeyError
