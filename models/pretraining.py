@@ -24,7 +24,7 @@ from molrl.machine.memory import enough_memory
 from molrl.models.draws import draw_samples
 from molrl.policy import Policy
 from molrl.pretrain import Bucket, Loss, Pretraining
-from molrl.progress import spoken, stage
+from molrl.progress import note_output, stage
 from molrl.runs.folder import claim, refuse_another
 from molrl.runs.snapshot import seed_generators
 from molrl.runs.tracking import append_row
@@ -211,7 +211,7 @@ class Report:
         progress = f"step {metrics['step']:.0f}/{self.training.steps} loss {metrics['loss']:.4f}"
         labelled = [f"{label} {measured[name]:.4f}" for label, name in self.trainee.progress_metrics.items()]
         print(", ".join([progress, *labelled, f"{metrics['seconds']:.0f} s"]), flush=True)
-        spoken()
+        note_output()
 
     def measure(self) -> Mapping[str, float]:
         """Return the metrics of samples that are drawn from the saved model."""

@@ -87,7 +87,7 @@ def speaking() -> Iterator[None]:
         yield
         return
     SPEAKER.stopped.clear()
-    spoken()
+    note_output()
     SPEAKER.thread = threading.Thread(target=SPEAKER.watch, name="progress", daemon=True)
     SPEAKER.thread.start()
     try:
@@ -125,7 +125,7 @@ def paused() -> Iterator[None]:
         SPEAKER.paused = before
 
 
-def spoken() -> None:
+def note_output() -> None:
     """Note that something was printed: silence begins anew."""
     SPEAKER.last = time.monotonic()
 

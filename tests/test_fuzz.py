@@ -154,9 +154,10 @@ def claimed(path: Path) -> None:
 def summarised(path: Path) -> None:
     folder = path.parent / "summarised"
     folder.mkdir(exist_ok=True)
-    (folder / "config.yaml").write_text(f"run: {folder}\n")
+    config = {"run": str(folder), "iterations": 3, "chosen": {}, "reward": {}}
+    (folder / "config.yaml").write_text(json.dumps(config))
     (folder / "summary.json").write_bytes(path.read_bytes())
-    describe_finished({"run": str(folder)})
+    describe_finished(config)
 
 
 def unchanged(path: Path) -> None:
@@ -186,7 +187,10 @@ def overridden(path: Path) -> None:
     compose("train", path.read_text(errors="replace").splitlines()[:3])
 
 
-SUMMARY = {"before": {"reward_mean": 0.1}, "after": {"reward_mean": 0.2}, "reward_queries": 3, "wall_seconds": 1.0}
+SUMMARY = {
+    **{when: {"reward_mean": mean} for when, mean in (("before", 0.1), ("after", 0.2))},
+    **{"reward_queries": 3, "wall_seconds": 1.0, "iterations": 3},
+}
 WATER = {
     "index": [1],
     "num_atoms": [3],

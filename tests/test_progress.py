@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from molrl import progress
-from molrl.progress import format_clock, paused, speaking, spoken, stage
+from molrl.progress import format_clock, note_output, paused, speaking, stage
 
 LINE = re.compile(r"molrl: (.*), (\d+:\d\d)(?:, about (\d+:\d\d) left)?")
 
@@ -84,12 +84,13 @@ def test_silence_begins_anew_with_whatever_is_printed(monkeypatch: pytest.Monkey
     with listening() as told, stage("talkative"):
         for _ in range(30):
             time.sleep(0.1)
-            spoken()
+            note_output()
     assert told.getvalue() == ""
 
 
 @pytest.mark.parametrize(("age", "silence"), [(0, 5), (100, 5), (200, 10), (1200, 60), (86400, 60)])
 def test_lines_become_rarer_as_the_work_goes_on(age: float, silence: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SILENCE", 5.0)
     speaker = progress.Speaker()
     assert speaker.silence() == 5
     speaker.stages.append(progress.Stage("steps", None, 0, began=1000.0))

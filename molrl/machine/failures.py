@@ -9,7 +9,7 @@ PACKAGE = "molrl"
 
 def describe_failure(error: BaseException) -> str:
     """Return the message of an error, with the file or the function that it is about where it names none itself."""
-    text = " ".join(str(error).splitlines())
+    text = " ".join(line.strip() for line in str(error).splitlines())
     if isinstance(error, OSError) and error.errno is not None:
         reason = error.strerror or os.strerror(error.errno)
         names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]

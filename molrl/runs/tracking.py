@@ -19,7 +19,7 @@ from rich.text import Text
 
 from molrl.machine.files import naming, open_in_place, read_text, replace_file
 from molrl.machine.printable import unescaped
-from molrl.progress import format_clock, paused, spoken, stage
+from molrl.progress import format_clock, note_output, paused, stage
 
 METRICS_FILE = "metrics.jsonl"
 MAX_METRICS_BYTES = 1 << 28
@@ -125,7 +125,7 @@ class Tracker:
             self.progress.update(self.bar, completed=self.done, description=(count + line).markup)
         else:
             self.console.print(count + line, soft_wrap=True, highlight=False)
-            spoken()
+            note_output()
 
     def seconds_left(self) -> float:
         """Return the estimated time left, from the pace of the recent rounds."""

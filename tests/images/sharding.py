@@ -28,6 +28,7 @@ from torch.utils._pytree import tree_map_only
 from molrl.algos import Algorithm
 from molrl.cli import complain
 from molrl.data.images.image import CaptionedImage
+from molrl.exit_codes import exit_code_of
 from molrl.finetune import finetune, freeze_copy
 from molrl.machine.processes import SINGLE_PROCESS, Processes, connect_processes
 from molrl.models.images.decoder import ImageDecoder
@@ -147,4 +148,4 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1], Path(sys.argv[2]))
     except (RuntimeError, ValueError) as error:
-        sys.exit(complain(error, 1))
+        sys.exit(complain(error, exit_code_of(error)))

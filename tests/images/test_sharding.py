@@ -79,7 +79,7 @@ def test_a_process_that_dies_ends_the_others_in_order(tiny_pipeline: Path) -> No
     )
     said = first.communicate(timeout=500)[1]
     second.communicate(timeout=100)
-    assert first.returncode == 1
+    assert first.returncode == 6
     assert said.splitlines()[-1] == "molrl: process 1 of 2 does not answer"
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from toy import number_task, quadratic, unheard
 
 from molrl.cli import complain
+from molrl.exit_codes import exit_code_of
 from molrl.finetune import finetune, freeze_copy
 from molrl.machine.interruption import defer_interruption, exit_code
 from molrl.machine.processes import connect_processes
@@ -72,4 +73,4 @@ if __name__ == "__main__":
         code = main(sys.argv[1], Path(sys.argv[2]))
         sys.exit("molrl: the group is still connected" if connected() else code)
     except (RuntimeError, ValueError) as error:
-        sys.exit(complain(error, 1))
+        sys.exit(complain(error, exit_code_of(error)))

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 PROGRAM = """
-import resource, sys
+import ctypes, resource, sys
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: all pages are small, whatever the system prefers
 import torch
 from molrl.machine.memory import keep_freed_memory
 

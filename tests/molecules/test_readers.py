@@ -609,7 +609,7 @@ def test_missing_files_and_folders_are_one_clear_error(tmp_path: Path, suffix: s
     with pytest.raises(ValueError, match="cannot be read: No such file"):
         stream(tmp_path / f"x{suffix}")
     (tmp_path / f"y{suffix}").mkdir()
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="a folder, expected a regular file"):
         stream(tmp_path / f"y{suffix}")
 
 

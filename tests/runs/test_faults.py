@@ -21,6 +21,7 @@ from torch import Tensor
 from toy import number_task, quadratic
 
 from molrl.composition import compose
+from molrl.exit_codes import ExitCode
 from molrl.machine.memory import OutOfMemory, enough_memory
 from molrl.models.shipped import SHIPPED
 from molrl.run import train
@@ -138,7 +139,7 @@ def test_a_pickle_is_never_opened_whatever_it_is_offered_as(
         ["pretrain", "data=qm9", f"data.path={path}", f"run={tmp_path / 'run'}"],
         ["pretrain", "model=shapes", "data=shape_files", f"data.path={path}", f"run={tmp_path / 'run'}"],
     ):
-        assert molrl(*arguments).code in (1, 2, 3), arguments
+        assert molrl(*arguments).code in (ExitCode.USAGE, ExitCode.NOTHING_SCORED, ExitCode.BAD_INPUT), arguments
     assert not marker.exists()
 
 
@@ -235,6 +236,7 @@ def test_out_of_memory_while_learning_is_told_from_other_errors() -> None:
 SLOW = """
 import sys, time, torch
 from molrl.composition import compose
+from molrl.exit_codes import ExitCode
 from molrl.machine.interruption import raise_on_sigterm
 from molrl.run import train
 

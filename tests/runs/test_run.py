@@ -328,7 +328,7 @@ def test_ctrl_c_and_sigterm_end_a_run_with_a_checkpoint_and_no_workers(
     process.send_signal(sent)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert f"molrl train resume={run} goes on" in out
+    assert f"to go on: molrl train resume={run}\n" in out
     until = time.monotonic() + 10  # multiprocessing's own helper ends when it finds its parent gone
     while left := [worker for worker in workers if running(worker)]:
         assert time.monotonic() < until, left

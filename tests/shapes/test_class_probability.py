@@ -147,7 +147,7 @@ def test_what_is_no_shape_is_drawn_in_all_its_kinds() -> None:
         (lambda _: reward("none", "chair"), "no such model"),
         (lambda weights: replace(reward(weights), floor=0.0), "floor: got 0.0, need a finite number below 0"),
         (lambda weights: replace(reward(weights), floor=-math.inf), "floor: got -inf"),
-        (lambda _: reward("qm9_heavy", "chair"), "not a shape classifier"),
+        (lambda _: reward("qm9_heavy", "chair"), "one of shape classifier"),
         (lambda _: train_classifier([labelled("ball", 0)], layout="small", steps=1, seed=0), "need at least two"),
         (lambda _: ClassifierDesign(classes=["a"], widths=[0], hidden=3), r"widths \[0\]"),
     ],

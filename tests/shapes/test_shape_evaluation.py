@@ -37,7 +37,7 @@ def saved(path: Path, points: NDArray[np.floating], label: str | list[str] = "bo
 
 def evaluated(tmp_path: Path, file: str, *settings: str) -> tuple[dict[str, Any], str]:
     """Return the figures of a file, and the output."""
-    shown = molrl("evaluate", file, f"out={tmp_path / 'out.json'}", *QUICK, *settings)
+    shown = molrl("evaluate", file, f"out={tmp_path / 'out.json'}", "overwrite=true", *QUICK, *settings)
     assert shown.code == 0, shown
     return json.loads((tmp_path / "out.json").read_text()), shown.out
 
@@ -160,13 +160,13 @@ def test_what_a_file_holds_is_told_from_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ("in.npz reference=nowhere", 1, "reference=nowhere neither a model"),
-        ("in.npz reference=qm9_heavy", 1, "a model of molecules one of shapes"),
-        ("in.npz metrics.judge=shapes", 1, "shapes not a shape classifier"),
+        ("in.npz reference=nowhere", 5, "reference=nowhere neither a model"),
+        ("in.npz reference=qm9_heavy", 5, "a model of molecules one of shapes"),
+        ("in.npz metrics.judge=shapes", 5, "shapes a model of shapes one of shape classifier"),
         ("in.npz metrics.compared=3", 2, "compared 3 at least 128"),
         ("in.npz domain=images", 2, "in.npz images cannot be measured"),
-        ("missing.glb", 1, "missing.glb no such file"),
-        ("x.sdf domain=shapes", 1, "x.sdf '.sdf' .glb"),
+        ("missing.glb", 5, "missing.glb no such file"),
+        ("x.sdf domain=shapes", 5, "x.sdf '.sdf' .glb"),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_clear_line(

@@ -243,11 +243,11 @@ def test_a_combination_of_shape_rewards_has_a_column_for_each_part(tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ("box.off reward=qed", 1, "box.off scores molecules '.off' allowed .sdf"),
-        ("folder reward=qed", 1, "folder scores molecules allowed .sdf"),
-        ("mol.sdf reward=shape_stability", 1, "mol.sdf scores shapes '.sdf' allowed .glb folders"),
-        ("missing.glb reward=shape_stability", 1, "missing.glb no such file"),
-        ("folder reward=shape_stability", 1, "folder no shape files"),
+        ("box.off reward=qed", 5, "box.off scores molecules '.off' allowed .sdf"),
+        ("folder reward=qed", 5, "folder scores molecules allowed .sdf"),
+        ("mol.sdf reward=shape_stability", 5, "mol.sdf scores shapes '.sdf' allowed .glb folders"),
+        ("missing.glb reward=shape_stability", 5, "missing.glb no such file"),
+        ("folder reward=shape_stability", 5, "folder no shape files"),
         ("box.off reward=qed,shape_stability", 2, "qed scores molecules shape_stability scores shapes"),
         ("box.off reward=shape_stability embed=true", 2, "embed=true"),
         ("box.off reward=shape_stability out=x.sdf", 2, "out=x.sdf .csv .parquet"),

@@ -102,7 +102,7 @@ def test_a_folder_that_describes_no_shape_model_is_named(
         ShapeArchitecture, "plain", lambda self: {"format": 2, "domain": "shapes", **vars(self), **change}
     )
     save_shapes(folder, ARCHITECTURE, ARCHITECTURE.build().denoiser.state_dict(), clouds(2))
-    with pytest.raises(CheckpointError, match="not a shape model"):
+    with pytest.raises(CheckpointError, match="not a model of shapes"):
         load_shapes(str(folder))
 
 
