@@ -48,6 +48,7 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Outcomes())
+    config.pluginmanager.import_plugin("own_process")
 
 
 class Outcomes:

@@ -41,6 +41,8 @@ from molrl.task import Task
 from molrl.trainable_parameters import trainable_module
 from molrl.trajectory import move_context
 
+pytestmark = pytest.mark.own_process  # a device must be known to torch before the first gradient of a process
+
 STEPS = 2
 DEPTHS = {"blocks": 1, "layers": 1, "heads": 2}  # of networks; all other sizes are 8
 SMALL = {"train_steps": 2, "noisings": 2, "states": 2, "candidates": 2, "lookahead": 1, "held": 1}
