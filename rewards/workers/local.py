@@ -11,11 +11,11 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
-from molrl.rewards.workers.pool import Pool
+from molrl.rewards.workers.pool import POLL_SECONDS, Pool
 from molrl.rewards.workers.process import run_item
 from molrl.rewards.workers.protocol import Lost, chunks, collect_answers, prefetch
 
@@ -119,7 +119,12 @@ class Workers:
                 yield from self.answers(single)
 
     def _outcome(self, assignment: Assignment) -> list[Any] | Lost:
-        """Return the answers or how they were lost."""
+        """Return the answers or how they were lost.
+
+        The wait is one of many short ones: Python may overlook a Ctrl-C that comes just before a long one.
+        """
+        while not assignment.answers.done():
+            wait([assignment.answers], POLL_SECONDS)
         try:
             return assignment.answers.result()
         except CancelledError:
