@@ -66,9 +66,9 @@ def adapter_of(network: nn.Module) -> dict[str, LowRank]:
     from peft.tuners.lora import LoraLayer
 
     found: dict[str, LowRank] = {}
-    layer: Any
-    for name, layer in network.named_modules():
-        if isinstance(layer, LoraLayer):
+    for name, module in network.named_modules():
+        if isinstance(module, LoraLayer):
+            layer: Any = module  # whose attributes PyTorch types as tensors
             (adapter,) = layer.lora_A
             a, b = (part[adapter] for part in (layer.lora_A, layer.lora_B))
             if layer.lora_magnitude_vector or b.bias is not None:
