@@ -41,7 +41,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (ExitCode.DONE, "score good.smi reward=logp reward.workers=0"),
         (ExitCode.DONE, "evaluate mixed.smi"),
         (ExitCode.USAGE, ""),
-        (ExitCode.USAGE, "trian"),
+        (ExitCode.USAGE, "trainn"),
         (ExitCode.USAGE, "completion tcsh"),
         (ExitCode.USAGE, "train algo=nothing"),
         (ExitCode.USAGE, "train rollouts=0"),
