@@ -1,4 +1,4 @@
-"""What a rigid placement loses by the rotors of a ligand: `python benchmarks/rotors.py FOLDER`.
+"""Measure what a rigid placement loses by the rotors of a ligand: `python benchmarks/rotors.py FOLDER`.
 
 The folder, searched through, has pairs of files NAME_ligands.sdf.gz, poses with bonds and hydrogens, and
 NAME_pocket10.pdb.gz, their receptor. Each pose is scored as it lies, its conformer is placed anew by `reward=docking`,

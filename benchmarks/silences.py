@@ -36,7 +36,7 @@ COMMANDS = {
 
 
 class Watched(NamedTuple):
-    """What was seen of a command.
+    """The time, the output and the end of a command that was watched.
 
     Attributes:
         seconds: in all.

@@ -1,4 +1,4 @@
-"""What is there already is replaced by no command unless `overwrite=true` says so."""
+"""No command replaces an existing file unless `overwrite=true` says so."""
 
 from pathlib import Path
 

@@ -33,7 +33,7 @@ def record(code: str, heights: list[float], *, v3000: bool) -> str:
 
 
 def is_three_dimensional(block: str) -> bool:
-    """Return RDKit's word."""
+    """Return whether RDKit calls the record three-dimensional."""
     with rdBase.BlockLogs():
         return bool(Chem.MolFromMolBlock(block).GetConformer().Is3D())
 

@@ -1,4 +1,4 @@
-"""What a file of tensors says of itself is checked before anything is built or read."""
+"""Headers of files of tensors are checked before anything is built or read."""
 
 import io
 import json

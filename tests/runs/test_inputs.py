@@ -29,7 +29,7 @@ def test_the_fingerprint_of_a_file_is_its_sha256(tmp_path: Path) -> None:
 def test_any_change_of_an_input_is_noticed(
     tmp_path_factory: pytest.TempPathFactory, contents: list[bytes], data: st.DataObject
 ) -> None:
-    """Of a file in a list or in a folder: other bytes, another name, one more, one less."""
+    """The bytes or the name of a file in a list or in a folder change, or there is one file more or less."""
     folder = tmp_path_factory.mktemp("inputs")
     (folder / "data").mkdir()
     for number, content in enumerate(contents):
