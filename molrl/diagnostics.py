@@ -1,15 +1,17 @@
 """Diagnostics of a round of learning: statistics along the chain, and divergence from the reference."""
 
 from collections import defaultdict
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from molrl.algos import Collected, Learner, RowMetrics, Table
-from molrl.gaussian import Gaussian
+from molrl.gaussian import Gaussian, sum_per_sample
 from molrl.machine.processes import SINGLE_PROCESS, Processes
 from molrl.policy import Policy
+from molrl.samplers import Sampler
 from molrl.task import Metrics, Rollouts
 from molrl.trajectory import Trajectory, Transitions
 
@@ -81,12 +83,69 @@ def pre_update_metrics(learner: Learner, collected: Collected[Table]) -> Metrics
 
     `max_abs_log_ratio_first` is the largest |log p(y|x) - recorded| in nats, p being the policy that made the rollouts:
     zero, unless rollout and training evaluate different policies. `kl` is that of the chain to the reference, in nats.
+    `noise_norm` is the root mean square of the predicted noise over that of the reference's.
     """
     table, world = probe_rollouts(collected.rollouts), learner.task.processes
-    policy, reference = learner.policy.transition(table), learner.reference.transition(table)
-    behaviour = policy if collected.behaviour is learner.policy else reference
-    kl = chain_total(world.gather(policy.kl(reference)), learner.policy)
-    return {"max_abs_log_ratio_first": max_log_ratio_error(behaviour, table, world), "kl": kl}
+    policy, reference = Evaluated.at(learner.policy, table), Evaluated.at(learner.reference, table)
+    behaviour = policy if collected.behaviour is learner.policy else Evaluated.at(collected.behaviour, table)
+    norms = [world.gather(one.square_norm).mean() for one in (policy, reference)]
+    return {
+        "max_abs_log_ratio_first": behaviour.rerun_error(world),
+        "kl": chain_total(world.gather(policy.kl(reference)), learner.policy),
+        "noise_norm": (norms[0] / norms[1]).sqrt().item(),
+    }
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A policy at the states of some reverse steps.
+
+    A deterministic chain has no densities. Its KL is that of the ancestral chain with the same predictions, and its
+    rollouts are repeated to within so many stds of ancestral steps, which is the std of a log-ratio.
+
+    Attributes:
+        sampler: of the policy.
+        table: the steps.
+        noise: what the policy predicts in their states [m, ...].
+    """
+
+    sampler: Sampler
+    table: Transitions
+    noise: Float[Tensor, "m ..."]
+
+    @classmethod
+    def at(cls, policy: Policy, table: Transitions) -> "Evaluated":
+        """Return the policy at the states of the table."""
+        noise = policy.sampler.predict_noise(policy.predict_noise, table.x, table.step, table.context)
+        return cls(policy.sampler, table, noise)
+
+    def kernel(self, sampler: Sampler) -> Gaussian:
+        """Return the reverse steps of a sampler with these predictions."""
+        return sampler.transition(lambda *_: self.noise, self.table.x, self.table.step, self.table.context)
+
+    @property
+    def square_norm(self) -> Float[Tensor, " m"]:
+        """Return the squared norm of each prediction in the space of the states."""
+        return sum_per_sample(self.sampler.space.project(self.noise, self.table.context).square())
+
+    def kl(self, other: "Evaluated") -> Float[Tensor, " m"]:
+        """Compute the KL of each step to that of another policy, in nats."""
+        one, two = (each.kernel(densities(each.sampler)) for each in (self, other))
+        return one.kl(two)
+
+    def rerun_error(self, world: Processes = SINGLE_PROCESS) -> float:
+        """Compute the largest difference between these steps and the recorded ones, over all processes."""
+        kernel, noisy = self.kernel(self.sampler), densities(self.sampler)
+        if noisy is self.sampler:
+            return max_log_ratio_error(kernel, self.table, world)
+        missed = sum_per_sample(kernel.space.project(self.table.y - kernel.mean, kernel.context).square())
+        return world.gather(missed.sqrt() / self.kernel(noisy).std).max().item()
+
+
+def densities(sampler: Sampler) -> Sampler:
+    """Return the sampler, or its ancestral form where its steps have no densities."""
+    noisy: Sampler = getattr(sampler, "with_densities", sampler)
+    return noisy
 
 
 def max_log_ratio_error(kernel: Gaussian, table: Transitions, world: Processes = SINGLE_PROCESS) -> float:
@@ -97,7 +156,8 @@ def max_log_ratio_error(kernel: Gaussian, table: Transitions, world: Processes =
 @torch.no_grad()
 def chain_kl(policy: Policy, reference: Policy, table: Transitions, world: Processes = SINGLE_PROCESS) -> float:
     """Estimate the KL of the chain to the reference in nats, from some steps of a rollout of the policy."""
-    return chain_total(world.gather(policy.transition(table).kl(reference.transition(table))), policy)
+    kl = Evaluated.at(policy, table).kl(Evaluated.at(reference, table))
+    return chain_total(world.gather(kl), policy)
 
 
 def chain_total(kl: Float[Tensor, " m"], policy: Policy) -> float:

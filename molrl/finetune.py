@@ -131,8 +131,9 @@ def check_setup(config: FinetuneConfig, task: Task, algorithm: Algorithm) -> Non
         ValueError: a chain without noise, an algorithm that needs what the task lacks, incomplete groups, or a name
             that no parameter has.
     """
-    if getattr(task.policy.sampler, "eta", 1.0) == 0:  # a step without noise has no density
-        raise ValueError("eta: got 0, a deterministic chain; fine-tuning needs eta above 0")
+    if getattr(task.policy.sampler, "eta", 1.0) == 0 and getattr(algorithm, "needs_densities", True):
+        name = type(algorithm).__name__
+        raise ValueError(f"eta: got 0, a deterministic chain, whose steps have no density; {name} needs eta above 0")
     parameters_to_freeze(trainable_module(task.policy), config.trainable_parameters)
     build_modules(config, task, algorithm)
     size = getattr(algorithm, "group_size", 1)

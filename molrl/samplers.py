@@ -1,7 +1,7 @@
 """Reverse processes: the Gaussian kernel p(x_s | x_t) that a predicted noise defines on a grid of times."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Protocol
 
@@ -127,6 +127,11 @@ class DDIM:
                 f"num_steps: got {self.num_steps}, but {self.schedule} has the same noise at neighbouring times of the "
                 "grid, and a step between them has no density"
             )
+
+    @property
+    def with_densities(self) -> "DDIM":
+        """Return this chain; for a deterministic one, the ancestral chain on its grid, whose steps have densities."""
+        return self if self.eta else replace(self, eta=1.0)
 
     @cached_property
     def times(self) -> Float[Tensor, " points"]:

@@ -1,7 +1,7 @@
 """The records of a rollout: states, log-probabilities, and flat tables of steps to learn from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -77,15 +77,18 @@ class Transitions:
 
 @dataclass(frozen=True)
 class Noised:
-    """A flat table of m clean samples with noise added, for methods that learn by denoising.
+    """A flat table of m clean samples with noise added, for methods on the forward process.
 
     Attributes:
         x: x_t = alpha x_0 + sigma noise [m, ...].
         noise: the noise in it.
         step: grid point of x.
-        weight: of the squared error of the row.
+        weight: of the squared error of the row, or the advantage of its sample.
         sample: row of `contexts`.
         contexts: context of every sample, stored once.
+        old: noise that the policy predicted in x when the round was sampled; None: not needed.
+        reference: noise that the reference predicts in x; None: not needed.
+        real: noised real samples, one beside each row; None: not needed.
     """
 
     x: Float[Tensor, "m ..."]
@@ -94,20 +97,17 @@ class Noised:
     weight: Float[Tensor, " m"]
     sample: Int[Tensor, " m"]
     contexts: Context
+    old: Float[Tensor, "m ..."] | None = None
+    reference: Float[Tensor, "m ..."] | None = None
+    real: "Noised | None" = None
 
     def __len__(self) -> int:
         return len(self.step)
 
-    def __getitem__(self, rows: Tensor) -> "Noised":
+    def __getitem__(self, rows: Tensor | slice) -> "Noised":
         """Return some of the rows."""
-        return replace(
-            self,
-            x=self.x[rows],
-            noise=self.noise[rows],
-            step=self.step[rows],
-            weight=self.weight[rows],
-            sample=self.sample[rows],
-        )
+        columns = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "contexts"}
+        return replace(self, **{name: value[rows] for name, value in columns.items() if value is not None})
 
     @property
     def context(self) -> Context:
@@ -121,7 +121,7 @@ class Trajectory:
 
     Attributes:
         states: [K + 1, b, ...], from the prior to the end of the chain.
-        log_prob: [K, b], of each step, in nats.
+        log_prob: [K, b], of each step, in nats; NaN for a deterministic chain, whose steps have no density.
         final: [b, ...], the clean estimate read off the last state.
         context: conditions of the samples.
     """

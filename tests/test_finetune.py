@@ -13,11 +13,16 @@ from toy import always, last_state, lifted, number_task, quadratic, scored, unhe
 
 from molrl.advantages import Standardised, Tracker
 from molrl.algos import Algorithm
+from molrl.algos.awm import AWM
 from molrl.algos.ddpo import DDPO, DDPOSF
 from molrl.algos.dpok import DPOK
+from molrl.algos.epg import EPG, PEPG
+from molrl.algos.nft import NFT
+from molrl.algos.ram import RAM
 from molrl.algos.rgdm import RGDM
 from molrl.algos.rwr import RWR, RWRSparse
 from molrl.algos.sft import SupervisedKLD, SupervisedKLO
+from molrl.algos.tilt import Tilt
 from molrl.diagnostics import chain_kl
 from molrl.finetune import FinetuneConfig, finetune, freeze_copy, minibatches
 from molrl.noise import Key
@@ -36,6 +41,10 @@ CANDIDATES: dict[str, Any] = {
     **{"lookahead": 1, "held": 1, "kl_weight": 0.1},
 }
 VALUES: dict[str, Any] = {"reward_weight": 1.0, "kl_weight": 0.1, "clip": 0.2, "critic_lr": 0.01, **STEPS}
+MATCHING: dict[str, Any] = {
+    **{"advantage": Standardised(), "advantage_clip": 2.0, "noisings": 8, "first": 0.0, "last": 1.0},
+    **{"decay": 0.0, "old_weight": 0.0, "reference_weight": 0.1, "data_weight": 0.0},
+}
 ALGORITHMS: dict[str, Algorithm] = {
     "DDPO": DDPO(clip=0.2, advantage_clip=5.0, advantage=Standardised(), kl_weight=0.1, **STEPS),
     "DDPO-SF": DDPOSF(advantage_clip=5.0, advantage=Tracker(buffer_size=32, min_count=16), **STEPS),
@@ -47,6 +56,12 @@ ALGORITHMS: dict[str, Algorithm] = {
     "DPOK-full": DPOK(kl_mode="return_to_go", clip_mode="dpok", critic=False, **VALUES),
     "KL-D": SupervisedKLD(gamma=0.0, noisings=8),
     "KL-O": SupervisedKLO(gamma=0.5, noisings=8),
+    "NFT": NFT(mixing=1.0, **{**MATCHING, "decay": 0.5}),
+    "AWM": AWM(clip=0.5, **{**MATCHING, "advantage": Tracker(buffer_size=32, min_count=16), "old_weight": 1.0}),
+    "EPG": EPG(**{**MATCHING, "old_weight": 1.0}),
+    "PEPG": PEPG(**MATCHING),
+    "RAM": RAM(temperature=2.0, **MATCHING),
+    "Tilt": Tilt(tilt_step=0.5, implicit=True, **MATCHING),
 }
 SUPERVISED = ("KL-D", "KL-O")
 

@@ -14,11 +14,16 @@ from toy import Clouds, cloud_task, number_task
 import molrl.testing
 from molrl.advantages import Standardised
 from molrl.algos import Algorithm, Learner, RowMetrics
+from molrl.algos.awm import AWM
 from molrl.algos.ddpo import DDPO, DDPOSF
 from molrl.algos.dpok import DPOK
+from molrl.algos.epg import EPG, PEPG
+from molrl.algos.nft import NFT
+from molrl.algos.ram import RAM
 from molrl.algos.rgdm import RGDM
 from molrl.algos.rwr import RWR, RWRSparse
 from molrl.algos.sft import SupervisedKLD, SupervisedKLO
+from molrl.algos.tilt import Tilt
 from molrl.gaussian import Context
 from molrl.noise import Key
 from molrl.oracle.control import optimal_control
@@ -236,6 +241,10 @@ def test_objects_are_compared_by_what_they_hold() -> None:
     assert not equal(box, Box(torch.tensor([2.0, float("nan")]), {"a": float("nan")}))
 
 
+MATCHING: dict[str, Any] = {
+    **{"advantage": Standardised(), "advantage_clip": 2.0, "noisings": 11, "first": 0.0, "last": 1.0},
+    **{"decay": 0.0, "old_weight": 0.0, "reference_weight": 0.1, "data_weight": 0.0},
+}
 ALGORITHMS: dict[str, tuple[Algorithm, dict[str, Any]]] = {
     "ddpo_sf": (DDPOSF(advantage=Standardised(), advantage_clip=5.0, **ALL_STEPS), {}),
     "ddpo": (DDPO(advantage=Standardised(), advantage_clip=5.0, clip=0.2, kl_weight=0.1, **ALL_STEPS), {}),
@@ -252,6 +261,12 @@ ALGORITHMS: dict[str, tuple[Algorithm, dict[str, Any]]] = {
     "rwr_sparse": (RWRSparse(quantile=0.5, noisings=11), {}),
     "sft_kl_d": (SupervisedKLD(gamma=0.0, noisings=11), {}),
     "sft_kl_o": (SupervisedKLO(gamma=0.1, noisings=11), {}),
+    "nft": (NFT(mixing=1.0, **MATCHING), {}),
+    "awm": (AWM(clip=0.2, **{**MATCHING, "old_weight": 2.0}), {}),
+    "epg": (EPG(**{**MATCHING, "old_weight": 2.0}), {}),
+    "pepg": (PEPG(**MATCHING), {}),
+    "ram": (RAM(temperature=2.0, **MATCHING), {}),
+    "tilt": (Tilt(tilt_step=0.3, implicit=True, **MATCHING), {}),
     **{
         f"rgdm {guidance}": (
             RGDM(

@@ -86,7 +86,11 @@ class Collected(Generic[T]):
 
 
 class Algorithm(Protocol):
-    """The interface of a fine-tuning algorithm."""
+    """The interface of a fine-tuning algorithm.
+
+    One that has no use for the densities of reverse steps says so with `needs_densities = False`, and may then run on a
+    deterministic chain (eta = 0).
+    """
 
     def modules(self, task: Task) -> nn.ModuleDict:
         """Return what is learned or remembered besides the policy.

@@ -4,90 +4,33 @@ After Peters and Schaal 2007 and Lee et al. 2023 (arXiv:2302.12192): sample, wei
 the model to the weighted samples, E[w(x_0) |eps - eps_theta(x_t)|^2].
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from molrl.advantages import MIN_STD
-from molrl.algos import Collected, Learner, RowMetrics, checks
+from molrl.algos import Learner, RowMetrics, checks
+from molrl.algos.forward import ForwardProcess, denoising_error
 from molrl.diagnostics import effective_share
-from molrl.gaussian import sum_per_sample
-from molrl.noise import Draw, Key
-from molrl.policy import Policy
-from molrl.task import Rollouts, Task
+from molrl.task import Metrics, Rollouts
 from molrl.trajectory import Noised
 
 
-def denoising_error(policy: Policy, batch: Noised) -> Float[Tensor, " m"]:
-    """Compute |eps - eps_theta(x_t)|^2 per degree of freedom (Ho et al. 2020, arXiv:2006.11239, Eq. 14)."""
-    space, context = policy.sampler.space, batch.context
-    predicted = policy.sampler.predict_noise(policy.predict_noise, batch.x, batch.step, context)
-    return sum_per_sample(space.project(predicted - batch.noise, context).square()) / space.dof(batch.x, context)
-
-
-def noise_samples(
-    policy: Policy, rollouts: Rollouts, weight: Float[Tensor, " b"], samples: list[int], key: Key, count: int
-) -> Noised:
-    """Add noise `count` times to each finished sample with a weight, at grid points that cover the chain evenly."""
-    trajectory, sampler = rollouts.trajectory, policy.sampler
-    rows = (~weight.isnan()).nonzero().squeeze(1)
-    kept = [samples[row] for row in rows.tolist()]
-    start = torch.tensor([key.generator(sample, Draw.GRID).random() for sample in kept], dtype=torch.float64)
-    points, shape = sampler.num_steps + 1, tuple(trajectory.final.shape[1:])
-    x, noise, step = [], [], []
-    context = {name: value[rows] for name, value in trajectory.context.items()}
-    for k in range(count):
-        point = (((start + k / count) % 1.0) * points).long().to(rows.device)
-        draws = key.normal(kept, Draw.NOISING.at(k), shape).to(trajectory.final) if kept else trajectory.final[rows]
-        eps = sampler.space.project(draws, context)
-        x.append(sampler.add_noise(trajectory.final[rows], eps, point))
-        noise.append(eps)
-        step.append(point)
-    sample = rows.repeat(count)
-    return Noised(torch.cat(x), torch.cat(noise), torch.cat(step), weight[sample], sample, trajectory.context)
-
-
 @dataclass(frozen=True, kw_only=True)
-class WeightedDenoising:
-    """A fit of the denoiser to weighted samples.
-
-    Attributes:
-        noisings: noised states made of each sample; their grid points cover the chain evenly.
-    """
-
-    noisings: int
-
-    def __post_init__(self) -> None:
-        checks.require_positive(noisings=self.noisings)
-
-    def modules(self, task: Task) -> nn.ModuleDict:
-        """Return no modules: nothing but the policy is learned."""
-        return nn.ModuleDict()
-
-    def learning_rate(self, name: str) -> float:
-        """Return zero, for there is no module."""
-        return 0.0
+class WeightedDenoising(ForwardProcess):
+    """A fit of the denoiser to weighted samples."""
 
     def weights(self, rewards: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return the weights of finished samples; those with NaN are left out."""
         raise NotImplementedError
 
-    def behaviour(self, learner: Learner) -> Policy:
-        """Return the policy that draws the samples: the one in training."""
-        return learner.policy
-
-    def collect(self, learner: Learner, samples: list[int], key: Key) -> Collected[Noised]:
-        """Roll out, score and weigh the samples, and add noise to them."""
-        behaviour = self.behaviour(learner)
-        rollouts = replace(learner.task, policy=behaviour).rollout(samples, key)
+    def weigh(self, learner: Learner, rollouts: Rollouts) -> tuple[Float[Tensor, " n"], Metrics]:
+        """Return the weights, and how many samples carry them."""
         weight = self.weights(rollouts.rewards)
-        metrics = {"weight_ess": effective_share(weight.nan_to_num(0)), "weight_max": weight.nan_to_num(0).max().item()}
-        own = rollouts.own
-        table = noise_samples(behaviour, rollouts, weight[own], samples[own], key, self.noisings)
-        row_order = torch.arange(self.noisings).repeat_interleave(len(table) // self.noisings)
-        return Collected(table, row_order, rollouts, behaviour, len(rollouts.rewards), metrics=metrics)
+        known = weight.nan_to_num(0)
+        return weight, {"weight_ess": effective_share(known), "weight_max": known.max().item()}
 
     def loss(self, learner: Learner, batch: Noised) -> tuple[Float[Tensor, ""], RowMetrics]:
         """Compute mean(w |eps - eps_theta|^2)."""

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from molrl.algos import Learner, RowMetrics, checks
+from molrl.algos.forward import mean_square, predict_noise
 from molrl.algos.rwr import WeightedDenoising
-from molrl.gaussian import sum_per_sample
 from molrl.policy import Policy
 from molrl.trajectory import Noised
 
@@ -67,13 +67,9 @@ class SupervisedKLO(WeightedDenoising):
 
     def loss(self, learner: Learner, batch: Noised) -> tuple[Float[Tensor, ""], RowMetrics]:
         """Compute the sum of both errors, per degree of freedom."""
-        sampler, context = learner.policy.sampler, batch.context
-        predicted = sampler.predict_noise(learner.policy.predict_noise, batch.x, batch.step, context)
+        space, context = learner.policy.sampler.space, batch.context
+        predicted = predict_noise(learner.policy, batch)
         with torch.no_grad():
-            anchor = sampler.predict_noise(learner.reference.predict_noise, batch.x, batch.step, context)
-        dof = sampler.space.dof(batch.x, context)
-        error, moved = (
-            sum_per_sample(sampler.space.project(predicted - other, context).square()) / dof
-            for other in (batch.noise, anchor)
-        )
+            anchor = predict_noise(learner.reference, batch)
+        error, moved = (mean_square(predicted - other, space, context) for other in (batch.noise, anchor))
         return (batch.weight * error + self.gamma * moved).mean(), {"denoising_error": error.detach(), "moved": moved}

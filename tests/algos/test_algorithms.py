@@ -10,13 +10,14 @@ from molrl.composition import choices
 from molrl.runs.tracking import read_metrics
 
 CHAIN_FACTS = {"ddpo", "ddpo_sf", "dpok", "rgdm"}  # those that learn from reverse steps
+FORWARD = {"nft", "awm", "epg", "pepg", "ram", "tilt"}
 
 
 @pytest.mark.parametrize("algo", choices("algo"))
 def test_every_algorithm_fine_tunes_molecules(algo: str, tmp_path: Path) -> None:
     run = tmp_path / algo
     small = ["algo.candidates=2", "algo.states=1", "algo.held=1"] if algo == "rgdm" else []
-    small += ["algo.noisings=2"] if algo.startswith(("rwr", "sft")) else []
+    small += ["algo.noisings=2"] if algo.startswith(("rwr", "sft")) or algo in FORWARD else []
     done = molrl("train", f"algo={algo}", f"run={run}", *QUICK_RUN, *small)
     assert done.code == 0, done.err
     summary = json.loads((run / "summary.json").read_text())
@@ -48,6 +49,9 @@ def test_every_algorithm_fine_tunes_molecules(algo: str, tmp_path: Path) -> None
         (["algo=rwr_sparse", "algo.quantile=1.0"], "quantile: got 1.0, allowed 0 to below 1"),
         (["algo=dpok", "algo.clip=0.0"], "clip: got 0.0"),
         (["algo=sft_kl_d", "algo.gamma=-1.0"], "gamma: got -1.0, allowed 0 or more"),
+        (["algo=nft", "algo.mixing=0.0"], "mixing: got 0.0, need a number above 0"),
+        (["algo=awm", "algo.data_weight=0.1"], "data_weight: task 'qed' has no data set"),
+        (["algo=tilt", "algo.decay=1.0"], "decay: got 1.0, allowed 0 to below 1"),
         (["algo=rgdm", "algo.guidance=gradient"], "has no gradient; use candidates"),
         (["algo=rgdm", "algo.source=data"], "has no data set; use policy or replay"),
         (["algo=rgdm", "algo.temperature=-0.5"], "temperature: got -0.5"),

@@ -9,15 +9,15 @@ from torch import Tensor
 from torch.testing import assert_close
 from toy import ExactDenoiser, cloud_task, learner, number_task, randn, scored
 
-from molrl.algos.rwr import RWR, RWRSparse, WeightedDenoising, denoising_error, noise_samples
+from molrl.algos.forward import denoising_error, noise_samples
+from molrl.algos.rwr import RWR, RWRSparse, WeightedDenoising
 from molrl.gaussian import Context
 from molrl.noise import Key
 from molrl.oracle.linear_gaussian import BASE_MEAN, BASE_VARIANCE, AffineDenoiser, make_sampler
 from molrl.policy import Policy
 from molrl.samplers import Denoiser
 from molrl.schedule import alpha, sigma
-from molrl.task import Rollouts
-from molrl.trajectory import Noised, Trajectory
+from molrl.trajectory import Noised
 
 F64 = torch.float64
 KEY = Key(0, 1)
@@ -30,12 +30,6 @@ def rwr(temperature: float = 0.5, noisings: int = 4) -> RWR:
     return RWR(temperature=temperature, noisings=noisings)
 
 
-def finished(x0: Tensor, context: Context | None = None) -> Rollouts:
-    """Return finished samples whose chain is not needed."""
-    run = Trajectory(x0.unsqueeze(0), x0.new_zeros(0, len(x0)), x0, context or {})
-    return Rollouts(run, list(x0), x0.new_zeros(len(x0)), {})
-
-
 def normals(count: int) -> Tensor:
     """Return samples of the base [count, 1], one from each of `count` parts of equal probability."""
     quantiles = torch.special.ndtri((torch.arange(count, dtype=F64) + 0.5) / count)
@@ -46,8 +40,7 @@ def normals(count: int) -> Tensor:
 def base_table(count: int, noisings: int, weight: Tensor | None = None) -> tuple[Tensor, Noised]:
     """Return samples of the base and the table of their noisy states."""
     x0, weight = normals(count), torch.ones(count, dtype=F64) if weight is None else weight
-    policy = Policy(ExactDenoiser(make_sampler().schedule), make_sampler())
-    return x0, noise_samples(policy, finished(x0), weight, list(range(count)), KEY, noisings)
+    return x0, noise_samples(make_sampler(), x0, {}, weight, range(count), KEY, noisings)
 
 
 def coefficients() -> tuple[Tensor, Tensor]:
@@ -205,9 +198,9 @@ def test_a_sample_is_noised_alike_in_any_batch() -> None:
 
 
 def test_a_sample_that_is_left_out_does_not_move_the_noise_of_others() -> None:
-    policy, x0 = Policy(blind, make_sampler()), randn(4, 1)
-    complete = noise_samples(policy, finished(x0), torch.ones(4, dtype=F64), [7, 8, 9, 10], KEY, 3)
-    gap = noise_samples(policy, finished(x0), torch.tensor([1, NAN, 1, 1], dtype=F64), [7, 8, 9, 10], KEY, 3)
+    sampler, x0 = make_sampler(), randn(4, 1)
+    complete = noise_samples(sampler, x0, {}, torch.ones(4, dtype=F64), [7, 8, 9, 10], KEY, 3)
+    gap = noise_samples(sampler, x0, {}, torch.tensor([1, NAN, 1, 1], dtype=F64), [7, 8, 9, 10], KEY, 3)
     rows = complete.sample != 1
     assert_close(
         (gap.x, gap.step, gap.sample), (complete.x[rows], complete.step[rows], complete.sample[rows]), rtol=0, atol=0
@@ -215,8 +208,8 @@ def test_a_sample_that_is_left_out_does_not_move_the_noise_of_others() -> None:
 
 
 def test_each_round_has_noise_of_its_own() -> None:
-    policy, x0, weight = Policy(blind, make_sampler()), randn(4, 1), torch.ones(4, dtype=F64)
-    one, two = (noise_samples(policy, finished(x0), weight, [0, 1, 2, 3], Key(0, stream), 3) for stream in (1, 2))
+    sampler, x0, weight = make_sampler(), randn(4, 1), torch.ones(4, dtype=F64)
+    one, two = (noise_samples(sampler, x0, {}, weight, [0, 1, 2, 3], Key(0, stream), 3) for stream in (1, 2))
     assert (one.noise != two.noise).all()
 
 
@@ -258,7 +251,7 @@ def test_the_gradient_is_that_of_the_weighted_squared_error() -> None:
         denoiser.shift.copy_(0.2 * randn(10, seed=1))
     policy = Policy(denoiser, sampler)
     weight = rwr().weights(randn(30, seed=2))
-    table = noise_samples(policy, finished(randn(30, dims, seed=3)), weight, list(range(30)), KEY, POINTS)
+    table = noise_samples(sampler, randn(30, dims, seed=3), {}, weight, range(30), KEY, POINTS)
     loss, facts = rwr().loss(learner(policy), table)
     a, s = (values[table.step].unsqueeze(1) for values in coefficients())
     unit = torch.cat([sampler.std / sampler.eps_coef, torch.zeros(1, dtype=F64)])[table.step].unsqueeze(1)

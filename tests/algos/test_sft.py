@@ -9,7 +9,8 @@ from torch.testing import assert_close
 from toy import cloud_task, learner, lifted, number_task, randn, scored
 
 from molrl.algos import Learner
-from molrl.algos.rwr import WeightedDenoising, denoising_error
+from molrl.algos.forward import denoising_error
+from molrl.algos.rwr import WeightedDenoising
 from molrl.algos.sft import SupervisedKLD, SupervisedKLO
 from molrl.finetune import freeze_copy
 from molrl.gaussian import Context
