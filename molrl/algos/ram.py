@@ -15,9 +15,9 @@ from molrl.trajectory import Noised
 class RAM(AdvantageMatching):
     """A consistency loss |eps_theta - sg(eps_ref + R (eps - eps_theta))|^2 with R = A / temperature.
 
-    It is at rest where eps_theta = eps_ref + E[R (eps - eps_theta) | x_t], the samples being the policy's own: less of a
-    tilt than exp(R), unless the data are normal and R linear, because the paper's path-cost correction is left out. The
-    iteration is stable where E[R | x_t] > -1.
+    It is at rest where eps_theta = eps_ref + E[R (eps - eps_theta) | x_t], the samples being the policy's own. That is
+    less of a tilt than exp(R), unless the data are normal and R linear, because the paper's path-cost correction is
+    left out. The iteration is stable where E[R | x_t] > -1.
 
     Attributes:
         temperature: of the reward, in units of the advantage.

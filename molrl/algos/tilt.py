@@ -16,10 +16,10 @@ from molrl.trajectory import Noised
 class Tilt(AdvantageMatching):
     """A complete fit of one round multiplies the law of the samples by exp(tilt_step A).
 
-    implicit: |eps_theta - sg(eps_old + (exp(h A) - 1) (eps - eps_theta))|^2, at rest where E[exp(h A) (eps -
-    eps_theta) | x_t] = 0: at the tilt of the old policy, whatever h. explicit: the target eps_old + h A (eps - eps_old),
-    one Euler step of d eps_s / d s = Cov_s(A, eps | x_t), whose path the tilts follow. Nothing ends that path but the
-    number of rounds.
+    The implicit form is |eps_theta - sg(eps_old + (exp(h A) - 1) (eps - eps_theta))|^2, at rest where
+    E[exp(h A) (eps - eps_theta) | x_t] = 0: at the tilt of the old policy, whatever h. The explicit one has the target
+    eps_old + h A (eps - eps_old), an Euler step of d eps_s / d s = Cov_s(A, eps | x_t), the path that tilts follow.
+    Nothing ends that path but the number of rounds.
 
     Attributes:
         tilt_step: h, so that K rounds tilt by exp(K h A).

@@ -52,7 +52,7 @@ class Point(nn.Module):
 
 
 def state(count: int = 40, seed: int = 0, scale: float = 1.0) -> Noised:
-    """Return draws of (eps, A) at one x_t, correlated; the old prediction is the mean of eps, as a fit would have it."""
+    """Return correlated draws of (eps, A) at one x_t; the old prediction is the mean of eps, as a fit would have it."""
     eps = 0.3 + randn(count, DIMS, seed=seed)
     advantage = scale * (0.8 * eps[:, 0] - 0.5 * eps[:, 1] + 0.6 * randn(count, seed=seed + 1)).clamp(-4, 4)
     old = eps.mean(0).expand_as(eps)
@@ -104,7 +104,7 @@ def test_a_complete_fit_of_ram_is_its_fixed_point(temperature: float, seed: int)
 @settings(max_examples=20, deadline=None)
 @given(step=st.floats(0.01, 3.0), seed=st.integers(0, 1000))
 def test_a_complete_fit_of_tilt_matching_is_the_tilted_mean(step: float, seed: int) -> None:
-    """eps* = E[exp(h A) eps] / E[exp(h A)] whatever h; the explicit form is its first order, eps_old + h Cov(A, eps)."""
+    """E[exp(h A) eps] / E[exp(h A)] whatever h; the explicit form is its first order, eps_old + h Cov(A, eps)."""
     batch = state(seed=seed)
     weight = (step * batch.weight).exp().unsqueeze(1)
     tilted = (weight * batch.noise).mean(0) / weight.mean()
