@@ -94,7 +94,9 @@ class AdvantageMatching(ForwardProcess):
         """Return the old policy's weights and the running statistics of the advantages, where there are some."""
         if self.data_weight and task.data is None:
             raise ValueError(f"data_weight: task {task.name!r} has no data set; set task.data, or data_weight=0")
-        modules = {"advantage": deepcopy(self.advantage)} if isinstance(self.advantage, nn.Module) else {}
+        modules = dict[str, nn.Module]()
+        if isinstance(self.advantage, nn.Module):
+            modules["advantage"] = deepcopy(self.advantage)
         if self.decay:
             if task.processes.lockstep:
                 raise ValueError("decay: processes that share a network keep no second set of weights; set decay=0")

@@ -164,7 +164,8 @@ def apply(matrix: Float[Tensor, "points 2 2"], vector: Float[Tensor, "points 2"]
 
 def solve(matrix: Float[Tensor, "points 2 2"], vector: Float[Tensor, "points 2"]) -> Float[Tensor, "points 2"]:
     """Solve at each grid point."""
-    return torch.linalg.solve(matrix, vector)
+    solution: Tensor = torch.linalg.solve(matrix, vector)
+    return solution
 
 
 def cases() -> list[ChainCase]:

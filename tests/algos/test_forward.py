@@ -26,7 +26,7 @@ from molrl.oracle.chain import Moments
 from molrl.oracle.linear_gaussian import QUADRATIC, AffineDenoiser, make_sampler
 from molrl.policy import Policy
 from molrl.samplers import DDIM
-from molrl.task import Task
+from molrl.task import Metrics, Task
 from molrl.trainable_parameters import trainable_module
 
 KEY = Key(0, 1)
@@ -67,7 +67,7 @@ class Linear(torch.nn.Module):
 def test_a_deterministic_chain_can_be_trained(name: str) -> None:
     task = deterministic(number_task(lifted))
     algorithm = LOSSES[name](advantage_clip=2.0, old_weight=0.5 if name == "awm" else 0.0)
-    rows = []
+    rows = list[Metrics]()
     before = QUADRATIC.expected(sampled_moments(task))
     loop = finetuning(iterations=8, rollouts=64, minibatch=300)
     finetune(loop, task, algorithm, freeze_copy(task.policy), None, rows.append)

@@ -39,7 +39,8 @@ class Draws:
 
     def prediction(self, chain: Chain) -> Tensor:
         theta = parameters(SAMPLER, chain)[1:]
-        return theta[:, :1] * self.x + theta[:, 1:]
+        predicted: Tensor = theta[:, :1] * self.x + theta[:, 1:]
+        return predicted
 
     def is_balanced(self, residual: Tensor) -> bool:
         """Check that E[residual f] is zero for f = (x_t, 1), to four standard errors."""

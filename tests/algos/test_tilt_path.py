@@ -85,12 +85,10 @@ def fitted(algorithm: AdvantageMatching, x0: Tensor, advantage: Tensor, old: Ten
             return values.unsqueeze(1).expand(shape).reshape(-1, 1)
 
         batch = Noised(
-            **{
-                "x": rows,
-                "noise": rows,
-                "step": torch.zeros(len(rows)).long(),
-                "sample": torch.zeros(len(rows)).long(),
-            },
+            x=rows,
+            noise=rows,
+            step=torch.zeros(len(rows)).long(),
+            sample=torch.zeros(len(rows)).long(),
             weight=advantage.expand_as(noise).reshape(-1),
             contexts={},
             old=spread(old_row),
