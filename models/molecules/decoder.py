@@ -19,6 +19,7 @@ from molrl.gaussian import Context
 from molrl.models.molecules.condition import check_request, check_sizes, draw_conditions
 from molrl.models.molecules.makeup import describe_changes, measure_makeup
 from molrl.models.molecules.model import Pretrained, save
+from molrl.models.molecules.outcomes import DESCRIPTORS, NOVEL, describe_molecule
 from molrl.noise import Key
 from molrl.rewards.molecules.sa import SA
 from molrl.runs import checkpoint
@@ -85,6 +86,15 @@ class MoleculeDecoder:
     def groups(self, context: Context) -> list[int]:
         """Return each sample's number of atoms as its group."""
         return context["mask"].sum(1).tolist()
+
+    @property
+    def descriptors(self) -> tuple[str, ...]:
+        """Return the names of what `describe` tells of a molecule."""
+        return DESCRIPTORS if self.model.reference is None else (*DESCRIPTORS, NOVEL)
+
+    def describe(self, samples: Sequence[Molecule]) -> list[Mapping[str, str]]:
+        """Return the descriptors of each molecule for `molrl.diversity`; see `describe_molecule`."""
+        return [describe_molecule(self.reader(sample), self.model.reference) for sample in samples]
 
     def measure(self, samples: Sequence[Molecule]) -> Mapping[str, float]:
         """Compute the quality of the samples and the mean SA score of valid molecules (lower: easier to make)."""
