@@ -40,5 +40,5 @@ class BucketPenalty(nn.Module):
 
     def factors(self, values: dict[str, list[str]], *, remembered: bool) -> Float[Tensor, " n"]:
         """Return the factor of each sample; those that are `remembered` do not count themselves."""
-        others = (self.counts.of(values[self.bucket]) - remembered).clamp(min=0)
+        others = (self.counts.of(values[self.bucket]) - int(remembered)).clamp(min=0)
         return 1 - torch.tanh(STEEPNESS * others / self.size)
