@@ -18,8 +18,8 @@ def describe_shape(shape: PointCloud | TracedPointCloud) -> Mapping[str, str]:
     class: its label; bucket: label, edges of the box over the longest, and share of the points in each horizontal slice
     of it, in quarters. Two samplings of one surface share a bucket unless a figure lies at a boundary.
     """
-    traced = isinstance(shape.points, torch.Tensor)
-    points = shape.points.detach().cpu().numpy() if traced else np.asarray(shape.points)
+    given = shape.points
+    points = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else given
     edges = np.ptp(points, axis=0) if len(points) > 1 else np.zeros(3)
     if not (np.isfinite(points).all() and edges.max() > 0):
         return {}

@@ -50,5 +50,3 @@ def measure_reference(task: Task, reference: Policy, key: Key) -> None:
 def unscored(samples: Sequence[Any]) -> Tensor:
     """Return no reward for any sample."""
     return torch.full((len(samples),), torch.nan)
-
-

@@ -6,7 +6,7 @@ arXiv:2601.21669). The numerator may be any wanted share t_k: then the rest is p
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -48,14 +48,14 @@ class InverseFrequency(nn.Module):
 
     def set_reference(self, values: dict[str, list[str]]) -> None:
         """Take the wanted shares from samples of the pretrained model, which also stand for the rounds before."""
-        for name, seen, wanted in zip(self.descriptors, self.seen, self.wanted, strict=True):
-            seen.add(values[name])
-            wanted.add(values[name])
+        for name, wanted in zip(self.descriptors, self.wanted, strict=True):
+            as_counts(wanted).add(values[name])
+        self.add(values)
 
     def add(self, values: dict[str, list[str]]) -> None:
         """Remember the samples of a round, by the values of each descriptor."""
         for name, seen in zip(self.descriptors, self.seen, strict=True):
-            seen.add(values[name])
+            as_counts(seen).add(values[name])
 
     def factors(self, values: dict[str, list[str]], *, remembered: bool) -> Float[Tensor, " n"]:
         """Return the weight of each sample; the mean weight is that of the round that was `remembered` last."""
@@ -68,13 +68,17 @@ class InverseFrequency(nn.Module):
         """Compute sum_j log(t_j / p_j) of each sample, up to a constant; a value never seen counts as seen once."""
         total = torch.zeros(len(values[self.descriptors[0]]), dtype=torch.float64)
         for j, (name, seen) in enumerate(zip(self.descriptors, self.seen, strict=True)):
-            total -= log_shares(seen, values[name])
+            total -= log_shares(as_counts(seen), values[name])
             if self.target == "reference":
-                total += log_shares(self.wanted[j], values[name])
+                total += log_shares(as_counts(self.wanted[j]), values[name])
         return total
 
 
-def log_shares(counts: nn.Module, texts: list[str]) -> Float[Tensor, " n"]:
+def as_counts(part: nn.Module) -> Counts:
+    """Return a part of a ModuleList, which forgets the types of its parts, as the memory that it is."""
+    return cast(Counts, part)
+
+
+def log_shares(counts: Counts, texts: list[str]) -> Float[Tensor, " n"]:
     """Return the logarithm of the share that each text has in the counts; one never seen counts as seen once."""
-    assert isinstance(counts, Counts)
     return (counts.of(texts).clamp(min=1) / max(counts.total, 1.0)).log()

@@ -36,13 +36,15 @@ class ShapedReward:
     @property
     def submit(self) -> Callable[[Sequence[Any]], Callable[[], Tensor]] | None:
         """Return the function that submits samples, where the reward is computed while others are drawn."""
-        submit = getattr(self.reward, "submit", None)
+        submit: Callable[[Sequence[Any]], Callable[[], Tensor]] | None = getattr(self.reward, "submit", None)
+        if submit is None:
+            return None
 
         def submit_shaped(samples: Sequence[Any]) -> Callable[[], Tensor]:
             wait = submit(samples)
             return lambda: self.shape(samples, wait())
 
-        return None if submit is None else submit_shaped
+        return submit_shaped
 
     def __call__(self, samples: Sequence[Any]) -> Float[Tensor, " n"]:
         """Return the shaped rewards of samples."""

@@ -21,7 +21,7 @@ def test_counts_are_those_of_a_dictionary_that_fades(rounds: list[list[str]], de
         counts.add(texts)
         expected = Counter({text: decay * n for text, n in expected.items()})
         for text in texts:
-            expected[text] += 1  # type: ignore[assignment]
+            expected[text] += 1
     assert counts.of("abcdefg").tolist() == [expected[text] for text in "abcdefg"]
     assert counts.total == pytest.approx(sum(expected.values()))
     assert len(counts) == len(expected)
@@ -60,7 +60,7 @@ def test_a_saved_memory_of_another_length_is_loaded() -> None:
 def test_counts_stay_doubles_on_the_cpu() -> None:
     counts = Counts()
     counts.add(["a"])
-    assert nn.ModuleList([counts]).to("meta", torch.float16)[0].counts.dtype == torch.float64  # type: ignore[union-attr]
+    assert nn.ModuleList([counts]).to("meta", torch.float16)[0].counts.dtype == torch.float64
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.1, float("nan")])
