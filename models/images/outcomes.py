@@ -9,7 +9,7 @@ from molrl.data.images.image import CaptionedImage
 
 DESCRIPTORS = ("bucket", "prompt")
 EDGE = 4  # pixels of an edge of the thumbnail
-LEVELS = 4  # of each channel's mean
+LEVELS = 4  # that the mean of each channel is rounded to
 
 
 def describe_image(image: CaptionedImage) -> Mapping[str, str]:
@@ -28,5 +28,5 @@ def describe_image(image: CaptionedImage) -> Mapping[str, str]:
     small = Image.fromarray(image.pixels).resize((EDGE, EDGE), Image.Resampling.BOX)
     thumb = np.asarray(small, dtype=np.float64) / 255
     mean = thumb.mean((0, 1))
-    code = bytes(np.packbits(thumb > mean)).hex() + "".join(map(str, (mean * (LEVELS - 1)).round().astype(int)))
+    code = bytes(np.packbits(thumb > mean)).hex() + "".join(map(str, (mean * LEVELS).round().astype(int)))
     return {"bucket": f"{code} {image.prompt}", "prompt": image.prompt}

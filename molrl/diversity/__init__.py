@@ -29,28 +29,19 @@ class Diversity(nn.Module):
     Args:
         floor: what a worthless sample earns, in units of the reward; None: zero, or the least reward so far where that
             is lower.
-        reference_samples: samples of the pretrained model that wanted shares are measured on.
         penalty: on full buckets; None: none.
         frequency: weights against frequency; None: none.
     """
 
     least: Tensor
 
-    def __init__(
-        self,
-        floor: float | None,
-        reference_samples: int,
-        penalty: BucketPenalty | None,
-        frequency: InverseFrequency | None,
-    ) -> None:
+    def __init__(self, floor: float | None, penalty: BucketPenalty | None, frequency: InverseFrequency | None) -> None:
         super().__init__()
         if floor is not None and not math.isfinite(floor):
             raise ValueError(f"floor: got {floor}, need a finite number, or null")
-        if reference_samples < 1:
-            raise ValueError(f"reference_samples: got {reference_samples}, need at least 1")
         if penalty is None and frequency is None:
             raise ValueError("penalty, frequency: both are null; diversity=none leaves rewards as they are")
-        self.floor, self.reference_samples, self.penalty, self.frequency = floor, reference_samples, penalty, frequency
+        self.floor, self.penalty, self.frequency = floor, penalty, frequency
         self.register_buffer("least", torch.tensor(0.0 if floor is None else floor, dtype=torch.float64))
         self.metrics: dict[str, float] = {}
 
@@ -65,9 +56,10 @@ class Diversity(nn.Module):
         return list(dict.fromkeys(name for remedy in self.remedies for name in remedy.descriptors))
 
     @property
-    def needs_reference(self) -> bool:
-        """Tell whether shares of the pretrained model are wanted."""
-        return self.frequency is not None and self.frequency.target == "reference"
+    def reference_samples(self) -> int:
+        """Return how many samples of the pretrained model wanted shares are measured on; 0 where none are."""
+        frequency = self.frequency
+        return frequency.reference_samples if frequency is not None and frequency.target == "reference" else 0
 
     def set_reference(self, described: Described) -> None:
         """Measure the wanted shares on samples of the pretrained model.

@@ -37,10 +37,10 @@ def fit_to_task(task: Task, diversity: Diversity | None) -> Task:
 def measure_reference(task: Task, reference: Policy, key: Key) -> None:
     """Measure the shares that the pretrained model gives each descriptor, where they are wanted."""
     shaped = task.reward
-    if not (isinstance(shaped, ShapedReward) and shaped.diversity.needs_reference):
+    count = shaped.diversity.reference_samples if isinstance(shaped, ShapedReward) else 0
+    if not (count and isinstance(shaped, ShapedReward)):
         return
-    plain, count = replace(task, policy=reference, reward=unscored), shaped.diversity.reference_samples
-    described = list[Any]()
+    plain, described = replace(task, policy=reference, reward=unscored), list[Any]()
     for start in range(0, count, BATCH):
         drawn = plain.rollout(list(range(start, min(start + BATCH, count))), key)
         described.extend(shaped.describe(drawn.samples))

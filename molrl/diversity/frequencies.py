@@ -28,20 +28,26 @@ class InverseFrequency(nn.Module):
         names: descriptors whose shares are held.
         target: "uniform": all values that were seen are wanted equally often, as published; "reference": as often as
             the pretrained model draws them.
+        reference_samples: samples of the pretrained model that its shares are measured on.
         strength: nats of log reward that one nat of the KL is worth; 1 in the paper.
         decay: factor of the counts with each round: shares are of the last 1 / (1 - decay) rounds or so.
         cap: largest weight.
     """
 
-    def __init__(self, names: Sequence[str], target: Target, strength: float, decay: float, cap: float) -> None:
+    def __init__(
+        self, names: Sequence[str], target: Target, reference_samples: int, strength: float, decay: float, cap: float
+    ) -> None:
         super().__init__()
         if isinstance(names, str) or not names or len(set(names)) < len(names):
             raise ValueError(f"names: got {names!r}, need a list of different descriptors")
+        if reference_samples < 1:
+            raise ValueError(f"reference_samples: got {reference_samples}, need at least 1")
         if not strength > 0:
             raise ValueError(f"strength: got {strength}, need a number above 0")
         if not cap > 1:
             raise ValueError(f"cap: got {cap}, need a number above 1, the mean of the weights")
-        self.descriptors, self.target, self.strength, self.cap = tuple(names), target, strength, cap
+        self.descriptors, self.target, self.reference_samples = tuple(names), target, reference_samples
+        self.strength, self.cap = strength, cap
         self.seen = nn.ModuleList(Counts(decay) for _ in names)
         self.wanted = nn.ModuleList(Counts() for _ in names if target == "reference")
         self.mean_weight = 1.0  # of the last round

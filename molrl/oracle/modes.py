@@ -104,8 +104,8 @@ def weights_of_modes(task: Task, seed: int) -> Float[Tensor, " k"]:
 
 def inverse_frequency() -> Diversity:
     """Return rewards divided by the frequency of the mode, without a cap that would come in the way."""
-    frequency = InverseFrequency(["bucket"], "uniform", strength=1.0, decay=0.5, cap=1e6)
-    return Diversity(floor=0.0, reference_samples=1, penalty=None, frequency=frequency)
+    frequency = InverseFrequency(["bucket"], "uniform", reference_samples=1, strength=1.0, decay=0.5, cap=1e6)
+    return Diversity(floor=0.0, penalty=None, frequency=frequency)
 
 
 @dataclass(frozen=True, kw_only=True)

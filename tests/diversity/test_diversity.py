@@ -26,17 +26,17 @@ def buckets(texts: str) -> list[Mapping[str, str]]:
 
 
 def penalty(size: float = 6.0, decay: float = 1.0, floor: float | None = None) -> Diversity:
-    return Diversity(floor, 1, BucketPenalty("bucket", size, decay), None)
+    return Diversity(floor, BucketPenalty("bucket", size, decay), None)
 
 
 def frequency(
     target: Any = "uniform", strength: float = 1.0, cap: float = 100.0, names: Sequence[str] = ("bucket",)
 ) -> Diversity:
-    return Diversity(None, 1, None, InverseFrequency(names, target, strength, 1.0, cap))
+    return Diversity(None, None, InverseFrequency(names, target, 1, strength, 1.0, cap))
 
 
 def both() -> Diversity:
-    return Diversity(None, 1, BucketPenalty("bucket", 6.0, 1.0), InverseFrequency(["bucket"], "uniform", 1.0, 1.0, 3.0))
+    return Diversity(None, BucketPenalty("bucket", 6.0, 1.0), InverseFrequency(["bucket"], "uniform", 1, 1.0, 1.0, 3.0))
 
 
 def test_the_penalty_is_the_published_tangent_of_the_other_samples() -> None:
@@ -172,9 +172,8 @@ def test_a_reward_with_workers_is_still_submitted() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((NAN, 1, BucketPenalty("bucket", 6, 1.0), None), "floor: got nan"),
-        ((None, 0, BucketPenalty("bucket", 6, 1.0), None), "reference_samples: got 0"),
-        ((None, 1, None, None), "both are null"),
+        ((NAN, BucketPenalty("bucket", 6, 1.0), None), "floor: got nan"),
+        ((None, None, None), "both are null"),
     ],
 )
 def test_wrong_settings_are_refused(arguments: Any, message: str) -> None:
@@ -192,7 +191,9 @@ def test_wrong_settings_of_a_factor_are_refused() -> None:
         (["a"], 1.0, 1.0, "cap: got 1"),
     ):
         with pytest.raises(ValueError, match=message):
-            InverseFrequency(names, "uniform", strength, 1.0, cap)
+            InverseFrequency(names, "uniform", 1, strength, 1.0, cap)
+    with pytest.raises(ValueError, match="reference_samples: got 0"):
+        InverseFrequency(["a"], "reference", 0, 1.0, 1.0, 3.0)
 
 
 def test_a_model_without_a_sound_sample_has_no_shares() -> None:

@@ -40,8 +40,8 @@ class Halves(Points):
 
 
 def diversity() -> Diversity:
-    frequency = InverseFrequency(["bucket"], "reference", strength=1.0, decay=0.5, cap=3.0)
-    return Diversity(None, 32, BucketPenalty("bucket", 20.0, 0.5), frequency)
+    frequency = InverseFrequency(["bucket"], "reference", reference_samples=32, strength=1.0, decay=0.5, cap=3.0)
+    return Diversity(None, BucketPenalty("bucket", 20.0, 0.5), frequency)
 
 
 def task() -> Task:
@@ -84,7 +84,7 @@ def test_every_algorithm_learns_from_shaped_rewards_and_reports_plain_ones(name:
 
 def test_candidates_and_gradients_see_the_shaped_reward() -> None:
     """With a bucket for everything that is all but full, what a pull sees is all but flat."""
-    full = Diversity(0.0, 1, BucketPenalty("all", 1.0, 1.0), None)
+    full = Diversity(0.0, BucketPenalty("all", 1.0, 1.0), None)
 
     class Same(Halves):
         descriptors = ("all",)

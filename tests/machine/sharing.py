@@ -94,8 +94,8 @@ class Numbered(Points):
 
 
 def kept_diversity() -> Diversity:
-    frequency = InverseFrequency(["bucket"], "reference", strength=1.0, decay=0.5, cap=3.0)
-    return Diversity(None, 32, BucketPenalty("bucket", 20.0, 0.5), frequency)
+    frequency = InverseFrequency(["bucket"], "reference", reference_samples=32, strength=1.0, decay=0.5, cap=3.0)
+    return Diversity(None, BucketPenalty("bucket", 20.0, 0.5), frequency)
 
 
 def second_half(samples: Tensor) -> Tensor:
