@@ -77,7 +77,8 @@ def main() -> None:
     if options.csv:
         with options.csv.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file, lineterminator="\n")
-            table.writerow(["diversity", "seed", *(f"{name} {when}" for name in FIGURES for when in ("before", "after"))])
+            columns = [f"{name} {when}" for name in FIGURES for when in ("before", "after")]
+            table.writerow(["diversity", "seed", *columns])
             for name, runs in results.items():
                 for seed, one in zip(options.seeds.split(","), runs, strict=True):
                     table.writerow([name, seed, *(f"{value:.4f}" for pair in one.values() for value in pair)])
