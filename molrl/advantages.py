@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from molrl.diversity.counts import Counts
 from molrl.task import Metrics
 
 MIN_STD = 1e-6  # of rewards: below it they count as equal
@@ -155,9 +156,9 @@ class Tracker(nn.Module):
 
 
 def reserve_rows(module: nn.Module, saved: Mapping[str, Tensor]) -> None:
-    """Make room in the trackers among a module's parts for the conditions of a saved state."""
+    """Make room in the tables among a module's parts for the keys of a saved state."""
     for name, part in module.named_modules():
-        if isinstance(part, Tracker) and f"{name}.keys" in saved:
+        if isinstance(part, Tracker | Counts) and f"{name}.keys" in saved:
             part.reserve(len(saved[f"{name}.keys"]))
 
 

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from molrl.algos import Algorithm, Collected, Learner, Table
 from molrl.diagnostics import RowFacts, pre_update_metrics
+from molrl.diversity import Diversity
+from molrl.diversity.fitting import fit_to_task, measure_reference
+from molrl.diversity.shaped_reward import ShapedReward
 from molrl.machine.interruption import never
 from molrl.machine.processes import Processes
 from molrl.noise import Draw, Key, Stream
@@ -84,6 +87,7 @@ def finetune(
     folder: Path | None,
     log: Callable[[Metrics], None],
     should_stop: Callable[[], bool] = never,
+    diversity: Diversity | None = None,
 ) -> int:
     """Fine-tune the denoiser of a task in place, and return the number of rounds behind it.
 
@@ -95,20 +99,24 @@ def finetune(
         folder: of the run, which goes on from its last checkpoint, bit for bit, and leaves checkpoints; None: no files.
         log: receives the metrics of each round, the same in all processes but for seconds.
         should_stop: asked after each round; True ends the run with a checkpoint.
+        diversity: how variety is kept; None: algorithms learn from the reward as it is.
 
     Raises:
         ValueError: the settings do not fit the task: see `check_setup`.
         TrainingError: rollout and training disagree, a gradient is not finite, or too many rewards are missing.
     """
     check_setup(config, task, algorithm)
-    world, state = task.processes, build_state(config, task, algorithm, reference)
+    shaped_task = fit_to_task(task, diversity)
+    world, state = task.processes, build_state(config, shaped_task, algorithm, reference)
     done = restore(state, folder)
+    if not done:
+        measure_reference(shaped_task, reference, Key(config.seed, Stream.REFERENCE))
     for iteration in range(done, config.iterations):
         started, key = time.perf_counter(), Key(config.seed, Stream.ROUND.at(iteration))
         samples = list(range(iteration * config.rollouts, (iteration + 1) * config.rollouts))
         collected = algorithm.collect(state.learner, samples, key)
         check_lost_rewards(task, collected.rollouts, config.lost_limit)
-        metrics = summarise_rollouts(task, collected) | pre_update_metrics(state.learner, collected)
+        metrics = summarise_rollouts(shaped_task, collected) | pre_update_metrics(state.learner, collected)
         check_log_ratio(metrics["max_abs_log_ratio_first"], config.ratio_tolerance)
         learning = time.perf_counter()
         metrics = {"iteration": iteration, **metrics, **learn(config, state, algorithm, collected, key)}
@@ -276,7 +284,7 @@ def check_log_ratio(log_ratio: float, tolerance: float) -> None:
 
 def check_lost_rewards(task: Task, rollouts: Rollouts, lost_limit: float) -> None:
     """Raise TrainingError, with reasons, where too many samples have no reward."""
-    rewards = rollouts.rewards
+    rewards = rollouts.scores
     lost = rewards.isnan().float().mean().item()
     if lost > lost_limit:
         raise TrainingError(
@@ -315,7 +323,7 @@ def freeze_copy(policy: Policy) -> Policy:
 
 def summarise_rollouts(task: Task, collected: Collected[Table]) -> Metrics:
     """Summarise the rewards, held-out metrics and costs of the rollouts of a round."""
-    rewards = collected.rollouts.rewards
+    rewards, shaped = collected.rollouts.scores, task.reward
     scored = rewards[~rewards.isnan()]
     held_out: dict[str, Any] = dict(task.decoder.measure(collected.rollouts.samples))
     return {
@@ -324,6 +332,7 @@ def summarise_rollouts(task: Task, collected: Collected[Table]) -> Metrics:
         "reward_lost": 1 - len(scored) / len(rewards),
         **held_out,
         **collected.metrics,
+        **(shaped.diversity.metrics if isinstance(shaped, ShapedReward) else {}),
         "reward_queries": float(collected.reward_queries),
         "seconds_rollout": collected.rollouts.seconds["rollout"],
         "seconds_reward": collected.rollouts.seconds["reward"] + collected.seconds_reward,

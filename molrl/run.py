@@ -17,6 +17,8 @@ from torch import nn
 from molrl.algos import Algorithm
 from molrl.building import build
 from molrl.config import ConfigError, check_type, settings
+from molrl.diversity import Diversity
+from molrl.diversity.fitting import fit_to_task
 from molrl.domains import Domain, PolicySettings, domain, refuse_other_kind
 from molrl.exit_codes import ExitCode
 from molrl.finetune import FinetuneConfig, check_setup, finetune, freeze_copy
@@ -41,7 +43,7 @@ from molrl.trainable_parameters import trainable_module
 
 BEST = "best"  # folder of the best model, beside the last one's model/
 OWN = {
-    **{"chosen": dict, "task": dict, "policy": dict, "reward": dict, "algo": dict},
+    **{"chosen": dict, "task": dict, "policy": dict, "reward": dict, "algo": dict, "diversity": dict | None},
     **{"run": str | None, "device": str, "threads": int | None, "evaluate": int},
     **{"precision": Literal["float32", "bfloat16"] | None, "wait": float, "minutes": float | None},
 }
@@ -81,6 +83,7 @@ class Run:
         task: policy, decoder and reward.
         algorithm: how it learns.
         finetuning: the numbers of the loop.
+        diversity: how variety is kept; None: not at all.
     """
 
     config: Mapping[str, Any]
@@ -88,6 +91,7 @@ class Run:
     task: Task
     algorithm: Algorithm
     finetuning: FinetuneConfig
+    diversity: Diversity | None = None
 
     @property
     def chosen(self) -> Mapping[str, str]:
@@ -169,7 +173,7 @@ def prepare(config: Mapping[str, Any], reward: Reward | None = None, world: Proc
     Raises:
         ConfigError: a wrong setting, or a reward of other samples than the policy draws.
     """
-    algorithm = build(config["algo"], "algo")
+    algorithm, diversity = build(config["algo"], "algo"), build(config["diversity"], "diversity")
     loop = {name: value for name, value in config.items() if name not in OWN}
     finetuning = build({"_target_": "molrl.finetune.FinetuneConfig", **loop}, "")
     seed_generators(finetuning.seed, world.rank)  # before anything is built that may draw from them
@@ -185,10 +189,11 @@ def prepare(config: Mapping[str, Any], reward: Reward | None = None, world: Proc
     task = replace(task, processes=world, policy=replace(task.policy, autocast=precision(config)))
     with settings():
         check_setup(finetuning, task, algorithm)
+        fit_to_task(task, diversity)
         world.share((config["evaluate"] - 1) % BATCH + 1)  # of the last batch, the smallest
     names = dict.fromkeys((task.name, callable_file(config["chosen"]["reward"])))  # once where they are the same
     config = {**config, "run": config["run"] or world.gather_strings(dated_folder("_".join(names)))[0]}
-    return Run(config, domain(policy.domain), task, algorithm, finetuning)
+    return Run(config, domain(policy.domain), task, algorithm, finetuning, diversity)
 
 
 def learn(run: Run, reference: Policy, before: Measurement, folder: Path, start: int, began: float) -> int:
@@ -214,7 +219,9 @@ def learn(run: Run, reference: Policy, before: Measurement, folder: Path, start:
     with tracking as tracker, defer_interruption("this iteration") as request, memory:
         log = lambda row: tracker.log({**row, **untouched})  # noqa: E731
         should_stop = lambda: request.is_set() or time.perf_counter() > deadline  # noqa: E731
-        done = finetune(run.finetuning, run.task, run.algorithm, reference, folder, log, should_stop)
+        done = finetune(
+            run.finetuning, run.task, run.algorithm, reference, folder, log, should_stop, diversity=run.diversity
+        )
     propagate_interrupt(request, world)
     return done
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from molrl.diversity.shaped_reward import ShapedReward
 from molrl.gaussian import Context
 from molrl.machine.processes import SINGLE_PROCESS, Processes
 from molrl.noise import ChainNoise, Key
@@ -101,10 +102,11 @@ class Rollouts:
     Attributes:
         trajectory: states and log-probabilities.
         samples: finished samples, all n.
-        rewards: float32 [n], NaN where a sample could not be scored.
+        rewards: float32 [n], what algorithms learn from; NaN where a sample could not be scored.
         seconds: "rollout": of sampling and decoding; "reward": of submitting samples and waiting for their rewards,
             without the time that workers computed during the rollout.
         first: index among the n of this process's first sample.
+        unshaped: what the reward gave, where a run keeps variety (`molrl.diversity`); None: `rewards` are just that.
     """
 
     trajectory: Trajectory
@@ -112,6 +114,12 @@ class Rollouts:
     rewards: Float[Tensor, " n"]
     seconds: Mapping[str, float]
     first: int = 0
+    unshaped: Float[Tensor, " n"] | None = None
+
+    @property
+    def scores(self) -> Float[Tensor, " n"]:
+        """Return what the reward gave, for reports."""
+        return self.rewards if self.unshaped is None else self.unshaped
 
     @property
     def own(self) -> slice:
@@ -152,7 +160,8 @@ class Task:
         all_contexts = move_context(context, self.device)
         share = self.processes.share(len(samples), group_size)
         samples, context = samples[share], select(all_contexts, share)
-        queue, trajectories = RewardQueue(self.reward), list[Trajectory]()
+        shaped = self.reward if isinstance(self.reward, ShapedReward) else None
+        queue, trajectories = RewardQueue(shaped.reward if shaped else self.reward), list[Trajectory]()
         for part in parts(len(samples), math.prod(shape), self.device):
             noise = ChainNoise(key, samples[part], shape, self.device)
             trajectories.append(self.policy.rollout(select(context, part), noise))
@@ -161,7 +170,10 @@ class Task:
         trajectory = join_trajectories(trajectories, context)
         finished = queue.samples if len(samples) == len(rewards) else self.decode_all(trajectory, all_contexts)
         seconds = {"rollout": time.perf_counter() - start - queue.seconds, "reward": queue.seconds}
-        return Rollouts(trajectory, finished, rewards, seconds, share.start)
+        if shaped is None:
+            return Rollouts(trajectory, finished, rewards, seconds, share.start)
+        learned = shaped.shape_round(finished, rewards)
+        return Rollouts(trajectory, finished, learned, seconds, share.start, unshaped=rewards)
 
     def decode_all(self, trajectory: Trajectory, contexts: Context) -> Sequence[Any]:
         """Decode the samples of all processes from their gathered states; samples may be of any type and stay."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from molrl.advantages import reserve_rows
 from molrl.algos import Learner
+from molrl.diversity.shaped_reward import ShapedReward
 from molrl.policy import Policy
 from molrl.runs import checkpoint
 from molrl.runs.checkpoints import CHECKPOINTS, CheckpointPolicy, Series, as_checkpoint_error
@@ -52,6 +53,8 @@ class State:
     def modules(self) -> dict[str, nn.Module]:
         """Return the modules with a state, by the name of their checkpoint file."""
         modules = {"denoiser": trainable_module(self.learner.policy), "algorithm": self.learner.modules}
+        if isinstance(reward := self.learner.task.reward, ShapedReward):
+            modules["diversity"] = reward.diversity
         return {name: module for name, module in modules.items() if module.state_dict()}
 
     @property

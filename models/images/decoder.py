@@ -17,6 +17,7 @@ from molrl.gaussian import Context
 from molrl.machine.files import staged
 from molrl.machine.printable import printable
 from molrl.models.images.guided_unet import GuidedUNet
+from molrl.models.images.outcomes import DESCRIPTORS, describe_image
 from molrl.models.images.pipeline import Source, save_trained
 from molrl.noise import Key
 
@@ -40,6 +41,7 @@ class ImageDecoder:
     texts: tuple[str, ...]
     batch: int
     suffixes: ClassVar[tuple[str, ...]] = (".zip", ".png")
+    descriptors: ClassVar[tuple[str, ...]] = DESCRIPTORS
 
     def draw_context(self, samples: Sequence[int], key: Key) -> Context:
         """Draw a prompt for each sample and return its row in `texts`, as `context["prompt"]` [b]."""
@@ -76,6 +78,10 @@ class ImageDecoder:
     def groups(self, context: Context) -> list[int]:
         """Return each sample's row in `texts` as its group."""
         return context["prompt"].tolist()
+
+    def describe(self, samples: Sequence[Any]) -> list[Mapping[str, str]]:
+        """Return the descriptors of each image for `molrl.diversity`; see `describe_image`."""
+        return [describe_image(sample) for sample in samples]
 
     def measure(self, samples: Sequence[CaptionedImage]) -> Mapping[str, float]:
         """Compute the metrics of `image_metrics`, in every round."""

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from molrl.data.molecules.bonds import BondReader
 from molrl.data.molecules.molecule import Molecule
-from molrl.data.molecules.quality import measure
+from molrl.data.molecules.quality import measure_readings
 from molrl.data.molecules.sizes import AtomsRequest, Sizes, padding_mask
 from molrl.gaussian import Context
 from molrl.models.molecules.condition import check_request, check_sizes, draw_conditions
 from molrl.models.molecules.makeup import describe_changes, measure_makeup
 from molrl.models.molecules.model import Pretrained, save
+from molrl.models.molecules.outcomes import DESCRIPTORS, NOVEL, describe_molecule
 from molrl.noise import Key
 from molrl.rewards.molecules.sa import SA
 from molrl.runs import checkpoint
@@ -86,9 +87,19 @@ class MoleculeDecoder:
         """Return each sample's number of atoms as its group."""
         return context["mask"].sum(1).tolist()
 
+    @property
+    def descriptors(self) -> tuple[str, ...]:
+        """Return the names of what `describe` tells of a molecule."""
+        return DESCRIPTORS if self.model.reference is None else (*DESCRIPTORS, NOVEL)
+
+    def describe(self, samples: Sequence[Molecule]) -> list[Mapping[str, str]]:
+        """Return the descriptors of each molecule for `molrl.diversity`; see `describe_molecule`."""
+        return [describe_molecule(self.reader(sample), self.model.reference) for sample in samples]
+
     def measure(self, samples: Sequence[Molecule]) -> Mapping[str, float]:
-        """Compute the quality of the samples and the mean SA score of valid molecules (lower: easier to make)."""
-        quality = measure(samples, self.reader, self.model.reference)
+        """Compute quality, makeup and variety of the samples, and the mean SA score of the valid ones (low: easy)."""
+        readings = [self.reader(sample) for sample in samples]
+        quality = measure_readings(samples, readings, self.model.reference)
         names = ["validity", "validity_connected", "uniqueness", "novelty", "valence_atom_stability"]
         names += ["valence_molecule_stability", "edm_atom_stability", "edm_molecule_stability"]
         names += ["internal_diversity", "aromatic", "mean_heavy_atoms"]
@@ -96,11 +107,12 @@ class MoleculeDecoder:
         scored = SA(reader=self.reader).score(samples).scored
         sa_scores = [value for value, reason in scored if not reason]
         metrics["sa"] = sum(sa_scores) / len(sa_scores) if sa_scores else None
-        return {name: float("nan") if value is None else float(value) for name, value in metrics.items()}
+        numbers = {name: float("nan") if value is None else float(value) for name, value in metrics.items()}
+        return {**numbers, **measure_makeup(samples, readings)}
 
     def assess(self, samples: Sequence[Molecule]) -> Mapping[str, float]:
-        """Compute the metrics of `measure` and the makeup of the samples, before and after a run."""
-        return {**self.measure(samples), **measure_makeup(samples, [self.reader(sample) for sample in samples])}
+        """Compute the metrics of `measure`, before and after a run."""
+        return self.measure(samples)
 
     def describe_changes(self, before: Mapping[str, float], after: Mapping[str, float], n: int) -> list[str]:
         """Describe how elements, rings, sizes and variety changed, where that is more than a fifth."""

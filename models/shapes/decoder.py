@@ -19,6 +19,7 @@ from molrl.gaussian import Context
 from molrl.machine.files import staged
 from molrl.models.shapes.checks import checks
 from molrl.models.shapes.model import ShapeModel, save_shapes
+from molrl.models.shapes.outcomes import DESCRIPTORS, describe_shape
 from molrl.models.shapes.quality import quality
 from molrl.noise import Key
 
@@ -44,6 +45,7 @@ class ShapeDecoder:
     points: int | None = None
     classes: str | Sequence[str] | None = None
     suffixes: ClassVar[tuple[str, ...]] = (".npz", *WRITERS)
+    descriptors: ClassVar[tuple[str, ...]] = DESCRIPTORS
 
     def __post_init__(self) -> None:
         model_classes = self.model.architecture.classes
@@ -80,6 +82,10 @@ class ShapeDecoder:
     def groups(self, context: Context) -> list[int]:
         """Return the index of each sample's class as its group."""
         return context["class"].tolist()
+
+    def describe(self, samples: Sequence[Any]) -> list[Mapping[str, str]]:
+        """Return the descriptors of each shape for `molrl.diversity`; see `describe_shape`."""
+        return [describe_shape(sample) for sample in samples]
 
     def measure(self, samples: Sequence[PointCloud]) -> Mapping[str, float]:
         """Compute the metrics of a round, of its first `MAX_ROUND_SAMPLES` samples."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from molrl.algos import Algorithm
+from molrl.diversity import Diversity
 from molrl.finetune import FinetuneConfig, finetune, freeze_copy
 from molrl.oracle.chain import Chain, Parabola
 from molrl.oracle.linear_gaussian import ParabolaReward, linear_gaussian_task
@@ -132,7 +133,9 @@ def path_kl(chain: Chain, reference: Chain) -> float:
     return total
 
 
-def train(task: Task, algorithm: Algorithm, seed: int, loop: dict[str, Any]) -> None:
+def train(
+    task: Task, algorithm: Algorithm, seed: int, loop: dict[str, Any], diversity: Diversity | None = None
+) -> None:
     """Fine-tune, and leave the average of the weights over the second half of the rounds.
 
     A few rounds of complete fits (`epochs` above 1) do not circle around one point: there the last weights count.
@@ -157,7 +160,8 @@ def train(task: Task, algorithm: Algorithm, seed: int, loop: dict[str, Any]) -> 
     def remember(_: Metrics) -> None:
         history.append({name: value.detach().clone() for name, value in denoiser.state_dict().items()})
 
-    finetune(FinetuneConfig(**settings), task, algorithm, freeze_copy(task.policy), None, remember)
+    reference = freeze_copy(task.policy)
+    finetune(FinetuneConfig(**settings), task, algorithm, reference, None, remember, diversity=diversity)
     tail = history[len(history) // 2 :] if settings["epochs"] == 1 else history[-1:]
     denoiser.load_state_dict({name: sum(state[name] for state in tail) / len(tail) for name in tail[0]})
 

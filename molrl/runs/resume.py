@@ -16,6 +16,7 @@ from molrl.plugins import is_code
 from molrl.runs.folder import FREE_SETTINGS, SETTINGS, load_plain_yaml
 
 RESUME_PREFIX = "resume="
+NOTHING = "none"  # the choice that leaves a run as it was before the group existed
 CHANGEABLE_SETTINGS = tuple(name for name in FREE_SETTINGS if name != "run")
 LENGTH = re.compile(r"\+?[0-9]{1,9}")
 LENGTHS = {"train": "iterations", "pretrain": "training.steps"}  # the setting of each command that makes a run longer
@@ -46,13 +47,14 @@ def compose_resumed(command: str, arguments: Sequence[str], folders: Sequence[Pa
         raise ConfigError(f"resume={folder}: its reward is a Python function; call molrl.run.train with it again")
     overrides = [f"{group}={as_value(name)}" for group, name in chosen.items()]
     composition = Composition(command, overrides, folders)
-    if set(chosen) != set(composition.choices):
+    later = {group for group, name in composition.chosen.items() if group not in chosen and name == NOTHING}
+    if set(chosen) | later != set(composition.choices):
         raise ConfigError(f"resume={folder} is no run of molrl {command}: it has chosen {', '.join(chosen)}")
     placeholders = [f"{name}=0" for name, value in names(composition.base).items() if value == MISSING]
     placeholders = [item for item in placeholders if not item.startswith(("policy.weights", "reward.source"))]
     fresh = Composition(command, [*overrides, *others, *placeholders], folders).config
     kept = fresh.pop("chosen")
-    added = {name: fresh[name] for name in CHANGEABLE_SETTINGS if name in fresh}  # by a version later than the run's
+    added = {name: fresh[name] for name in (*CHANGEABLE_SETTINGS, *later) if name in fresh}  # by a later version
     free = {item.partition("=")[0] for item in others}
     return {"chosen": kept, **added, **merge_settings(saved, fresh, folder, free), "run": str(folder)}
 

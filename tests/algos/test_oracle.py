@@ -13,7 +13,7 @@ from molrl.oracle.trial import ChainCase
 # Of (J - J_0) / (J* - J_0). Fits to a finite sample are as good as its mean: std / sqrt(n) over the move it is to make.
 TOLERANCE = {"ddpo_sf": 0.1, "rwr": 0.04, "rwr_sparse": 0.04, "sft_kl_d": 0.06, "sft_kl_o": 0.06}
 TOLERANCE |= {"nft": 0.04, "tilt": 0.04}
-ON_CHAIN = [case for case in cases() if not isinstance(case, MixtureCase)]
+ON_CHAIN = [case for case in cases() if isinstance(case, ChainCase)]
 ON_MIXTURE = [case for case in cases() if isinstance(case, MixtureCase)]
 
 

@@ -29,6 +29,9 @@ from molrl.algos import Algorithm
 from molrl.algos.ddpo import DDPO
 from molrl.algos.rgdm import RGDM
 from molrl.cli import main
+from molrl.diversity import Diversity
+from molrl.diversity.buckets import BucketPenalty
+from molrl.diversity.frequencies import InverseFrequency
 from molrl.finetune import finetune, freeze_copy
 from molrl.gaussian import Context
 from molrl.machine.processes import SINGLE_PROCESS, Processes, connect_processes
@@ -66,22 +69,33 @@ def wide_task(reward: Callable[[Sequence[Any]], Tensor]) -> Task:
 
 
 class Case(NamedTuple):
-    """An algorithm, settings of the loop, and which samples lose their reward."""
+    """An algorithm, settings of the loop, which samples lose their reward, and how variety is kept."""
 
     algorithm: Algorithm
     settings: Mapping[str, Any] = {}
     lost: Callable[[Tensor], Tensor] | None = None
+    diversity: Callable[[], Diversity] | None = None
 
 
 @dataclass(frozen=True)
 class Numbered(Points):
     """A decoder whose sample is a number and its own index; every third has the same context."""
 
+    descriptors = ("bucket",)
+
+    def describe(self, samples: Sequence[Any]) -> list[Mapping[str, str]]:
+        return [{"bucket": f"{sample[0].item():.0f}"} for sample in samples]
+
     def decode(self, x0: Tensor, context: Context) -> Sequence[Any]:
         return list(torch.cat([x0, context["sample"].unsqueeze(1).to(x0)], 1))
 
     def groups(self, context: Context) -> Sequence[int]:
         return (context["sample"] % 3).tolist()
+
+
+def kept_diversity() -> Diversity:
+    frequency = InverseFrequency(["bucket"], "reference", reference_samples=32, strength=1.0, decay=0.5, cap=3.0)
+    return Diversity(None, BucketPenalty("bucket", 20.0, 0.5), frequency)
 
 
 def second_half(samples: Tensor) -> Tensor:
@@ -102,6 +116,7 @@ CASES = {
     "microbatch": Case(ALGORITHMS["DPOK"], {"microbatch": 5}),
     "one without rows": Case(ALGORITHMS["DDPO"], {"lost_limit": 0.6}, second_half),
     **{f"{name}, lost": Case(ALGORITHMS[name], lost=every_third) for name in ("DDPO-SF", "DPOK-full", "RGDM", "RWR")},
+    **{f"{name}, kept": Case(ALGORITHMS[name], diversity=kept_diversity) for name in ("DDPO", "RGDM")},
     "fresh": Case(ALGORITHMS["RWR"], {"fresh_optimizer": True, "optimizer": partial(torch.optim.SGD, lr=0.1)}),
 }
 
@@ -124,7 +139,8 @@ def outcome(case: Case, world: Processes = SINGLE_PROCESS) -> Result:
     drawn = task.rollout(list(range(16)), Key(5))
     seen: list[Metrics] = []
     loop = finetuning(**case.settings)
-    finetune(loop, task, case.algorithm, freeze_copy(wide_policy()), None, seen.append)
+    kept = case.diversity and case.diversity()
+    finetune(loop, task, case.algorithm, freeze_copy(wide_policy()), None, seen.append, diversity=kept)
     tensors = {"samples": torch.stack(list(drawn.samples)), "rewards": drawn.rewards}
     return Result({**tensors, **trainable_module(task.policy).state_dict()}, untimed(seen))
 

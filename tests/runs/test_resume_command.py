@@ -87,6 +87,17 @@ def test_where_it_is_computed_may_change_and_nothing_else(run: Path) -> None:
         )
 
 
+def test_a_run_from_before_variety_could_be_kept_goes_on_without(run: Path, tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(run, older)
+    saved = yaml.safe_load((older / "config.yaml").read_text())
+    assert saved["chosen"].pop("diversity") == "none"
+    assert saved.pop("diversity") is None
+    (older / "config.yaml").write_text(yaml.safe_dump(saved))
+    shown = yaml.safe_load(molrl("train", f"resume={older}", "iterations=+1", "--cfg").out)
+    assert shown["diversity"] is None
+
+
 def test_the_best_model_can_be_drawn_from(run: Path, tmp_path: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
     assert summary["best"].keys() == {"iteration", "metric", "value"}
