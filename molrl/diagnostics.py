@@ -80,17 +80,24 @@ def pre_update_metrics(learner: Learner, collected: Collected[Table]) -> Metrics
     """Compare the policy before a round of learning with its rollouts and with the reference.
 
     `max_abs_log_ratio_first` is the largest |log p(y|x) - recorded| in nats, p being the policy that made the rollouts:
-    zero, unless rollout and training evaluate different policies. `kl` is that of the chain to the reference, in nats.
+    zero, unless rollout and training evaluate different policies. `kl` is that of the chain to the reference, in nats,
+    both with noise at every step, even where the rollouts had steps without.
     """
     table, world = probe_rollouts(collected.rollouts), learner.task.processes
     policy, reference = learner.policy.transition(table), learner.reference.transition(table)
-    behaviour = policy if collected.behaviour is learner.policy else reference
+    if collected.behaviour is learner.policy or collected.behaviour is learner.reference:
+        behaviour = policy if collected.behaviour is learner.policy else reference
+    else:
+        behaviour = collected.behaviour.transition(table)
     kl = chain_total(world.gather(policy.kl(reference)), learner.policy)
     return {"max_abs_log_ratio_first": max_log_ratio_error(behaviour, table, world), "kl": kl}
 
 
 def max_log_ratio_error(kernel: Gaussian, table: Transitions, world: Processes = SINGLE_PROCESS) -> float:
-    """Compute the largest |log p(y|x) - recorded| over the tables of all processes, in nats."""
+    """Compute the largest |log p(y|x) - recorded| over the tables of all processes, in nats.
+
+    Steps without noise have no density, and take no part.
+    """
     return world.gather((kernel.log_prob(table.y) - table.log_prob).abs()).max().item()
 
 

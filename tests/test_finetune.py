@@ -15,6 +15,7 @@ from molrl.advantages import Standardised, Tracker
 from molrl.algos import Algorithm
 from molrl.algos.ddpo import DDPO, DDPOSF
 from molrl.algos.dpok import DPOK
+from molrl.algos.grpo import GRPO
 from molrl.algos.rgdm import RGDM
 from molrl.algos.rwr import RWR, RWRSparse
 from molrl.algos.sft import SupervisedKLD, SupervisedKLO
@@ -45,6 +46,10 @@ ALGORITHMS: dict[str, Algorithm] = {
     "RWR-sparse": RWRSparse(quantile=0.5, noisings=8),
     "DPOK": DPOK(kl_mode="local", clip_mode="ppo", critic=True, **VALUES),
     "DPOK-full": DPOK(kl_mode="return_to_go", clip_mode="dpok", critic=False, **VALUES),
+    "GRPO": GRPO(
+        **{"group_size": 4, "scale": "global", "advantage_clip": 5.0, "clip": 0.2, "kl_weight": 0.1, "window": 4},
+        **{"first": 0.0, "last": 1.0, "schedule": "moving", "stride": 2, "every": 1, "shared_start": False},
+    ),
     "KL-D": SupervisedKLD(gamma=0.0, noisings=8),
     "KL-O": SupervisedKLO(gamma=0.5, noisings=8),
 }
