@@ -95,7 +95,7 @@ class Gaussian:
         return self.space.dof(self.mean, self.context)
 
     @property
-    def has_density(self) -> Bool[Tensor, " b"]:
+    def stochastic(self) -> Bool[Tensor, " b"]:
         """Return False for the rows that are point masses."""
         return self.std > 0
 
@@ -106,18 +106,18 @@ class Gaussian:
     def log_prob(self, y: Float[Tensor, "b ..."]) -> Float[Tensor, " b"]:
         """Compute -|P(y - mean)|^2 / (2 std^2) - dof/2 log(2 pi std^2); zero where there is no density."""
         square = sum_per_sample(self.space.project(y - self.mean, self.context).square())
-        std = self.std.where(self.has_density, 1.0)  # no NaN, neither here nor in the gradient
+        std = self.std.where(self.stochastic, 1.0)  # no NaN, neither here nor in the gradient
         log_prob = -square / (2 * std**2) - self.dof * (std.log() + math.log(2 * math.pi) / 2)
-        return log_prob.where(self.has_density, 0.0)
+        return log_prob.where(self.stochastic, 0.0)
 
     def kl(self, other: "Gaussian") -> Float[Tensor, " b"]:
         """Compute KL(self || other) = d log(s2/s1) + (d s1^2 + |m1 - m2|^2) / (2 s2^2) - d/2."""
         square = sum_per_sample(self.space.project(self.mean - other.mean, self.context).square())
-        std = other.std.where(other.has_density, 1.0)
+        std = other.std.where(other.stochastic, 1.0)
         ratio = self.std / std
         kl = self.dof * (ratio.square() / 2 - 0.5 - ratio.log()) + square / (2 * std**2)
-        same = ~self.has_density & (square == 0)
-        return kl.where(other.has_density, math.inf).masked_fill(same & ~other.has_density, 0.0)
+        same = ~self.stochastic & (square == 0)
+        return kl.where(other.stochastic, math.inf).masked_fill(same & ~other.stochastic, 0.0)
 
     def broadcast(self, scale: Float[Tensor, " b"]) -> Float[Tensor, "b ..."]:
         """Shape a number per sample so that it multiplies the mean."""

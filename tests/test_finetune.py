@@ -37,6 +37,10 @@ CANDIDATES: dict[str, Any] = {
     **{"lookahead": 1, "held": 1, "kl_weight": 0.1},
 }
 VALUES: dict[str, Any] = {"reward_weight": 1.0, "kl_weight": 0.1, "clip": 0.2, "critic_lr": 0.01, **STEPS}
+GROUPS: dict[str, Any] = {
+    **{"group_size": 4, "scale": "global", "advantage_clip": 5.0, "clip": 0.2, "kl_weight": 0.1, "window": 4},
+    **{"first": 0.0, "last": 1.0, "schedule": "moving", "stride": 2, "every": 1, "shared_start": False},
+}
 ALGORITHMS: dict[str, Algorithm] = {
     "DDPO": DDPO(clip=0.2, advantage_clip=5.0, advantage=Standardised(), kl_weight=0.1, **STEPS),
     "DDPO-SF": DDPOSF(advantage_clip=5.0, advantage=Tracker(buffer_size=32, min_count=16), **STEPS),
@@ -46,10 +50,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "RWR-sparse": RWRSparse(quantile=0.5, noisings=8),
     "DPOK": DPOK(kl_mode="local", clip_mode="ppo", critic=True, **VALUES),
     "DPOK-full": DPOK(kl_mode="return_to_go", clip_mode="dpok", critic=False, **VALUES),
-    "GRPO": GRPO(
-        **{"group_size": 4, "scale": "global", "advantage_clip": 5.0, "clip": 0.2, "kl_weight": 0.1, "window": 4},
-        **{"first": 0.0, "last": 1.0, "schedule": "moving", "stride": 2, "every": 1, "shared_start": False},
-    ),
+    "GRPO": GRPO(**GROUPS),
     "KL-D": SupervisedKLD(gamma=0.0, noisings=8),
     "KL-O": SupervisedKLO(gamma=0.5, noisings=8),
 }

@@ -130,7 +130,7 @@ def test_a_row_without_noise_has_no_density_and_spoils_no_gradient() -> None:
     )
     y = randn(1, len(SIZES), WIDTH, CHANNELS)
     log_prob = mixed.log_prob(y)
-    assert mixed.has_density.tolist() == [True, False, True]
+    assert mixed.stochastic.tolist() == [True, False, True]
     assert log_prob[1] == 0
     assert_close(log_prob[::2], replace(mixed, std=torch.tensor(STD).double()).log_prob(y)[::2])
     (gradient,) = torch.autograd.grad(log_prob.sum(), mean)

@@ -140,7 +140,7 @@ class WindowedDecoder:
         return self.decoder.decode(x0, context)
 
     def measure(self, samples: Sequence[Any]) -> Mapping[str, float]:
-        """Compute held-out metrics."""
+        """Compute held-out metrics, as the domain does."""
         return self.decoder.measure(samples)
 
     def groups(self, context: Context) -> Sequence[int]:

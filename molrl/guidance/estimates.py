@@ -7,12 +7,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from molrl.config import ConfigError
 from molrl.gaussian import Context
 from molrl.noise import Draw, Key
+from molrl.policy import Policy
 from molrl.reward_queue import RewardQueue
 from molrl.task import Task
 
 NEVER = -1e300  # the logit of a candidate without a reward
+
+
+def require_noise(policy: Policy) -> None:
+    """Raise ConfigError for a chain whose steps leave nothing to choose from."""
+    if getattr(policy.sampler, "eta", 1.0) == 0:
+        raise ConfigError("eta: got 0, a deterministic chain; a choice among its steps needs eta above 0")
 
 
 def score_estimates(

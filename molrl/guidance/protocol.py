@@ -1,4 +1,4 @@
-"""What every method of guided sampling is, and what it returns."""
+"""The interface of the methods of guided sampling, and the samples that they return."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

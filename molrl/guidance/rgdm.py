@@ -12,7 +12,7 @@ from molrl.algos import checks
 from molrl.algos.candidates import ball_pairs
 from molrl.algos.steps import window_of
 from molrl.gaussian import Gaussian
-from molrl.guidance.estimates import choose_by_reward, score_estimates
+from molrl.guidance.estimates import choose_by_reward, require_noise, score_estimates
 from molrl.guidance.protocol import GuidedSamples
 from molrl.noise import Key
 from molrl.task import Task, sample_chains
@@ -50,6 +50,7 @@ class RewardGuided:
 
     def draw(self, task: Task, samples: Sequence[int], key: Key) -> GuidedSamples:
         """Run the chain of the policy with a choice among candidates at each step of the window."""
+        require_noise(task.policy)
         window = window_of(task.policy.sampler.num_steps, self.first, self.last)
 
         def choose(kernel: Gaussian, step: int, noise: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:

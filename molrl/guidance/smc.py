@@ -16,7 +16,7 @@ from torch import Tensor
 from molrl.algos import checks
 from molrl.algos.steps import spread_steps
 from molrl.gaussian import Gaussian
-from molrl.guidance.estimates import score_estimates
+from molrl.guidance.estimates import require_noise, score_estimates
 from molrl.guidance.particles import ParticleWeights, effective_size, normalised, systematic
 from molrl.guidance.protocol import GuidedSamples
 from molrl.noise import ChainNoise, Draw, Key
@@ -103,6 +103,7 @@ class SMC:
 
     def run(self, task: Task, systems: Sequence[int], key: Key) -> Population:
         """Run systems to the end of their chains; particle p of system s has the noise of the plain sample s P + p."""
+        require_noise(task.policy)
         context = task.decoder.draw_context([system for system in systems for _ in range(self.particles)], key)
         shape, context = task.decoder.state_shape(context), move_context(context, task.device)
         rows = [system * self.particles + p for system in systems for p in range(self.particles)]

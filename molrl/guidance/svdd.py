@@ -14,7 +14,7 @@ from torch import Tensor
 from molrl.algos import checks
 from molrl.algos.steps import spread_steps
 from molrl.gaussian import Gaussian
-from molrl.guidance.estimates import choose_by_reward, score_estimates
+from molrl.guidance.estimates import choose_by_reward, require_noise, score_estimates
 from molrl.guidance.protocol import GuidedSamples
 from molrl.noise import ChainNoise, Key
 from molrl.task import Task
@@ -52,6 +52,7 @@ class SVDD:
 
     def draw(self, task: Task, samples: Sequence[int], key: Key) -> GuidedSamples:
         """Run the chain of the policy with a choice among candidates at each guided step."""
+        require_noise(task.policy)
         guided = spread_steps(task.policy.sampler.num_steps, self.first, self.last, self.guided)
         context = task.decoder.draw_context(samples, key)
         shape, context = task.decoder.state_shape(context), move_context(context, task.device)

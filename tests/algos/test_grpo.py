@@ -25,11 +25,11 @@ NAN = math.nan
 
 
 def grpo(**changes: object) -> GRPO:
-    settings = {
+    settings: dict[str, Any] = {
         **{"group_size": 4, "scale": "global", "advantage_clip": 5.0, "clip": 0.2, "kl_weight": 0.1, "window": 3},
         **{"first": 0.2, "last": 0.9, "schedule": "random", "stride": 1, "every": 1, "shared_start": False},
     }
-    return GRPO(**{**settings, **changes})  # type: ignore[arg-type]
+    return GRPO(**{**settings, **changes})
 
 
 def moved(task: Task, by: float = 0.3) -> Task:

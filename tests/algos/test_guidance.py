@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from command import molrl
+from command import complaint, molrl
 from torch.testing import assert_close
 from toy import cloud_task, number_task, quadratic
 
@@ -123,6 +123,14 @@ def test_guided_molecules_come_as_sdf(guidance: str, tmp_path: Path) -> None:
     told = {"best_of": "KL to the model in nats at most 0.636", "smc": "effective particles of 12"}
     assert told.get(guidance, "") in done.out
     assert len(read(out)[0]) == 2
+
+
+@pytest.mark.parametrize("guidance", ["rgdm", "smc", "svdd"])
+def test_a_chain_without_noise_leaves_nothing_to_choose_from(guidance: str, tmp_path: Path) -> None:
+    out = tmp_path / "new.sdf"
+    settings = (f"guidance={guidance}", "policy.eta=0", "policy.num_steps=5", "reward.workers=0", f"out={out}")
+    assert "eta: got 0, a deterministic chain" in complaint(["sample", "n=2", *settings], code=2)
+    assert not out.exists()
 
 
 def test_an_unknown_guidance_is_refused_with_those_there_are() -> None:

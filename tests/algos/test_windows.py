@@ -103,10 +103,10 @@ def test_the_optimum_of_a_window_keeps_the_other_steps_and_cannot_be_improved() 
     top = objective(best, reference, QUADRATIC, 0.8)
     for k in range(STEPS):
         if 3 <= k < 7:
-            for name in ("slope", "offset"):
-                for move in (-0.03, 0.03):
-                    moved = tuple(v + move * (i == k) for i, v in enumerate(getattr(best, name)))
-                    assert objective(replace(best, **{name: moved}), reference, QUADRATIC, 0.8) < top
+            for move in (-0.03, 0.03):
+                slope, offset = (tuple(v + move * (i == k) for i, v in enumerate(b)) for b in (best.slope, best.offset))
+                assert objective(replace(best, slope=slope), reference, QUADRATIC, 0.8) < top
+                assert objective(replace(best, offset=offset), reference, QUADRATIC, 0.8) < top
         else:
             assert best.steps[k] == pytest.approx(reference.steps[k], abs=1e-12)
 
