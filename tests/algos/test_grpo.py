@@ -37,7 +37,7 @@ def moved(task: Task, by: float = 0.3) -> Task:
     denoiser = task.policy.denoiser
     assert isinstance(denoiser, AffineDenoiser)
     with torch.no_grad():
-        denoiser.shift += by
+        denoiser.shift.add_(by)
     return task
 
 

@@ -15,6 +15,7 @@ from molrl.data.molecules.files import read
 from molrl.guidance import BestOf, RewardGuided
 from molrl.guidance.best_of import best_of_kl
 from molrl.guidance.estimates import choose_by_reward
+from molrl.models.sample import draw_guided
 from molrl.noise import Key
 from molrl.oracle.chain import Chain, linear
 from molrl.oracle.linear_gaussian import ParabolaReward
@@ -63,6 +64,15 @@ def test_a_sample_without_a_reward_is_never_the_best() -> None:
     drawn = BestOf(of=2).draw(task, range(3), KEY)
     plain = task.rollout(range(6), KEY).samples
     assert_close(torch.stack(drawn.samples), torch.stack([plain[i] for i in (1, 3, 5)]))
+
+
+@pytest.mark.parametrize("batch", [2, 3, 100])
+def test_batches_add_up_their_queries_and_average_their_facts(batch: int) -> None:
+    drawn = draw_guided(number_task(), BestOf(of=4), 7, seed=3, batch=batch)
+    whole = BestOf(of=4).draw(number_task(), range(7), Key(3))
+    assert_close(torch.stack(drawn.samples), torch.stack(whole.samples))
+    assert drawn.reward_queries == 28
+    assert drawn.facts == {"KL to the model in nats at most": pytest.approx(best_of_kl(4))}
 
 
 def test_guidance_raises_the_reward_and_counts_its_questions() -> None:
