@@ -9,7 +9,7 @@ from typing import Any
 from molrl.config import ConfigError, check_arguments, settings
 from molrl.domains import PolicySettings, domain, refuse_other_kind
 from molrl.exit_codes import ExitCode
-from molrl.guidance import Guidance
+from molrl.guidance.protocol import Guidance, GuidedSamples
 from molrl.machine.device import autocast_dtype, choose_device
 from molrl.models.draws import draw_samples
 from molrl.noise import Key
@@ -19,16 +19,18 @@ from molrl.runs.snapshot import seed_generators
 from molrl.task import Reward, Task, open_reward
 
 
-def draw_guided(task: Task, guidance: Guidance, n: int, *, seed: int, batch: int) -> tuple[list[Any], int]:
-    """Return n samples that a reward guided, and the number of reward queries."""
-    samples, queries = list[Any](), 0
+def draw_guided(task: Task, guidance: Guidance, n: int, *, seed: int, batch: int) -> GuidedSamples:
+    """Return n samples that a reward guided, the number of reward queries, and the means of the method's facts."""
+    samples, queries, facts = list[Any](), 0, dict[str, float]()
     with stage("guided samples drawn", n) as advance:
         for start in range(0, n, batch):
             drawn = guidance.draw(task, range(start, min(start + batch, n)), Key(seed))
             samples += drawn.samples
             queries += drawn.reward_queries
+            for name, value in drawn.facts.items():
+                facts[name] = facts.get(name, 0.0) + value * len(drawn.samples) / n
             advance(len(drawn.samples))
-    return samples, queries
+    return GuidedSamples(samples, queries, facts)
 
 
 def sample_file(
@@ -87,9 +89,11 @@ def sample_file(
     else:
         task = Task("sample", drawn_from, decoder, reward, place)
         with open_reward(reward):
-            samples, queries = draw_guided(task, guidance, n, seed=seed, batch=batch)
+            guided = draw_guided(task, guidance, n, seed=seed, batch=batch)
+            samples = guided.samples
             mean = task.reward(samples).nanmean().item()
-        print(f"mean reward {mean:.3f}, {queries} reward queries")
+        facts = (f", {name} {value:.3g}" for name, value in guided.facts.items())
+        print(f"mean reward {mean:.3f}, {guided.reward_queries} reward queries{''.join(facts)}")
     seconds = time.perf_counter() - start
     with stage(f"writing {path} and measuring"):
         readable = decoder.write(samples, path, {})

@@ -82,8 +82,8 @@ def pre_update_metrics(learner: Learner, collected: Collected[Table]) -> Metrics
     """Compare the policy before a round of learning with its rollouts and with the reference.
 
     `max_abs_log_ratio_first` is the largest |log p(y|x) - recorded| in nats, p being the policy that made the rollouts:
-    zero, unless rollout and training evaluate different policies. `kl` is that of the chain to the reference, in nats.
-    `noise_norm` is the root mean square of the predicted noise over that of the reference's.
+    zero, unless rollout and training evaluate different policies. `kl` is that of the chain to the reference, in nats,
+    both with noise at every step, even where the rollouts had steps without. `noise_norm` is the root mean square of the predicted noise over that of the reference's.
     """
     table, world = probe_rollouts(collected.rollouts), learner.task.processes
     policy, reference = Evaluated.at(learner.policy, table), Evaluated.at(learner.reference, table)
@@ -149,7 +149,10 @@ def densities(sampler: Sampler) -> Sampler:
 
 
 def max_log_ratio_error(kernel: Gaussian, table: Transitions, world: Processes = SINGLE_PROCESS) -> float:
-    """Compute the largest |log p(y|x) - recorded| over the tables of all processes, in nats."""
+    """Compute the largest |log p(y|x) - recorded| over the tables of all processes, in nats.
+
+    Steps without noise have no density, and take no part.
+    """
     return world.gather((kernel.log_prob(table.y) - table.log_prob).abs()).max().item()
 
 

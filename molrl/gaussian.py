@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Context = Mapping[str, Tensor]
@@ -74,9 +74,12 @@ class MaskedPoints:
 class Gaussian:
     """N(mean, std^2 I) on a subspace; log-probabilities and divergences are sums over its dimensions, in nats.
 
+    A row whose std is zero is a deterministic step, a point mass at the mean. It has no density: its log-probability
+    counts as zero, and nothing is to be learned from it. Its KL is infinite unless the other is the same point mass.
+
     Attributes:
         mean: [b, ...], inside the subspace.
-        std: [b], above zero, not learned.
+        std: [b], not learned; zero for a deterministic step.
         space: the subspace.
         context: conditions of the batch, of which the space uses the mask.
     """
@@ -91,20 +94,30 @@ class Gaussian:
         """Return the dimension of the subspace for each sample."""
         return self.space.dof(self.mean, self.context)
 
+    @property
+    def stochastic(self) -> Bool[Tensor, " b"]:
+        """Return False for the rows that are point masses."""
+        return self.std > 0
+
     def sample(self, noise: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
         """Compute mean + std P(noise) from standard normal noise on the full array."""
         return self.mean + self.broadcast(self.std) * self.space.project(noise, self.context)
 
     def log_prob(self, y: Float[Tensor, "b ..."]) -> Float[Tensor, " b"]:
-        """Compute -|P(y - mean)|^2 / (2 std^2) - dof/2 log(2 pi std^2)."""
+        """Compute -|P(y - mean)|^2 / (2 std^2) - dof/2 log(2 pi std^2); zero where there is no density."""
         square = sum_per_sample(self.space.project(y - self.mean, self.context).square())
-        return -square / (2 * self.std**2) - self.dof * (self.std.log() + math.log(2 * math.pi) / 2)
+        std = self.std.where(self.stochastic, 1.0)  # no NaN, neither here nor in the gradient
+        log_prob = -square / (2 * std**2) - self.dof * (std.log() + math.log(2 * math.pi) / 2)
+        return log_prob.where(self.stochastic, 0.0)
 
     def kl(self, other: "Gaussian") -> Float[Tensor, " b"]:
         """Compute KL(self || other) = d log(s2/s1) + (d s1^2 + |m1 - m2|^2) / (2 s2^2) - d/2."""
         square = sum_per_sample(self.space.project(self.mean - other.mean, self.context).square())
-        ratio = self.std / other.std
-        return self.dof * (ratio.square() / 2 - 0.5 - ratio.log()) + square / (2 * other.std**2)
+        std = other.std.where(other.stochastic, 1.0)
+        ratio = self.std / std
+        kl = self.dof * (ratio.square() / 2 - 0.5 - ratio.log()) + square / (2 * std**2)
+        same = ~self.stochastic & (square == 0)
+        return kl.where(other.stochastic, math.inf).masked_fill(same & ~other.stochastic, 0.0)
 
     def broadcast(self, scale: Float[Tensor, " b"]) -> Float[Tensor, "b ..."]:
         """Shape a number per sample so that it multiplies the mean."""

@@ -169,7 +169,12 @@ class DDIM:
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Gaussian:
         """Return p(x_s | x_t) from grid point `step` to the next."""
-        eps = self.predict_noise(denoiser, x, step, context)
+        return self.kernel(x, self.predict_noise(denoiser, x, step, context), step, context)
+
+    def kernel(
+        self, x: Float[Tensor, "b ..."], eps: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
+    ) -> Gaussian:
+        """Return p(x_s | x_t) for a predicted noise."""
         mean = per_row(self.x_coef, step, x) * x + per_row(self.eps_coef, step, x) * eps
         return Gaussian(self.space.project(mean, context), gather(self.std, step, x), self.space, context)
 

@@ -76,7 +76,8 @@ class State:
         if self.keep.best not in metrics:
             raise TrainingError(f"keep.best={self.keep.best}: no such metric; there are {', '.join(sorted(metrics))}")
         value = metrics[self.keep.best]
-        from_checkpoint = behaviour is self.learner.policy and self.saved == iteration > 0
+        of_weights = behaviour.denoiser is self.learner.policy.denoiser
+        from_checkpoint = of_weights and self.saved == iteration > 0
         if from_checkpoint and self.keep.improves(value, self.best[1] if self.best else math.nan):
             self.best = iteration, value
 

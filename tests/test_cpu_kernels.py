@@ -25,7 +25,8 @@ FILES = (
     *("test_denoisers.py", "test_diagnostics.py", "test_finetune.py", "test_gaussian.py", "test_mixed_precision.py"),
     *("test_noise.py", "test_policy.py", "test_samplers.py", "test_schedule.py"),
     *("algos/test_advantages.py", "algos/test_ddpo.py", "algos/test_dpok.py", "algos/test_guidance.py"),
-    *("algos/test_rgdm.py", "algos/test_rwr.py", "algos/test_sft.py"),
+    *("algos/test_rgdm.py", "algos/test_rwr.py", "algos/test_sft.py", "algos/test_grpo.py", "algos/test_windows.py"),
+    *("algos/test_particles.py", "algos/test_smc.py", "algos/test_svdd.py"),
     *("images/test_scheduler_chain.py", "images/test_sharding.py", "machine/test_processes.py"),
 )
 # Tests of how processes start and end: slow, and without numbers.

@@ -19,7 +19,7 @@ from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.diagnostics import chain_kl, probe_rollouts
 from molrl.finetune import FinetuneConfig, finetune, freeze_copy
 from molrl.gaussian import Context
-from molrl.guidance import BestOf, RewardGuided
+from molrl.guidance import SMC, SVDD, BestOf, Guidance, RewardGuided
 from molrl.models.molecules import model as molecules
 from molrl.models.molecules.decoder import MoleculeDecoder
 from molrl.models.molecules.edm import EDM
@@ -259,10 +259,12 @@ def test_gradients_of_a_reward_are_followed_on_the_device(tmp_path: Path) -> Non
     [
         BestOf(of=2),
         RewardGuided(candidates=2, radius=1.0, temperature=0.1, first=0.0, last=1.0, lookahead=1),
+        SVDD(candidates=2, temperature=0.1, first=0.0, last=1.0, guided=2, lookahead=1),
+        SMC(particles=2, kept=2, temperature=0.1, threshold=1.0, first=0.0, last=1.0, scored=2, lookahead=1),
     ],
     ids=type,
 )
-def test_guided_samples_are_drawn_on_the_device(guidance: BestOf | RewardGuided) -> None:
+def test_guided_samples_are_drawn_on_the_device(guidance: Guidance) -> None:
     with rehearsal() as device:
         assert len(guidance.draw(molecule_task(device), range(2), Key(0)).samples) == 2
 

@@ -17,6 +17,7 @@ from molrl.algos.awm import AWM
 from molrl.algos.ddpo import DDPO, DDPOSF
 from molrl.algos.dpok import DPOK
 from molrl.algos.epg import EPG, PEPG
+from molrl.algos.grpo import GRPO
 from molrl.algos.nft import NFT
 from molrl.algos.ram import RAM
 from molrl.algos.rgdm import RGDM
@@ -45,6 +46,10 @@ MATCHING: dict[str, Any] = {
     **{"advantage": Standardised(), "advantage_clip": 2.0, "noisings": 8, "first": 0.0, "last": 1.0},
     **{"decay": 0.0, "old_weight": 0.0, "reference_weight": 0.1, "data_weight": 0.0},
 }
+GROUPS: dict[str, Any] = {
+    **{"group_size": 4, "scale": "global", "advantage_clip": 5.0, "clip": 0.2, "kl_weight": 0.1, "window": 4},
+    **{"first": 0.0, "last": 1.0, "schedule": "moving", "stride": 2, "every": 1, "shared_start": False},
+}
 ALGORITHMS: dict[str, Algorithm] = {
     "DDPO": DDPO(clip=0.2, advantage_clip=5.0, advantage=Standardised(), kl_weight=0.1, **STEPS),
     "DDPO-SF": DDPOSF(advantage_clip=5.0, advantage=Tracker(buffer_size=32, min_count=16), **STEPS),
@@ -54,6 +59,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "RWR-sparse": RWRSparse(quantile=0.5, noisings=8),
     "DPOK": DPOK(kl_mode="local", clip_mode="ppo", critic=True, **VALUES),
     "DPOK-full": DPOK(kl_mode="return_to_go", clip_mode="dpok", critic=False, **VALUES),
+    "GRPO": GRPO(**GROUPS),
     "KL-D": SupervisedKLD(gamma=0.0, noisings=8),
     "KL-O": SupervisedKLO(gamma=0.5, noisings=8),
     "NFT": NFT(mixing=1.0, **{**MATCHING, "decay": 0.5}),

@@ -1,5 +1,8 @@
 """The Gaussian of a padded, centred batch is an ordinary Gaussian in an orthonormal basis of its subspace."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -117,3 +120,27 @@ def test_padding_changes_nothing() -> None:
     wide_p, wide_q = (Gaussian(mean, p.std, MaskedPoints(), context) for mean in widened[:2])
     assert_close(wide_p.log_prob(widened[2]), p.log_prob(y), rtol=1e-13, atol=0)
     assert_close(wide_p.kl(wide_q), p.kl(q), rtol=1e-13, atol=0)
+
+
+def test_a_row_without_noise_has_no_density_and_spoils_no_gradient() -> None:
+    """Its log-probability counts as zero, wherever the state is; other rows keep theirs."""
+    mean = randn(0, len(SIZES), WIDTH, CHANNELS).requires_grad_()
+    mixed = Gaussian(
+        MaskedPoints().project(mean, CONTEXT), torch.tensor([0.3, 0.0, 2.5]).double(), MaskedPoints(), CONTEXT
+    )
+    y = randn(1, len(SIZES), WIDTH, CHANNELS)
+    log_prob = mixed.log_prob(y)
+    assert mixed.stochastic.tolist() == [True, False, True]
+    assert log_prob[1] == 0
+    assert_close(log_prob[::2], replace(mixed, std=torch.tensor(STD).double()).log_prob(y)[::2])
+    (gradient,) = torch.autograd.grad(log_prob.sum(), mean)
+    assert gradient.isfinite().all()
+    assert not gradient[1].any()
+
+
+def test_the_divergence_of_point_masses_is_zero_or_infinite() -> None:
+    """Equal ones; different ones; a point mass from a normal law; a normal law from a point mass."""
+    mean, other = torch.zeros(4, 2), torch.tensor([[0.0, 0.0], [0.0, 0.1], [0.0, 0.0], [0.0, 0.0]])
+    one = Gaussian(mean, torch.tensor([0.0, 0.0, 0.0, 1.0]), Euclidean(), {})
+    two = Gaussian(other, torch.tensor([0.0, 0.0, 1.0, 0.0]), Euclidean(), {})
+    assert one.kl(two).tolist() == [0.0, math.inf, math.inf, math.inf]

@@ -18,6 +18,7 @@ from molrl.algos.awm import AWM
 from molrl.algos.ddpo import DDPO, DDPOSF
 from molrl.algos.dpok import DPOK
 from molrl.algos.epg import EPG, PEPG
+from molrl.algos.grpo import GRPO
 from molrl.algos.nft import NFT
 from molrl.algos.ram import RAM
 from molrl.algos.rgdm import RGDM
@@ -254,6 +255,13 @@ ALGORITHMS: dict[str, tuple[Algorithm, dict[str, Any]]] = {
             critic=True,
             critic_lr=0.01,
             **ALL_STEPS,
+        ),
+        {},
+    ),
+    "grpo": (
+        GRPO(
+            **{"group_size": 8, "scale": "group", "advantage_clip": 5.0, "clip": 0.2, "kl_weight": 0.1, "window": 5},  # type: ignore[arg-type]
+            **{"first": 0.2, "last": 1.0, "schedule": "random", "stride": 1, "every": 1, "shared_start": True},  # type: ignore[arg-type]
         ),
         {},
     ),

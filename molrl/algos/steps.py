@@ -14,6 +14,13 @@ def window_of(steps: int, first: float, last: float) -> range:
     return range(start, max(round(last * steps), start + 1))
 
 
+def spread_steps(steps: int, first: float, last: float, count: int) -> list[int]:
+    """Return `count` reverse steps spread evenly between two fractions of a chain, or all if there are no more."""
+    window = window_of(steps, first, last)
+    count = min(count, len(window))
+    return [window[(2 * k + 1) * len(window) // (2 * count)] for k in range(count)]
+
+
 def random_steps(
     steps: int, samples: list[int], key: Key, stream: int, allowed: range, count: int
 ) -> Bool[Tensor, "steps b"]:

@@ -1,17 +1,20 @@
 """Scalar reverse chains with affine means, whose states are all normal, with known mean and variance."""
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from molrl.gaussian import Context
 from molrl.policy import Policy
 from molrl.samplers import DDIM
 from molrl.schedule import alpha, sigma
 
 AFFINE_TOLERANCE = 1e-3
+NO_CONTEXT: Context = MappingProxyType({})
 
 
 class Moments(NamedTuple):
@@ -134,15 +137,20 @@ class Chain:
 
     @classmethod
     @torch.no_grad()
-    def from_policy(cls, policy: Policy, dtype: torch.dtype = torch.float64) -> Self:
+    def from_policy(cls, policy: Policy, dtype: torch.dtype = torch.float64, context: Context = NO_CONTEXT) -> Self:
         """Return the chain of a policy of one coordinate with an affine denoiser, from its values at x = 0, 1 and 3.
+
+        Args:
+            policy: the policy.
+            dtype: of the numbers that it computes with.
+            context: of three samples.
 
         Raises:
             ValueError: the values do not lie on a line.
         """
         sampler, x = policy.sampler, torch.tensor([[0.0], [1.0], [3.0]], dtype=dtype)
-        kernels = [sampler.transition(policy.denoiser, x, policy.at(k, x), {}) for k in range(sampler.num_steps)]
-        decoded = sampler.predict_x0(policy.denoiser, x, policy.at(sampler.num_steps, x), {})
+        kernels = [sampler.transition(policy.denoiser, x, policy.at(k, x), context) for k in range(sampler.num_steps)]
+        decoded = sampler.predict_x0(policy.denoiser, x, policy.at(sampler.num_steps, x), context)
         values = torch.cat([*(kernel.mean for kernel in kernels), decoded], 1).double().T  # [points, 3]
         bend = (2 * values[:, 0] - 3 * values[:, 1] + values[:, 2]).abs() / (1 + values.abs().amax(1))
         if bend.max() > AFFINE_TOLERANCE:

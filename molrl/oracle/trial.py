@@ -4,6 +4,7 @@ Each case trains with the very code of `molrl train` (`finetune`), averages the 
 rounds, and compares the policy with the fixed point that theory gives for this algorithm.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from molrl.diversity import Diversity
 from molrl.finetune import FinetuneConfig, finetune, freeze_copy
 from molrl.oracle.chain import Chain, Parabola
 from molrl.oracle.linear_gaussian import ParabolaReward, linear_gaussian_task
+from molrl.policy import Policy
 from molrl.runs.checkpoints import CheckpointPolicy
 from molrl.samplers import DDIM
 from molrl.task import Metrics, Task
@@ -89,9 +91,9 @@ class ChainCase:
         """Train, and compare the policy with the fixed point."""
         began = time.perf_counter()
         task = linear_gaussian_task(ParabolaReward(self.reward, self.lift), in_stds=self.in_stds)
-        reference = Chain.from_policy(task.policy, torch.float32)
+        reference = self.chain(task.policy)
         train(task, self.algorithm, seed, self.loop)
-        reached = Chain.from_policy(task.policy, torch.float32)
+        reached = self.chain(task.policy)
         target = self.fixed_point(cast(DDIM, task.policy.sampler), reference)
         start, value = (objective(chain, reference, self.reward, self.beta) for chain in (reference, reached))
         shape = "quadratic" if self.reward.curvature else "linear"
@@ -106,6 +108,10 @@ class ChainCase:
             seconds=time.perf_counter() - began,
         )
 
+    def chain(self, policy: Policy) -> Chain:
+        """Return the chain that the algorithm's rollouts are of."""
+        return Chain.from_policy(policy, torch.float32)
+
 
 def objective(chain: Chain, reference: Chain, reward: Parabola, beta: float) -> float:
     """Compute J = E[r(sample)] - beta sum_k E KL(step k || reference's step k), with states from the chain itself.
@@ -119,17 +125,19 @@ def objective(chain: Chain, reference: Chain, reward: Parabola, beta: float) -> 
 def path_kl(chain: Chain, reference: Chain) -> float:
     """Compute sum_k E[(mean_k(x) - reference mean_k(x))^2] / (2 std_k^2), in nats, x from the chain itself.
 
+    It is infinite where a step without noise differs from the reference's.
+
     Raises:
-        ValueError: the stds differ, or one is zero.
+        ValueError: the stds differ.
     """
     if len(chain.std) != len(reference.std) or not all(
-        s > 0 and abs(s - r) <= SAME_STD * r for s, r in zip(chain.std, reference.std, strict=True)
+        abs(s - r) <= SAME_STD * r for s, r in zip(chain.std, reference.std, strict=True)
     ):
-        raise ValueError(f"std: got {chain.std} and {reference.std}; need the same numbers above 0")
+        raise ValueError(f"std: got {chain.std} and {reference.std}; need the same numbers")
     total = 0.0
     for moments, (a, b, std), (a_ref, b_ref, _) in zip(chain.states()[:-1], chain.steps, reference.steps, strict=True):
         square = ((a - a_ref) * moments.mean + b - b_ref) ** 2 + (a - a_ref) ** 2 * moments.variance
-        total += square / (2 * std**2)
+        total += square / (2 * std**2) if std else math.inf if square else 0.0
     return total
 
 

@@ -9,7 +9,7 @@ from command import QUICK_RUN, complaint, molrl
 from molrl.composition import choices
 from molrl.runs.tracking import read_metrics
 
-CHAIN_FACTS = {"ddpo", "ddpo_sf", "dpok", "rgdm"}  # those that learn from reverse steps
+CHAIN_FACTS = {"ddpo", "ddpo_sf", "dpok", "grpo", "rgdm"}  # those that learn from reverse steps
 FORWARD = {"nft", "awm", "epg", "pepg", "ram", "tilt"}
 
 
@@ -48,6 +48,9 @@ def test_every_algorithm_fine_tunes_molecules(algo: str, tmp_path: Path) -> None
         (["algo=rwr", "algo.temperature=-1.0"], "temperature: got -1.0, need a number above 0"),
         (["algo=rwr_sparse", "algo.quantile=1.0"], "quantile: got 1.0, allowed 0 to below 1"),
         (["algo=dpok", "algo.clip=0.0"], "clip: got 0.0"),
+        (["algo=grpo", "algo.group_size=1"], "group_size: got 1, need 2 or more"),
+        (["algo=grpo", "algo.group_size=5", "rollouts=12"], "rollouts: got 12, need a multiple of the group size 5"),
+        (["algo=grpo", "policy.eta=0"], "eta: got 0, a deterministic chain"),
         (["algo=sft_kl_d", "algo.gamma=-1.0"], "gamma: got -1.0, allowed 0 or more"),
         (["algo=nft", "algo.mixing=0.0"], "mixing: got 0.0, need a number above 0"),
         (["algo=awm", "algo.data_weight=0.1"], "data_weight: task 'qed' has no data set"),

@@ -1,18 +1,24 @@
 """Guided sampling: more reward, the same chain where the reward says nothing, and the same sample in any batch."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from command import molrl
+from command import complaint, molrl
 from torch.testing import assert_close
 from toy import cloud_task, number_task, quadratic
 
 from molrl.data.molecules.files import read
 from molrl.guidance import BestOf, RewardGuided
+from molrl.guidance.best_of import best_of_kl
+from molrl.guidance.estimates import choose_by_reward
+from molrl.models.sample import draw_guided
 from molrl.noise import Key
+from molrl.oracle.chain import Chain, linear
+from molrl.oracle.linear_gaussian import ParabolaReward
 
 KEY = Key(3, 1)
 
@@ -35,11 +41,38 @@ def test_the_best_of_one_is_the_plain_sample() -> None:
     assert drawn.reward_queries == 5
 
 
+@pytest.mark.parametrize(("n", "expected"), [(2, 0.5642), (4, 1.0294), (8, 1.4236)])
+def test_the_best_of_n_normal_samples_is_their_largest_order_statistic(n: int, expected: float) -> None:
+    """The means of the largest of n standard normal numbers (Harter 1961, Biometrika 48, Table 1)."""
+    task = number_task(ParabolaReward(linear(1.0)))
+    mean, variance = Chain.from_policy(task.policy, torch.float32).marginal()
+    best = torch.stack(BestOf(of=n).draw(task, range(4000), KEY).samples)
+    error = best.std().item() / math.sqrt(4000)
+    assert best.mean().item() == pytest.approx(mean + expected * math.sqrt(variance), abs=4 * error)
+
+
+@pytest.mark.parametrize("n", [1, 2, 12])
+def test_the_divergence_of_the_best_of_n(n: int) -> None:
+    """The quantile u of the best sample has the density f = n u^(n-1): KL = integral of f log f."""
+    u = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
+    density = n * u ** (n - 1)
+    assert best_of_kl(n) == pytest.approx((density * density.log()).mean().item(), abs=1e-6)
+
+
 def test_a_sample_without_a_reward_is_never_the_best() -> None:
     task = number_task(lambda samples: torch.tensor([float("nan"), 1.0] * (len(samples) // 2)))
     drawn = BestOf(of=2).draw(task, range(3), KEY)
     plain = task.rollout(range(6), KEY).samples
     assert_close(torch.stack(drawn.samples), torch.stack([plain[i] for i in (1, 3, 5)]))
+
+
+@pytest.mark.parametrize("batch", [2, 3, 100])
+def test_batches_add_up_their_queries_and_average_their_facts(batch: int) -> None:
+    drawn = draw_guided(number_task(), BestOf(of=4), 7, seed=3, batch=batch)
+    whole = BestOf(of=4).draw(number_task(), range(7), Key(3))
+    assert_close(torch.stack(drawn.samples), torch.stack(whole.samples))
+    assert drawn.reward_queries == 28
+    assert drawn.facts == {"KL to the model in nats at most": pytest.approx(best_of_kl(4))}
 
 
 def test_guidance_raises_the_reward_and_counts_its_questions() -> None:
@@ -71,9 +104,8 @@ def test_candidates_that_cannot_be_scored_are_not_chosen() -> None:
         count = len(samples)  # type: ignore[arg-type]
         return torch.cat([torch.zeros(count // 2), torch.full((count - count // 2,), float("nan"))])
 
-    algorithm = guided(candidates=2)
     rewards = half(range(8)).view(2, 4)
-    assert (algorithm.choose(rewards, range(4), KEY, 0) == 0).all()
+    assert (choose_by_reward(rewards, 0.1, range(4), KEY, 0) == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -91,15 +123,25 @@ def test_settings_that_mean_nothing_are_refused_by_name(wrong: dict[str, Any], n
         replace(guided(), **wrong)
 
 
-@pytest.mark.parametrize("guidance", ["rgdm", "best_of"])
+@pytest.mark.parametrize("guidance", ["best_of", "rgdm", "smc", "svdd"])
 def test_guided_molecules_come_as_sdf(guidance: str, tmp_path: Path) -> None:
     out = tmp_path / "new.sdf"
     quick = ("n=2", "policy.num_steps=5", "threads=1", "reward.workers=0", f"out={out}")
     done = molrl("sample", f"guidance={guidance}", *quick)
     assert done.code in (0, 3), done.err
     assert "reward queries" in done.out
+    told = {"best_of": "KL to the model in nats at most 0.636", "smc": "effective particles of 12"}
+    assert told.get(guidance, "") in done.out
     assert len(read(out)[0]) == 2
 
 
+@pytest.mark.parametrize("guidance", ["rgdm", "smc", "svdd"])
+def test_a_chain_without_noise_leaves_nothing_to_choose_from(guidance: str, tmp_path: Path) -> None:
+    out = tmp_path / "new.sdf"
+    settings = (f"guidance={guidance}", "policy.eta=0", "policy.num_steps=5", "reward.workers=0", f"out={out}")
+    assert "eta: got 0, a deterministic chain" in complaint(["sample", "n=2", *settings], code=2)
+    assert not out.exists()
+
+
 def test_an_unknown_guidance_is_refused_with_those_there_are() -> None:
-    assert "known are best_of, none, rgdm" in molrl("sample", "guidance=rgd").err
+    assert "known are best_of, none, rgdm, smc, svdd" in molrl("sample", "guidance=rgd").err
