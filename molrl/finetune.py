@@ -115,7 +115,7 @@ def finetune(
         seconds = {"seconds_train": time.perf_counter() - learning, "seconds": time.perf_counter() - started}
         log({**metrics, **seconds})  # before the checkpoint: a restart drops the rows after its checkpoint
         state.track_best(iteration, collected.behaviour, metrics)
-        stopping, done = world.any(should_stop()), iteration + 1
+        stopping, done = world.any(should_stop() or metrics.get("stop", 0.0) > 0), iteration + 1
         due = done % config.save_every == 0 or done == config.iterations or stopping
         if folder and world.is_main and due:
             state.save(folder, done)
@@ -131,8 +131,9 @@ def check_setup(config: FinetuneConfig, task: Task, algorithm: Algorithm) -> Non
         ValueError: a chain without noise, an algorithm that needs what the task lacks, incomplete groups, or a name
             that no parameter has.
     """
-    if getattr(task.policy.sampler, "eta", 1.0) == 0:  # a step without noise has no density
-        raise ValueError("eta: got 0, a deterministic chain; fine-tuning needs eta above 0")
+    if getattr(task.policy.sampler, "eta", 1.0) == 0 and getattr(algorithm, "needs_densities", True):
+        name = type(algorithm).__name__
+        raise ValueError(f"eta: got 0, a deterministic chain, whose steps have no density; {name} needs eta above 0")
     parameters_to_freeze(trainable_module(task.policy), config.trainable_parameters)
     build_modules(config, task, algorithm)
     size = getattr(algorithm, "group_size", 1)

@@ -9,12 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
-from toy import always, last_state, lifted, number_task, quadratic, scored, unheard
+from toy import UNMEASURED, always, last_state, lifted, number_task, quadratic, scored, unheard
 
 from molrl.advantages import Standardised, Tracker
 from molrl.algos import Algorithm
+from molrl.algos.adjoint import AdjointMatching
 from molrl.algos.ddpo import DDPO, DDPOSF
 from molrl.algos.dpok import DPOK
+from molrl.algos.draft import DRaFT
+from molrl.algos.refl import ReFL
 from molrl.algos.rgdm import RGDM
 from molrl.algos.rwr import RWR, RWRSparse
 from molrl.algos.sft import SupervisedKLD, SupervisedKLO
@@ -45,6 +48,9 @@ ALGORITHMS: dict[str, Algorithm] = {
     "RWR-sparse": RWRSparse(quantile=0.5, noisings=8),
     "DPOK": DPOK(kl_mode="local", clip_mode="ppo", critic=True, **VALUES),
     "DPOK-full": DPOK(kl_mode="return_to_go", clip_mode="dpok", critic=False, **VALUES),
+    "DRaFT": DRaFT(steps=3, kl_weight=0.1, held_out=UNMEASURED),
+    "ReFL": ReFL(first=0.5, last=1.0, ceiling=None, anchor=0.1, held_out=UNMEASURED),
+    "Adjoint": AdjointMatching(kl_weight=0.5, early=2, late=2, split=0.6, held_out=UNMEASURED),
     "KL-D": SupervisedKLD(gamma=0.0, noisings=8),
     "KL-O": SupervisedKLO(gamma=0.5, noisings=8),
 }
@@ -153,7 +159,11 @@ def test_a_few_missing_rewards_are_reported_and_left_out() -> None:
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_too_many_missing_rewards_stop_the_run(name: str) -> None:
-    task = number_task(lambda samples: torch.full((len(samples),), NAN))
+    def lost(samples: Sequence[Any]) -> Tensor:
+        return torch.full((len(samples),), NAN)
+
+    lost.differentiable = True  # type: ignore[attr-defined]
+    task = number_task(lost)
     with pytest.raises(TrainingError, match="100% of 16 samples could not be scored, more than the 50% allowed: the"):
         run(task, ALGORITHMS[name])
 

@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from toy import Clouds, cloud_task, number_task
+from toy import UNMEASURED, Clouds, cloud_task, number_task
 
 import molrl.testing
 from molrl.advantages import Standardised
 from molrl.algos import Algorithm, Learner, RowMetrics
+from molrl.algos.adjoint import AdjointMatching
 from molrl.algos.ddpo import DDPO, DDPOSF
 from molrl.algos.dpok import DPOK
+from molrl.algos.draft import DRaFT
+from molrl.algos.refl import ReFL
 from molrl.algos.rgdm import RGDM
 from molrl.algos.rwr import RWR, RWRSparse
 from molrl.algos.sft import SupervisedKLD, SupervisedKLO
@@ -247,6 +250,12 @@ ALGORITHMS: dict[str, tuple[Algorithm, dict[str, Any]]] = {
             **ALL_STEPS,
         ),
         {},
+    ),
+    "draft": (DRaFT(steps=3, kl_weight=0.05, held_out=UNMEASURED), {"rollouts": 64}),
+    "refl": (ReFL(first=0.5, last=1.0, ceiling=None, anchor=0.1, held_out=UNMEASURED), {"rollouts": 64}),
+    "adjoint": (
+        AdjointMatching(kl_weight=0.5, early=2, late=2, split=0.6, held_out=UNMEASURED),
+        {"rollouts": 64},
     ),
     "rwr": (RWR(temperature=1.0, noisings=11), {}),
     "rwr_sparse": (RWRSparse(quantile=0.5, noisings=11), {}),

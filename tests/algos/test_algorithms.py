@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from command import QUICK_RUN, complaint, molrl
+from command import OF_GRADIENTS, QUICK_RUN, complaint, molrl
 
 from molrl.composition import choices
 from molrl.runs.tracking import read_metrics
@@ -12,7 +12,7 @@ from molrl.runs.tracking import read_metrics
 CHAIN_FACTS = {"ddpo", "ddpo_sf", "dpok", "rgdm"}  # those that learn from reverse steps
 
 
-@pytest.mark.parametrize("algo", choices("algo"))
+@pytest.mark.parametrize("algo", sorted({*choices("algo")} - {*OF_GRADIENTS}))
 def test_every_algorithm_fine_tunes_molecules(algo: str, tmp_path: Path) -> None:
     run = tmp_path / algo
     small = ["algo.candidates=2", "algo.states=1", "algo.held=1"] if algo == "rgdm" else []
@@ -49,6 +49,14 @@ def test_every_algorithm_fine_tunes_molecules(algo: str, tmp_path: Path) -> None
         (["algo=dpok", "algo.clip=0.0"], "clip: got 0.0"),
         (["algo=sft_kl_d", "algo.gamma=-1.0"], "gamma: got -1.0, allowed 0 or more"),
         (["algo=rgdm", "algo.guidance=gradient"], "has no gradient; use candidates"),
+        (
+            ["algo=draft"],
+            "has no gradient, which this algorithm follows; those that have one: shape_",
+        ),
+        (["algo=refl", "algo.first=1.0"], "need 0 <= first < last <= 1"),
+        (["algo=adjoint", "algo.split=0.0"], "need 0 <= first < last <= 1"),
+        (["algo=adjoint", "algo.held_out.patience=0"], "patience: got 0, need a number above 0"),
+        (["algo=draft", "algo.steps=0"], "steps: got 0, need a number above 0"),
         (["algo=rgdm", "algo.source=data"], "has no data set; use policy or replay"),
         (["algo=rgdm", "algo.temperature=-0.5"], "temperature: got -0.5"),
     ],
