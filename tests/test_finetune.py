@@ -15,6 +15,7 @@ from molrl.advantages import Standardised, Tracker
 from molrl.algos import Algorithm
 from molrl.algos.adjoint import AdjointMatching
 from molrl.algos.ddpo import DDPO, DDPOSF
+from molrl.algos.dpo import DiffusionDPO
 from molrl.algos.dpok import DPOK
 from molrl.algos.draft import DRaFT
 from molrl.algos.refl import ReFL
@@ -39,6 +40,10 @@ CANDIDATES: dict[str, Any] = {
     **{"lookahead": 1, "held": 1, "kl_weight": 0.1},
 }
 VALUES: dict[str, Any] = {"reward_weight": 1.0, "kl_weight": 0.1, "clip": 0.2, "critic_lr": 0.01, **STEPS}
+PREFERENCES: dict[str, Any] = {
+    **{"source": "policy", "preferences": None, "column": None, "group_size": 4, "margin": 0.0},
+    **{"noisings": 8, "beta": 0.5, "likelihood": "joint"},
+}
 ALGORITHMS: dict[str, Algorithm] = {
     "DDPO": DDPO(clip=0.2, advantage_clip=5.0, advantage=Standardised(), kl_weight=0.1, **STEPS),
     "DDPO-SF": DDPOSF(advantage_clip=5.0, advantage=Tracker(buffer_size=32, min_count=16), **STEPS),
@@ -51,6 +56,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "DRaFT": DRaFT(steps=3, kl_weight=0.1, held_out=UNMEASURED),
     "ReFL": ReFL(first=0.5, last=1.0, ceiling=None, anchor=0.1, held_out=UNMEASURED),
     "Adjoint": AdjointMatching(kl_weight=0.5, early=2, late=2, split=0.6, held_out=UNMEASURED),
+    "DPO": DiffusionDPO(**PREFERENCES),
     "KL-D": SupervisedKLD(gamma=0.0, noisings=8),
     "KL-O": SupervisedKLO(gamma=0.5, noisings=8),
 }

@@ -16,6 +16,7 @@ from molrl.advantages import Standardised
 from molrl.algos import Algorithm, Learner, RowMetrics
 from molrl.algos.adjoint import AdjointMatching
 from molrl.algos.ddpo import DDPO, DDPOSF
+from molrl.algos.dpo import DiffusionDPO
 from molrl.algos.dpok import DPOK
 from molrl.algos.draft import DRaFT
 from molrl.algos.refl import ReFL
@@ -256,6 +257,13 @@ ALGORITHMS: dict[str, tuple[Algorithm, dict[str, Any]]] = {
     "adjoint": (
         AdjointMatching(kl_weight=0.5, early=2, late=2, split=0.6, held_out=UNMEASURED),
         {"rollouts": 64},
+    ),
+    "dpo": (
+        DiffusionDPO(
+            **{"source": "policy", "preferences": None, "column": None, "group_size": 4, "margin": 0.0},  # type: ignore[arg-type]
+            **{"noisings": 11, "beta": 0.5, "likelihood": "joint"},  # type: ignore[arg-type]
+        ),
+        {"rollouts": 128},
     ),
     "rwr": (RWR(temperature=1.0, noisings=11), {}),
     "rwr_sparse": (RWRSparse(quantile=0.5, noisings=11), {}),

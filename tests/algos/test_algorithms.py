@@ -16,7 +16,7 @@ CHAIN_FACTS = {"ddpo", "ddpo_sf", "dpok", "rgdm"}  # those that learn from rever
 def test_every_algorithm_fine_tunes_molecules(algo: str, tmp_path: Path) -> None:
     run = tmp_path / algo
     small = ["algo.candidates=2", "algo.states=1", "algo.held=1"] if algo == "rgdm" else []
-    small += ["algo.noisings=2"] if algo.startswith(("rwr", "sft")) else []
+    small += ["algo.noisings=2"] if algo.startswith(("rwr", "sft", "dpo")) else []
     done = molrl("train", f"algo={algo}", f"run={run}", *QUICK_RUN, *small)
     assert done.code == 0, done.err
     summary = json.loads((run / "summary.json").read_text())
