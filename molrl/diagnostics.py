@@ -83,7 +83,8 @@ def pre_update_metrics(learner: Learner, collected: Collected[Table]) -> Metrics
 
     `max_abs_log_ratio_first` is the largest |log p(y|x) - recorded| in nats, p being the policy that made the rollouts:
     zero, unless rollout and training evaluate different policies. `kl` is that of the chain to the reference, in nats,
-    both with noise at every step, even where the rollouts had steps without. `noise_norm` is the root mean square of the predicted noise over that of the reference's.
+    both with noise at every step, even where the rollouts had steps without. `noise_norm` is the root mean square of
+    the predicted noise over that of the reference's.
     """
     table, world = probe_rollouts(collected.rollouts), learner.task.processes
     policy, reference = Evaluated.at(learner.policy, table), Evaluated.at(learner.reference, table)

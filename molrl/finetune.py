@@ -123,7 +123,7 @@ def finetune(
         seconds = {"seconds_train": time.perf_counter() - learning, "seconds": time.perf_counter() - started}
         log({**metrics, **seconds})  # before the checkpoint: a restart drops the rows after its checkpoint
         state.track_best(iteration, collected.behaviour, metrics)
-        stopping, done = world.any(should_stop()), iteration + 1
+        stopping, done = world.any(should_stop() or metrics.get("stop", 0.0) > 0), iteration + 1
         due = done % config.save_every == 0 or done == config.iterations or stopping
         if folder and world.is_main and due:
             state.save(folder, done)

@@ -137,7 +137,8 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
         run = prepare(config, reward, world)
     began = time.perf_counter()
     claimed = claim(run.config) if world.is_main else contextlib.nullcontext(Path(run.config["run"]))
-    with claimed as folder, open_reward(run.task.reward):
+    held_out = getattr(run.algorithm, "held_out", None)
+    with claimed as folder, open_reward(run.task.reward), open_reward(held_out):
         series = Series(folder / CHECKPOINTS, run.finetuning.keep.newest)
         start = last.step if world.is_main and (last := series.latest()) else 0
         reference = freeze_copy(run.task.policy)
@@ -254,7 +255,10 @@ def summarise(
 ) -> RunSummary:
     """Return the summary of a run that began this time after round `start` and ended after round `done`."""
     metrics, total = read_metrics(folder / METRICS_FILE), run.finetuning.iterations
-    early = f"minutes={run.config['minutes']} passed after {done} of {total} iterations"
+    cause = f"minutes={run.config['minutes']} passed"
+    if metrics and metrics[-1].get("stop"):
+        cause = "the held-out reward fell while the reward rose,"
+    early = f"{cause} after {done} of {total} iterations"
     return RunSummary(
         task=run.task.name,
         reward=run.chosen["reward"],

@@ -17,6 +17,7 @@ from molrl.gaussian import Context
 from molrl.machine.processes import SINGLE_PROCESS, Processes
 from molrl.noise import ChainNoise, Key
 from molrl.policy import Choose, Policy
+from molrl.preferences import RecordStates
 from molrl.reward_queue import RewardQueue, parts
 from molrl.trajectory import Trajectory, join_trajectories, move_context, select
 
@@ -137,6 +138,8 @@ class Task:
         value_network: makes a network V(x_t, t, context) -> [b] with the symmetries of the state, for algorithms that
             learn a value function; None: the task has none.
         data: draws clean states and their context, for algorithms that learn from real samples; None: there are none.
+        records: reads the states of a file of samples by record, for algorithms that learn from preferences about them;
+            None: there is no such file.
         processes: the processes that share the rollouts.
     """
 
@@ -147,6 +150,7 @@ class Task:
     device: torch.device = CPU
     value_network: Callable[[], nn.Module] | None = None
     data: Callable[[Sequence[int], Key], tuple[Tensor, Context]] | None = None
+    records: Callable[[], RecordStates] | None = None
     processes: Processes = SINGLE_PROCESS
 
     def rollout(self, samples: Sequence[int], key: Key, group_size: int = 1) -> Rollouts:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pytest
 import torch
 import yaml
+from command import OF_GRADIENTS
 
 from molrl.arguments import COMMANDS
 from molrl.building import build, target
@@ -74,7 +75,13 @@ IMAGES = (
 TASK_OF = {"molecules": "qed", "shapes": "symmetry", "images": "alignment"}
 MODEL_OF = {"molecules": "heavy", "shapes": "shapes", "images": "images"}
 TASKS = [task for task in choices("task") if task != "custom"]
-PAIRS = [(task, algo) for task in TASKS for algo in choices("algo")]
+WITHOUT_GRADIENT = [task for task in TASKS if task not in ("class_logit", "match_target", "stability", "symmetry")]
+PAIRS = [
+    (task, algo)
+    for task in TASKS
+    for algo in choices("algo")
+    if not (task in WITHOUT_GRADIENT and algo in OF_GRADIENTS)
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,6 +252,8 @@ def domain_of(group: str, name: str) -> str:
 
 def task_for(group: str, name: str) -> str:
     """Return a task that a policy or a reward goes with."""
+    if group == "algo" and name in OF_GRADIENTS:
+        return TASK_OF["shapes"]
     return TASK_OF.get(domain_of(group, name), "qed") if group in ("policy", "reward") else ""
 
 

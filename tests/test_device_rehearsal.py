@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from command import OF_GRADIENTS
 from rehearsal import MisplacedError, rehearsal
 from torch import Tensor, nn
 
@@ -47,7 +48,7 @@ STEPS = 2
 DEPTHS = {"blocks": 1, "layers": 1, "heads": 2}  # of networks; all other sizes are 8
 SMALL = {"train_steps": 2, "noisings": 2, "states": 2, "candidates": 2, "lookahead": 1, "held": 1}
 CONF = Path(__file__).parents[1] / "conf" / "algo"
-ALGORITHMS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "code")
+ALGORITHMS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in ("code", *OF_GRADIENTS))
 NETWORKS: Mapping[str, Mapping[str, Callable[..., nn.Module]]] = {
     "molecules": molecules.NETWORKS,
     "shapes": shapes.NETWORKS,
@@ -252,6 +253,12 @@ def test_gradients_of_a_reward_are_followed_on_the_device(tmp_path: Path) -> Non
     algo = build({**fields, **{key: SMALL[key] for key in SMALL if key in fields}, "guidance": "gradient"}, "algo")
     with rehearsal() as device:
         check_round(one_round(replace(shape_task(device), reward=Spread()), algo, tmp_path))
+
+
+@pytest.mark.parametrize("name", OF_GRADIENTS)
+def test_methods_of_gradients_learn_on_the_device(name: str, tmp_path: Path) -> None:
+    with rehearsal() as device:
+        check_round(one_round(replace(shape_task(device), reward=Spread()), algorithm(name), tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
-from toy import always, last_state, lifted, number_task, quadratic, scored, unheard
+from toy import UNMEASURED, always, last_state, lifted, number_task, quadratic, scored, unheard
 
 from molrl.advantages import Standardised, Tracker
 from molrl.algos import Algorithm
+from molrl.algos.adjoint import AdjointMatching
 from molrl.algos.awm import AWM
 from molrl.algos.ddpo import DDPO, DDPOSF
+from molrl.algos.dpo import DiffusionDPO
 from molrl.algos.dpok import DPOK
+from molrl.algos.draft import DRaFT
 from molrl.algos.epg import EPG, PEPG
 from molrl.algos.grpo import GRPO
 from molrl.algos.nft import NFT
 from molrl.algos.ram import RAM
+from molrl.algos.refl import ReFL
 from molrl.algos.rgdm import RGDM
 from molrl.algos.rwr import RWR, RWRSparse
 from molrl.algos.sft import SupervisedKLD, SupervisedKLO
@@ -50,6 +54,10 @@ GROUPS: dict[str, Any] = {
     **{"group_size": 4, "scale": "global", "advantage_clip": 5.0, "clip": 0.2, "kl_weight": 0.1, "window": 4},
     **{"first": 0.0, "last": 1.0, "schedule": "moving", "stride": 2, "every": 1, "shared_start": False},
 }
+PREFERENCES: dict[str, Any] = {
+    **{"source": "policy", "preferences": None, "column": None, "group_size": 4, "margin": 0.0},
+    **{"noisings": 8, "beta": 0.5, "likelihood": "joint"},
+}
 ALGORITHMS: dict[str, Algorithm] = {
     "DDPO": DDPO(clip=0.2, advantage_clip=5.0, advantage=Standardised(), kl_weight=0.1, **STEPS),
     "DDPO-SF": DDPOSF(advantage_clip=5.0, advantage=Tracker(buffer_size=32, min_count=16), **STEPS),
@@ -60,6 +68,10 @@ ALGORITHMS: dict[str, Algorithm] = {
     "DPOK": DPOK(kl_mode="local", clip_mode="ppo", critic=True, **VALUES),
     "DPOK-full": DPOK(kl_mode="return_to_go", clip_mode="dpok", critic=False, **VALUES),
     "GRPO": GRPO(**GROUPS),
+    "DRaFT": DRaFT(steps=3, kl_weight=0.1, held_out=UNMEASURED),
+    "ReFL": ReFL(first=0.5, last=1.0, ceiling=None, anchor=0.1, held_out=UNMEASURED),
+    "Adjoint": AdjointMatching(kl_weight=0.5, early=2, late=2, split=0.6, held_out=UNMEASURED),
+    "DPO": DiffusionDPO(**PREFERENCES),
     "KL-D": SupervisedKLD(gamma=0.0, noisings=8),
     "KL-O": SupervisedKLO(gamma=0.5, noisings=8),
     "NFT": NFT(mixing=1.0, **{**MATCHING, "decay": 0.5}),
@@ -174,7 +186,11 @@ def test_a_few_missing_rewards_are_reported_and_left_out() -> None:
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_too_many_missing_rewards_stop_the_run(name: str) -> None:
-    task = number_task(lambda samples: torch.full((len(samples),), NAN))
+    def lost(samples: Sequence[Any]) -> Tensor:
+        return torch.full((len(samples),), NAN)
+
+    lost.differentiable = True  # type: ignore[attr-defined]
+    task = number_task(lost)
     with pytest.raises(TrainingError, match="100% of 16 samples could not be scored, more than the 50% allowed: the"):
         run(task, ALGORITHMS[name])
 

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import io
 import json
+import math
 import shutil
 import tempfile
 import warnings
@@ -44,6 +45,7 @@ from molrl.models.molecules.model import load, read_reference
 from molrl.models.shapes.classifier import load_classifier
 from molrl.models.shapes.model import load_shapes
 from molrl.models.shipped import SHIPPED
+from molrl.preferences import read_preferences
 from molrl.rewards.images.clip import read_head
 from molrl.rewards.molecules.docking.site import read_box
 from molrl.rewards.scoring.journal import Journal
@@ -87,6 +89,13 @@ def shapes(path: Path) -> None:
     clouds, report = read_shapes(path, 16)
     assert all(np.isfinite(cloud.points).all() for cloud in clouds)
     assert all(entry.reason for entry in report.skipped)
+
+
+def preferences(path: Path) -> None:
+    """Check that scores are finite and records are counted from 1."""
+    table = read_preferences(str(path))
+    assert all(math.isfinite(score) for score in table.scores.values())
+    assert min([*table.scores, *(record for pair in table.pairs for record in pair)]) >= 1
 
 
 def arrays(**content: object) -> bytes:
@@ -265,6 +274,8 @@ READERS: dict[str, tuple[bytes, str, Reader]] = {
     "inputs of a run": (b"{\n}\n", ".json", unchanged),
     "settings of a run": (CONFIG, ".yaml", claimed),
     "summary of a run": (json.dumps(SUMMARY).encode(), ".json", summarised),
+    "preferences": (b"record,name,qed\n1,a,0.5\n2,b,0.25\n", ".csv", preferences),
+    "preferred pairs": (b"winner,loser\n1,2\n3,1\n", ".csv", preferences),
     "metrics": (b'{"iteration": 0, "reward": 0.5}\n{"iteration": 1, "reward": null}\n', ".jsonl", read_metrics),
     "state of a job": (b'{"records": 1, "subject": {"file": "x"}, "ready": false, "end": {}}', ".state", continued),
     "overrides": (b"algo=ddpo\npolicy.num_steps=7\nreward.workers=0\n", ".txt", overridden),
@@ -300,6 +311,8 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "molrl/runs/folder.py: load_plain_yaml": ("settings of a run",),
     "molrl/runs/inputs.py: check_inputs": ("inputs of a run",),
     "molrl/runs/inputs.py: digest": "hashed",
+    "molrl/algos/differentiable.py: differentiable_rewards": "our own YAML",
+    "molrl/preferences.py: read_preferences": ("preferences", "preferred pairs"),
     "molrl/runs/tracking.py: read_metrics": ("metrics",),
     "rewards/images/clip.py: read_head": ("aesthetic head",),
     "rewards/scoring/journal.py: read": ("state of a job",),

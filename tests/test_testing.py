@@ -9,18 +9,22 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from toy import Clouds, cloud_task, number_task
+from toy import UNMEASURED, Clouds, cloud_task, number_task
 
 import molrl.testing
 from molrl.advantages import Standardised
 from molrl.algos import Algorithm, Learner, RowMetrics
+from molrl.algos.adjoint import AdjointMatching
 from molrl.algos.awm import AWM
 from molrl.algos.ddpo import DDPO, DDPOSF
+from molrl.algos.dpo import DiffusionDPO
 from molrl.algos.dpok import DPOK
+from molrl.algos.draft import DRaFT
 from molrl.algos.epg import EPG, PEPG
 from molrl.algos.grpo import GRPO
 from molrl.algos.nft import NFT
 from molrl.algos.ram import RAM
+from molrl.algos.refl import ReFL
 from molrl.algos.rgdm import RGDM
 from molrl.algos.rwr import RWR, RWRSparse
 from molrl.algos.sft import SupervisedKLD, SupervisedKLO
@@ -264,6 +268,19 @@ ALGORITHMS: dict[str, tuple[Algorithm, dict[str, Any]]] = {
             **{"first": 0.2, "last": 1.0, "schedule": "random", "stride": 1, "every": 1, "shared_start": True},  # type: ignore[arg-type]
         ),
         {},
+    ),
+    "draft": (DRaFT(steps=3, kl_weight=0.05, held_out=UNMEASURED), {"rollouts": 64}),
+    "refl": (ReFL(first=0.5, last=1.0, ceiling=None, anchor=0.1, held_out=UNMEASURED), {"rollouts": 64}),
+    "adjoint": (
+        AdjointMatching(kl_weight=0.5, early=2, late=2, split=0.6, held_out=UNMEASURED),
+        {"rollouts": 64},
+    ),
+    "dpo": (
+        DiffusionDPO(
+            **{"source": "policy", "preferences": None, "column": None, "group_size": 4, "margin": 0.0},  # type: ignore[arg-type]
+            **{"noisings": 11, "beta": 0.5, "likelihood": "joint"},  # type: ignore[arg-type]
+        ),
+        {"rollouts": 128},
     ),
     "rwr": (RWR(temperature=1.0, noisings=11), {}),
     "rwr_sparse": (RWRSparse(quantile=0.5, noisings=11), {}),

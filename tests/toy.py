@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from molrl.algos import Learner
+from molrl.algos.held_out import HeldOut
 from molrl.gaussian import Context, MaskedPoints
 from molrl.noise import Key
 from molrl.oracle.chain import Chain, Moments
@@ -107,6 +108,9 @@ def always(eps: Tensor) -> Denoiser:
         return eps
 
     return denoiser
+
+
+UNMEASURED = HeldOut(reward=None, patience=1, stop=False)
 
 
 def scored(rewards: Tensor) -> Callable[[Sequence[Any]], Tensor]:

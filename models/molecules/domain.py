@@ -61,6 +61,7 @@ class MoleculeDomain:
         reward: "Reward",
         device: "torch.device",
         data: str | None = None,
+        records: str | None = None,
         fragments: "Fragments" = "keep",
         atoms: "AtomsRequest" = None,
     ) -> "Task":
@@ -73,6 +74,7 @@ class MoleculeDomain:
             policy=policy,
             reader=perceive_bonds,
             data=data,
+            records=records,
             fragments=fragments,
             atoms=atoms,
             reward=reward,

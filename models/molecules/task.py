@@ -8,6 +8,7 @@ from molrl.data.molecules.standardise import Fragments
 from molrl.models.molecules.dataset import RealMolecules
 from molrl.models.molecules.decoder import MoleculeDecoder
 from molrl.models.molecules.policy import MoleculePolicy
+from molrl.models.molecules.records import MoleculeRecords
 from molrl.models.molecules.value import MoleculeValue
 from molrl.task import Reward, Task
 
@@ -18,6 +19,7 @@ def molecule_task(
     policy: MoleculePolicy,
     reader: BondReader,
     data: str | None,
+    records: str | None,
     fragments: Fragments,
     atoms: AtomsRequest,
     reward: Reward,
@@ -30,6 +32,7 @@ def molecule_task(
         policy: the model and how it is sampled.
         reader: reads bonds for the metrics, the drawings and the files.
         data: a file of real molecules for the algorithms that learn from some.
+        records: a file of molecules that preferences are about.
         fragments: of those molecules; see `Treatment`.
         atoms: numbers of atoms to draw, see `Sizes.choose`; None: as the training set has them.
         reward: of finished molecules.
@@ -47,4 +50,5 @@ def molecule_task(
         device=device,
         value_network=lambda: MoleculeValue(model.codec.features),
         data=None if data is None else RealMolecules(data, model.codec, fragments),
+        records=None if records is None else MoleculeRecords(records, model.codec, fragments),
     )

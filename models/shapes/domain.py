@@ -60,11 +60,13 @@ class ShapeDomain:
         reward: "Reward",
         device: "torch.device",
         classes: str | Sequence[str] | None = None,
+        records: str | None = None,
     ) -> "Task":
         """Return the task of fine-tuning a policy toward a reward."""
         from molrl.models.shapes.task import shape_task
 
-        return shape_task(name=name, policy=policy, classes=classes, data=None, reward=reward, device=device)
+        own: dict[str, Any] = {"classes": classes, "data": None, "records": records}
+        return shape_task(name=name, policy=policy, reward=reward, device=device, **own)
 
     def sampling(self, *, policy: "ShapePolicy", condition: Mapping[str, Any], device: "torch.device") -> Sampling:
         """Return what to draw shapes from, asked for a class."""

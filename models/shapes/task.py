@@ -7,6 +7,7 @@ import torch
 from molrl.data.shapes.sets import ShapeSet
 from molrl.models.shapes.decoder import RealShapes, ShapeDecoder
 from molrl.models.shapes.policy import ShapePolicy
+from molrl.models.shapes.records import ShapeRecords
 from molrl.models.shapes.value import ShapeValue
 from molrl.task import Reward, Task
 
@@ -17,6 +18,7 @@ def shape_task(
     policy: ShapePolicy,
     classes: str | Sequence[str] | None,
     data: Callable[..., ShapeSet] | None,
+    records: str | None,
     reward: Reward,
     device: torch.device,
 ) -> Task:
@@ -27,6 +29,7 @@ def shape_task(
         policy: the model and how it is sampled.
         classes: those to draw, one or several; None: all.
         data: a set of real shapes, for the algorithms that learn from some.
+        records: a file or folder of shapes that preferences are about.
         reward: of finished shapes.
         device: of the network and its states.
     """
@@ -40,4 +43,5 @@ def shape_task(
         device=device,
         value_network=lambda: ShapeValue(len(model.architecture.classes)),
         data=None if data is None else RealShapes(data, decoder),
+        records=None if records is None else ShapeRecords(records, decoder),
     )

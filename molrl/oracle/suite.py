@@ -1,6 +1,6 @@
 """The suite of `molrl oracle`: every algorithm on a problem whose best policy is known."""
 
-from molrl.oracle import control, forward, mixture, modes, pull, refit, windows
+from molrl.oracle import control, forward, mixture, modes, pull, refit, reward_gradient, windows
 from molrl.oracle.mixture import MixtureCase
 from molrl.oracle.modes import ModeCase
 from molrl.oracle.trial import ChainCase
@@ -8,5 +8,6 @@ from molrl.oracle.trial import ChainCase
 
 def cases() -> list[ChainCase | MixtureCase | ModeCase]:
     """Return the cases of all families, in the order of the table."""
-    on_chains = [*control.cases(), *windows.cases(), *refit.cases(), *forward.cases(), *pull.cases()]
-    return [*on_chains, *mixture.cases(), *modes.cases()]
+    steps = [*control.cases(), *windows.cases(), *reward_gradient.cases()]
+    samples = [*refit.cases(), *forward.cases(), *pull.cases()]
+    return [*steps, *samples, *mixture.cases(), *modes.cases()]

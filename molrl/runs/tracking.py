@@ -184,6 +184,11 @@ def find_problems(row: Mapping[str, float | None]) -> dict[str, str]:
         )
     if (flat := row.get("groups_flat")) is not None and flat > MAX_FLAT_FRACTION:
         problems["groups_flat"] = f"in {flat:.0%} of the groups all rewards are the same: nothing is learned from those"
+    if row.get("exploited"):
+        problems["exploited"] = (
+            "the reward rises while the held-out one falls below its best round: take an earlier checkpoint "
+            "(keep.best=held_out), a larger KL weight or another reward"
+        )
     if lost is not None and lost > 0:
         problems["reward_lost"] = f"{lost:.1%} of the samples could not be scored and are left out"
     return problems

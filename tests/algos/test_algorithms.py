@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from command import QUICK_RUN, complaint, molrl
+from command import OF_GRADIENTS, QUICK_RUN, complaint, molrl
 
 from molrl.composition import choices
 from molrl.runs.tracking import read_metrics
@@ -13,11 +13,11 @@ CHAIN_FACTS = {"ddpo", "ddpo_sf", "dpok", "grpo", "rgdm"}  # those that learn fr
 FORWARD = {"nft", "awm", "epg", "pepg", "ram", "tilt"}
 
 
-@pytest.mark.parametrize("algo", choices("algo"))
+@pytest.mark.parametrize("algo", sorted({*choices("algo")} - {*OF_GRADIENTS}))
 def test_every_algorithm_fine_tunes_molecules(algo: str, tmp_path: Path) -> None:
     run = tmp_path / algo
     small = ["algo.candidates=2", "algo.states=1", "algo.held=1"] if algo == "rgdm" else []
-    small += ["algo.noisings=2"] if algo.startswith(("rwr", "sft")) or algo in FORWARD else []
+    small += ["algo.noisings=2"] if algo.startswith(("rwr", "sft", "dpo")) or algo in FORWARD else []
     done = molrl("train", f"algo={algo}", f"run={run}", *QUICK_RUN, *small)
     assert done.code == 0, done.err
     summary = json.loads((run / "summary.json").read_text())
@@ -56,6 +56,14 @@ def test_every_algorithm_fine_tunes_molecules(algo: str, tmp_path: Path) -> None
         (["algo=awm", "algo.data_weight=0.1"], "data_weight: task 'qed' has no data set"),
         (["algo=tilt", "algo.decay=1.0"], "decay: got 1.0, allowed 0 to below 1"),
         (["algo=rgdm", "algo.guidance=gradient"], "has no gradient; use candidates"),
+        (
+            ["algo=draft"],
+            "has no gradient, which this algorithm follows; those that have one: shape_",
+        ),
+        (["algo=refl", "algo.first=1.0"], "need 0 <= first < last <= 1"),
+        (["algo=adjoint", "algo.split=0.0"], "need 0 <= first < last <= 1"),
+        (["algo=adjoint", "algo.held_out.patience=0"], "patience: got 0, need a number above 0"),
+        (["algo=draft", "algo.steps=0"], "steps: got 0, need a number above 0"),
         (["algo=rgdm", "algo.source=data"], "has no data set; use policy or replay"),
         (["algo=rgdm", "algo.temperature=-0.5"], "temperature: got -0.5"),
     ],

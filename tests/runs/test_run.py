@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from command import QUICK_RUN, complaint, molrl
+from command import OF_GRADIENTS, QUICK_RUN, complaint, molrl
 from PIL import Image
 from torch import Tensor
 
@@ -32,7 +32,7 @@ from molrl.runs.errors import CheckpointError
 from molrl.runs.folder import lock
 from molrl.runs.tracking import read_metrics
 
-ALGORITHMS = choices("algo")
+ALGORITHMS = sorted({*choices("algo")} - {*OF_GRADIENTS})
 METRICS = (
     "iteration reward reward_std validity uniqueness kl clip_fraction max_abs_log_ratio_first reward_queries "
     "seconds_rollout seconds_reward seconds_train"
