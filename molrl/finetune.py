@@ -2,7 +2,6 @@
 
 import copy
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from molrl.runs.checkpoints import CheckpointPolicy
 from molrl.runs.snapshot import seed_torch
 from molrl.samplers import Denoiser
 from molrl.task import Metrics, Rollouts, Task
+from molrl.timing import Stopwatch, split_seconds
 from molrl.trainable_parameters import parameters_to_freeze, trainable_module
 from molrl.training_state import State, TrainingError
 
@@ -104,15 +104,19 @@ def finetune(
     world, state = task.processes, build_state(config, task, algorithm, reference)
     done = restore(state, folder)
     for iteration in range(done, config.iterations):
-        started, key = time.perf_counter(), Key(config.seed, Stream.ROUND.at(iteration))
+        key = Key(config.seed, Stream.ROUND.at(iteration))
+        collecting, measuring, learning = Stopwatch(), Stopwatch(), Stopwatch()
         samples = list(range(iteration * config.rollouts, (iteration + 1) * config.rollouts))
-        collected = algorithm.collect(state.learner, samples, key)
-        check_lost_rewards(task, collected.rollouts, config.lost_limit)
-        metrics = summarise_rollouts(task, collected) | pre_update_metrics(state.learner, collected)
-        check_log_ratio(metrics["max_abs_log_ratio_first"], config.ratio_tolerance)
-        learning = time.perf_counter()
-        metrics = {"iteration": iteration, **metrics, **learn(config, state, algorithm, collected, key)}
-        seconds = {"seconds_train": time.perf_counter() - learning, "seconds": time.perf_counter() - started}
+        with collecting:
+            collected = algorithm.collect(state.learner, samples, key)
+        with measuring:
+            check_lost_rewards(task, collected.rollouts, config.lost_limit)
+            metrics = summarise_rollouts(task, collected) | pre_update_metrics(state.learner, collected)
+            check_log_ratio(metrics["max_abs_log_ratio_first"], config.ratio_tolerance)
+        with learning:
+            metrics = {"iteration": iteration, **metrics, **learn(config, state, algorithm, collected, key)}
+        spent = {"collecting": collecting.seconds, "measuring": measuring.seconds, "learning": learning.seconds}
+        seconds = split_seconds(collected.rollouts.seconds, collected.seconds_reward, **spent)
         log({**metrics, **seconds})  # before the checkpoint: a restart drops the rows after its checkpoint
         state.track_best(iteration, collected.behaviour, metrics)
         stopping, done = world.any(should_stop()), iteration + 1
@@ -313,7 +317,7 @@ def freeze_copy(policy: Policy) -> Policy:
 
 
 def summarise_rollouts(task: Task, collected: Collected[Table]) -> Metrics:
-    """Summarise the rewards, held-out metrics and costs of the rollouts of a round."""
+    """Summarise the rewards, the held-out metrics and the reward queries of a round."""
     rewards = collected.rollouts.rewards
     scored = rewards[~rewards.isnan()]
     held_out: dict[str, Any] = dict(task.decoder.measure(collected.rollouts.samples))
@@ -324,6 +328,4 @@ def summarise_rollouts(task: Task, collected: Collected[Table]) -> Metrics:
         **held_out,
         **collected.metrics,
         "reward_queries": float(collected.reward_queries),
-        "seconds_rollout": collected.rollouts.seconds["rollout"],
-        "seconds_reward": collected.rollouts.seconds["reward"] + collected.seconds_reward,
     }
