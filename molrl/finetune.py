@@ -137,6 +137,8 @@ def check_setup(config: FinetuneConfig, task: Task, algorithm: Algorithm) -> Non
     """
     if getattr(task.policy.sampler, "eta", 1.0) == 0:  # a step without noise has no density
         raise ValueError("eta: got 0, a deterministic chain; fine-tuning needs eta above 0")
+    if task.policy.order != 1:  # its steps depend on the state before, too
+        raise ValueError(f"order: got {task.policy.order}; fine-tuning needs steps of order 1")
     parameters_to_freeze(trainable_module(task.policy), config.trainable_parameters)
     build_modules(config, task, algorithm)
     size = getattr(algorithm, "group_size", 1)

@@ -5,12 +5,14 @@ State (context, step, x_t), action x_{t-1}, and p(x_{t-1} | x_t) a Gaussian with
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from molrl.gaussian import Context, Gaussian
+from molrl.multistep import Multistep
 from molrl.samplers import Denoiser, Sampler
 from molrl.trajectory import Trajectory, Transitions
 
@@ -30,11 +32,18 @@ class Policy:
         sampler: turns that prediction into the kernel of a reverse step.
         autocast: dtype that the network computes in, by torch's autocast; None: that of its input. In any case states,
             means and log-probabilities are float32 or wider.
+        order: of the steps of a rollout: 1, or 2 to sample in fewer of them (`molrl.multistep`); only those of first
+            order have a density that a policy gradient can be taken of.
     """
 
     denoiser: Denoiser
     sampler: Sampler
     autocast: torch.dtype | None = None
+    order: int = 1
+
+    def __post_init__(self) -> None:
+        if self.order not in (1, 2):
+            raise ValueError(f"order: got {self.order}, allowed 1 and 2")
 
     def predict_noise(
         self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], context: Context
@@ -54,10 +63,13 @@ class Policy:
             noise: noise of each draw.
             choose: selects the next state of each step, as in guided sampling; None: a sample of the kernel.
         """
+        transition = partial(self.sampler.transition, self.predict_noise)
+        if self.order == 2:
+            transition = Multistep(self.sampler, self.predict_noise).transition
         x = self.sampler.prior(noise(0), context)
         states, log_prob = [x], []
         for k in range(self.sampler.num_steps):
-            kernel = self.sampler.transition(self.predict_noise, x, self.at(k, x), context)
+            kernel = transition(x, self.at(k, x), context)
             x = kernel.sample(noise(k + 1)) if choose is None else choose(kernel, k, noise(k + 1))
             states.append(x)
             log_prob.append(kernel.log_prob(x))
