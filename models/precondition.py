@@ -49,6 +49,11 @@ class Preconditioned(nn.Module):
         # eps = (y - D) / s with y = x / a, rearranged so that nothing cancels: (s y / norm - d F) / norm
         return (s * (x / a) / norm - d * raw) / norm
 
+    @property
+    def repeated_blocks(self) -> Sequence[nn.Module]:
+        """Return the blocks of the network, where it says that they can be compiled one by one."""
+        return list(self.network.blocks) if getattr(self.network, "compilable", False) else []  # type: ignore[arg-type]
+
     def raw(self, x: Float[Tensor, "b n c"], t: Float[Tensor, " b"], context: Context) -> Float[Tensor, "b n c"]:
         """Compute the network's output F at x_t."""
         log_snr = self.schedule.log_snr(t)

@@ -3,6 +3,7 @@
 State (context, step, x_t), action x_{t-1}, and p(x_{t-1} | x_t) a Gaussian with a learned mean and a given std.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from torch import Tensor
 from molrl.gaussian import Context, Gaussian
 from molrl.multistep import Multistep
 from molrl.samplers import Denoiser, Sampler
-from molrl.trajectory import Trajectory, Transitions
+from molrl.trajectory import Trajectory, Transitions, select
 
 Noise = Callable[[int], Tensor]
 """The standard normal noise [b, ...] of draw i: 0 for the prior, k + 1 for step k."""
@@ -34,12 +35,14 @@ class Policy:
             means and log-probabilities are float32 or wider.
         order: of the steps of a rollout: 1, or 2 to sample in fewer of them (`molrl.multistep`); only those of first
             order have a density that a policy gradient can be taken of.
+        rows: samples that the network is called with, always as many; None: with all of a batch at once.
     """
 
     denoiser: Denoiser
     sampler: Sampler
     autocast: torch.dtype | None = None
     order: int = 1
+    rows: int | None = None
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2):
@@ -49,6 +52,14 @@ class Policy:
         self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
         """Predict the noise in x_t with the network, in the dtype of x_t."""
+        if self.rows is None:
+            return self.evaluate(x, t, context)
+        filled = torch.arange(math.ceil(len(x) / self.rows) * self.rows, device=x.device) % max(len(x), 1)
+        parts = [self.evaluate(x[part], t[part], select(context, part)) for part in filled.split(self.rows)]
+        return torch.cat(parts)[: len(x)] if parts else x
+
+    def evaluate(self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], context: Context) -> Float[Tensor, "b ..."]:
+        """Call the network, in the dtype of `autocast`."""
         if self.autocast is None:
             return self.denoiser(x, t, context)
         with torch.autocast(x.device.type, self.autocast):

@@ -35,6 +35,7 @@ class PairNetwork(nn.Module):
         radial: number of radial basis functions of a distance.
     """
 
+    compilable: ClassVar[bool] = True
     feature_inputs: ClassVar[tuple[str, ...]] = ("atom_embedding.weight",)
     feature_outputs: ClassVar[tuple[str, ...]] = ("out.weight", "out.bias")
 
