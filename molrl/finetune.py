@@ -16,7 +16,7 @@ from molrl.machine.interruption import never
 from molrl.machine.processes import Processes
 from molrl.noise import Draw, Key, Stream
 from molrl.policy import Policy
-from molrl.reward_queue import explain_losses
+from molrl.reward_queue import explain_losses, part_rows
 from molrl.runs.checkpoints import CheckpointPolicy
 from molrl.runs.snapshot import seed_torch
 from molrl.samplers import Denoiser
@@ -44,7 +44,7 @@ class FinetuneConfig:
         save_every: rounds between checkpoints.
         fresh_optimizer: clear the state of the optimiser before every round.
         keep: which checkpoints stay.
-        microbatch: rows of a minibatch that are computed at a time, to save memory; None: all of them. Updates are the
+        microbatch: rows of a minibatch that are computed at a time; None: as many as suit the device. Updates are the
             same.
         trainable_parameters: names of the denoiser's parameters to train, or patterns with *; the others are frozen.
             None: all.
@@ -186,6 +186,8 @@ def learn(config: FinetuneConfig, state: State, algorithm: Algorithm, collected:
     """
     learner, optimizer = state.learner, state.optimizer
     world, facts = learner.task.processes, RowFacts()
+    numbers_of_state = collected.rollouts.trajectory.final.shape[1:].numel()
+    config = replace(config, microbatch=config.microbatch or part_rows(numbers_of_state, learner.task.device))
     numbers, count = number_rows(collected, world)
     check_rows(len(collected.table), count, world)
     if config.fresh_optimizer:

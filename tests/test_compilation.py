@@ -8,9 +8,9 @@ import pytest
 import torch
 from command import molrl
 from test_finetune import ALGORITHMS, finetuning
-from toy import Clouds
 from torch import Tensor, nn
 from torch.testing import assert_close
+from toy import Clouds, always
 
 from molrl.compilation import REPAID, ROWS, compile_blocks, compiler_problem, prepare_to_compile
 from molrl.finetune import finetune, freeze_copy
@@ -190,7 +190,7 @@ def test_the_networks_of_molecules_name_their_blocks() -> None:
 
 
 def test_a_network_without_blocks_is_eager_and_true_is_refused() -> None:
-    policy, long = replace(small_policy(), denoiser=lambda x, t, context: x), finetuning(iterations=REPAID, rollouts=16)
+    policy, long = replace(small_policy(), denoiser=always(torch.zeros(1))), finetuning(iterations=REPAID, rollouts=16)
     assert prepare_to_compile(policy, "auto", CPU, long).rows is None
     with pytest.raises(ValueError, match="compile: got true, but function names no repeated blocks"):
         prepare_to_compile(policy, True, CPU, long)

@@ -111,7 +111,7 @@ def test_a_rollout_remembers_nothing_of_another() -> None:
 def test_states_stay_in_the_space() -> None:
     mask = torch.arange(5) < torch.tensor([[4], [2]])
     sampler = DDIM(schedule=Cosine(), num_steps=4, space=MaskedPoints())
-    policy = Policy(lambda x, t, _: x.tanh() + 1, sampler, order=2)
+    policy = Policy(lambda x, *_: x.tanh() + 1, sampler, order=2)
     noise = torch.randn(5, 2, 5, 4, generator=torch.Generator().manual_seed(0), dtype=F64)
     states = policy.rollout({"mask": mask}, lambda draw: noise[draw]).states
     assert (states[:, ~mask] == 0).all()
