@@ -1,11 +1,11 @@
 """Where the seconds of a round of fine-tuning go, and how they compare with those of other code.
 
 `python benchmarks/round.py rgdm ddpo dpok rwr` prints a row per algorithm; `--before FOLDER` names a checkout of other
-code, whose rounds are run in turn with ours. Each measurement is a process of its own: some `--rounds` of `molrl
-train task=qed` with a `--part` of the rollouts, scored in the same process, after one that is not timed, and some samples as a
-run measures them before and after. `run` is what a whole run with the default settings then takes: its rounds and both
-measurements. Times are CPU seconds, which other jobs on the machine change less than those on the wall, and medians
-over `--repeats`. Further arguments are settings of `molrl train`.
+code, whose rounds are run in turn with ours. Each measurement is a process of its own: one round that is not timed,
+then `--rounds` of `molrl train task=qed` with a `--part` of the rollouts, scored in the same process, and some samples
+as a run measures them before and after. `run` is what a whole run with the default settings then takes: its rounds and
+both measurements. Times are CPU seconds, which other jobs on the machine change less than those on the wall, and
+medians over `--repeats`. Further arguments are settings of `molrl train`.
 """
 
 import argparse
