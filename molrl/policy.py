@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from molrl.gaussian import Context, Gaussian
 from molrl.multistep import Multistep
-from molrl.samplers import Denoiser, Sampler
+from molrl.samplers import DDIM, Denoiser, Sampler
 from molrl.trajectory import Trajectory, Transitions, select
 
 Noise = Callable[[int], Tensor]
@@ -74,9 +75,8 @@ class Policy:
             noise: noise of each draw.
             choose: selects the next state of each step, as in guided sampling; None: a sample of the kernel.
         """
-        transition = partial(self.sampler.transition, self.predict_noise)
-        if self.order == 2:
-            transition = Multistep(self.sampler, self.predict_noise).transition
+        second = Multistep(cast(DDIM, self.sampler), self.predict_noise).transition if self.order == 2 else None
+        transition = second or partial(self.sampler.transition, self.predict_noise)
         x = self.sampler.prior(noise(0), context)
         states, log_prob = [x], []
         for k in range(self.sampler.num_steps):

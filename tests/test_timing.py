@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_finetune import ALGORITHMS, finetuning, number_task, quadratic
+from test_finetune import ALGORITHMS, finetuning
+from toy import number_task, quadratic
 
 from molrl.algos import Algorithm
 from molrl.finetune import finetune, freeze_copy

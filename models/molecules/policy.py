@@ -42,8 +42,14 @@ class MoleculePolicy:
 
     def build(self, device: torch.device) -> Policy:
         """Return the model's denoiser with its chain."""
-        chain = {"num_steps": self.num_steps, "grid_power": self.grid_power, "eta": self.eta, "order": self.order}
-        return molecule_policy(self.model, **chain, device=device)
+        return molecule_policy(
+            self.model,
+            num_steps=self.num_steps,
+            grid_power=self.grid_power,
+            eta=self.eta,
+            device=device,
+            order=self.order,
+        )
 
 
 def molecule_policy(
