@@ -52,6 +52,11 @@ class Preconditioned(nn.Module):
         return (s * (x / a) / norm - d * raw) / norm
 
     @property
+    def repeated_blocks(self) -> Sequence[nn.Module]:
+        """Return the blocks of the network, where it says that they can be compiled one by one."""
+        return list(self.network.blocks) if getattr(self.network, "compilable", False) else []  # type: ignore[arg-type]
+
+    @property
     def passes(self) -> int:
         """Return the number of calls of the network in each prediction."""
         return int(getattr(self.network, "passes", 1))

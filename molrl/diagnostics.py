@@ -15,7 +15,9 @@ from molrl.samplers import Sampler
 from molrl.task import Metrics, Rollouts
 from molrl.trajectory import Trajectory, Transitions
 
-PROBE_ROWS = 512  # reverse steps of a rollout that its KL and its log-ratios are estimated from
+PROBE_ROWS = 512  # reverse steps of a rollout that its KL and its log-ratios are estimated from, at most,
+PROBE_SHARE = 8  # and one in so many: each costs two network calls where the rollout paid one
+MIN_PROBE_ROWS = 128
 CHAIN_PARTS = 5  # equal parts of the chain with statistics of their own; 1 begins at the prior, 5 ends at the data
 EMPTY = torch.zeros(0)
 
@@ -73,8 +75,10 @@ def probe(trajectory: Trajectory, rows: int, first: int = 0, total: int | None =
 
 
 def probe_rollouts(rollouts: Rollouts) -> Transitions:
-    """Take this process's part of `PROBE_ROWS` reverse steps of a scored rollout."""
-    return probe(rollouts.trajectory, PROBE_ROWS, rollouts.first, len(rollouts.rewards))
+    """Take this process's part of some reverse steps of a scored rollout, an eighth of them or so."""
+    total = len(rollouts.rewards)
+    rows = total * len(rollouts.trajectory.log_prob) // PROBE_SHARE
+    return probe(rollouts.trajectory, min(max(rows, MIN_PROBE_ROWS), PROBE_ROWS), rollouts.first, total)
 
 
 @torch.no_grad()

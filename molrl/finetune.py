@@ -2,7 +2,6 @@
 
 import copy
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,11 +19,12 @@ from molrl.machine.interruption import never
 from molrl.machine.processes import Processes
 from molrl.noise import Draw, Key, Stream
 from molrl.policy import Policy
-from molrl.reward_queue import explain_losses
+from molrl.reward_queue import explain_losses, part_rows
 from molrl.runs.checkpoints import CheckpointPolicy
 from molrl.runs.snapshot import seed_torch
 from molrl.samplers import Denoiser
 from molrl.task import Metrics, Rollouts, Task
+from molrl.timing import Stopwatch, split_seconds
 from molrl.trainable_parameters import parameters_to_freeze, trainable_module
 from molrl.training_state import State, TrainingError
 
@@ -47,7 +47,7 @@ class FinetuneConfig:
         save_every: rounds between checkpoints.
         fresh_optimizer: clear the state of the optimiser before every round.
         keep: which checkpoints stay.
-        microbatch: rows of a minibatch that are computed at a time, to save memory; None: all of them. Updates are the
+        microbatch: rows of a minibatch that are computed at a time; None: as many as suit the device. Updates are the
             same.
         trainable_parameters: names of the denoiser's parameters to train, or patterns with *; the others are frozen.
             None: all.
@@ -112,15 +112,19 @@ def finetune(
     if not done:
         measure_reference(shaped_task, reference, Key(config.seed, Stream.REFERENCE))
     for iteration in range(done, config.iterations):
-        started, key = time.perf_counter(), Key(config.seed, Stream.ROUND.at(iteration))
+        key = Key(config.seed, Stream.ROUND.at(iteration))
+        collecting, measuring, learning = Stopwatch(), Stopwatch(), Stopwatch()
         samples = list(range(iteration * config.rollouts, (iteration + 1) * config.rollouts))
-        collected = algorithm.collect(state.learner, samples, key)
-        check_lost_rewards(task, collected.rollouts, config.lost_limit)
-        metrics = summarise_rollouts(shaped_task, collected) | pre_update_metrics(state.learner, collected)
-        check_log_ratio(metrics["max_abs_log_ratio_first"], config.ratio_tolerance)
-        learning = time.perf_counter()
-        metrics = {"iteration": iteration, **metrics, **learn(config, state, algorithm, collected, key)}
-        seconds = {"seconds_train": time.perf_counter() - learning, "seconds": time.perf_counter() - started}
+        with collecting:
+            collected = algorithm.collect(state.learner, samples, key)
+        with measuring:
+            check_lost_rewards(task, collected.rollouts, config.lost_limit)
+            metrics = summarise_rollouts(shaped_task, collected) | pre_update_metrics(state.learner, collected)
+            check_log_ratio(metrics["max_abs_log_ratio_first"], config.ratio_tolerance)
+        with learning:
+            metrics = {"iteration": iteration, **metrics, **learn(config, state, algorithm, collected, key)}
+        spent = {"collecting": collecting.seconds, "measuring": measuring.seconds, "learning": learning.seconds}
+        seconds = split_seconds(collected.rollouts.seconds, collected.seconds_reward, **spent)
         log({**metrics, **seconds})  # before the checkpoint: a restart drops the rows after its checkpoint
         state.track_best(iteration, collected.behaviour, metrics)
         stopping, done = world.any(should_stop() or metrics.get("stop", 0.0) > 0), iteration + 1
@@ -142,6 +146,8 @@ def check_setup(config: FinetuneConfig, task: Task, algorithm: Algorithm) -> Non
     if getattr(task.policy.sampler, "eta", 1.0) == 0 and getattr(algorithm, "needs_densities", True):
         name = type(algorithm).__name__
         raise ValueError(f"eta: got 0, a deterministic chain, whose steps have no density; {name} needs eta above 0")
+    if task.policy.order != 1:  # its steps depend on the state before, too
+        raise ValueError(f"order: got {task.policy.order}; fine-tuning needs steps of order 1")
     parameters_to_freeze(trainable_module(task.policy), config.trainable_parameters)
     build_modules(config, task, algorithm)
     size = getattr(algorithm, "group_size", 1)
@@ -189,6 +195,8 @@ def learn(config: FinetuneConfig, state: State, algorithm: Algorithm, collected:
     """
     learner, optimizer = state.learner, state.optimizer
     world, facts = learner.task.processes, RowFacts()
+    numbers_of_state = collected.rollouts.trajectory.final.shape[1:].numel()
+    config = replace(config, microbatch=config.microbatch or part_rows(numbers_of_state, learner.task.device))
     numbers, count = number_rows(collected, world)
     check_rows(len(collected.table), count, world)
     if config.fresh_optimizer:
@@ -322,7 +330,7 @@ def freeze_copy(policy: Policy) -> Policy:
 
 
 def summarise_rollouts(task: Task, collected: Collected[Table]) -> Metrics:
-    """Summarise the rewards, held-out metrics and costs of the rollouts of a round."""
+    """Summarise the rewards, the held-out metrics and the reward queries of a round."""
     rewards, shaped = collected.rollouts.scores, task.reward
     scored = rewards[~rewards.isnan()]
     held_out: dict[str, Any] = dict(task.decoder.measure(collected.rollouts.samples))
@@ -334,6 +342,4 @@ def summarise_rollouts(task: Task, collected: Collected[Table]) -> Metrics:
         **collected.metrics,
         **(shaped.diversity.metrics if isinstance(shaped, ShapedReward) else {}),
         "reward_queries": float(collected.reward_queries),
-        "seconds_rollout": collected.rollouts.seconds["rollout"],
-        "seconds_reward": collected.rollouts.seconds["reward"] + collected.seconds_reward,
     }

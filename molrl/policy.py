@@ -3,16 +3,20 @@
 State (context, step, x_t), action x_{t-1}, and p(x_{t-1} | x_t) a Gaussian with a learned mean and a given std.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from molrl.gaussian import Context, Gaussian
-from molrl.samplers import Denoiser, Sampler
-from molrl.trajectory import Trajectory, Transitions
+from molrl.multistep import Multistep
+from molrl.samplers import DDIM, Denoiser, Sampler
+from molrl.trajectory import Trajectory, Transitions, select
 
 Noise = Callable[[int], Tensor]
 """The standard normal noise [b, ...] of draw i: 0 for the prior, k + 1 for step k."""
@@ -30,16 +34,33 @@ class Policy:
         sampler: turns that prediction into the kernel of a reverse step.
         autocast: dtype that the network computes in, by torch's autocast; None: that of its input. In any case states,
             means and log-probabilities are float32 or wider.
+        order: of the steps of a rollout: 1, or 2 to sample in fewer of them (`molrl.multistep`); only those of first
+            order have a density that a policy gradient can be taken of.
+        rows: samples that the network is called with, always as many; None: with all of a batch at once.
     """
 
     denoiser: Denoiser
     sampler: Sampler
     autocast: torch.dtype | None = None
+    order: int = 1
+    rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.order not in (1, 2):
+            raise ValueError(f"order: got {self.order}, allowed 1 and 2")
 
     def predict_noise(
         self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
         """Predict the noise in x_t with the network, in the dtype of x_t."""
+        if self.rows is None:
+            return self.evaluate(x, t, context)
+        filled = torch.arange(math.ceil(len(x) / self.rows) * self.rows, device=x.device) % max(len(x), 1)
+        parts = [self.evaluate(x[part], t[part], select(context, part)) for part in filled.split(self.rows)]
+        return torch.cat(parts)[: len(x)] if parts else x
+
+    def evaluate(self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], context: Context) -> Float[Tensor, "b ..."]:
+        """Call the network, in the dtype of `autocast`."""
         if self.autocast is None:
             return self.denoiser(x, t, context)
         with torch.autocast(x.device.type, self.autocast):
@@ -54,10 +75,12 @@ class Policy:
             noise: noise of each draw.
             choose: selects the next state of each step, as in guided sampling; None: a sample of the kernel.
         """
+        second = Multistep(cast(DDIM, self.sampler), self.predict_noise).transition if self.order == 2 else None
+        transition = second or partial(self.sampler.transition, self.predict_noise)
         x = self.sampler.prior(noise(0), context)
         states, log_prob = [x], []
         for k in range(self.sampler.num_steps):
-            kernel = self.sampler.transition(self.predict_noise, x, self.at(k, x), context)
+            kernel = transition(x, self.at(k, x), context)
             x = kernel.sample(noise(k + 1)) if choose is None else choose(kernel, k, noise(k + 1))
             states.append(x)
             log_prob.append(kernel.log_prob(x))

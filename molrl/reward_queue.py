@@ -15,7 +15,7 @@ from torch import Tensor
 
 PART_ROWS = 32  # samples that a CPU computes at a time: more do not fit its cache and are slower
 EXPLAINED = 3  # samples without a reward that are scored once more for the reason
-MIN_PART_NUMBERS = 2048  # numbers in a part: small states come in larger parts, by whole multiples of PART_ROWS
+MIN_PART_NUMBERS = 8192  # numbers in a part: small states come in larger parts, by whole multiples of PART_ROWS
 
 
 class RewardQueue:
@@ -63,13 +63,17 @@ def explain_losses(reward: Any, samples: Sequence[Any], values: Sequence[float])
 
 
 def parts(count: int, numbers: int, device: torch.device) -> Iterator[slice]:
-    """Split `count` rows of so many numbers each into the parts that a device computes at a time.
+    """Split `count` rows of so many numbers each into the parts that a device computes at a time."""
+    size = part_rows(numbers, device) or max(count, 1)
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def part_rows(numbers: int, device: torch.device) -> int | None:
+    """Return how many rows of so many numbers each a device computes at a time; None: all of them.
 
     A CPU takes parts that fit its cache; an accelerator, which few rows would leave idle, takes all at once.
     """
-    multiple = max(1, MIN_PART_NUMBERS // (PART_ROWS * numbers))
-    size = PART_ROWS * multiple if device.type == "cpu" else max(count, 1)
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+    return PART_ROWS * max(1, MIN_PART_NUMBERS // (PART_ROWS * numbers)) if device.type == "cpu" else None
 
 
 def check_rewards(rewards: Tensor, count: int) -> Float[Tensor, " b"]:

@@ -16,6 +16,7 @@ from torch import nn
 
 from molrl.algos import Algorithm
 from molrl.building import build
+from molrl.compilation import compile_blocks, prepare_to_compile
 from molrl.config import ConfigError, check_type, settings
 from molrl.diversity import Diversity
 from molrl.diversity.fitting import fit_to_task
@@ -45,7 +46,8 @@ BEST = "best"  # folder of the best model, beside the last one's model/
 OWN = {
     **{"chosen": dict, "task": dict, "policy": dict, "reward": dict, "algo": dict, "diversity": dict | None},
     **{"run": str | None, "device": str, "threads": int | None, "evaluate": int},
-    **{"precision": Literal["float32", "bfloat16"] | None, "wait": float, "minutes": float | None},
+    **{"precision": Literal["float32", "bfloat16"] | None, "compile": Literal["auto"] | bool},
+    **{"wait": float, "minutes": float | None},
 }
 MIXED_PRECISION = "ACCELERATE_MIXED_PRECISION"  # environment variable that `accelerate launch` sets
 
@@ -142,6 +144,7 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
         series = Series(folder / CHECKPOINTS, run.finetuning.keep.newest)
         start = last.step if world.is_main and (last := series.latest()) else 0
         reference = freeze_copy(run.task.policy)
+        compile_blocks(run.task.policy, reference)
         print(f"{folder}: {title(run, start)}")
         fresh = {"folder": folder, "count": run.config["evaluate"], "seed": run.config["seed"]}
         before = measure(replace(run.task, policy=reference), reference, when="before", **fresh)
@@ -189,6 +192,7 @@ def prepare(config: Mapping[str, Any], reward: Reward | None = None, world: Proc
     world = replace(world, lockstep=getattr(task.policy.denoiser, "sharded", False))
     task = replace(task, processes=world, policy=replace(task.policy, autocast=precision(config)))
     with settings():
+        task = replace(task, policy=prepare_to_compile(task.policy, config["compile"], place, finetuning))
         check_setup(finetuning, task, algorithm)
         fit_to_task(task, diversity)
         world.share((config["evaluate"] - 1) % BATCH + 1)  # of the last batch, the smallest
@@ -231,7 +235,8 @@ def title(run: Run, start: int) -> str:
     """Return what the run is about, as one line."""
     about = f"task {run.task.name}, reward {run.chosen['reward']}, {run.chosen['algo']}"
     since = f", going on after {start} iterations" if start else ""
-    return f"{about}, seed {run.finetuning.seed}, on {run.task.device}{since}"
+    how = ", compiled, which takes the first minutes" if run.task.policy.rows else ""
+    return f"{about}, seed {run.finetuning.seed}, on {run.task.device}{how}{since}"
 
 
 def report_interruption(run: Run, series: Series) -> None:

@@ -19,6 +19,7 @@ from molrl.noise import ChainNoise, Key
 from molrl.policy import Choose, Policy
 from molrl.preferences import RecordStates
 from molrl.reward_queue import RewardQueue, parts
+from molrl.timing import Stopwatch
 from molrl.trajectory import Trajectory, join_trajectories, move_context, select
 
 if TYPE_CHECKING:
@@ -104,8 +105,8 @@ class Rollouts:
         trajectory: states and log-probabilities.
         samples: finished samples, all n.
         rewards: float32 [n], what algorithms learn from; NaN where a sample could not be scored.
-        seconds: "rollout": of sampling and decoding; "reward": of submitting samples and waiting for their rewards,
-            without the time that workers computed during the rollout.
+        seconds: "rollout": of sampling; "decode": of making finished samples of states; "reward": of submitting samples
+            and waiting for their rewards, without the time that workers computed during the rollout.
         first: index among the n of this process's first sample.
         unshaped: what the reward gave, where a run keeps variety (`molrl.diversity`); None: `rewards` are just that.
     """
@@ -165,15 +166,20 @@ class Task:
         share = self.processes.share(len(samples), group_size)
         samples, context = samples[share], select(all_contexts, share)
         shaped = self.reward if isinstance(self.reward, ShapedReward) else None
-        queue, trajectories = RewardQueue(shaped.reward if shaped else self.reward), list[Trajectory]()
+        scorer = shaped.reward if shaped else self.reward
+        queue, trajectories, decoding = RewardQueue(scorer), list[Trajectory](), Stopwatch()
         for part in parts(len(samples), math.prod(shape), self.device):
             noise = ChainNoise(key, samples[part], shape, self.device)
             trajectories.append(self.policy.rollout(select(context, part), noise))
-            queue.submit(self.decoder.decode(trajectories[-1].final, trajectories[-1].context))
+            with decoding:
+                decoded = self.decoder.decode(trajectories[-1].final, trajectories[-1].context)
+            queue.submit(decoded)
         rewards = self.processes.gather(queue.results().to(self.device))
         trajectory = join_trajectories(trajectories, context)
-        finished = queue.samples if len(samples) == len(rewards) else self.decode_all(trajectory, all_contexts)
-        seconds = {"rollout": time.perf_counter() - start - queue.seconds, "reward": queue.seconds}
+        with decoding:
+            finished = queue.samples if len(samples) == len(rewards) else self.decode_all(trajectory, all_contexts)
+        sampling = time.perf_counter() - start - decoding.seconds - queue.seconds
+        seconds = {"rollout": sampling, "decode": decoding.seconds, "reward": queue.seconds}
         if shaped is None:
             return Rollouts(trajectory, finished, rewards, seconds, share.start)
         learned = shaped.shape_round(finished, rewards)

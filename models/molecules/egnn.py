@@ -34,6 +34,7 @@ class EGNN(nn.Module):
         conditions: numbers that a molecule is conditioned on, `context["condition"]` [b, conditions], standardised.
     """
 
+    compilable: ClassVar[bool] = True
     feature_inputs: ClassVar[tuple[str, ...]] = ("node_embedding.weight",)
     feature_outputs: ClassVar[tuple[str, ...]] = ("out.3.weight", "out.3.bias")
 

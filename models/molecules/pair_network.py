@@ -37,6 +37,7 @@ class PairNetwork(nn.Module):
             (`molrl.models.recycling`).
     """
 
+    compilable: ClassVar[bool] = True
     feature_inputs: ClassVar[tuple[str, ...]] = ("atom_embedding.weight", "estimate_atoms.weight")
     feature_outputs: ClassVar[tuple[str, ...]] = ("out.weight", "out.bias")
 

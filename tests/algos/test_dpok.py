@@ -92,7 +92,7 @@ class OnNodes(Task):
         nodes, _ = rule(self.policy.sampler.num_steps + 1, self.points)
         run = self.policy.rollout({}, lambda i: nodes[:, i : i + 1])
         finished = list(run.final)
-        return Rollouts(run, finished, self.reward(finished), {"rollout": 0.0, "reward": 0.0})
+        return Rollouts(run, finished, self.reward(finished), {"rollout": 0.0, "decode": 0.0, "reward": 0.0})
 
 
 def on_nodes(

@@ -147,11 +147,11 @@ def sizes(count: int, numbers: int) -> list[int]:
 
 def test_an_accelerator_is_given_everything_at_once() -> None:
     assert list(parts(100, 100, torch.device("cuda"))) == [slice(0, 100)]
-    assert sizes(2 * PART_ROWS + 1, 100) == [PART_ROWS, PART_ROWS, 1]
+    assert sizes(2 * PART_ROWS + 1, MIN_PART_NUMBERS) == [PART_ROWS, PART_ROWS, 1]
 
 
 def test_states_of_a_few_numbers_come_in_larger_parts() -> None:
-    assert sizes(5000, 1) == [MIN_PART_NUMBERS, MIN_PART_NUMBERS, 5000 - 2 * MIN_PART_NUMBERS]
+    assert sizes(2 * MIN_PART_NUMBERS + 5, 1) == [MIN_PART_NUMBERS, MIN_PART_NUMBERS, 5]
     assert all(size % PART_ROWS == 0 for size in sizes(3840, 7)[:-1])
 
 

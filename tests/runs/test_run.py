@@ -35,7 +35,7 @@ from molrl.runs.tracking import read_metrics
 ALGORITHMS = sorted({*choices("algo")} - {*OF_GRADIENTS})
 METRICS = (
     "iteration reward reward_std validity uniqueness kl clip_fraction max_abs_log_ratio_first reward_queries "
-    "seconds_rollout seconds_reward seconds_train"
+    "seconds_rollout seconds_decode seconds_reward seconds_candidates seconds_metrics seconds_train seconds"
 ).split()
 MEASUREMENTS = (  # all that is promised
     "n lost reward_mean reward_sem validity uniqueness novelty valence_molecule_stability edm_molecule_stability"
