@@ -1,9 +1,7 @@
 """Better samples without training, as baselines of the trained policies.
 
 Reward-guided sampling after Zhang and Xu 2023 (arXiv:2304.07132; our reading, as `molrl.algos.rgdm`) chooses each step
-among candidates by the reward of their clean estimates. With a radius of 1 the candidates are independent draws of the
-step, which is the posterior-mean method of Li et al. 2024 (SVDD, arXiv:2408.08252). Best of n needs nothing but the
-finished samples.
+among candidates by the reward of their clean estimates. Best of n needs nothing but the finished samples.
 """
 
 import math
