@@ -100,10 +100,11 @@ def test_law(law: Law, build: Callable[[], nn.Module], dtype: torch.dtype) -> No
     check_law(law, case_of(build, dtype))
 
 
+@pytest.mark.parametrize("build", [pair_network, tensor_field])
 @pytest.mark.parametrize("law", EUCLIDEAN_LAWS, ids=lambda law: law.__name__)
-def test_law_in_bfloat16(law: Law, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_law_in_bfloat16(law: Law, build: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
     """The unit roundoff of bfloat16 is 2^-9; twenty of them are allowed for three blocks of sums."""
-    case = case_of(pair_network, torch.float32)
+    case = case_of(build, torch.float32)
     monkeypatch.setitem(TOLERANCE, torch.float32, 20 * 2.0**-9)
     check_law(law, case._replace(denoiser=InBfloat16(case.denoiser)))
 
