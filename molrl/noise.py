@@ -92,12 +92,14 @@ class Stream(Numbering):
         SAMPLING: samples of a model, and the batches of its pretraining.
         ROUND: a round of fine-tuning, at index iteration; in pretraining, noise and noise levels, at index 0.
         MEASUREMENT: the samples that a run is measured on before and after training.
+        SELECTION: the samples that its best model is chosen on.
         DATA: real samples, at the index of the stream of the round that learns from them.
     """
 
     SAMPLING = 0
     ROUND = 1, ENDLESS
     MEASUREMENT = 2**62
+    SELECTION = 2**62 + 1
     DATA = -60, ENDLESS
 
 

@@ -191,9 +191,7 @@ def test_the_per_dimension_likelihood_divides_the_whole_loss_once(kl_mode: str, 
     reference = affine()
     task = replace(number_task(), policy=moved(affine()), decoder=Points(dims))
     student = learner(task, reference)
-    joint, mean = (
-        dpok(kl_mode=kl_mode, kl_weight=BETA, likelihood=likelihood) for likelihood in ("joint", "per_dim")
-    )
+    joint, mean = (dpok(kl_mode=kl_mode, kl_weight=BETA, likelihood=likelihood) for likelihood in ("joint", "per_dim"))
     tables = [algorithm.collect(student, list(range(8)), KEY).table for algorithm in (joint, mean)]
     assert_close(tables[0].advantage, tables[1].advantage, rtol=0, atol=0)
     whole, part = (
