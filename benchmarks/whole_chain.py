@@ -29,7 +29,7 @@ ARMS = {
     "whole": ["algo.first=0.0", "algo.last=1.0", "algo.train_steps=20", "minibatch=960"],
 }
 REWARDS = {"qed": ["reward=qed"], "random": [f"reward={Path(__file__).resolve()}:random_number"]}
-COLUMNS = ("reward_mean", "validity", "molecule_stability", "diversity", "kl")
+COLUMNS = ("reward_mean", "validity", "valence_molecule_stability", "internal_diversity", "kl")
 CHAINS = 256  # that the KL of each step is measured on
 
 
