@@ -42,8 +42,7 @@ class PolicyGradient:
         advantage_clip: advantages are clamped to +- this.
         train_steps: reverse steps per sample that are trained on, drawn anew for each sample.
         first: fraction of the chain after which steps are trained on (0 is the prior, 1 the end).
-        last: fraction of the chain up to which they are: the steps that decide what a sample becomes carry the signal,
-            the others only noise.
+        last: fraction of the chain up to which they are. Steps outside share the network, but nothing holds them.
     """
 
     advantage: Estimator

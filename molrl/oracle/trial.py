@@ -4,6 +4,7 @@ Each case trains with the very code of `molrl train` (`finetune`), averages the 
 rounds, and compares the policy with the fixed point that theory gives for this algorithm.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,11 +29,15 @@ FixedPoint = Callable[[DDIM, Chain], Chain | float]
 UNCLIPPED = 1e9
 ALL_STEPS: dict[str, Any] = {"train_steps": 1000, "first": 0.0, "last": 1.0}
 SAME_STD = 1e-5
+COMPLETE_FIT = 5  # epochs from which on a round is one
 
 
 @dataclass(frozen=True)
 class Outcome:
     """The outcome of one case, a line of the table.
+
+    The fraction hardly tells fixed points apart: J is flat at its top, and another fixed point may have 99 % of it. The
+    error of the steps does.
 
     Attributes:
         algorithm: its name in conf/algo, and what was varied.
@@ -43,6 +48,8 @@ class Outcome:
         best: objective at the fixed point.
         value: objective of the trained policy.
         seconds: that the case took.
+        error: the largest error of a step's mean at the fixed point, a root mean square in stds of the step; of
+            methods on the forward process, of a step's predicted noise. None: no chain is known there.
         fraction: (value - start) / (best - start).
     """
 
@@ -54,6 +61,7 @@ class Outcome:
     best: float
     value: float
     seconds: float
+    error: float | None = None
     fraction: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,6 +79,7 @@ class ChainCase:
         fixed_point: where training is to end.
         lift: added to the reward, for weights that must not be negative.
         beta: of the objective that is reported, E[r] - beta KL.
+        problem: settings of `linear_gaussian_task` that differ from the default.
         in_stds: units of what is trained (`AffineDenoiser`); False for methods on the forward process.
         loop: settings of the fine-tuning that differ from the default.
     """
@@ -81,29 +90,41 @@ class ChainCase:
     fixed_point: FixedPoint
     lift: float = 0.0
     beta: float = 0.0
+    problem: dict[str, Any] = field(default_factory=dict)
     in_stds: bool = True
     loop: dict[str, Any] = field(default_factory=dict)
 
     def run(self, seed: int) -> Outcome:
         """Train, and compare the policy with the fixed point."""
         began = time.perf_counter()
-        task = linear_gaussian_task(ParabolaReward(self.reward, self.lift), in_stds=self.in_stds)
+        task = linear_gaussian_task(ParabolaReward(self.reward, self.lift), in_stds=self.in_stds, **self.problem)
+        dims = self.problem.get("dims", 1)
         reference = Chain.from_policy(task.policy, torch.float32)
         train(task, self.algorithm, seed, self.loop)
         reached = Chain.from_policy(task.policy, torch.float32)
-        target = self.fixed_point(cast(DDIM, task.policy.sampler), reference)
-        start, value = (objective(chain, reference, self.reward, self.beta) for chain in (reference, reached))
+        sampler = cast(DDIM, task.policy.sampler)
+        target = self.fixed_point(sampler, reference)
+        start, value = (dims * objective(chain, reference, self.reward, self.beta) for chain in (reference, reached))
         shape = "quadratic" if self.reward.curvature else "linear"
         return Outcome(
             algorithm=self.name,
             problem=f"chain, {shape}" + (f", beta {self.beta:g}" if self.beta else ""),
+            error=self.error(target, reached, sampler) if isinstance(target, Chain) else None,
             fixed_point=format_moments(target) if isinstance(target, Chain) else "top",
             reached=format_moments(reached),
             start=start,
-            best=objective(target, reference, self.reward, self.beta) if isinstance(target, Chain) else target,
+            best=dims * (objective(target, reference, self.reward, self.beta) if isinstance(target, Chain) else target),
             value=value,
             seconds=time.perf_counter() - began,
         )
+
+    def error(self, target: Chain, reached: Chain, sampler: DDIM) -> float:
+        """Return the largest error of a step, in the units of what is trained."""
+        in_stds = [math.sqrt(2 * kl) for kl in step_kls(target, reached)]
+        if self.in_stds:
+            return max(in_stds)
+        stds_of_noise = (sampler.std / sampler.eps_coef.abs()).tolist()
+        return max(error * std for error, std in zip(in_stds, stds_of_noise, strict=True))
 
 
 def objective(chain: Chain, reference: Chain, reward: Parabola, beta: float) -> float:
@@ -116,7 +137,17 @@ def objective(chain: Chain, reference: Chain, reward: Parabola, beta: float) -> 
 
 
 def path_kl(chain: Chain, reference: Chain) -> float:
-    """Compute sum_k E[(mean_k(x) - reference mean_k(x))^2] / (2 std_k^2), in nats, x from the chain itself.
+    """Compute the sum of `step_kls`."""
+    return sum(step_kls(chain, reference))
+
+
+def step_error(chain: Chain, other: Chain) -> float:
+    """Compute max_k sqrt(E[(mean_k(x) - other mean_k(x))^2]) / std_k, x from the first chain."""
+    return math.sqrt(2 * max(step_kls(chain, other)))
+
+
+def step_kls(chain: Chain, reference: Chain) -> list[float]:
+    """Compute E[(mean_k(x) - reference mean_k(x))^2] / (2 std_k^2) of each step, in nats, x from the chain itself.
 
     Raises:
         ValueError: the stds differ, or one is zero.
@@ -125,17 +156,17 @@ def path_kl(chain: Chain, reference: Chain) -> float:
         s > 0 and abs(s - r) <= SAME_STD * r for s, r in zip(chain.std, reference.std, strict=True)
     ):
         raise ValueError(f"std: got {chain.std} and {reference.std}; need the same numbers above 0")
-    total = 0.0
+    kls = []
     for moments, (a, b, std), (a_ref, b_ref, _) in zip(chain.states()[:-1], chain.steps, reference.steps, strict=True):
         square = ((a - a_ref) * moments.mean + b - b_ref) ** 2 + (a - a_ref) ** 2 * moments.variance
-        total += square / (2 * std**2)
-    return total
+        kls.append(square / (2 * std**2))
+    return kls
 
 
 def train(task: Task, algorithm: Algorithm, seed: int, loop: dict[str, Any]) -> None:
     """Fine-tune, and leave the average of the weights over the second half of the rounds.
 
-    A few rounds of complete fits (`epochs` above 1) do not circle around one point: there the last weights count.
+    A few rounds of complete fits (many `epochs`) do not circle around one point: there the last weights count.
     """
     settings: dict[str, Any] = {
         "iterations": 60,
@@ -158,7 +189,7 @@ def train(task: Task, algorithm: Algorithm, seed: int, loop: dict[str, Any]) -> 
         history.append({name: value.detach().clone() for name, value in denoiser.state_dict().items()})
 
     finetune(FinetuneConfig(**settings), task, algorithm, freeze_copy(task.policy), None, remember)
-    tail = history[len(history) // 2 :] if settings["epochs"] == 1 else history[-1:]
+    tail = history[len(history) // 2 :] if settings["epochs"] < COMPLETE_FIT else history[-1:]
     denoiser.load_state_dict({name: sum(state[name] for state in tail) / len(tail) for name in tail[0]})
 
 
