@@ -53,6 +53,7 @@ class State:
         keep: which checkpoints stay.
         best: the best checkpoints so far, at most `CANDIDATES`.
         saved: number of rounds behind the last checkpoint.
+        rate_factor: of the policy's learning rate, by its KL (`molrl.kl_budget`).
     """
 
     learner: Learner
@@ -60,6 +61,7 @@ class State:
     keep: CheckpointPolicy
     best: Candidates = field(default_factory=list)
     saved: int = 0
+    rate_factor: float = 1.0
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -105,7 +107,7 @@ class State:
         tensors["optimizer"] = checkpoint.optimizer_tensors(self.optimizer, names)
         tensors[RANDOM] = random_tensors()
         values = {
-            "progress": {"iteration": iteration, "best": self.best},
+            "progress": {"iteration": iteration, "best": self.best, "rate_factor": self.rate_factor},
             "flags": collect_flags(self.modules),
             "layout": describe_platform(self.learner.task.device),
             RANDOM: random_values(),
@@ -129,6 +131,7 @@ class State:
             restore_random(last.tensors[RANDOM], last.values[RANDOM])
             warn_of_another_platform(last.values["layout"], describe_platform(self.learner.task.device))
             self.best = read_candidates(last.values)
+            self.rate_factor = float(last.values["progress"].get("rate_factor", 1.0))
         self.saved = last.step
         return last.step
 
