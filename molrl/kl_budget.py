@@ -1,8 +1,8 @@
 """A step size in nats: how far a round, and a whole run, may move the policy.
 
 A learning rate means another step for every reward, domain and algorithm; a KL between chains means the same for all
-(TRPO: Schulman et al. 2015, arXiv:1502.05477). Here the learning rate of the policy is scaled so that a round of updates
-comes to `kl_round`. A few times in a round the KL is measured; a policy that went farther is pulled back on the
+(TRPO: Schulman et al. 2015, arXiv:1502.05477). Here the learning rate of the policy is scaled so that a round of
+updates comes to `kl_round`. A few times in a round the KL is measured; a policy that went farther is pulled back on the
 straight line to where the round began, and the round's other updates are dropped. Likewise a policy farther than
 `kl_total` from the pretrained one is pulled back toward that one, so that it learns on within the ball.
 
@@ -27,8 +27,8 @@ from molrl.trajectory import Transitions
 
 CHECKS = 4  # measurements in a round, each a forward pass of `diagnostics.PROBE_ROWS` rows
 AIM = 0.95  # of the limit, that a policy is pulled back to
-MAX_PULLS = 20
-MAX_CHANGE = 2.0  # of the factor, from one round to the next
+MAX_PULLS = 20  # each keeps at least half of the distance
+MAX_CHANGE = 4.0  # of the factor, from one round to the next
 MAX_FACTOR = 64.0  # a reward that teaches nothing would let it grow without end
 
 
@@ -147,13 +147,15 @@ def pull_back(
 ) -> None:
     """Move parameters on the straight line to `start` until `measure`, which is zero there, is at most the limit.
 
-    Near the start a KL is a parabola of the distance, so that one or two moves come to `AIM` of the limit.
+    Near the start a KL is a parabola of the distance, so that few moves come to `AIM` of the limit. Elsewhere it may
+    fall faster (with the fourth power for an adapter, a product of two matrices); hence no move goes more than halfway.
     """
     for _ in range(MAX_PULLS):
         if (kl := measure()) <= limit:
             return
+        kept = max(math.sqrt(AIM * limit / kl), 0.5)
         for parameter, origin in zip(parameters, start, strict=True):
-            parameter.copy_(origin + math.sqrt(AIM * limit / kl) * (parameter - origin))
+            parameter.copy_(origin + kept * (parameter - origin))
     for parameter, origin in zip(parameters, start, strict=True):
         parameter.copy_(origin)
 
