@@ -18,7 +18,7 @@ from molrl.progress import stage
 from molrl.suggestions import did_you_mean
 
 HEADINGS = ("algorithm", "problem", "fixed point", "reached", "J start", "J best", "J", "fraction", "step error", "s")
-WIDTH = 150  # columns of the table, where the terminal has fewer
+WIDTH = 170  # columns of the table, where the terminal has fewer
 
 
 def print_table(*, algo: str | None, out: str | None, overwrite: bool, seed: int) -> int:
