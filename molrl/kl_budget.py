@@ -20,6 +20,7 @@ from torch import Tensor
 
 from molrl.algos import Collected, Table
 from molrl.diagnostics import chain_kl, probe_rollouts
+from molrl.gaussian import Context
 from molrl.policy import Policy
 from molrl.task import Metrics
 from molrl.training_state import State, TrainingError
@@ -125,8 +126,8 @@ def frozen(policy: Policy, table: Transitions) -> Policy:
     """Return the policy as it is now, for the states of a table alone, where its predictions are kept."""
     kept = list[Tensor]()
 
-    def predict(*state: Tensor) -> Tensor:
-        kept.append(policy.predict_noise(*state))  # type: ignore[arg-type]
+    def predict(x: Tensor, t: Tensor, context: Context) -> Tensor:
+        kept.append(policy.predict_noise(x, t, context))
         return kept[0]
 
     policy.sampler.transition(predict, table.x, table.step, table.context)

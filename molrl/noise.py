@@ -154,7 +154,8 @@ def normal_quantile(raw: np.ndarray) -> Float[Tensor, "..."]:
     The largest i would round to a quantile of 1, which is infinite; it has the largest float64 below 1.
     """
     uniform = torch.from_numpy((raw >> np.uint64(11)) + 0.5) * 2.0**-53
-    return torch.special.ndtri(uniform.clamp(max=1 - 2.0**-53))
+    normal: Tensor = torch.special.ndtri(uniform.clamp(max=1 - 2.0**-53))
+    return normal
 
 
 @dataclass(frozen=True)

@@ -42,14 +42,14 @@ def largest_error(case: ChainCase) -> float:
     algorithm = case.algorithm
     if not isinstance(algorithm, DDPO | DPOK):
         return 0.03
-    rounds, rollouts = case.loop.get("iterations", 60) / 2, case.loop.get("rollouts", 2048)
+    averaged: float = case.loop.get("iterations", 60) / 2 * case.loop.get("rollouts", 2048)
     share = algorithm.train_steps / (10 * (algorithm.last - algorithm.first))  # of the rollouts that train one step
-    return 6 / algorithm.kl_weight / (rounds * rollouts * min(share, 1)) ** 0.5  # std(A) is about one per number
+    return 6 / algorithm.kl_weight / (averaged * min(share, 1)) ** 0.5  # std(A) is about one per number
 
 
 @pytest.mark.parametrize("case", [case for case in ON_CHAIN if "ten numbers" in case.name], ids=lambda case: case.name)
 def test_the_error_tells_the_two_kls_apart_where_the_fraction_does_not(case: ChainCase) -> None:
-    """The local fixed point has 97 % of the other's gain, but a step that is ten times farther off than allowed."""
+    """The local fixed point has 97 % of the other's gain, but a step that is five times farther off than allowed."""
     task = linear_gaussian_task(ParabolaReward(case.reward), **case.problem)
     reference, sampler = Chain.from_policy(task.policy, torch.float32), make_sampler(case.problem["num_steps"])
     local, full = (optimal_control(reference, case.reward, case.beta, kl) for kl in KLS)
