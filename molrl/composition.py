@@ -92,8 +92,7 @@ class Composition:
     def walk(self, path: str) -> Iterator[tuple[str, Choice]]:
         """Yield the groups of a file's defaults list and of those files that it takes; the base files of a file too.
 
-        An entry is `folder: option` or `/folder@_global_.group: option`. An `optional` entry follows another choice
-        and is none itself.
+        An entry is `folder: option` or `/folder@_global_.group: option`.
         """
         for entry in self.defaults(path):
             if isinstance(entry, str):
@@ -101,8 +100,6 @@ class Composition:
                     yield from self.walk(base_path(entry, path))
                 continue
             for key, default in entry.items():
-                if key.startswith("optional "):
-                    continue
                 folder, _, package = key.removeprefix("override ").lstrip("/").partition("@")
                 group = package.removeprefix("_global_.") or folder
                 choice = self.choose(group, folder, self.override_values.get(group, default))
@@ -178,8 +175,16 @@ class Composition:
 
     def domain_option(self, choices: Mapping[str, Choice]) -> str | None:
         """Return the path of a command's own settings for the domain that it is used for."""
-        domain = self.domain or next((choice.domain for choice in choices.values() if choice.domain), None)
+        domain = self.domain or domain_of(choices)
         return f"{self.command}/{domain}" if domain and self.find(f"{self.command}/{domain}") else None
+
+    def tuned_option(self, choices: Mapping[str, Choice]) -> str | None:
+        """Return the option of `tuned` for the task and the algorithm, or else for the domain and the algorithm."""
+        if not {"task", "algo"} <= choices.keys():
+            return None
+        task, algo = choices["task"].option, choices["algo"].option
+        options = (f"{task}_{algo}", f"{domain_of(choices)}/{algo}")
+        return next((option for option in options if self.find(f"tuned/{option}")), None)
 
     def names(self, folder: str) -> list[str]:
         """Return the names that a group accepts: its files, and what installed packages registered."""
@@ -244,6 +249,8 @@ class Composition:
             for group, choice in self.choices.items()
         ]
         taken += [self.added(override) for override in self.overrides if self.adds_file(override)]
+        if tuned := self.tuned_option(self.choices):
+            taken.append(f"+tuned@_global_={tuned}")
         if own := self.domain_option(self.choices):
             taken.append(f"+{self.command}@_global_={own.partition('/')[2]}")
         if self.search_path[1:]:
@@ -298,6 +305,11 @@ def names(node: Any, prefix: str = "") -> dict[str, Any]:
     for name, value in node.items() if isinstance(node, Mapping) else ():
         found |= names(value, dotted(prefix, str(name)))
     return found
+
+
+def domain_of(choices: Mapping[str, Choice]) -> str | None:
+    """Return the domain that the choices are for; None: any."""
+    return next((choice.domain for choice in choices.values() if choice.domain), None)
 
 
 def refuse_other_domains(choices: Mapping[str, Choice]) -> None:

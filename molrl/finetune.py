@@ -15,6 +15,7 @@ from molrl.diagnostics import RowFacts, pre_update_metrics
 from molrl.diversity import Diversity
 from molrl.diversity.fitting import fit_to_task, measure_reference
 from molrl.diversity.shaped_reward import ShapedReward
+from molrl.kl_budget import KLBudget
 from molrl.machine.interruption import never
 from molrl.machine.processes import Processes
 from molrl.noise import Draw, Key, Stream
@@ -51,6 +52,8 @@ class FinetuneConfig:
             same.
         trainable_parameters: names of the denoiser's parameters to train, or patterns with *; the others are frozen.
             None: all.
+        kl_round: nats that a round may move the policy by; its learning rate is adapted to that. None: any.
+        kl_total: nats that the policy may move away from the pretrained one (`molrl.kl_budget`). None: any.
     """
 
     iterations: int
@@ -67,6 +70,8 @@ class FinetuneConfig:
     keep: CheckpointPolicy
     microbatch: int | None = None
     trainable_parameters: str | Sequence[str] | None = None
+    kl_round: float | None = None
+    kl_total: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("iterations", "rollouts", "minibatch", "epochs", "save_every", "microbatch"):
@@ -75,6 +80,9 @@ class FinetuneConfig:
         for name in ("clip_norm", "ratio_tolerance"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, need a number above 0")
+        for name in ("kl_round", "kl_total"):
+            if (value := getattr(self, name)) is not None and not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{name}: got {value}, need a number of nats above 0, or null for no limit")
         if not 0 <= self.lost_limit <= 1:
             raise ValueError(f"lost_limit: got {self.lost_limit}, allowed 0 to 1")
 
@@ -108,6 +116,7 @@ def finetune(
     check_setup(config, task, algorithm)
     shaped_task = fit_to_task(task, diversity)
     world, state = task.processes, build_state(config, shaped_task, algorithm, reference)
+    budget = KLBudget(config.kl_round, config.kl_total, state)
     done = restore(state, folder)
     if not done:
         measure_reference(shaped_task, reference, Key(config.seed, Stream.REFERENCE))
@@ -122,7 +131,7 @@ def finetune(
             metrics = summarise_rollouts(shaped_task, collected) | pre_update_metrics(state.learner, collected)
             check_log_ratio(metrics["max_abs_log_ratio_first"], config.ratio_tolerance)
         with learning:
-            metrics = {"iteration": iteration, **metrics, **learn(config, state, algorithm, collected, key)}
+            metrics = {"iteration": iteration, **metrics, **learn(config, state, algorithm, collected, key, budget)}
         spent = {"collecting": collecting.seconds, "measuring": measuring.seconds, "learning": learning.seconds}
         seconds = split_seconds(collected.rollouts.seconds, collected.seconds_reward, **spent)
         log({**metrics, **seconds})  # before the checkpoint: a restart drops the rows after its checkpoint
@@ -188,7 +197,14 @@ def restore(state: State, folder: Path | None) -> int:
     return start
 
 
-def learn(config: FinetuneConfig, state: State, algorithm: Algorithm, collected: Collected[Table], key: Key) -> Metrics:
+def learn(
+    config: FinetuneConfig,
+    state: State,
+    algorithm: Algorithm,
+    collected: Collected[Table],
+    key: Key,
+    budget: KLBudget,
+) -> Metrics:
     """Make `epochs` passes of minibatch updates, and return the means of the loss and of what it reports.
 
     A minibatch is drawn from the rows of all processes; each process adds the gradient of its own rows.
@@ -203,14 +219,19 @@ def learn(config: FinetuneConfig, state: State, algorithm: Algorithm, collected:
         optimizer.state.clear()
     losses, norms = list[float](), list[float]()
     own_rows = torch.full((count,), -1).scatter(0, numbers, torch.arange(len(numbers)))  # -1: of another process
-    for rows in minibatches(config, count, key):
+    batches = list(minibatches(config, count, key))
+    watch = budget.begin(collected, len(batches))
+    for update, rows in enumerate(batches, 1):
         optimizer.zero_grad()
         losses.append(accumulate_gradient(config, learner, algorithm, collected.table, own_rows[rows], facts))
         world.sum_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
         norms.append(clip_gradients(optimizer, config.clip_norm))
         optimizer.step()
+        if watch and watch.is_over(update):
+            break
     means = facts.summary(learner.policy.sampler.num_steps, world)
     losses, updates = world.sum(torch.tensor(losses, dtype=torch.float64)).tolist(), len(losses)
+    means |= watch.metrics() if watch else {}
     return {**means, "loss": sum(losses) / updates, "grad_norm": sum(norms) / updates, "updates": float(updates)}
 
 

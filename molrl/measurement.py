@@ -14,7 +14,6 @@ from molrl.policy import Policy
 from molrl.progress import stage
 from molrl.task import SampleDecoder, Task
 
-EVALUATION_STREAM = 2**62  # of the noise that before and after are measured on; training never draws from it
 BATCH = 256
 PREVIEW_COUNT = 12  # samples that are shown in the report
 
@@ -76,20 +75,18 @@ class Measurement:
         return [sample for sample, _ in self.preview], [f"{reward:.3g}" for _, reward in self.preview]
 
 
-def measure(task: Task, reference: Policy, folder: Path, when: str, *, count: int, seed: int) -> Measurement:
+def measure(task: Task, reference: Policy, folder: Path | None, when: str, *, count: int, key: Key) -> Measurement:
     """Draw fresh samples, write them, and measure what they are worth and how far from the reference.
-
-    The noise depends on the seed alone: before and after are measured on the same.
 
     Args:
         task: with the policy to measure, and a decoder that also writes.
         reference: the policy before training.
-        folder: of the run, in whose `samples` the main process writes.
-        when: "before" or "after".
+        folder: of the run, in whose `samples` the main process writes; None: they are not written.
+        when: "before" or "after", or what else the progress lines call it.
         count: number of samples.
-        seed: of the run.
+        key: of their noise: before and after are measured on the same.
     """
-    decoder, key = cast(SampleDecoder, task.decoder), Key(seed, stream=EVALUATION_STREAM)
+    decoder = cast(SampleDecoder, task.decoder)
     samples: list[Any] = []
     rewards, kls = list[float](), list[float]()
     with stage(f"{when}: samples measured", count) as advance:
@@ -99,7 +96,7 @@ def measure(task: Task, reference: Policy, folder: Path, when: str, *, count: in
             rewards.extend(rollouts.rewards.tolist())
             kls.append(chain_kl(task.policy, reference, probe_rollouts(rollouts), task.processes))
             advance(len(rollouts.rewards))
-    if task.processes.is_main:
+    if folder is not None and task.processes.is_main:
         path = folder / "samples" / f"{when}{decoder.suffixes[0]}"
         path.parent.mkdir(exist_ok=True)
         decoder.write(samples, path, {"reward": rewards})

@@ -93,6 +93,7 @@ class Stream(Numbering):
         ROUND: a round of fine-tuning, at index iteration; in pretraining, noise and noise levels, at index 0.
         MEASUREMENT: the samples that a run is measured on before and after training.
         REFERENCE: samples of the pretrained model that its shares of descriptors are measured on.
+        SELECTION: the samples that its best model is chosen on.
         DATA: real samples, at the index of the stream of the round that learns from them.
     """
 
@@ -100,6 +101,7 @@ class Stream(Numbering):
     ROUND = 1, ENDLESS
     MEASUREMENT = 2**62
     REFERENCE = -1
+    SELECTION = 2**62 + 1
     DATA = -60, ENDLESS
 
 
@@ -134,9 +136,7 @@ class Key:
             for block in range(math.ceil(count / WORDS))
         ]
         raw = np.concatenate(columns, 1)[np.asarray(samples) - first, :count]
-        uniform = torch.from_numpy((raw >> np.uint64(11)) + 0.5) * 2.0**-53
-        normal: Tensor = torch.special.ndtri(uniform)
-        return normal.float().view(len(samples), *shape)
+        return normal_quantile(raw).float().view(len(samples), *shape)
 
     def permutation(self, n: int, step: int) -> Tensor:
         """Draw a random permutation of 0..n-1."""
@@ -147,6 +147,17 @@ class Key:
         # Arrays of uint64: numpy reads a list of small and large integers as floats, which merges neighbouring steps.
         key = np.array([self.seed % 2**64, self.stream % 2**64], dtype=np.uint64)
         return np.random.Philox(key=key, counter=np.array([word % 2**64 for word in counter], dtype=np.uint64))
+
+
+def normal_quantile(raw: np.ndarray) -> Float[Tensor, "..."]:
+    """Map random 64-bit integers to standard normal numbers, finite float64: the quantile of (i + 1/2) 2^-53 for the
+    upper 53 bits i.
+
+    The largest i would round to a quantile of 1, which is infinite; it has the largest float64 below 1.
+    """
+    uniform = torch.from_numpy((raw >> np.uint64(11)) + 0.5) * 2.0**-53
+    normal: Tensor = torch.special.ndtri(uniform.clamp(max=1 - 2.0**-53))
+    return normal
 
 
 @dataclass(frozen=True)

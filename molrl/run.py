@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from molrl.algos import Algorithm
+from molrl.best import BEST, BestModel
 from molrl.building import build
 from molrl.compilation import compile_blocks, prepare_to_compile
 from molrl.config import ConfigError, check_type, settings
@@ -30,11 +31,11 @@ from molrl.machine.memory import enough_memory
 from molrl.machine.printable import muted
 from molrl.machine.processes import SINGLE_PROCESS, Processes, connect_processes, place_of_process
 from molrl.measurement import BATCH, Measurement, measure
+from molrl.noise import Key, Stream
 from molrl.policy import Policy
 from molrl.progress import stage
 from molrl.reward_queue import explain_losses
-from molrl.runs.checkpoints import CHECKPOINTS, CheckpointPolicy, Series
-from molrl.runs.errors import CheckpointError
+from molrl.runs.checkpoints import CHECKPOINTS, Series
 from molrl.runs.folder import SUMMARY, claim, dated_folder, describe_finished, headline, resuming
 from molrl.runs.report import write_report
 from molrl.runs.snapshot import seed_generators
@@ -42,7 +43,6 @@ from molrl.runs.tracking import METRICS_FILE, Tracker, read_metrics
 from molrl.task import Reward, SampleDecoder, Task, open_reward
 from molrl.trainable_parameters import trainable_module
 
-BEST = "best"  # folder of the best model, beside the last one's model/
 OWN = {
     **{"chosen": dict, "task": dict, "policy": dict, "reward": dict, "algo": dict, "diversity": dict | None},
     **{"run": str | None, "device": str, "threads": int | None, "evaluate": int},
@@ -146,7 +146,8 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
         reference = freeze_copy(run.task.policy)
         compile_blocks(run.task.policy, reference)
         print(f"{folder}: {title(run, start)}")
-        fresh = {"folder": folder, "count": run.config["evaluate"], "seed": run.config["seed"]}
+        key = Key(run.finetuning.seed, Stream.MEASUREMENT)
+        fresh = {"folder": folder, "count": run.config["evaluate"], "key": key}
         before = measure(replace(run.task, policy=reference), reference, when="before", **fresh)
         if before.n == before.lost:
             if world.is_main:
@@ -154,16 +155,18 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
                 print(f"molrl: none of {before.n} samples could be scored: {reason}", file=sys.stderr)
             return ExitCode.NOTHING_SCORED
         print(f"before: {before.line(run.domain.headline)}", flush=True)
+        best_model = BestModel(run.task, reference, series, run.finetuning.keep, before.n, run.finetuning.seed)
         try:
             done = learn(run, reference, before, folder, start, began)
         except KeyboardInterrupt as stop:
-            report_interruption(run, series)
+            report_interruption(run, series, best_model)
             return exit_code(stop)
         after = measure(run.task, reference, when="after", **fresh)
+        if world.is_main:
+            run.decoder.save(trainable_module(run.task.policy), folder / "model")
+        best = best_model.save(after)
         if not world.is_main:
             return ExitCode.DONE
-        run.decoder.save(trainable_module(run.task.policy), folder / "model")
-        best = save_best(run, series, after)
     with stage("report"):
         summary = summarise(run, folder, before, after, best, time.perf_counter() - began, start, done)
         write_files(run, folder, summary, {"before": before, "after": after})
@@ -239,13 +242,13 @@ def title(run: Run, start: int) -> str:
     return f"{about}, seed {run.finetuning.seed}, on {run.task.device}{how}{since}"
 
 
-def report_interruption(run: Run, series: Series) -> None:
+def report_interruption(run: Run, series: Series, best_model: BestModel) -> None:
     """Say what is kept of an interrupted run and how it goes on, and save its best model."""
     done = series.steps()[-1] if series.steps() else 0
     kept = f"{done} of {run.finetuning.iterations} iterations are kept"
     print(f"\ninterrupted: {kept}; to go on: {resuming(run.config)}")
     if run.world.is_main:
-        save_best(run, series, None)
+        best_model.save(None)
 
 
 def summarise(
@@ -341,28 +344,3 @@ def callable_name(reward: Reward) -> str:
 def callable_file(name: str) -> str:
     """Return the name of a reward as part of a file name: of code the object's."""
     return name.rpartition(":")[2]
-
-
-def save_best(run: Run, series: Series, after: Measurement | None) -> dict[str, Any] | None:
-    """Write the model of the best checkpoint and return which it is; None where no round has told of any.
-
-    A round tells of the weights it sampled with. The last weights are told of by the measurement `after`, if that has
-    the metric. This changes the task's denoiser.
-    """
-    if (last := series.latest()) is None:
-        return None
-    keep: CheckpointPolicy = run.finetuning.keep
-    best: tuple[int, float] | None = last.values["progress"]["best"]
-    final = math.nan if after is None else after.metric(keep.best)
-    if best is None and math.isnan(final):
-        return None
-    if best is None or keep.improves(final, best[1]):
-        best = last.step, final
-    try:
-        state = (last if best[0] == last.step else series.read(best[0])).tensors["denoiser"]
-    except CheckpointError as error:
-        print(f"molrl: the best checkpoint is lost: {error}", file=sys.stderr)
-        return None
-    trainable_module(run.task.policy).load_state_dict(state)
-    run.decoder.save(trainable_module(run.task.policy), series.folder.parent / BEST)
-    return {"iteration": best[0], "metric": keep.best, "value": best[1]}

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,18 @@ from molrl.runs.snapshot import (
 )
 from molrl.trainable_parameters import trainable_module
 
+CANDIDATES = 3  # checkpoints that are kept because one of them may be the best
+
+Candidates = list[tuple[int, float]]
+"""The rounds behind some checkpoints and what the round that sampled with each says of it, the best first."""
+
+
+def read_candidates(values: Mapping[str, Any]) -> Candidates:
+    """Return the candidates that a checkpoint names; an older version of molrl named one, or none."""
+    best = values["progress"]["best"] or []
+    pairs = best if all(isinstance(pair, list) for pair in best) else [best]
+    return [(int(step), float(value)) for step, value in pairs]
+
 
 class TrainingError(RuntimeError):
     """An error that stops training; its message says why in one line."""
@@ -39,15 +52,17 @@ class State:
         learner: holds the modules in training.
         optimizer: of their parameters.
         keep: which checkpoints stay.
-        best: number of rounds behind the best checkpoint so far, and its value of the metric; None: none yet.
+        best: the best checkpoints so far, at most `CANDIDATES`.
         saved: number of rounds behind the last checkpoint.
+        rate_factor: of the policy's learning rate, by its KL (`molrl.kl_budget`).
     """
 
     learner: Learner
     optimizer: torch.optim.Optimizer
     keep: CheckpointPolicy
-    best: tuple[int, float] | None = None
+    best: Candidates = field(default_factory=list)
     saved: int = 0
+    rate_factor: float = 1.0
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -63,7 +78,7 @@ class State:
         return {p: f"{part}.{name}" for part, module in self.modules.items() for name, p in module.named_parameters()}
 
     def track_best(self, iteration: int, behaviour: Policy, metrics: Mapping[str, float]) -> None:
-        """Compare the checkpoint that a round sampled with, if any, with the best one so far.
+        """Compare the checkpoint that a round sampled with, if any, with the best ones so far.
 
         Args:
             iteration: number of the round, from 0.
@@ -78,8 +93,9 @@ class State:
         value = metrics[self.keep.best]
         of_weights = behaviour.denoiser is self.learner.policy.denoiser
         from_checkpoint = of_weights and self.saved == iteration > 0
-        if from_checkpoint and self.keep.improves(value, self.best[1] if self.best else math.nan):
-            self.best = iteration, value
+        if from_checkpoint and not math.isnan(value):
+            place = sum(not self.keep.improves(value, other) for _, other in self.best)
+            self.best = [*self.best[:place], (iteration, value), *self.best[place:]][:CANDIDATES]
 
     def save(self, folder: Path, iteration: int) -> None:
         """Write the checkpoint after `iteration` rounds.
@@ -95,12 +111,12 @@ class State:
         tensors["optimizer"] = checkpoint.optimizer_tensors(self.optimizer, names)
         tensors[RANDOM] = random_tensors()
         values = {
-            "progress": {"iteration": iteration, "best": self.best},
+            "progress": {"iteration": iteration, "best": self.best, "rate_factor": self.rate_factor},
             "flags": collect_flags(self.modules),
             "layout": describe_platform(self.learner.task.device),
             RANDOM: random_values(),
         }
-        self.series(folder).save(iteration, tensors, values, [self.best[0]] if self.best else [])
+        self.series(folder).save(iteration, tensors, values, [step for step, _ in self.best])
         self.saved = iteration
 
     def restore(self, folder: Path) -> int:
@@ -118,8 +134,8 @@ class State:
             restore_flags(self.modules, last.values["flags"])
             restore_random(last.tensors[RANDOM], last.values[RANDOM])
             warn_of_another_platform(last.values["layout"], describe_platform(self.learner.task.device))
-            best = last.values["progress"]["best"]
-            self.best = best and (int(best[0]), float(best[1]))
+            self.best = read_candidates(last.values)
+            self.rate_factor = float(last.values["progress"].get("rate_factor", 1.0))
         self.saved = last.step
         return last.step
 

@@ -22,7 +22,8 @@ class TensorField(nn.Module):
     """Raw E(3)-equivariant network F(x, log_noise, context): positions rotate with the input, features do not.
 
     All pairs of atoms of a molecule exchange messages. Needs e3nn, which keeps its constants in the dtype that is
-    torch's default at construction: for equivariance to double precision, build it under float64.
+    torch's default at construction: for equivariance to double precision, build it under float64. Under autocast, the
+    networks of scalars compute in its dtype; tensor products stay in that of x, for e3nn's kernels do not mix dtypes.
 
     Args:
         features: feature channels per atom, after the three position channels.
@@ -76,11 +77,13 @@ class TensorField(nn.Module):
         edges = Edges(
             *_endpoints(mask, pairs), self.radial_basis(distance)[pairs], self.spherical_harmonics(unit[pairs])
         )
-        embedding = self.noise_embedding(log_noise)[mask.nonzero()[:, 0]]
-        state = self.node_embedding(x[mask][:, 3:]) + embedding  # [atoms, scalars]
+        embedding = self.noise_embedding(log_noise)[mask.nonzero()[:, 0]].to(x.dtype)
+        state = self.node_embedding(x[mask][:, 3:]).to(x.dtype) + embedding  # [atoms, scalars]
         for block in self.blocks:
             state = block(state, embedding, edges)
-        raw = torch.cat([self.position_out(state), self.out(state[:, : self.scalars])], dim=-1)
+        features = self.out(state[:, : self.scalars]).to(x.dtype)
+        with _full_precision(state):
+            raw = torch.cat([self.position_out(state), features], dim=-1)
         out = torch.zeros_like(x).index_put((mask,), raw)
         atoms = mask.unsqueeze(-1).to(x.dtype)
         mean = out[..., :3].sum(1, keepdim=True) / atoms.sum(1, keepdim=True).clamp(min=1)
@@ -125,11 +128,12 @@ class Convolution(nn.Module):
         self, state: Float[Tensor, "atoms before"], embedding: Float[Tensor, "atoms scalars"], edges: Edges
     ) -> Float[Tensor, "atoms after"]:
         """Return the states after one round of messages from each pair's sender to its receiver."""
-        weights = self.weight_mlp(state[:, : self.scalars], embedding, edges)
-        message = self.tensor_product(state[edges.sender], edges.harmonics, weights)
-        total = message.new_zeros(len(state), message.shape[1]).index_add(0, edges.receiver, message)
+        weights = self.weight_mlp(state[:, : self.scalars], embedding, edges).to(state.dtype)
         neighbours = torch.bincount(edges.receiver, minlength=len(state)).clamp(min=1).to(state.dtype)
-        new: Tensor = self.self_connection(state) + self.gate(self.linear(total / neighbours.sqrt().unsqueeze(-1)))
+        with _full_precision(state):
+            message = self.tensor_product(state[edges.sender], edges.harmonics, weights)
+            total = message.new_zeros(len(state), message.shape[1]).index_add(0, edges.receiver, message)
+            new: Tensor = self.self_connection(state) + self.gate(self.linear(total / neighbours.sqrt().unsqueeze(-1)))
         return new
 
 
@@ -174,6 +178,10 @@ def _endpoints(mask: Tensor, pairs: Tensor) -> tuple[Int[Tensor, " pairs"], Int[
     number = (mask.flatten().cumsum(0) - 1).view(mask.shape)
     molecule, receiver, sender = pairs.nonzero(as_tuple=True)
     return number[molecule, receiver], number[molecule, sender]
+
+
+def _full_precision(like: Tensor) -> torch.autocast:
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def _e3nn() -> tuple[Any, Any]:

@@ -42,8 +42,7 @@ class PolicyGradient:
         advantage_clip: advantages are clamped to +- this.
         train_steps: reverse steps per sample that are trained on, drawn anew for each sample.
         first: fraction of the chain after which steps are trained on (0 is the prior, 1 the end).
-        last: fraction of the chain up to which they are: the steps that decide what a sample becomes carry the signal,
-            the others only noise.
+        last: fraction of the chain up to which they are. Steps outside share the network, but nothing holds them.
     """
 
     advantage: Estimator
@@ -108,7 +107,8 @@ class DDPO(PolicyGradient):
         kl_weight: nats of exact per-step KL to the reference that one unit of advantage is worth; 0 in the paper. Only
             the step's own KL is differentiated ("local": see docs/algorithms.md for its fixed point).
         likelihood: "joint" clips the ratio of the joint likelihood of a sample, "per_dim" its geometric mean over the
-            dimensions, for which image papers give their clip of 1e-4. KLs and log-ratios are then per dimension, too.
+            dimensions, for which image papers give their clip of 1e-4. The loss of a sample is then divided by its
+            degrees of freedom once, surrogate and KL alike, which moves no optimum.
     """
 
     clip: float

@@ -43,7 +43,8 @@ class DPOK:
         first: fraction of the chain after which steps are trained on (0 is the prior, 1 the end).
         last: fraction of the chain up to which they are.
         likelihood: "joint" clips the ratio of the joint likelihood of a sample, "per_dim" its geometric mean over the
-            dimensions, for which image papers give their clip of 1e-4. KLs and log-ratios are then per dimension, too.
+            dimensions, for which image papers give their clip of 1e-4. The loss of a sample is then divided by its
+            degrees of freedom once, surrogate and KL alike, which moves no optimum.
     """
 
     reward_weight: float
@@ -85,7 +86,7 @@ class DPOK:
         rewards, samples = rollouts.rewards[rollouts.own], samples[rollouts.own]
         returns = (self.reward_weight * rewards).expand(num_steps, -1)
         if self.kl_mode == "return_to_go" and self.kl_weight:
-            returns = returns - self.kl_weight * sum_of_later(step_kl(learner, rollouts, self.likelihood))
+            returns = returns - self.kl_weight * sum_of_later(step_kl(learner, rollouts))
         all_returns = learner.task.processes.gather(returns, dim=1)
         returns = returns - all_returns[:, ~rollouts.rewards.isnan()].mean(1, keepdim=True)
         known = ~rewards.isnan()
@@ -122,16 +123,13 @@ class DPOK:
 
 
 @torch.no_grad()
-def step_kl(
-    learner: Learner, rollouts: Rollouts, likelihood: Literal["joint", "per_dim"] = "joint"
-) -> Float[Tensor, "steps b"]:
-    """Compute the exact KL to the reference of every reverse step of the rollouts."""
+def step_kl(learner: Learner, rollouts: Rollouts) -> Float[Tensor, "steps b"]:
+    """Compute the exact KL to the reference of every reverse step of the rollouts, summed over the dimensions."""
     table = rollouts.trajectory.transitions(torch.zeros_like(rollouts.rewards[rollouts.own]))
     chunks = []
     for rows in torch.arange(len(table)).split(CHUNK_ROWS):
         batch = table[rows]
-        kernel = learner.policy.transition(batch)
-        chunks.append(kernel.kl(learner.reference.transition(batch)) / log_prob_scale(kernel, likelihood))
+        chunks.append(learner.policy.transition(batch).kl(learner.reference.transition(batch)))
     return torch.cat(chunks).view_as(rollouts.trajectory.log_prob)
 
 

@@ -1,5 +1,6 @@
-"""The linear-Gaussian problem: numbers from N(0.5, 0.49) under their exact denoiser, with an affine move to train."""
+"""The linear-Gaussian problem: normal numbers under their exact denoiser, with an affine move of each step to train."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -9,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from molrl.gaussian import Context, Euclidean
-from molrl.noise import Key
+from molrl.noise import Draw, Key
 from molrl.oracle.chain import Chain, Parabola, linear, quadratic
 from molrl.policy import Policy
 from molrl.samplers import DDIM
@@ -26,20 +27,30 @@ def make_sampler(num_steps: int = 10, eta: float = 1.0) -> DDIM:
 
 
 class AffineDenoiser(nn.Module):
-    """The exact noise of N(0.5, 0.49), plus a trained affine move at every grid point.
+    """The exact noise of normal data, plus a trained affine move at every grid point.
 
     Args:
         sampler: the chain whose grid points have a move each; t must be on its (even) grid.
         dtype: of the parameters.
+        mean: of the data whose exact noise it starts from.
+        variance: of these data.
         in_stds: True: a move counts in stds of the step, mean_k(x) = base mean_k(x) + std_k (slope_k x + shift_k), so
             that methods on reverse steps have gradients of one scale; the estimate at the end of the chain stays the
             base's. False: it counts in units of the noise, eps(x) = base eps(x) + slope_k x + shift_k, which does the
             same for methods on the forward process.
     """
 
-    def __init__(self, sampler: DDIM, dtype: torch.dtype = torch.float32, *, in_stds: bool = True) -> None:
+    def __init__(
+        self,
+        sampler: DDIM,
+        dtype: torch.dtype = torch.float32,
+        *,
+        mean: float = BASE_MEAN,
+        variance: float = BASE_VARIANCE,
+        in_stds: bool = True,
+    ) -> None:
         super().__init__()
-        points, exact = sampler.num_steps + 1, Chain.exact(sampler, BASE_MEAN, BASE_VARIANCE).predicted_noise(sampler)
+        points, exact = sampler.num_steps + 1, Chain.exact(sampler, mean, variance).predicted_noise(sampler)
         self.base: Tensor
         self.unit: Tensor
         self.register_buffer("base", torch.stack(exact).to(dtype), persistent=False)
@@ -121,9 +132,23 @@ class ParabolaReward:
 
 
 def linear_gaussian_task(
-    reward: Reward, *, num_steps: int = 10, dims: int = 1, in_stds: bool = True, dtype: torch.dtype = torch.float32
+    reward: Reward,
+    *,
+    num_steps: int = 10,
+    eta: float = 1.0,
+    dims: int = 1,
+    mean: float = BASE_MEAN,
+    variance: float = BASE_VARIANCE,
+    in_stds: bool = True,
+    dtype: torch.dtype = torch.float32,
 ) -> Task:
-    """Return the problem as a task, with an untrained denoiser of its own."""
-    sampler = make_sampler(num_steps)
-    policy = Policy(AffineDenoiser(sampler, dtype, in_stds=in_stds), sampler)
-    return Task("numbers", policy, Points(dims), reward, value_network=lambda: Values(dims))
+    """Return the problem as a task, with an untrained denoiser of its own and its data, N(mean, variance)."""
+    sampler = make_sampler(num_steps, eta)
+    policy = Policy(AffineDenoiser(sampler, dtype, mean=mean, variance=variance, in_stds=in_stds), sampler)
+    decoder = Points(dims)
+
+    def data(samples: Sequence[int], key: Key) -> tuple[Tensor, Context]:
+        x0 = mean + math.sqrt(variance) * key.normal(samples, Draw.PRIOR, (dims,))
+        return x0, decoder.draw_context(samples, key)
+
+    return Task("numbers", policy, decoder, reward, value_network=lambda: Values(dims), data=data)

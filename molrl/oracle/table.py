@@ -17,7 +17,8 @@ from molrl.outputs import output_file
 from molrl.progress import stage
 from molrl.suggestions import did_you_mean
 
-WIDTH = 140  # columns of the table, where the terminal has fewer
+HEADINGS = ("algorithm", "problem", "fixed point", "reached", "J start", "J best", "J", "fraction", "step error", "s")
+WIDTH = 170  # columns of the table, where the terminal has fewer
 
 
 def print_table(*, algo: str | None, out: str | None, overwrite: bool, seed: int) -> int:
@@ -44,10 +45,11 @@ def print_table(*, algo: str | None, out: str | None, overwrite: bool, seed: int
 def render_table(outcomes: list[Outcome]) -> Table:
     """Return a table with one line per case."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("algorithm", "problem", "fixed point", "reached", "J start", "J best", "J", "fraction", "s"):
+    for heading in HEADINGS:
         table.add_column(heading, no_wrap=True)
     for outcome in outcomes:
         values = (f"{value:.3f}" for value in (outcome.start, outcome.best, outcome.value))
         texts = (outcome.algorithm, outcome.problem, outcome.fixed_point, outcome.reached)
-        table.add_row(*texts, *values, f"{outcome.fraction:.1%}", f"{outcome.seconds:.1f}")
+        error = "" if outcome.error is None else f"{outcome.error:.3f}"
+        table.add_row(*texts, *values, f"{outcome.fraction:.1%}", error, f"{outcome.seconds:.1f}")
     return table

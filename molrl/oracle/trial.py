@@ -31,11 +31,15 @@ FixedPoint = Callable[[DDIM, Chain], Chain | float]
 UNCLIPPED = 1e9
 ALL_STEPS: dict[str, Any] = {"train_steps": 1000, "first": 0.0, "last": 1.0}
 SAME_STD = 1e-5
+COMPLETE_FIT = 5  # epochs from which on a round is one
 
 
 @dataclass(frozen=True)
 class Outcome:
     """The outcome of one case, a line of the table.
+
+    The fraction hardly tells fixed points apart: J is flat at its top, and another fixed point may have 99 % of it. The
+    error of the steps does.
 
     Attributes:
         algorithm: its name in conf/algo, and what was varied.
@@ -46,6 +50,8 @@ class Outcome:
         best: objective at the fixed point.
         value: objective of the trained policy.
         seconds: that the case took.
+        error: the largest error of a step's mean at the fixed point, a root mean square in stds of the step; of
+            methods on the forward process, of a step's predicted noise. None: no chain is known there.
         fraction: (value - start) / (best - start).
     """
 
@@ -57,6 +63,7 @@ class Outcome:
     best: float
     value: float
     seconds: float
+    error: float | None = None
     fraction: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,6 +81,7 @@ class ChainCase:
         fixed_point: where training is to end.
         lift: added to the reward, for weights that must not be negative.
         beta: of the objective that is reported, E[r] - beta KL.
+        problem: settings of `linear_gaussian_task` that differ from the default.
         in_stds: units of what is trained (`AffineDenoiser`); False for methods on the forward process.
         loop: settings of the fine-tuning that differ from the default.
     """
@@ -84,26 +92,30 @@ class ChainCase:
     fixed_point: FixedPoint
     lift: float = 0.0
     beta: float = 0.0
+    problem: dict[str, Any] = field(default_factory=dict)
     in_stds: bool = True
     loop: dict[str, Any] = field(default_factory=dict)
 
     def run(self, seed: int) -> Outcome:
         """Train, and compare the policy with the fixed point."""
         began = time.perf_counter()
-        task = linear_gaussian_task(ParabolaReward(self.reward, self.lift), in_stds=self.in_stds)
+        task = linear_gaussian_task(ParabolaReward(self.reward, self.lift), in_stds=self.in_stds, **self.problem)
+        dims = self.problem.get("dims", 1)
         reference = self.chain(task.policy)
         train(task, self.algorithm, seed, self.loop)
         reached = self.chain(task.policy)
-        target = self.fixed_point(cast(DDIM, task.policy.sampler), reference)
-        start, value = (objective(chain, reference, self.reward, self.beta) for chain in (reference, reached))
+        sampler = cast(DDIM, task.policy.sampler)
+        target = self.fixed_point(sampler, reference)
+        start, value = (dims * objective(chain, reference, self.reward, self.beta) for chain in (reference, reached))
         shape = "quadratic" if self.reward.curvature else "linear"
         return Outcome(
             algorithm=self.name,
             problem=f"chain, {shape}" + (f", beta {self.beta:g}" if self.beta else ""),
+            error=self.error(target, reached, sampler) if isinstance(target, Chain) else None,
             fixed_point=format_moments(target) if isinstance(target, Chain) else "top",
             reached=format_moments(reached),
             start=start,
-            best=objective(target, reference, self.reward, self.beta) if isinstance(target, Chain) else target,
+            best=dims * (objective(target, reference, self.reward, self.beta) if isinstance(target, Chain) else target),
             value=value,
             seconds=time.perf_counter() - began,
         )
@@ -111,6 +123,14 @@ class ChainCase:
     def chain(self, policy: Policy) -> Chain:
         """Return the chain that the algorithm's rollouts are of."""
         return Chain.from_policy(policy, torch.float32)
+
+    def error(self, target: Chain, reached: Chain, sampler: DDIM) -> float:
+        """Return the largest error of a step, in the units of what is trained."""
+        in_stds = [math.sqrt(2 * kl) for kl in step_kls(target, reached)]
+        if self.in_stds:
+            return max(in_stds)
+        stds_of_noise: list[float] = (sampler.std / sampler.eps_coef.abs()).tolist()
+        return max(error * std for error, std in zip(in_stds, stds_of_noise, strict=True))
 
 
 def objective(chain: Chain, reference: Chain, reward: Parabola, beta: float) -> float:
@@ -123,7 +143,17 @@ def objective(chain: Chain, reference: Chain, reward: Parabola, beta: float) -> 
 
 
 def path_kl(chain: Chain, reference: Chain) -> float:
-    """Compute sum_k E[(mean_k(x) - reference mean_k(x))^2] / (2 std_k^2), in nats, x from the chain itself.
+    """Compute the sum of `step_kls`."""
+    return sum(step_kls(chain, reference))
+
+
+def step_error(chain: Chain, other: Chain) -> float:
+    """Compute max_k sqrt(E[(mean_k(x) - other mean_k(x))^2]) / std_k, x from the first chain."""
+    return math.sqrt(2 * max(step_kls(chain, other)))
+
+
+def step_kls(chain: Chain, reference: Chain) -> list[float]:
+    """Compute E[(mean_k(x) - reference mean_k(x))^2] / (2 std_k^2) of each step, in nats, x from the chain itself.
 
     It is infinite where a step without noise differs from the reference's.
 
@@ -134,11 +164,11 @@ def path_kl(chain: Chain, reference: Chain) -> float:
         abs(s - r) <= SAME_STD * r for s, r in zip(chain.std, reference.std, strict=True)
     ):
         raise ValueError(f"std: got {chain.std} and {reference.std}; need the same numbers")
-    total = 0.0
+    kls = []
     for moments, (a, b, std), (a_ref, b_ref, _) in zip(chain.states()[:-1], chain.steps, reference.steps, strict=True):
         square = ((a - a_ref) * moments.mean + b - b_ref) ** 2 + (a - a_ref) ** 2 * moments.variance
-        total += square / (2 * std**2) if std else math.inf if square else 0.0
-    return total
+        kls.append(square / (2 * std**2) if std else math.inf if square else 0.0)
+    return kls
 
 
 def train(
@@ -146,7 +176,7 @@ def train(
 ) -> None:
     """Fine-tune, and leave the average of the weights over the second half of the rounds.
 
-    A few rounds of complete fits (`epochs` above 1) do not circle around one point: there the last weights count.
+    A few rounds of complete fits (many `epochs`) do not circle around one point: there the last weights count.
     """
     settings: dict[str, Any] = {
         "iterations": 60,
@@ -170,7 +200,7 @@ def train(
 
     reference = freeze_copy(task.policy)
     finetune(FinetuneConfig(**settings), task, algorithm, reference, None, remember, diversity=diversity)
-    tail = history[len(history) // 2 :] if settings["epochs"] == 1 else history[-1:]
+    tail = history[len(history) // 2 :] if settings["epochs"] < COMPLETE_FIT else history[-1:]
     denoiser.load_state_dict({name: sum(state[name] for state in tail) / len(tail) for name in tail[0]})
 
 

@@ -184,6 +184,23 @@ def test_return_to_go_has_the_gradient_of_the_objective(critic: bool) -> None:
     assert_close(got, derivative(policy, value), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("dims", [1, 10])
+@pytest.mark.parametrize("kl_mode", ["local", "return_to_go"])
+def test_the_per_dimension_likelihood_divides_the_whole_loss_once(kl_mode: str, dims: int) -> None:
+    """So it has the optimum of the joint likelihood: score weights are the same, gradients shorter by the numbers."""
+    reference = affine()
+    task = replace(number_task(), policy=moved(affine()), decoder=Points(dims))
+    student = learner(task, reference)
+    joint, mean = (dpok(kl_mode=kl_mode, kl_weight=BETA, likelihood=likelihood) for likelihood in ("joint", "per_dim"))
+    tables = [algorithm.collect(student, list(range(8)), KEY).table for algorithm in (joint, mean)]
+    assert_close(tables[0].advantage, tables[1].advantage, rtol=0, atol=0)
+    whole, part = (
+        gradients(task.policy, algorithm.loss(student, table)[0])
+        for algorithm, table in zip((joint, mean), tables, strict=True)
+    )
+    assert_close([gradient / dims for gradient in whole], list(part), rtol=1e-5, atol=1e-9)  # of float32 states
+
+
 def test_the_local_mode_charges_each_step_its_own_kl_alone() -> None:
     """So it lacks, in the first step, what that does to the KL of the second; in the last step it is exact."""
     reference, policy = affine(), moved(affine())

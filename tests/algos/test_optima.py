@@ -16,7 +16,7 @@ from molrl.oracle.chain import Chain, Moments, Parabola, linear, quadratic
 from molrl.oracle.control import KL, best_reward, optimal_control, optimal_control_standardised
 from molrl.oracle.linear_gaussian import BASE_MEAN, BASE_VARIANCE, AffineDenoiser, make_sampler
 from molrl.oracle.mixture import Mixture, log_partition, mixture_noise, tilt_linear, tilt_quadratic
-from molrl.oracle.pull import rgdm
+from molrl.oracle.pull import rgdm, rgdm_posterior
 from molrl.oracle.refit import (
     Weight,
     exponential_weight,
@@ -193,6 +193,22 @@ def test_no_other_chain_does_better_than_the_optimum(eta: float, beta: float, re
     assert objective(moved(optimum, 0, 1e-4), reference, reward, beta) == pytest.approx(top, abs=1e-4)
 
 
+def test_no_other_move_of_a_window_does_better_than_its_optimum() -> None:
+    reference, window = base_chain(), range(3, 8)
+    optimum = optimal_control(reference, REWARD, 0.5, window=window)
+    top, whole = (
+        objective(chain, reference, REWARD, 0.5) for chain in (optimum, optimal_control(reference, REWARD, 0.5))
+    )
+    assert objective(reference, reference, REWARD, 0.5) < top < whole
+    for step in range(10):
+        at_rest = (optimum.slope[step], optimum.offset[step]) == (reference.slope[step], reference.offset[step])
+        assert at_rest == (step not in window)
+        for field in ("slope", "offset"):
+            for change in (1e-3, -1e-3) if step in window else ():
+                assert objective(changed(optimum, field, step, change), reference, REWARD, 0.5) < top
+    same(optimal_control(reference, REWARD, 0.5, window=range(10)), optimal_control(reference, REWARD, 0.5))
+
+
 def test_the_optimum_is_measured_by_the_value_of_its_tilt() -> None:
     """Fixed stds cost a linear reward nothing: J = beta log Z where x_0 does not depend on the prior's draw."""
     reference = base_chain()
@@ -296,6 +312,30 @@ def test_rgdm_rests_where_the_pull_is_the_anchor() -> None:
         assert abs(pull.mean().item() - balance) < 4 * pull.std().item() / math.sqrt(n) + 0.02 * abs(balance)
         tied = torch.corrcoef(torch.stack([pull, run.states[k].squeeze(1)]))[0, 1].item()
         assert abs(tied) < 5 / math.sqrt(n)  # the pull is the same wherever the step starts
+
+
+def test_real_samples_hold_rgdm_as_a_kl_of_one_more_does() -> None:
+    """From data the ordinary step regresses on the reference itself: D / (1 + kl_weight) instead of D / kl_weight."""
+    sampler, reference, size = make_sampler(), base_chain(), (-1.3, 0.5, 3.0)
+    law = Moments(BASE_MEAN, BASE_VARIANCE)
+    same(
+        rgdm_posterior(sampler, reference, *size, 0.4, law, range(10)),
+        rgdm(sampler, reference, *size, 1.4),
+    )
+
+
+def test_a_replay_rests_where_its_own_samples_and_the_anchor_balance() -> None:
+    """Each mean of the window is the regression on its own samples, their pull and the reference, in these weights."""
+    sampler, reference, weight, window = make_sampler(), base_chain(), 0.5, range(7)
+    fixed = rgdm_posterior(sampler, reference, 1.0, 0.5, 4.0, weight, None, window)
+    own = Chain.exact(sampler, *fixed.marginal())
+    assert fixed.marginal().variance < reference.marginal().variance - 0.02  # refitting loses some
+    for k in range(10):
+        kept = [(1 + weight) * fixed.slope[k], own.slope[k] + weight * reference.slope[k]]
+        assert kept[0] == pytest.approx(kept[1], abs=1e-8) or k not in window
+        pull = (1 + weight) * fixed.offset[k] - own.offset[k] - weight * reference.offset[k]
+        assert 0 < pull < 0.25 * fixed.std[k] or k not in window
+        assert k in window or fixed.slope[k] == reference.slope[k]
 
 
 # Variance after 1, 2, 5, 10 fits of a model to its own samples, no reward (exact regression in float64).

@@ -20,7 +20,7 @@ from molrl.runs.checkpoints import CHECKPOINTS, COMPLETE, CheckpointPolicy, Seri
 from molrl.runs.errors import CheckpointError
 from molrl.task import Metrics, Task
 from molrl.trainable_parameters import trainable_module
-from molrl.training_state import TrainingError
+from molrl.training_state import TrainingError, read_candidates
 
 ROUNDS = 4
 
@@ -107,20 +107,25 @@ def test_flags_of_modules_and_parameters_come_back(tmp_path: Path) -> None:
     assert module.get_parameter("denoiser.shift").requires_grad
 
 
-def test_the_best_checkpoint_by_the_rounds_that_sampled_with_it_stays(tmp_path: Path) -> None:
+def test_the_best_checkpoints_by_the_rounds_that_sampled_with_them_stay(tmp_path: Path) -> None:
     """The reward of round i is that of the weights after i rounds; the first has no checkpoint."""
     best_of = CheckpointPolicy(newest=1, best="reward", highest=False)
     seen = run(number_task(), ALGORITHMS["DDPO"], tmp_path, iterations=6, save_every=1, keep=best_of)
     rewards = [row["reward"] for row in seen]
-    lowest = 1 + rewards[1:].index(min(rewards[1:]))
+    lowest = sorted(range(1, 6), key=rewards.__getitem__)[:3]
     series = Series(tmp_path / CHECKPOINTS, 1)
-    assert series.steps() == sorted({lowest, 6})
-    assert series.read(6).values["progress"]["best"] == [lowest, min(rewards[1:])]
+    assert series.steps() == sorted({*lowest, 6})
+    assert series.read(6).values["progress"]["best"] == [[step, rewards[step]] for step in lowest]
+
+
+def test_a_checkpoint_of_an_older_version_names_one_candidate_or_none() -> None:
+    assert read_candidates({"progress": {"best": [4, 0.5]}}) == [(4, 0.5)]
+    assert read_candidates({"progress": {"best": None}}) == read_candidates({"progress": {"best": []}}) == []
 
 
 def test_a_round_of_the_pretrained_model_s_samples_tells_nothing_of_a_checkpoint(tmp_path: Path) -> None:
     run(number_task(lifted), ALGORITHMS["KL-D"], tmp_path, iterations=3, save_every=1)
-    assert Series(tmp_path / CHECKPOINTS).read(3).values["progress"]["best"] is None
+    assert Series(tmp_path / CHECKPOINTS).read(3).values["progress"]["best"] == []
 
 
 def test_a_metric_that_is_not_there_is_answered_with_those_that_are() -> None:
