@@ -1,8 +1,8 @@
 """The forward-process algorithms on QED at small budgets of reward queries, with what they cost.
 
-`python benchmarks/forward.py [folder] [setting=value ...]` fine-tunes the shipped model with each setting and seed, each
-run in a folder of its own below the given one (default runs/forward). Complete runs are not repeated, and interrupted
-ones go on. It prints a table in Markdown; `seeds=0` or `runs=nft800,awm800` take fewer.
+`python benchmarks/forward.py [folder] [setting=value ...]` fine-tunes the shipped model with every setting and seed,
+each run in a folder of its own below the given one (default runs/forward). Complete runs are not repeated, and
+interrupted ones are resumed. It prints a table in Markdown; `seeds=0` or `runs=nft800,awm800` take fewer.
 """
 
 import json

@@ -67,14 +67,14 @@ class Samples:
         return alpha(self.sampler.log_snr), sigma(self.sampler.log_snr)
 
     def features(self, weight: Float[Tensor, " n"]) -> Float[Tensor, "points 2 2"]:
-        """Compute E[w f f^T]."""
+        """Compute E[w f f^T] at each grid point."""
         a, s = self.coefficients
         zeroth, first, second = ((self.mass * weight) @ self.x0**k for k in range(3))
         rows = [a**2 * second + s**2 * zeroth, a * first, a * first, zeroth.expand_as(a)]
         return torch.stack(rows, -1).view(-1, 2, 2)
 
     def targets(self, weight: Float[Tensor, " n"]) -> Float[Tensor, "points 2"]:
-        """Compute E[w f eps] = (s E[w], 0)."""
+        """Compute E[w f eps] = (s E[w], 0) at each grid point."""
         _, s = self.coefficients
         return torch.stack([s * (self.mass @ weight), torch.zeros_like(s)], -1)
 
@@ -158,12 +158,12 @@ def chain_of(sampler: DDIM, theta: Float[Tensor, "points 2"]) -> Chain:
 
 
 def apply(matrix: Float[Tensor, "points 2 2"], vector: Float[Tensor, "points 2"]) -> Float[Tensor, "points 2"]:
-    """Multiply at each grid point."""
+    """Multiply matrix and vector at each grid point."""
     return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
 
 
 def solve(matrix: Float[Tensor, "points 2 2"], vector: Float[Tensor, "points 2"]) -> Float[Tensor, "points 2"]:
-    """Solve at each grid point."""
+    """Solve for the vector at each grid point."""
     solution: Tensor = torch.linalg.solve(matrix, vector)
     return solution
 
