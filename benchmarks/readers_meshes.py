@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from molrl.data.files import suffix
 from molrl.data.shapes.files import parse, read_content, unwrap
 from molrl.data.shapes.folders import list_files
-from molrl.rewards.workers.local import Workers
-from molrl.rewards.workers.protocol import Lost
+from molrl.machine.workers.local import Workers
+from molrl.machine.workers.protocol import Lost
 
 MEASURES = ("triangles", "area", "volume", "box")
 TOLERANCE = 1e-4  # of the size of a shape to the power of its dimension

@@ -46,15 +46,38 @@ class Preconditioned(nn.Module):
         d, s = self.data_std.to(x.dtype), noise / a
         norm = (s.square() + d.square()).sqrt()
         raw = self.raw(x, t, context)
+        for _ in range(1, self.passes):
+            raw = self.raw(x, t, context, self.clean_estimate(x, t, raw))
         # eps = (y - D) / s with y = x / a, rearranged so that nothing cancels: (s y / norm - d F) / norm
         return (s * (x / a) / norm - d * raw) / norm
 
-    def raw(self, x: Float[Tensor, "b n c"], t: Float[Tensor, " b"], context: Context) -> Float[Tensor, "b n c"]:
-        """Compute the network's output F at x_t."""
+    @property
+    def passes(self) -> int:
+        """Return the number of calls of the network in each prediction."""
+        return int(getattr(self.network, "passes", 1))
+
+    def raw(
+        self,
+        x: Float[Tensor, "b n c"],
+        t: Float[Tensor, " b"],
+        context: Context,
+        estimate: Float[Tensor, "b n c"] | None = None,
+    ) -> Float[Tensor, "b n c"]:
+        """Compute the network's output F at x_t in one pass, with the estimate of an earlier pass if there was one."""
         log_snr = self.schedule.log_snr(t)
         a, s = alpha(log_snr).view(-1, 1, 1), (-log_snr / 2).exp().view(-1, 1, 1)
         scaled = x / a / (s.square() + self.data_std.to(x.dtype).square()).sqrt()
-        return cast(Tensor, self.network(scaled, -log_snr / 2, context))
+        earlier = () if estimate is None else (estimate,)
+        return cast(Tensor, self.network(scaled, -log_snr / 2, context, *earlier))
+
+    def clean_estimate(
+        self, x: Float[Tensor, "b n c"], t: Float[Tensor, " b"], raw: Float[Tensor, "b n c"]
+    ) -> Float[Tensor, "b n c"]:
+        """Compute the clean estimate at unit scale, D / d = (d y / sqrt(s^2 + d^2) + s F) / sqrt(s^2 + d^2)."""
+        log_snr = self.schedule.log_snr(t).view(-1, 1, 1)
+        d, s = self.data_std.to(x.dtype), (-log_snr / 2).exp()
+        norm = (s.square() + d.square()).sqrt()
+        return (d * (x / alpha(log_snr)) / norm + s * raw.to(x.dtype)) / norm
 
     def target(
         self, x0: Float[Tensor, "b n c"], eps: Float[Tensor, "b n c"], t: Float[Tensor, " b"]

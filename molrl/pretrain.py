@@ -38,7 +38,10 @@ from molrl.trajectory import move_context
 class Preconditioner(Protocol):
     """A denoiser whose raw network has a target of unit variance at every noise level."""
 
-    schedule: Schedule
+    @property
+    def schedule(self) -> Schedule:
+        """Return the log SNR of x_t as a function of t."""
+        ...
 
     def raw(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """Compute the output of the raw network at x_t."""
@@ -230,7 +233,7 @@ class Pretraining:
         state = PretrainingState(model, optimizers, Average(self.ema))
         state.restore(folder)
         if self.compile:
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * len(buckets))
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(buckets))
             model.network.compile(dynamic=False)  # type: ignore[union-attr]
         loss_of = cast(Loss, denoising_loss) if loss_of is None else loss_of
         key, clock, stopping = Key(self.seed, Stream.SAMPLING), Clock(), False

@@ -246,7 +246,7 @@ def test_every_file_can_be_read_in_one_sitting() -> None:
 
 def test_nothing_that_is_read_from_a_file_is_run() -> None:
     sent = [
-        ROOT / "rewards/workers" / name for name in ("local.py", "pool.py", "process.py")
+        ROOT / "molrl/machine/workers" / name for name in ("local.py", "pool.py", "process.py")
     ]  # between a process and its own
     others = [path for path in PACKAGE if path not in sent]
     found = offenders(others, RUNS_FOREIGN_CODE)

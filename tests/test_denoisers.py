@@ -59,6 +59,10 @@ def pair_network() -> nn.Module:
     return preconditioned(PairNetwork(features=FEATURES, width=16, pair_width=8, blocks=3, radial=8))
 
 
+def recycled_pair_network() -> nn.Module:
+    return preconditioned(PairNetwork(features=FEATURES, width=16, pair_width=8, blocks=3, radial=8, passes=2))
+
+
 class InBfloat16(nn.Module):
     """A network under autocast, as `Policy` and pretraining run it."""
 
@@ -94,16 +98,17 @@ def case_of(build: Callable[[], nn.Module], dtype: torch.dtype) -> Case:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("build", [edm, egnn, conditional_egnn, pair_network, tensor_field])
+@pytest.mark.parametrize("build", [edm, egnn, conditional_egnn, pair_network, recycled_pair_network, tensor_field])
 @pytest.mark.parametrize("law", EUCLIDEAN_LAWS, ids=lambda law: law.__name__)
 def test_law(law: Law, build: Callable[[], nn.Module], dtype: torch.dtype) -> None:
     check_law(law, case_of(build, dtype))
 
 
+@pytest.mark.parametrize("build", [pair_network, recycled_pair_network])
 @pytest.mark.parametrize("law", EUCLIDEAN_LAWS, ids=lambda law: law.__name__)
-def test_law_in_bfloat16(law: Law, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_law_in_bfloat16(law: Law, build: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
     """The unit roundoff of bfloat16 is 2^-9; twenty of them are allowed for three blocks of sums."""
-    case = case_of(pair_network, torch.float32)
+    case = case_of(build, torch.float32)
     monkeypatch.setitem(TOLERANCE, torch.float32, 20 * 2.0**-9)
     check_law(law, case._replace(denoiser=InBfloat16(case.denoiser)))
 

@@ -345,9 +345,9 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "rewards/images/vlm.py: rate": "answers that are nonsense in test_http_rewards.py",
     "rewards/workers/http.py: send read": "answers that are nonsense in test_http_rewards.py",
     "rewards/scoring/table.py: compress write_parquet": "what it has just written",
-    "rewards/workers/process.py: work run_chunk sendable": "between a process and those it started",
-    "rewards/workers/pool.py: answer": "between a process and those it started",
-    "rewards/workers/process.py: limit_memory children": "the kernel's files",
+    "molrl/machine/workers/process.py: work run_chunk sendable": "between a process and those it started",
+    "molrl/machine/workers/pool.py: answer": "between a process and those it started",
+    "molrl/machine/workers/process.py: limit_memory children": "the kernel's files",
     "molrl/machine/files.py: open_regular read_bounded read_text": "bytes; test_files.py",
     "molrl/runs/checkpoint.py: open_file": "bytes; test_received_models.py",
 }

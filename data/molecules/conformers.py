@@ -25,8 +25,8 @@ from molrl.data.molecules.entries import MAX_HEAVY
 from molrl.data.molecules.graphs import from_graph
 from molrl.data.molecules.molecule import Molecule, Molecules
 from molrl.data.molecules.store import from_arrays, to_arrays
-from molrl.rewards.workers.local import Workers
-from molrl.rewards.workers.protocol import Lost
+from molrl.machine.workers.local import Workers
+from molrl.machine.workers.protocol import Lost
 
 BLOCK_SIZE = 1000  # SMILES whose conformers are stored together
 BATCH_SIZE = 8  # SMILES handed to a worker at a time

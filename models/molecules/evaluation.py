@@ -20,6 +20,8 @@ from molrl.data.molecules.standardise import Fragments, Treatment
 from molrl.data.molecules.unembedded import Graphs
 from molrl.exit_codes import ExitCode
 from molrl.machine.files import replace_file
+from molrl.machine.workers.local import Workers
+from molrl.machine.workers.protocol import Lost
 from molrl.models.molecules.metric_sections import (
     composition_section,
     edm_section,
@@ -33,8 +35,6 @@ from molrl.models.molecules.reference import Reference, load_reference
 from molrl.models.molecules.samples import Samples, read_samples
 from molrl.progress import stage
 from molrl.rewards.scores import category
-from molrl.rewards.workers.local import Workers
-from molrl.rewards.workers.protocol import Lost
 
 POSEBUSTERS_TIMEOUT = 20.0  # seconds for each molecule
 

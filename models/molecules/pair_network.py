@@ -33,13 +33,18 @@ class PairNetwork(nn.Module):
         pair_width: channels of a pair's state.
         blocks: depth.
         radial: number of radial basis functions of a distance.
+        passes: calls in each prediction; from the second on the network also reads its own clean estimate
+            (`molrl.models.recycling`).
     """
 
-    feature_inputs: ClassVar[tuple[str, ...]] = ("atom_embedding.weight",)
+    feature_inputs: ClassVar[tuple[str, ...]] = ("atom_embedding.weight", "estimate_atoms.weight")
     feature_outputs: ClassVar[tuple[str, ...]] = ("out.weight", "out.bias")
 
-    def __init__(self, *, features: int, width: int, pair_width: int, blocks: int, radial: int) -> None:
+    def __init__(
+        self, *, features: int, width: int, pair_width: int, blocks: int, radial: int, passes: int = 1
+    ) -> None:
         super().__init__()
+        self.passes = passes
         self.radial_basis = RadialBasis(radial, decay=1.0)  # in units of the data's spread, 2.5 angstrom for drugs
         self.noise_embedding = FourierFeatures(FREQUENCIES)
         self.condition = nn.Sequential(
@@ -53,22 +58,37 @@ class PairNetwork(nn.Module):
         self.blocks = nn.ModuleList(Block(width, pair_width, radial) for _ in range(blocks))
         self.out_norm = AdaptiveNorm(width)
         self.out = zero_init(nn.Linear(width, features))
+        if passes > 1:  # built last and zero-initialised: the weights of a network of one pass give the same output
+            self.estimate_atoms = zero_init(nn.Linear(features, width))
+            self.estimate_pairs = zero_init(nn.Linear(radial, pair_width))
 
     def forward(
-        self, x: Float[Tensor, "b n c"], log_noise: Float[Tensor, " b"], context: Context
+        self,
+        x: Float[Tensor, "b n c"],
+        log_noise: Float[Tensor, " b"],
+        context: Context,
+        estimate: Float[Tensor, "b n c"] | None = None,
     ) -> Float[Tensor, "b n c"]:
-        """Return F; x: [b, n, 3 + features], centred, at unit scale; log_noise: log(sigma_t / alpha_t)."""
+        """Return F; x: [b, n, 3 + features], centred, at unit scale; log_noise: log(sigma_t / alpha_t).
+
+        estimate: of the clean sample, at unit scale, from an earlier pass; rows of zeros have none.
+        """
         mask = context["mask"]
         atoms, pairs = mask.unsqueeze(-1).to(x.dtype), pair_mask(mask)
         start, features = x[..., :3], x[..., 3:]
         size = atoms.sum(1).log() - TYPICAL_LOG_COUNT
         condition = self.condition(torch.cat([self.noise_embedding(log_noise), size], -1))
         h = self.atom_embedding(features).to(x.dtype)  # the sum over the blocks keeps full precision
-        position, pair = start, None
+        pair = self.pair_embedding(self.radial_basis(distances(start).unsqueeze(-1)))
+        if estimate is not None:
+            seen = estimate.flatten(1).any(1).view(-1, 1, 1)
+            radial = self.radial_basis(distances(estimate[..., :3]).unsqueeze(-1))
+            h = h + self.estimate_atoms(estimate[..., 3:]) * seen
+            pair = pair + self.estimate_pairs(radial) * seen.unsqueeze(-1)
+        position = start
         for block in self.blocks:
             distance = distances(position)
             radial = self.radial_basis(distance.unsqueeze(-1))
-            pair = self.pair_embedding(radial) if pair is None else pair
             h, pair, push = block(h, pair, radial, pairs, condition)
             position = position + displacement(position, push.to(x.dtype) / (distance + 1) * pairs)
         moved = (position - start) * atoms

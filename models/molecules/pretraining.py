@@ -24,6 +24,7 @@ from molrl.models.molecules.decoder import MoleculeDecoder
 from molrl.models.molecules.model import MOLECULES, Architecture, Pretrained, Reference, load, save
 from molrl.models.molecules.policy import molecule_policy
 from molrl.models.pretraining import SamplingSettings, count_parameters, require_grid_power
+from molrl.models.recycling import recycling_loss
 from molrl.policy import Policy
 from molrl.pretrain import Bucket, Loss, Pretraining, denoising_loss
 from molrl.rewards.scores import PerSample
@@ -31,7 +32,10 @@ from molrl.runs.checkpoint import check_fits
 
 MIN_ATOMS = 3  # with fewer there is no shape to learn
 MAX_SKIPPED_LINES = 20  # printed
-CONDITION_LAYERS = "network.condition_embedding."  # prefix of the parameters that read the condition
+WITHOUT_EFFECT = {  # at first: prefix of the names of zero-initialised layers -> what they read
+    "network.condition_embedding.": "the condition",
+    "network.estimate_": "the estimate of an earlier pass",
+}
 
 
 @dataclass(frozen=True)
@@ -203,8 +207,8 @@ class MoleculeTrainee:
 
     @property
     def loss(self) -> Loss:
-        """Return the usual denoising loss."""
-        return cast(Loss, denoising_loss)
+        """Return the usual denoising loss; a network of several passes learns from half of each batch in two."""
+        return cast(Loss, recycling_loss if getattr(self.denoiser, "passes", 1) > 1 else denoising_loss)
 
     @property
     def summary(self) -> str:
@@ -266,21 +270,22 @@ def shorten(lines: Sequence[str]) -> list[str]:
 def warm_start(denoiser: nn.Module, codec: Codec, weights: str) -> None:
     """Copy another model's weights into a denoiser, whose statistics of the data stay those of its own training set.
 
-    Of elements, the rows that both models know are copied. Where only the denoiser is conditional, its condition
-    layers keep their first weights, which are without effect.
+    Of elements, the rows that both models know are copied. Layers of `WITHOUT_EFFECT` that only the denoiser has keep
+    their first weights.
 
     Raises:
         CheckpointError: the weights do not fit.
     """
     source = load(weights)
     expected, state = denoiser.state_dict(), source.denoiser.state_dict()
-    conditional = {name: value for name, value in expected.items() if name.startswith(CONDITION_LAYERS)}
-    if conditional and not any(name.startswith(CONDITION_LAYERS) for name in state):
-        print(f"init={weights} is unconditional: the condition starts without effect")
-        state = {**conditional, **state}
     if source.codec.channels != codec.channels:
         state = {**state, **match_channels(denoiser, state, source.codec.channels, codec.channels)}
         print(f"init={weights}: {summarise_channels(source.codec.channels, codec.channels)}")
+    for prefix, what in WITHOUT_EFFECT.items():
+        fresh = {name: value for name, value in expected.items() if name.startswith(prefix)}
+        if fresh and not any(name.startswith(prefix) for name in state):
+            print(f"init={weights} does not read {what}, which starts without effect")
+            state = {**fresh, **state}
     check_fits(expected, state, f"the network to be trained (init={weights})")
     denoiser.load_state_dict(state)
 
@@ -301,7 +306,7 @@ def match_channels(
     to, source = (torch.tensor(list(places), dtype=torch.long) for places in zip(*pairs, strict=True))
     matched = {}
     for axis, names in ((1, getattr(network, "feature_inputs", ())), (0, getattr(network, "feature_outputs", ()))):
-        for name in (f"network.{name}" for name in names):
+        for name in {f"network.{name}" for name in names} & state.keys() & expected.keys():
             matched[name] = expected[name].clone().index_copy(axis, to, state[name].index_select(axis, source))
     return matched
 

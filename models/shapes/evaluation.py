@@ -22,6 +22,8 @@ from molrl.data.shapes.metrics import Kind, References, SetScores
 from molrl.data.shapes.records import ShapeReader
 from molrl.exit_codes import ExitCode
 from molrl.machine.files import replace_file
+from molrl.machine.workers.local import Workers
+from molrl.machine.workers.protocol import Lost
 from molrl.models.shapes.model import load_shapes
 from molrl.models.shapes.quality import pair_with_reference
 from molrl.models.shapes.recognition import count_recognised
@@ -30,8 +32,6 @@ from molrl.progress import stage
 from molrl.rewards.scores import category
 from molrl.rewards.shapes.body import MIN_POINTS
 from molrl.rewards.shapes.exam import Exam, Examined
-from molrl.rewards.workers.local import Workers
-from molrl.rewards.workers.protocol import Lost
 from molrl.runs.errors import CheckpointError
 
 HELD_OUT = "shapes"  # the shipped model whose held-out shapes are the references unless others are named

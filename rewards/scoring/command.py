@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol
 
 from molrl.config import ConfigError, check_arguments
 from molrl.domains import domain, domain_of_file, reward_kinds
+from molrl.machine.workers.local import Workers
+from molrl.machine.workers.protocol import Lost, WorkerPool
 from molrl.outputs import make_folder
 from molrl.progress import stage
 from molrl.rewards.scores import Scored, Scorer, Scores, Values, scores
@@ -30,9 +32,7 @@ from molrl.rewards.scoring.record import (
 )
 from molrl.rewards.scoring.summary import Summary, Tallies
 from molrl.rewards.scoring.table import Output, Row, Table, join_reasons, output
-from molrl.rewards.workers.local import Workers
 from molrl.rewards.workers.pooled import Pooled, make_pool
-from molrl.rewards.workers.protocol import Lost, WorkerPool
 from molrl.version import __version__
 
 BATCH_SIZE = 256  # samples at a time for rewards that want batches

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
+from molrl.machine.workers.local import Workers
+from molrl.machine.workers.protocol import Lost, WorkerPool
 from molrl.rewards.scores import Scored, Scorer, Scores, Values, isolated, score_safely, scores
-from molrl.rewards.workers.local import Workers
-from molrl.rewards.workers.protocol import Lost, WorkerPool
 
 
 @dataclass(frozen=True)

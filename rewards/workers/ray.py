@@ -21,9 +21,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from molrl.rewards.workers.local import CHUNKS_PER_WORKER, Workers
-from molrl.rewards.workers.pool import START_TIMEOUT
-from molrl.rewards.workers.protocol import Lost, chunks, collect_answers, prefetch
+from molrl.machine.workers.local import CHUNKS_PER_WORKER, Workers
+from molrl.machine.workers.pool import START_TIMEOUT
+from molrl.machine.workers.protocol import Lost, chunks, collect_answers, prefetch
 
 LOOPBACK = ("127.0.0.1", "::1")
 MAX_ATTEMPTS = 4  # at an item that Ray loses each time

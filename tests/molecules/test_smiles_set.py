@@ -18,7 +18,7 @@ from molrl.data.molecules.library import draw_lines
 from molrl.data.molecules.molecule import Molecule, Molecules
 from molrl.data.molecules.sets import MoleculeSet, file_set, smiles_set
 from molrl.data.molecules.smiles import Line, read_smiles
-from molrl.rewards.workers.protocol import Lost
+from molrl.machine.workers.protocol import Lost
 
 RECORDS = {  # each line with what should become of it
     "OCC ethanol": "CCO",

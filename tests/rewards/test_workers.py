@@ -17,10 +17,10 @@ from faulty_scorers import Environment, Faulty, LeavesChildren, LoadedTorch, Pro
 from test_molecule_rewards import BAD, GOLDEN, from_smiles
 
 from molrl.data.molecules.bonds import edm_table
+from molrl.machine.workers.local import warn_of_spinning_threads
+from molrl.machine.workers.pool import PROCESS_NAME
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.scores import Scored
-from molrl.rewards.workers.local import warn_of_spinning_threads
-from molrl.rewards.workers.pool import PROCESS_NAME
 from molrl.rewards.workers.pooled import Pooled
 
 FAULTS = {

@@ -15,8 +15,8 @@ from multiprocessing import get_context
 from multiprocessing.connection import wait
 from typing import Any
 
-from molrl.rewards.workers.process import READY, serve
-from molrl.rewards.workers.protocol import Lost
+from molrl.machine.workers.process import READY, serve
+from molrl.machine.workers.protocol import Lost
 
 GRACE_PERIOD = 5.0  # seconds beyond a chunk's own timers before its worker is killed
 START_TIMEOUT = 120.0  # seconds a worker may take to import its task, on a loaded machine

@@ -15,9 +15,9 @@ from concurrent.futures import CancelledError, Future, wait
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
-from molrl.rewards.workers.pool import POLL_SECONDS, Pool
-from molrl.rewards.workers.process import run_item
-from molrl.rewards.workers.protocol import Lost, chunks, collect_answers, prefetch
+from molrl.machine.workers.pool import POLL_SECONDS, Pool
+from molrl.machine.workers.process import run_item
+from molrl.machine.workers.protocol import Lost, chunks, collect_answers, prefetch
 
 CHUNKS_PER_WORKER = 4  # handed out in advance
 
