@@ -8,7 +8,6 @@ import csv
 import io
 import math
 import warnings
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -149,7 +148,8 @@ class PairSource:
     """Pairs of rows of some states, each with the better row first, to draw from.
 
     Attributes:
-        better: for rows that are better than others of their group: their number.
+        better: rows that are better than others of their group; a row that wins several pairs of a table is there as
+            often, so that all pairs are equally likely.
         worse: the rows that each of these is better than.
     """
 
@@ -178,24 +178,24 @@ def pair_source(table: PreferenceTable, numbers: Sequence[int], groups: Sequence
         ValueError: there is no pair.
     """
     rows = {number: row for row, number in enumerate(numbers)}
-    worse = defaultdict[int, list[int]](list)
+    drawn = list[tuple[int, NDArray[np.int64]]]()
     if table.pairs:
         for winner, loser in table.pairs:
             if winner in rows and loser in rows and groups[rows[winner]] == groups[rows[loser]]:
-                worse[rows[winner]].append(rows[loser])
+                drawn.append((rows[winner], np.array([rows[loser]])))
     else:
         scores = np.array([table.scores.get(number, math.nan) for number in numbers])
         least = margin * float(np.nanstd(scores)) if np.isfinite(scores).any() else 0.0
         for row, own in enumerate(groups):
             lower = (np.asarray(groups) == own) & (scores < scores[row]) & (scores <= scores[row] - least)
             if lower.any():
-                worse[row] = np.flatnonzero(lower).tolist()
-    if not worse:
+                drawn.append((row, np.flatnonzero(lower)))
+    if not drawn:
         raise ValueError(
             f"preferences: got no pair among {len(numbers)} samples that the model knows; the two of a pair need the "
             "same condition (size, class) and scores that differ by the margin"
         )
-    return PairSource(np.array(list(worse)), [np.array(found) for found in worse.values()])
+    return PairSource(np.array([row for row, _ in drawn]), [worse for _, worse in drawn])
 
 
 def extremes(

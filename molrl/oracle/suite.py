@@ -1,13 +1,14 @@
 """The suite of `molrl oracle`: every algorithm on a problem whose best policy is known."""
 
-from molrl.oracle import control, forward, mixture, modes, pull, refit, reward_gradient, windows
+from molrl.oracle import control, forward, mixture, modes, preference, pull, refit, reward_gradient, windows
 from molrl.oracle.mixture import MixtureCase
 from molrl.oracle.modes import ModeCase
+from molrl.oracle.preference import PreferenceCase
 from molrl.oracle.trial import ChainCase
 
 
-def cases() -> list[ChainCase | MixtureCase | ModeCase]:
+def cases() -> list[ChainCase | PreferenceCase | MixtureCase | ModeCase]:
     """Return the cases of all families, in the order of the table."""
     steps = [*control.cases(), *windows.cases(), *reward_gradient.cases()]
-    samples = [*refit.cases(), *forward.cases(), *pull.cases()]
+    samples = [*refit.cases(), *forward.cases(), *pull.cases(), *preference.cases()]
     return [*steps, *samples, *mixture.cases(), *modes.cases()]

@@ -236,6 +236,14 @@ def test_pairs_of_records_that_the_model_does_not_know_are_left_out() -> None:
     assert source.worse[0].tolist() == [1]
 
 
+def test_a_preference_that_is_given_more_often_is_drawn_more_often() -> None:
+    source = pair_source(PreferenceTable({}, [(2, 1)] * 3 + [(1, 2)]), [1, 2], [0, 0], 0.0)
+    generator = np.random.default_rng(0)
+    drawn = [source.draw(generator) for _ in range(2000)]
+    assert drawn.count((1, 0)) == pytest.approx(1500, abs=4 * (2000 * 3 / 16) ** 0.5)
+    assert set(drawn) == {(1, 0), (0, 1)}
+
+
 @given(scores=st.lists(st.integers(-3, 3), min_size=2, max_size=8), seed=st.integers(0, 99))
 def test_a_drawn_pair_has_the_better_one_first(scores: list[int], seed: int) -> None:
     if len(set(scores)) < 2:
@@ -299,3 +307,18 @@ def test_settings_that_cannot_work_are_refused(changes: dict[str, Any], message:
 def test_a_task_without_records_is_refused() -> None:
     with pytest.raises(ValueError, match=r"has no file of records; give task\.records=FILE"):
         dpo(source="records", preferences="x.csv", group_size=1).modules(number_task())
+
+
+def test_the_fixed_point_of_the_oracle_has_the_entropy_of_its_preferences() -> None:
+    """-p log p - (1 - p) log(1 - p) with p = 3 / 4 at the inner points; log 2 at those that stay."""
+    from molrl.oracle.chain import Chain
+    from molrl.oracle.linear_gaussian import BASE_MEAN, BASE_VARIANCE
+    from molrl.oracle.preference import INNER, preference_loss
+    from molrl.oracle.preference import dpo as fixed_point
+
+    sampler = make_sampler()
+    reference = Chain.exact(sampler, BASE_MEAN, BASE_VARIANCE)
+    loss = preference_loss(sampler, reference, 0.7, *fixed_point(sampler, reference, 0.7).predicted_noise(sampler))
+    entropy = -0.75 * math.log(0.75) - 0.25 * math.log(0.25)
+    assert_close(loss[INNER], torch.full_like(loss[INNER], entropy), atol=1e-9, rtol=0)
+    assert_close(loss[[0, 1, 10]], torch.full((3,), math.log(2), dtype=F64), atol=1e-9, rtol=0)
