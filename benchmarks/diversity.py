@@ -11,13 +11,13 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 NAMES = ("none", "buckets", "frequency", "composition", "variety")
-FIGURES = {
+FIGURES: dict[str, Callable[[Mapping[str, float]], float]] = {
     "QED": lambda m: m["reward_mean"],
     "QED, valid": lambda m: m["reward_mean"] / m["validity_connected"],  # all others have the floor, zero
     "valid": lambda m: m["validity"],

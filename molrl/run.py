@@ -237,6 +237,8 @@ def learn(run: Run, reference: Policy, before: Measurement, folder: Path, start:
 def title(run: Run, start: int) -> str:
     """Return what the run is about, as one line."""
     about = f"task {run.task.name}, reward {run.chosen['reward']}, {run.chosen['algo']}"
+    if run.diversity is not None:
+        about += f", diversity {run.chosen['diversity']}"
     since = f", going on after {start} iterations" if start else ""
     how = ", compiled, which takes the first minutes" if run.task.policy.rows else ""
     return f"{about}, seed {run.finetuning.seed}, on {run.task.device}{how}{since}"

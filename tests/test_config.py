@@ -116,7 +116,7 @@ def test_every_task_goes_with_every_algorithm(task: str, algo: str, request: pyt
     assert isinstance(run.finetuning, FinetuneConfig)
     policy = config["chosen"].pop("policy")
     assert policy in (*choices("policy"), config["policy"]["weights"])
-    assert config["chosen"] == {"task": task, "reward": REWARDS[task], "algo": algo}
+    assert config["chosen"] == {"task": task, "reward": REWARDS[task], "algo": algo, "diversity": "none"}
 
 
 def test_a_task_has_the_last_word_over_an_algorithm_and_the_command_line_over_both() -> None:
@@ -164,7 +164,13 @@ def test_a_users_folder_adds_choices_and_takes_none_away(tmp_path: Path) -> None
     )
     config = compose("train", ["task=mine", "reward.workers=0"], [tmp_path])
     assert (config["task"]["name"], config["reward"]["workers"]) == ("mine", 0)
-    assert config["chosen"] == {"task": "mine", "policy": "qm9_heavy", "reward": "logp", "algo": "rgdm"}
+    assert config["chosen"] == {
+        "task": "mine",
+        "policy": "qm9_heavy",
+        "reward": "logp",
+        "algo": "rgdm",
+        "diversity": "none",
+    }
     assert compose("train", ["task=qed"], [tmp_path])["task"]["name"] == "qed"
     with pytest.raises(ConfigError, match="task=mine: no such task; known are"):
         compose("train", ["task=mine"])

@@ -22,9 +22,9 @@ Described = Sequence[Mapping[str, str]]
 class Diversity(nn.Module):
     """The factors on rewards and their memory, whose tensors are in the checkpoints.
 
-    Only what a reward has above its floor is scaled, so a sample at the floor stays there however often it comes, and
-    no factor can turn the order of two samples of one bucket. Samples without a reward, without descriptors, or at the
-    floor are not remembered.
+    Only what a reward has above its floor is scaled: a sample at the floor stays there however often it comes, and of
+    two samples with the same descriptors the better one stays ahead. Samples without a reward, without descriptors, or
+    at the floor are not remembered.
 
     Args:
         floor: what a worthless sample earns, in units of the reward; None: zero, or the least reward so far where that
