@@ -377,3 +377,26 @@ def test_an_error_of_its_own_type_is_not_about_the_settings() -> None:
 
 def test_paths_and_odd_text_survive_the_grammar() -> None:
     assert compose("sample", ["out='a b=c, [d] {e}.sdf'"])["out"] == "a b=c, [d] {e}.sdf"
+
+
+def test_a_task_of_ones_own_has_the_settings_of_its_domain_and_algorithm() -> None:
+    """A named task may change them; an algorithm without a file there has its own."""
+    own = ["task=custom", "policy=shapes", "reward=shape_size"]
+    ddpo, stability = (compose("train", [*task, "algo=ddpo"]) for task in (own, ["task=stability"]))
+    assert (ddpo["algo"], ddpo["optimizer"], ddpo["minibatch"]) == (
+        stability["algo"],
+        stability["optimizer"],
+        stability["minibatch"],
+    )
+    assert compose("train", ["task=symmetry", "algo=ddpo"])["minibatch"] != ddpo["minibatch"]
+    assert compose("train", [*own, "algo=rwr"])["minibatch"] == compose("train", ["algo=rwr"])["minibatch"]
+
+
+def test_every_file_of_tuned_settings_is_of_a_domain_and_an_algorithm_or_a_base() -> None:
+    tasks, algorithms = choices("task"), choices("algo")
+    folder = CONF / "tuned"
+    text = "\n".join(path.read_text() for path in folder.rglob("*.yaml"))
+    for path in folder.rglob("*.yaml"):
+        task, _, algorithm = path.stem.rpartition("_")
+        taken = path.stem in algorithms or (task in tasks and algorithm in algorithms)
+        assert taken or f"- /tuned/{path.parent.name}/{path.stem}\n" in text, path

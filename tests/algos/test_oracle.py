@@ -45,7 +45,8 @@ def largest_error(case: ChainCase) -> float:
         return 0.03
     averaged: float = case.loop.get("iterations", 60) / 2 * case.loop.get("rollouts", 2048)
     share = algorithm.train_steps / (10 * (algorithm.last - algorithm.first))  # of the rollouts that train one step
-    return 6 / algorithm.kl_weight / (averaged * min(share, 1)) ** 0.5  # std(A) is about one per number
+    error: float = (averaged * min(share, 1)) ** -0.5 / algorithm.kl_weight  # std(A) is about one per number
+    return 6 * error
 
 
 @pytest.mark.parametrize("case", [case for case in ON_CHAIN if "ten numbers" in case.name], ids=lambda case: case.name)
