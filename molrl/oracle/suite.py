@@ -10,5 +10,5 @@ from molrl.oracle.trial import ChainCase
 def cases() -> list[ChainCase | PreferenceCase | MixtureCase | ModeCase]:
     """Return the cases of all families, in the order of the table."""
     steps = [*control.cases(), *windows.cases(), *reward_gradient.cases()]
-    samples = [*refit.cases(), *forward.cases(), *pull.cases(), *preference.cases()]
+    samples: list[ChainCase | PreferenceCase] = [*refit.cases(), *forward.cases(), *pull.cases(), *preference.cases()]
     return [*steps, *samples, *mixture.cases(), *modes.cases()]
