@@ -1,4 +1,4 @@
-"""What an image is for the memory of variety: its prompt, and a coarse thumbnail as the bucket of images alike."""
+"""Descriptors of an image for the memory of variety: its prompt, and a coarse thumbnail, equal for images alike."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What a molecule is for the memory of variety: descriptors whose equal values make two samples alike."""
+"""Descriptors of a molecule for the memory of variety: two samples are alike where their values are equal."""
 
 from collections.abc import Container, Mapping
 

@@ -1,4 +1,4 @@
-"""What a shape is for the memory of variety: its class, and a coarse outline as the bucket of shapes alike."""
+"""Descriptors of a shape for the memory of variety: its class, and a coarse outline as the bucket of shapes alike."""
 
 from collections.abc import Mapping
 

@@ -11,7 +11,7 @@ CAPACITY = 2**17  # keys of one memory, 2 MiB in a checkpoint; beyond it those s
 
 
 class Counts(nn.Module):
-    """How often each key was seen, on the CPU, in the order of the last time.
+    """The counts of keys, on the CPU, in the order of the last time that each was seen.
 
     A key is a 64-bit hash of a text: among 10^5 texts two share one with a probability of 3e-10.
 

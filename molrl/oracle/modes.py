@@ -159,7 +159,7 @@ class ModeCase:
 
 
 def format_weights(weights: Tensor) -> str:
-    """Return weights in hundredths."""
+    """Return the weights as hundredths, in words."""
     return " ".join(f"{value:.2f}"[1:] if value < 1 else f"{value:.1f}" for value in weights.tolist())
 
 

@@ -246,4 +246,4 @@ def alphas(step: Tensor) -> Tensor:
 
 def test_real_data_without_data_is_refused() -> None:
     with pytest.raises(ValueError, match="data_weight: task 'numbers' has no data set"):
-        check_setup(finetuning(), number_task(), LOSSES["nft"](data_weight=0.1))
+        check_setup(finetuning(), replace(number_task(), data=None), LOSSES["nft"](data_weight=0.1))

@@ -575,7 +575,7 @@ def test_each_round_asks_for_other_real_samples_than_any_other_draw() -> None:
 
 
 def test_only_learning_from_data_needs_data() -> None:
-    task = number_task()
+    task = replace(number_task(), data=None)
     with pytest.raises(ValueError, match="source=data: task 'numbers' has no data set"):
         rgdm(source="data").modules(task)
     for source in ("policy", "replay"):
