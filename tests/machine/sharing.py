@@ -115,7 +115,10 @@ CASES = {
     "gradient": Case(RGDM(source="policy", guidance="gradient", **CANDIDATES)),
     "microbatch": Case(ALGORITHMS["DPOK"], {"microbatch": 5}),
     "one without rows": Case(ALGORITHMS["DDPO"], {"lost_limit": 0.6}, second_half),
-    **{f"{name}, lost": Case(ALGORITHMS[name], lost=every_third) for name in ("DDPO-SF", "DPOK-full", "RGDM", "RWR")},
+    **{
+        f"{name}, lost": Case(ALGORITHMS[name], lost=every_third)
+        for name in ("DDPO-SF", "DPOK-full", "GRPO", "RGDM", "RWR")
+    },
     **{f"{name}, kept": Case(ALGORITHMS[name], diversity=kept_diversity) for name in ("DDPO", "RGDM")},
     "KL budget": Case(ALGORITHMS["DDPO"], {"kl_round": 0.01, "kl_total": 0.02, "epochs": 2}),
     "fresh": Case(ALGORITHMS["RWR"], {"fresh_optimizer": True, "optimizer": partial(torch.optim.SGD, lr=0.1)}),
