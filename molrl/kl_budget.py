@@ -20,7 +20,6 @@ from torch import Tensor
 
 from molrl.algos import Collected, Table
 from molrl.diagnostics import chain_kl, probe_rollouts
-from molrl.gaussian import Context
 from molrl.policy import Policy
 from molrl.task import Metrics
 from molrl.training_state import State, TrainingError
@@ -115,7 +114,7 @@ class BudgetedRound:
 
     def kl_to(self, other: Policy) -> float:
         """Estimate the KL of whole chains from the policy to another one, in nats."""
-        kl = chain_kl(with_densities(self.learner.policy), other, self.table, self.learner.task.processes)
+        kl = chain_kl(self.learner.policy, other, self.table, self.learner.task.processes)
         if math.isnan(kl):
             raise TrainingError("the KL of the policy is not a number: its predictions are not finite")
         return kl
@@ -124,22 +123,8 @@ class BudgetedRound:
 @torch.no_grad()
 def frozen(policy: Policy, table: Transitions) -> Policy:
     """Return the policy as it is now, for the states of a table alone, where its predictions are kept."""
-    kept = list[Tensor]()
-
-    def predict(x: Tensor, t: Tensor, context: Context) -> Tensor:
-        kept.append(policy.predict_noise(x, t, context))
-        return kept[0]
-
-    policy.sampler.transition(predict, table.x, table.step, table.context)
-    return replace(with_densities(policy), denoiser=lambda *_: kept[0], autocast=None)
-
-
-def with_densities(policy: Policy) -> Policy:
-    """Return the policy, or its ancestral chain where its steps have no densities."""
-    sampler = policy.sampler
-    if getattr(sampler, "eta", 1.0):
-        return policy
-    return replace(policy, sampler=replace(sampler, eta=1.0))  # type: ignore[type-var]
+    kept = policy.sampler.predict_noise(policy.predict_noise, table.x, table.step, table.context)
+    return replace(policy, denoiser=lambda *_: kept, autocast=None)
 
 
 @torch.no_grad()
