@@ -33,10 +33,10 @@ MAX_QUERIES = 2304
 NUM_EVALUATED = 256
 COMMON = ("task=qed", f"evaluate={NUM_EVALUATED}")
 RUNS: dict[str, tuple[str, ...]] = {  # how each algorithm spends its queries; tuned as described in docs/comparison.md
-    "ddpo": ("iterations=12", "rollouts=192", "minibatch=960"),
-    "ddpo_sf": ("iterations=18", "rollouts=128", "minibatch=2560"),
-    "dpok": ("iterations=12", "rollouts=192", "minibatch=960", "optimizer.lr=5e-4"),
-    "rgdm": ("iterations=12", "rollouts=21", "algo.states=4", "algo.candidates=2", "algo.held=4", "minibatch=84"),
+    "ddpo": ("iterations=12", "rollouts=192", "minibatch=480"),
+    "ddpo_sf": ("iterations=18", "rollouts=128", "minibatch=1280"),
+    "dpok": ("iterations=12", "rollouts=192", "minibatch=480", "optimizer.lr=5e-4"),
+    "rgdm": ("iterations=12", "rollouts=21", "algo.states=4", "algo.candidates=2", "algo.held=2", "minibatch=63"),
     "rwr": ("iterations=6", "rollouts=384"),
     "rwr_sparse": ("iterations=6", "rollouts=384"),
     "sft_kl_d": ("iterations=6", "rollouts=384"),

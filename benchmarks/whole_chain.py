@@ -28,6 +28,7 @@ ARMS = {
     "window": ["algo.first=0.2", "algo.last=0.76", "algo.train_steps=14", "minibatch=672"],
     "whole": ["algo.first=0.0", "algo.last=1.0", "algo.train_steps=20", "minibatch=960"],
 }
+STEPS = "policy.num_steps=50"  # of the chains that all this was measured on
 REWARDS = {"qed": ["reward=qed"], "random": [f"reward={Path(__file__).resolve()}:random_number"]}
 COLUMNS = ("reward_mean", "validity", "valence_molecule_stability", "internal_diversity", "kl")
 CHAINS = 64  # that the KL of each step is measured on
@@ -41,7 +42,8 @@ def random_number(samples: Sequence[Any]) -> torch.Tensor:
 def train(folder: Path, reward: str, arm: str, seed: int, settings: Sequence[str]) -> dict[str, Any]:
     """Run `molrl train`, unless the run is complete, and return its summary."""
     run = folder / f"{reward}_{arm}_{seed}"
-    command = ["train", "task=qed", "algo=ddpo", *REWARDS[reward], *ARMS[arm], f"seed={seed}", f"run={run}", *settings]
+    command = ["train", "task=qed", "algo=ddpo", *REWARDS[reward], *ARMS[arm], STEPS]
+    command += [f"seed={seed}", f"run={run}", *settings]
     subprocess.run([sys.executable, "-m", "molrl.cli", *command], check=True, stdout=sys.stderr)
     summary: dict[str, Any] = json.loads((run / "summary.json").read_text("utf-8"))
     return {**summary["after"], "drift": drift(run), "minutes": summary["wall_seconds"] / 60}
@@ -49,7 +51,7 @@ def train(folder: Path, reward: str, arm: str, seed: int, settings: Sequence[str
 
 def drift(run: Path) -> float:
     """Return the share of the KL to the pretrained model that lies in the last quarter of the chain."""
-    model, base = (prepare(compose("train", ["task=qed", *given])) for given in ([f"policy={run / 'model'}"], []))
+    model, base = (prepare(compose("train", ["task=qed", *given])) for given in ([f"policy={run / 'model'}"], [STEPS]))
     policy, reference = model.task.policy, base.task.policy
     chains = sample_chains(policy, model.task.decoder, range(CHAINS), Key(0, 7), model.task.device)
     steps = policy.sampler.num_steps
