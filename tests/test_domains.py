@@ -110,7 +110,7 @@ def test_what_is_of_another_domain_is_refused_before_anything_is_written(folder:
     assert "for circle, reward=qed is for molecules" in said
     said = molrl(*TRAIN, "policy=qm9_heavy", "run=mixed", folder=folder, code=2)
     assert "reward: scores circle, but policy=qm9_heavy draws molecules" in said
-    assert said.count("\n") == 1
+    assert len([line for line in said.splitlines() if "loading the model" not in line]) == 1  # which is slow at times
     assert not (folder / "mixed").exists()
 
 

@@ -338,6 +338,7 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "molrl/usage.py: text_of": "our own YAML",
     "molrl/machine/device.py: usable_cores": "the kernel's file",
     "molrl/runs/folder.py: claim": "compared as bytes",
+    "molrl/best.py: choose save measure": "by read of a checkpoint",
     "molrl/runs/report/__init__.py: write_report": "shown as text",
     "molrl/runs/report/page.py: render_page": "our own stylesheet",
     "rewards/scoring/journal.py: begin": "what it has just written",

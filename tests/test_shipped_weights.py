@@ -29,7 +29,9 @@ TOLERANCE = 4e-6
 def digest(tensors: Mapping[str, Tensor]) -> str:
     """Return one SHA-256 of all values, in the order of each tensor's own digest: names do not count."""
     each = [
-        hashlib.sha256(f"{value.dtype} {tuple(value.shape)} ".encode() + value.numpy().tobytes()).digest()
+        hashlib.sha256(
+            f"{value.dtype} {tuple(value.shape)} ".encode() + value.flatten().view(torch.uint8).numpy().tobytes()
+        ).digest()
         for value in tensors.values()
     ]
     return hashlib.sha256(b"".join(sorted(each))).hexdigest()

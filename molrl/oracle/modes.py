@@ -1,6 +1,6 @@
 """K separate modes: what expected reward makes of their weights, and what rewards divided by frequency make of them.
 
-The policy is the exact noise prediction of a mixture of K narrow Gaussians on a circle whose K weights are trained:
+The policy is the exact noise prediction of a mixture of K narrow Gaussians on a ring whose K weights are trained:
 w = softmax(logits). A sample of mode k earns r_k, up to how near it is to the centre. The expected reward is largest at
 the best mode alone, and where all modes earn the same, nothing holds the weights: chance in the samples moves them, and
 what is common is learned faster (Sinha et al. 2026, arXiv:2601.21669). With rewards divided by frequency, and no cap in
@@ -32,14 +32,14 @@ from molrl.policy import Policy
 from molrl.samplers import DDIM
 from molrl.task import Task
 
-RADIUS, VARIANCE = 2.0, 0.02  # of the circle of the modes; of each mode
+RADIUS, VARIANCE = 2.0, 0.02  # of the ring of the modes; of each mode
 NOISE = 0.1  # of a reward, relative: by the distance from the centre
 EVALUATION_SAMPLES = 4000
 EVALUATION = 2**62
 
 
 def centres(count: int) -> Float[Tensor, "k 2"]:
-    """Return the centres of the modes, evenly on the circle."""
+    """Return the centres of the modes, evenly on the ring."""
     angle = torch.arange(count, dtype=torch.float64) * 2 * math.pi / count
     return RADIUS * torch.stack([angle.cos(), angle.sin()], 1)
 

@@ -83,5 +83,5 @@ def test_the_table_comes_as_json_too(tmp_path: Path) -> None:
 def test_an_unknown_algorithm_is_refused_with_those_there_are() -> None:
     done = molrl("oracle", "algo=ddpoo")
     assert done.code == 2
-    assert "known are adjoint, awm, ddpo, ddpo_sf, dpok" in done.err
+    assert "known are adjoint, awm, ddpo, ddpo_sf, dpo, dpok" in done.err
     assert "did you mean ddpo" in done.err

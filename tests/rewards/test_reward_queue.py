@@ -86,7 +86,7 @@ def test_a_plain_reward_is_asked_once_about_everything() -> None:
 
 
 @pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", sorted(ALGORITHMS.keys() - {"DRaFT", "ReFL", "Adjoint"}))  # these follow its gradient
 def test_a_run_is_the_same_whether_its_reward_is_handed_out_or_asked(name: str) -> None:
     plain, handed = number_task(lifted), number_task()
     reward = Handed(lifted)
