@@ -240,7 +240,10 @@ def test_every_choice_of_every_command_builds(command: str, choice: str, request
     task = name if group == "task" else task_for(group, name) if command == "train" else ""
     more = [f"task={task}"] if task and group != "task" else []
     more += [f"model={MODEL_OF[domain_of(group, name)]}"] if group == "data" else []
-    more += [*PATHS.get(name, []), *REQUIRED.get(REWARDS[task] if group in ("task", "policy") and task else name, [])]
+    more += [
+        *(PATHS.get(name, []) if group != "policy" else []),
+        *REQUIRED.get(REWARDS[task] if group in ("task", "policy") and task else name, []),
+    ]
     more += needed(task, request) if group != "policy" else []
     more += [] if command in FILES else ["device=cpu"]
     config = compose(command, [*FILES.get(command, []), choice, *more])
