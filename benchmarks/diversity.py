@@ -1,4 +1,4 @@
-"""What each way of keeping variety costs and keeps: QED on heavy-atom molecules, before and after.
+"""The cost and the effect of each way of keeping variety: QED on heavy-atom molecules, before and after.
 
 `python benchmarks/diversity.py [folder] [--names none,composition] [--seeds 0,1] [--csv FILE] [setting=value ...]` runs
 `molrl train task=qed algo=ddpo diversity=NAME seed=SEED` where it is missing in the folder (default runs/diversity),

@@ -1,4 +1,4 @@
-"""What the steps that DDPO does not train on do to a run: a window of the chain against the whole of it.
+"""The drift of steps that DDPO does not train on: a window of the chain against the whole of it.
 
 `python benchmarks/whole_chain.py [folder] [seeds=0,1,2,3,4] [setting=value ...]` runs `molrl train task=qed algo=ddpo`
 with both, toward QED and toward random numbers, each in its own run folder (default runs/chain/REWARD_ARM_SEED;
