@@ -82,7 +82,7 @@ def test_the_rate_is_found_whatever_it_was_and_whatever_the_reward_is_measured_i
 
 
 def test_the_reward_is_nearly_the_best_that_its_kl_can_buy() -> None:
-    """Of all chains within B nats the optimum of E[r] - beta KL with KL = B has the largest reward."""
+    """Among all chains within B nats the optimum of E[r] - beta KL with KL = B has the largest reward."""
     task = number_task(lifted)
     settings: dict[str, Any] = {"rollouts": 512, "minibatch": 10**6, "clip_norm": 1e9}
     settings["optimizer"] = partial(torch.optim.SGD, lr=2.0)

@@ -58,7 +58,7 @@ def test_a_network_of_one_pass_is_called_once() -> None:
 
 
 def test_half_of_a_batch_is_trained_on_its_own_estimate() -> None:
-    """Of five rows the last three see one, of one row that one; zeros stand for none."""
+    """The last three of five rows see an estimate, and a single row does; zeros stand for none."""
     x0, noise, t, x = states()
     network = Right(x0)
     model = Preconditioned(network, SCHEDULE, STD).double()

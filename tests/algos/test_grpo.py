@@ -91,7 +91,7 @@ def test_where_no_group_has_a_spread_all_advantages_are_zero() -> None:
 def test_a_moving_window_goes_along_the_allowed_steps_and_begins_again(
     changes: dict[str, int], starts: list[int]
 ) -> None:
-    """Of ten steps 2 to 8 are allowed."""
+    """The window moves within steps 2 to 8 of ten."""
     algorithm = grpo(schedule="moving", **changes)
     got = [algorithm.window_of_group(10, 7, Key(0, Stream.ROUND.at(iteration))) for iteration in range(7)]
     assert [window.start for window in got] == starts

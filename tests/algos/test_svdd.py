@@ -91,7 +91,7 @@ def test_a_sample_is_the_same_in_any_batch() -> None:
 
 
 def test_candidates_without_a_reward_are_not_chosen() -> None:
-    """Of the three candidates of a step only the last, scored last, has a reward: the chain has its noise."""
+    """Only the last of three candidates has a reward in each step, so the chain has its noise."""
 
     def last_third(samples: Sequence[Any]) -> Tensor:
         rewards = torch.full((len(samples),), torch.nan)

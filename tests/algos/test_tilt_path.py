@@ -150,12 +150,3 @@ def test_one_round_of_tilt_matching_is_the_whole_tilt(
     """The implicit form needs no small steps."""
     algorithm = LOSSES["tilt"](tilt_step=1.0, advantage_clip=1e3)
     assert rounds(algorithm, reward, 1) == pytest.approx((mean, variance), abs=0.03)
-
-
-def test_an_anchor_ends_short_of_the_tilt_at_the_fixed_point_of_ram() -> None:
-    """eps = eps_ref + Cov(R, eps | x_t) under the model's own samples: 1.24 / 1.19, where the tilt has 1.40 / 0.98.
-
-    The modes draw apart, and the grid resolves the flow between them to 0.06.
-    """
-    algorithm = LOSSES["nft"](mixing=1e-3, advantage_clip=1e3, reference_weight=1.0)
-    assert rounds(algorithm, linear, 6) == pytest.approx((1.24, 1.19), abs=0.06)
