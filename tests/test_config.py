@@ -75,7 +75,8 @@ IMAGES = (
 TASK_OF = {"molecules": "qed", "shapes": "symmetry", "images": "alignment"}
 MODEL_OF = {"molecules": "heavy", "shapes": "shapes", "images": "images"}
 TASKS = [task for task in choices("task") if task != "custom"]
-WITHOUT_GRADIENT = [task for task in TASKS if task not in ("class_logit", "match_target", "stability", "symmetry")]
+WITH_GRADIENT = ("class_logit", "docking", "match_target", "stability", "symmetry")
+WITHOUT_GRADIENT = [task for task in TASKS if task not in WITH_GRADIENT]
 PAIRS = [
     (task, algo)
     for task in TASKS
