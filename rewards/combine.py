@@ -127,7 +127,8 @@ class Combination(PerSample[Any]):
         if not gradients:
             return None
         slopes = self.slopes({name: value for name, (value, _) in scored.items()})
-        return np.sum([slopes[name] * gradient for name, gradient in gradients.items()], axis=0, dtype=np.float64)
+        whole: NDArray[np.float64] = np.sum([slopes[name] * one for name, one in gradients.items()], axis=0)
+        return whole
 
     def combine_scored(self, scored: Mapping[str, Scored]) -> Scored:
         """Return the value of the whole and its reason from those of the parts."""

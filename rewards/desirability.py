@@ -105,4 +105,4 @@ class Desirability(PerSample[Any]):
             rise = (1.0 if value < self.low else -1.0) / self.slack
         else:
             rise = (-1.0 if self.goal == "smaller" else 1.0) / (self.high - self.low)
-        return self.power * ramp ** (self.power - 1.0) * rise
+        return float(self.power * ramp ** (self.power - 1.0) * rise)

@@ -169,10 +169,42 @@ class Unadapted:
     denoiser: AdaptedUNet
 
     def __call__(self, x: Tensor, t: Tensor, context: Context, /) -> Tensor:
-        """Return the noise that the pretrained network predicts, without a gradient."""
+        """Return the noise that the pretrained network predicts, with a gradient by x where that requires one."""
+        if torch.is_grad_enabled() and x.requires_grad:
+            noise: Tensor = UnadaptedCall.apply(x, t, context, self.denoiser)
+            return noise
         with torch.no_grad(), adapter_disabled(self.denoiser.unet):
-            noise: Tensor = self.denoiser(x, t, context)
+            noise = self.denoiser(x, t, context)
         return noise
+
+
+class UnadaptedCall(torch.autograd.Function):
+    """A call without the adapter, which is made again for the gradient by x.
+
+    Activations that are computed again, as they are for parts of a batch and for `checkpointing`, are computed while
+    the gradient passes back. By then the adapter of the first call would be enabled again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, t: Tensor, context: Context, denoiser: AdaptedUNet) -> Tensor:  # type: ignore[override]
+        """Return the predicted noise, and keep the input."""
+        kind = x.device.type
+        ctx.autocast = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+        ctx.save_for_backward(x)
+        ctx.t, ctx.context, ctx.denoiser = t, context, denoiser
+        with adapter_disabled(denoiser.unet):
+            noise: Tensor = denoiser(x, t, context)
+        return noise
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        """Return the product of a gradient with the Jacobian by x; the frozen weights and the adapter have none."""
+        (x,) = ctx.saved_tensors
+        kind, dtype, enabled = ctx.autocast
+        with torch.enable_grad(), adapter_disabled(ctx.denoiser.unet), torch.autocast(kind, dtype, enabled=enabled):
+            x = x.detach().requires_grad_()
+            (before,) = torch.autograd.grad(ctx.denoiser(x, ctx.t, ctx.context), x, gradient)
+        return before, None, None, None
 
 
 @contextmanager

@@ -52,4 +52,5 @@ def remove_rigid_motion(positions: Float[Tensor, "n 3"], forces: Float[Tensor, "
     inertia = arms.square().sum() * eye - arms.T @ arms
     torque = torch.linalg.cross(arms, internal).sum(0)
     spin = torch.linalg.pinv(inertia, rtol=1e-5, hermitian=True) @ torque
-    return internal - torch.linalg.cross(spin.expand_as(arms), arms)
+    without: Tensor = internal - torch.linalg.cross(spin.expand_as(arms), arms)
+    return without
