@@ -16,6 +16,7 @@ from molrl.config import ConfigError, dotted
 from molrl.override import literal, unquoted
 from molrl.plugins import ALGORITHMS, REWARDS, is_code, plugin_folders, registered
 from molrl.renamed import refuse_renamed, refuse_renamed_choice
+from molrl.runs.sampling import run_sampling
 from molrl.suggestions import did_you_mean, nearest
 
 CONF = Path(__file__).parent / "conf"
@@ -39,7 +40,7 @@ class Choice(NamedTuple):
     name: str
     option: str
     domain: str | None = None
-    values: Mapping[str, str] = {}
+    values: Mapping[str, str | int | float] = {}
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ class Composition:
             source = name if is_code(name) else registered(CODE_GROUPS[group])[name].value
             return Choice(folder, name, CODE_OPTION, None, {f"{group}.source": source})
         if group == "policy" and (found := self.option_of_model(name)):
-            return Choice(folder, name, *found, {"policy.weights": name})
+            sampling = {f"policy.{setting}": value for setting, value in run_sampling(name).items()}
+            return Choice(folder, name, *found, {"policy.weights": name, **sampling})
         refuse_renamed_choice(group, name)
         hint = did_you_mean(name.rpartition("/")[2], self.names(folder))
         more = ", or a folder with a model in it, or hub:OWNER/NAME" if group == "policy" else ""
@@ -214,8 +216,9 @@ class Composition:
         config, known = self.hydra(), self.settings
         try:
             for choice in self.choices.values():
-                for name, text in choice.values.items():
-                    OmegaConf.update(config, name, literal(text))
+                for name, value in choice.values.items():
+                    if name in known:  # a run of another version may have settings that are gone
+                        OmegaConf.update(config, name, literal(value) if isinstance(value, str) else value)
             for override in self.overrides:
                 if override.partition("=")[0] not in self.choices and not self.adds_file(override):
                     apply(config, override, known, self.command)

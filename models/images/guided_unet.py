@@ -170,11 +170,12 @@ class Unadapted:
 
     def __call__(self, x: Tensor, t: Tensor, context: Context, /) -> Tensor:
         """Return the noise that the pretrained network predicts, with a gradient by x where that requires one."""
+        noise: Tensor
         if torch.is_grad_enabled() and x.requires_grad:
-            noise: Tensor = UnadaptedCall.apply(x, t, context, self.denoiser)
-            return noise
-        with torch.no_grad(), adapter_disabled(self.denoiser.unet):
-            noise = self.denoiser(x, t, context)
+            noise = UnadaptedCall.apply(x, t, context, self.denoiser)
+        else:
+            with torch.no_grad(), adapter_disabled(self.denoiser.unet):
+                noise = self.denoiser(x, t, context)
         return noise
 
 
