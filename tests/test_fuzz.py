@@ -36,6 +36,7 @@ from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.pdb import group_positions, read_pdb
 from molrl.data.molecules.pdbqt import read_ligand, read_receptor
 from molrl.data.molecules.records import molecule_of, records
+from molrl.data.molecules.sdf_fields import read_field
 from molrl.data.molecules.unembedded import read_canonical_smiles
 from molrl.data.shapes.files import read_shapes
 from molrl.finetune import finetune, freeze_copy
@@ -89,6 +90,13 @@ def shapes(path: Path) -> None:
     clouds, report = read_shapes(path, 16)
     assert all(np.isfinite(cloud.points).all() for cloud in clouds)
     assert all(entry.reason for entry in report.skipped)
+
+
+def fields(path: Path) -> None:
+    """Check that the values of a field are texts of records that are counted from 1."""
+    values = read_field(path, "score")
+    assert min(values) >= 1
+    assert all(values.values())
 
 
 def preferences(path: Path) -> None:
@@ -230,6 +238,11 @@ CONFORMERS = arrays(
 READERS: dict[str, tuple[bytes, str, Reader]] = {
     "sdf": ((DATA / "broken.sdf").read_bytes(), ".sdf", molecules),
     "sdf records": ((DATA / "broken.sdf").read_bytes(), ".sdf", graphs),
+    "sdf fields": (
+        b"a\n\n\nM  END\n>  <score>\n0.5\n\n$$$$\nb\n\n\nM  END\n> <score> (2)\n1\n\n$$$$\n",
+        ".sdf",
+        fields,
+    ),
     "mol": ((DATA / "broken.sdf").read_bytes()[:600], ".mol", molecules),
     "xyz": ((DATA / "frames.xyz").read_bytes(), ".xyz", molecules),
     "xyz records": ((DATA / "frames.xyz").read_bytes(), ".xyz", graphs),
@@ -294,6 +307,7 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "data/molecules/qm9.py: read_arrays": ("qm9 npz",),
     "data/molecules/records.py: records": ("sdf records", "xyz records", "smiles records", "csv"),
     "data/molecules/sdf.py: stream_sdf blocks": ("sdf", "mol"),
+    "data/molecules/sdf_fields.py: read_field": ("sdf fields",),
     "data/molecules/smiles.py: smiles_lines": ("smiles", "csv"),
     "data/molecules/xyz.py: stream_xyz frames": ("xyz",),
     "models/molecules/edm.py: from_safetensors": ("published weights",),
