@@ -18,6 +18,7 @@ def test_every_algorithm_fine_tunes_molecules(algo: str, tmp_path: Path) -> None
     run = tmp_path / algo
     small = ["algo.candidates=2", "algo.states=1", "algo.held=1"] if algo == "rgdm" else []
     small += ["algo.noisings=2"] if algo.startswith(("rwr", "sft")) or algo in {"dpo", *FORWARD} else []
+    small += ["algo.group_size=4"] if algo == "grpo_sd" else []
     done = molrl("train", f"algo={algo}", f"run={run}", *QUICK_RUN, *small)
     assert done.code == 0, done.err
     summary = json.loads((run / "summary.json").read_text())
@@ -58,7 +59,7 @@ def test_every_algorithm_fine_tunes_molecules(algo: str, tmp_path: Path) -> None
         (["algo=rgdm", "algo.guidance=gradient"], "has no gradient; use candidates"),
         (
             ["algo=draft"],
-            "has no gradient, which this algorithm follows; those that have one: shape_",
+            "has no gradient, which this algorithm follows; those that have one: docking, docking_qed, shape_",
         ),
         (["algo=refl", "algo.first=1.0"], "need 0 <= first < last <= 1"),
         (["algo=adjoint", "algo.split=0.0"], "need 0 <= first < last <= 1"),
