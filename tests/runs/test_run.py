@@ -32,7 +32,7 @@ from molrl.runs.errors import CheckpointError
 from molrl.runs.folder import lock
 from molrl.runs.tracking import read_metrics
 
-ALGORITHMS = sorted({*choices("algo")} - {*OF_GRADIENTS})
+ALGORITHMS = sorted({*choices("algo")} - {*OF_GRADIENTS, "grpo_sd"})  # whose groups of 12 these rounds do not fill
 METRICS = (
     "iteration reward reward_std validity uniqueness kl clip_fraction max_abs_log_ratio_first reward_queries "
     "seconds_rollout seconds_decode seconds_reward seconds_candidates seconds_metrics seconds_train seconds"
