@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +37,8 @@ def as_markdown(cell: dict[str, Any], name: str, images: list[bytes]) -> str:
         elif text := "".join(data.get("text/plain", "")).rstrip():
             parts.append(f'<div class="notebook-output" markdown>\n\n```text\n{text}\n```\n\n</div>')
     return "\n\n".join(parts)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Return a page whose links to notebooks lead to their pages."""
+    return re.sub(r"(?<=\]\()([^)\s:]+)\.ipynb(?=[)#])", r"\1.md", markdown)
