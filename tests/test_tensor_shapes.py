@@ -1,7 +1,5 @@
 """Shapes that do not agree with a signature are noticed, in the first calls of every test."""
 
-from collections.abc import Iterator
-
 import jaxtyping
 import pytest
 import tensor_shapes
@@ -33,12 +31,12 @@ def test_a_shape_that_does_not_agree_is_noticed(x: Tensor, by: Tensor, rows: int
 
 
 @pytest.fixture(scope="module", params=[1, 2])
-def spent(request: pytest.FixtureRequest) -> Iterator[int]:
+def spent(request: pytest.FixtureRequest) -> int:
     """Spend all that is checked before a test begins."""
     for _ in range(tensor_shapes.CHECKED_CALLS):
         shifted(torch.zeros(2, 3), torch.zeros(2))
     shifted(torch.zeros(2, 3), torch.zeros(2), 1)
-    yield int(request.param)
+    return int(request.param)
 
 
 def test_a_long_test_ends_the_check_for_itself_alone(spent: int) -> None:
