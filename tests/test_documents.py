@@ -5,7 +5,9 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tables
@@ -33,9 +35,11 @@ def name_of(path: Path) -> str:
 DOCUMENTS = sorted(path for path in ROOT.glob("**/*.md") if is_ours(path))
 WITH_COMMANDS = [path for path in DOCUMENTS if path.name == "README.md" or "docs" in path.relative_to(ROOT).parts]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-BLOCK = re.compile(r"^```(?P<language>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^```(?P<language>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
+)
 SETTINGS_ALONE = re.compile(r"molrl (train|pretrain|sample|score|evaluate|oracle) ")
-EARLIER_RUN = re.compile(r"(policy|resume|init|reference|known)=runs/|hydra/| \.\.\. |=FOLDER|=FILE")
+EARLIER_RUN = re.compile(r"(policy|resume|init|reference|known)=runs/|hydra[/.]| \.\.\. |=FOLDER|=FILE")
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -113,7 +117,17 @@ COMMANDS: Mapping[str, str] = {  # each command once, with a document that has t
 }
 
 
-@pytest.mark.parametrize("line", sorted(COMMANDS))
+def command_cases() -> list[Any]:
+    """Return all commands; those of the pages of single rewards, which differ by little, are for the slow tests."""
+    rewards = {line for path in ROOT.glob("docs/rewards/*/*.md") for line in command_lines(path.read_text("utf-8"))}
+    others = {
+        line for path in WITH_COMMANDS if path.parts[-3] != "rewards" for line in command_lines(path.read_text("utf-8"))
+    }
+    slow = rewards - others
+    return [pytest.param(line, marks=[pytest.mark.slow] if line in slow else []) for line in sorted(COMMANDS)]
+
+
+@pytest.mark.parametrize("line", command_cases())
 def test_the_settings_of_every_command_compose(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,7 +151,7 @@ def test_commands_are_found_behind_a_launcher_and_not_in_comments() -> None:
 def aesthetic_head(folder: Path) -> None:
     """Write a stand-in for LAION's head, with its layers at a hundredth of their widths."""
     widths = (8, 4, 3, 2, 2, 1)
-    layers = nn.Sequential(*(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+    layers = nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)))
     torch.save(layers.state_dict(), folder / "sac+logos+ava1-l14-linearMSE.pth")
 
 
@@ -166,7 +180,8 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(
 ) -> None:
     text = path.read_text("utf-8")
     names = write_files(text, tmp_path)
-    INPUTS.get(name_of(path), lambda folder: None)(tmp_path)
+    if name_of(path) in INPUTS:
+        INPUTS[name_of(path)](tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in names:

@@ -27,9 +27,13 @@ def draw_chain() -> None:
         points = chain.states[k][0].numpy()
         points = points / np.abs(points).max()
         depth = points[:, 2] + 0.5 * points[:, 0]
-        axis.scatter(points[:, 0] - 0.35 * points[:, 2], points[:, 1] - 0.2 * points[:, 2], c=depth, s=7, cmap="viridis")
+        axis.scatter(
+            points[:, 0] - 0.35 * points[:, 2], points[:, 1] - 0.2 * points[:, 2], c=depth, s=7, cmap="viridis"
+        )
         axis.set(xlim=(-1.5, 1.5), ylim=(-1.35, 1.35), aspect="equal")
-        axis.set_title("noise, $x_T$" if k == 0 else "sample, $x_0$" if k == STATES[-1] else f"after {k} steps", fontsize=10)
+        axis.set_title(
+            "noise, $x_T$" if k == 0 else "sample, $x_0$" if k == STATES[-1] else f"after {k} steps", fontsize=10
+        )
         axis.axis("off")
     figure.tight_layout()
     figure.savefig(FOLDER / "chain.png", dpi=130)

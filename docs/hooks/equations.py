@@ -15,7 +15,8 @@ EQUATION = re.compile(r'<(span|div) class="arithmatex">\s*\\(?P<open>[(\[])(?P<l
 def mathml(match: re.Match[str]) -> str:
     """Return the MathML of one equation."""
     display = "block" if match["open"] == "[" else "inline"
-    return convert(unescape(match["latex"]).strip(), display=display)
+    drawn: str = convert(unescape(match["latex"]).strip(), display=display)
+    return f'<div class="equation">{drawn}</div>' if display == "block" else drawn
 
 
 def on_page_content(html: str, **_: Any) -> str:

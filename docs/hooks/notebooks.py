@@ -1,4 +1,4 @@
-"""Tutorials of the site: the pages of docs/tutorials are notebooks, shown with the outputs that they were saved with."""
+"""Tutorials of the site: the notebooks of docs/tutorials as pages, with the outputs that they were saved with."""
 
 import base64
 import json

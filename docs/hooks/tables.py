@@ -1,7 +1,7 @@
 """Tables of settings in the documents, from the YAML of conf/ and the docstrings of what it builds.
 
-A table stands between the lines `<!-- settings GROUP/NAME -->` and `<!-- end -->`. In place of `settings`, `about` is the
-comment at the head of a YAML file, `list` all files of a folder, `oracle` the rows of the measured optima.
+A table stands between the lines `<!-- settings GROUP/NAME -->` and `<!-- end -->`. In place of `settings`, `about` is
+the comment at the head of a YAML file, `list` all files of a folder, `oracle` the rows of the measured optima.
 `python docs/hooks/tables.py` writes all of them anew; a test compares them with the sources.
 """
 
@@ -73,7 +73,9 @@ def attributes(target: str) -> dict[str, str]:
     return found
 
 
-def settings(config: dict[str, Any], prefix: str, remarks: dict[str, str], path: str = "") -> Iterator[tuple[str, Any, str]]:
+def settings(
+    config: dict[str, Any], prefix: str, remarks: dict[str, str], path: str = ""
+) -> Iterator[tuple[str, Any, str]]:
     """Yield the name, the default and the meaning of each setting of a part of a configuration."""
     known = attributes(config["_target_"]) if "_target_" in config else {}
     for key, value in config.items():
@@ -103,7 +105,7 @@ def table(name: str, up: str) -> str:
         rows += [(key, config[key], loop_remark(key)) for key in LOOP if key in config]
         rows.append(("optimizer.lr", config["optimizer"]["lr"], SHARED["optimizer.lr"]))
     else:
-        rows = list(settings(config, f"{name.split('/')[0]}.", remarks))
+        rows = list(settings(config, f"{name.split('/', maxsplit=1)[0]}.", remarks))
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for place, value, meaning in rows:
         shared = SHARED.get(place.rpartition(".")[2])
@@ -130,7 +132,9 @@ def listed(folder: str) -> str:
 def optima(name: str) -> str:
     """Return the rows of docs/results/oracle.md about an algorithm."""
     rows = [line for line in (DOCS / "results/oracle.md").read_text("utf-8").splitlines() if line.startswith("| ")]
-    return "\n".join([rows[0], "|---" * rows[0].count(" | ") + "|---|", *(row for row in rows if re.match(rf"\| {name}\b", row))])
+    return "\n".join(
+        [rows[0], "|---" * rows[0].count(" | ") + "|---|", *(row for row in rows if re.match(rf"\| {name}\b", row))]
+    )
 
 
 def filled(text: str, up: str) -> str:
