@@ -15,6 +15,7 @@ from polymer_files import pdb_lines, text_of
 from rdkit import Chem
 from torch import Tensor, nn
 
+from molrl.composition import compose
 from molrl.gaussian import Context
 from molrl.schedule import LogLinear
 
@@ -144,3 +145,18 @@ def test_the_readers_of_proteins_are_compared_over_a_folder(tmp_path: Path, caps
     assert lines[-1].startswith("5 files; disagreements: ")
     with pytest.raises(SystemExit, match="no file with"):
         proteins.compare(tmp_path / "below/none")
+
+
+@pytest.mark.parametrize(("task", "algo"), [("alignment", "ddpo"), ("class_logit", "rgdm"), ("stability", "rgdm")])
+def test_without_its_own_file_a_task_has_the_settings_of_its_domain(task: str, algo: str) -> None:
+    """On the command line, as the composition without that file has them."""
+    module = benchmark("kl_budget")
+    chosen = [f"task={task}", f"algo={algo}"]
+    undone = compose("train", [*chosen, *module.domain_settings(task, algo, [])])
+    assert undone == module.DomainSettings("train", chosen).config
+    assert undone != compose("train", chosen)
+
+
+def test_a_task_without_a_file_of_its_own_is_not_compared() -> None:
+    with pytest.raises(SystemExit, match="task=stability algo=ddpo has no file of its own in conf/tuned"):
+        benchmark("kl_budget").domain_settings("stability", "ddpo", [])

@@ -172,7 +172,7 @@ class Unadapted:
         """Return the noise that the pretrained network predicts, with a gradient by x where that requires one."""
         noise: Tensor
         if torch.is_grad_enabled() and x.requires_grad:
-            noise = UnadaptedCall.apply(x, t, context, self.denoiser)
+            noise = UnadaptedCall.apply(x, t, context, self.denoiser)  # type: ignore[no-untyped-call]
         else:
             with torch.no_grad(), adapter_disabled(self.denoiser.unet):
                 noise = self.denoiser(x, t, context)
@@ -187,7 +187,7 @@ class UnadaptedCall(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, t: Tensor, context: Context, denoiser: AdaptedUNet) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, t: Tensor, context: Context, denoiser: AdaptedUNet) -> Tensor:
         """Return the predicted noise, and keep the input."""
         kind = x.device.type
         ctx.autocast = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
@@ -198,7 +198,7 @@ class UnadaptedCall(torch.autograd.Function):
         return noise
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         """Return the product of a gradient with the Jacobian by x; the frozen weights and the adapter have none."""
         (x,) = ctx.saved_tensors
         kind, dtype, enabled = ctx.autocast
