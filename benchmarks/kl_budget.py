@@ -4,7 +4,7 @@
 
 Trains with the task's own file in conf/tuned (`searched`), with the file of the domain and the algorithm (`domain`),
 and with that and `kl_round` and `kl_total` (`budget`), and prints the gain of each run on the same fresh noise, with
-its KL in nats. `share` is the mean gain over that of `searched`: a task's file that the others reach within 90 % can go.
+its KL in nats. `share` is the mean gain over that of `searched`: a file that the others reach within 90 % can go.
 Settings, such as `reward.target=chair.ply` or `evaluate=128`, are for all runs; `kl_round` and `kl_total` for `budget`.
 Each run has a folder of its own (default runs/kl_budget/TASK_ALGORITHM_NAME_SEED); complete ones are not repeated.
 """
