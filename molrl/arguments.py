@@ -24,6 +24,8 @@ COMMANDS = {
 }
 TOOLS = {  # commands that no YAML describes; `molrl.cli.TOOL_FUNCTIONS` has what carries them out
     "list": "show what rewards, algorithms, tasks, policies and data there are",
+    "card": "write the model card of a run",
+    "push": "share a model on the Hugging Face Hub",
     "doctor": "check this machine, what is installed, and the models that ship",
 }
 OPTIONS = ("--cfg", "--multirun", "--config-dir", "--plugin", "--help")

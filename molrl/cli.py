@@ -17,7 +17,12 @@ from molrl.exit_codes import ExitCode, exit_code_of
 from molrl.suggestions import did_you_mean
 
 COMPLETION = "completion"  # prints the script that has a shell complete commands and settings
-TOOL_FUNCTIONS = {"list": "molrl.listing:list_choices", "doctor": "molrl.doctor:doctor"}
+TOOL_FUNCTIONS = {
+    "list": "molrl.listing:list_choices",
+    "doctor": "molrl.doctor:doctor",
+    "card": "molrl.models.sharing:card",
+    "push": "molrl.models.sharing:push",
+}
 
 MAX_THREADS, MAX_DEFAULT_THREADS = 1024, 16
 

@@ -133,7 +133,7 @@ class Composition:
         if group in CODE_GROUPS and (is_code(name) or name in registered(CODE_GROUPS[group])):
             source = name if is_code(name) else registered(CODE_GROUPS[group])[name].value
             return Choice(folder, name, CODE_OPTION, None, {f"{group}.source": source})
-        if group == "policy" and (found := self.option_of_model(name)):
+        if group == "policy" and (found := self.option_of_model(name := pinned(name))):
             return Choice(folder, name, *found, {"policy.weights": name})
         refuse_renamed_choice(group, name)
         hint = did_you_mean(name.rpartition("/")[2], self.names(folder))
@@ -281,6 +281,16 @@ class Composition:
             return OmegaConf.to_container(config, resolve=True)
         except OmegaConfBaseException as error:
             raise ConfigError(str(error).splitlines()[0]) from error
+
+
+@functools.cache
+def pinned(source: str) -> str:
+    """Return the name of a model of ours on the Hub with the commit that was fetched, and any other as it is."""
+    if not source.startswith("hub:"):
+        return source
+    from molrl.models.hub import fetch
+
+    return fetch(source) or source
 
 
 def compose(command: str, overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> dict[str, Any]:

@@ -35,10 +35,11 @@ from molrl.noise import Key, Stream
 from molrl.policy import Policy
 from molrl.progress import stage
 from molrl.reward_queue import explain_losses
+from molrl.runs.card import write_cards
 from molrl.runs.checkpoints import CHECKPOINTS, Series
 from molrl.runs.folder import SUMMARY, claim, dated_folder, describe_finished, headline, resuming
 from molrl.runs.report import write_report
-from molrl.runs.snapshot import seed_generators
+from molrl.runs.snapshot import describe_platform, seed_generators
 from molrl.runs.tracking import METRICS_FILE, Tracker, read_metrics
 from molrl.task import Reward, SampleDecoder, Task, open_reward
 from molrl.trainable_parameters import trainable_module
@@ -73,6 +74,7 @@ class RunSummary:
     after: Mapping[str, float | None]
     best: Mapping[str, Any] | None
     changes: Sequence[str]
+    versions: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -282,15 +284,17 @@ def summarise(
         after=after.numbers(),
         best=best,
         changes=run.decoder.describe_changes(before.metrics, after.metrics, after.n),
+        versions=describe_platform(run.task.device),
     )
 
 
 def write_files(run: Run, folder: Path, summary: RunSummary, ends: Mapping[str, Measurement]) -> None:
-    """Write the report and then the summary of a run that ended; `ends` are its measurements before and after."""
+    """Write report, summary and model cards of a run that ended; `ends` are its measurements before and after."""
     fields = asdict(summary)
     images = {name: run.decoder.draw(*one.captioned()) for name, one in ends.items()}
     write_report(folder, fields, read_metrics(folder / METRICS_FILE), images, run.domain.headline)
     replace_file(folder / SUMMARY, (json.dumps(fields, indent=1) + "\n").encode())
+    write_cards(folder)
 
 
 def print_end(run: Run, folder: Path, before: Measurement, after: Measurement, summary: RunSummary) -> None:

@@ -337,6 +337,7 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "molrl/plugins.py: load_registered": "an entry point of an installed package",
     "molrl/usage.py: text_of": "our own YAML",
     "molrl/catalogue.py: described_file": "YAML of the package or of the user's own folder: a comment is shown",
+    "models/sharing.py: check_files": "a folder that is sent; damaged ones in test_sharing.py",
     "models/digests.py: damaged_files": "our own file, and hashed ones",
     "molrl/machine/inspection.py: system_memory container_memory": "the kernel's files",
     "molrl/machine/device.py: usable_cores": "the kernel's file",
