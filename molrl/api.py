@@ -51,7 +51,7 @@ def choices(kind: str) -> list[Entry]:
     """Return what can be chosen of one kind, as `molrl list KIND` shows it.
 
     Args:
-        kind: "rewards", "algorithms", "tasks", "policies", "data", "models", "diversity" or "guidance".
+        kind: "rewards", "algorithms", "tasks", "policies", "data", "models", "diversity", "guidance" or "trackers".
 
     Raises:
         ConfigError: there is no such kind.

@@ -20,7 +20,7 @@ from molrl.usage import described
 
 GROUPS = {
     **{"rewards": "reward", "algorithms": "algo", "tasks": "task", "policies": "policy", "data": "data"},
-    **{"models": "model", "diversity": "diversity", "guidance": "guidance"},
+    **{"models": "model", "diversity": "diversity", "guidance": "guidance", "trackers": "tracker"},
 }
 IDENTIFIER = r"arXiv:\d{4}\.\d{4,5}|doi:[^\s;,]+"
 CITATION = re.compile(rf"{IDENTIFIER}|\b(19|20)\d\d\b")
@@ -59,7 +59,7 @@ def catalogue(kind: str, folders: Sequence[Path] = ()) -> list[Entry]:
     """Return what can be chosen of one kind: ours, that of plug-ins, and that in the user's own YAML folders.
 
     Args:
-        kind: "rewards", "algorithms", "tasks", "policies", "data", "models", "diversity" or "guidance".
+        kind: "rewards", "algorithms", "tasks", "policies", "data", "models", "diversity", "guidance" or "trackers".
         folders: the user's own YAML folders, as --config-dir takes them.
 
     Raises:

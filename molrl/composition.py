@@ -9,6 +9,8 @@ folders (`--config-dir`) are searched as well. `policy=` also takes a model's fo
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -18,7 +20,7 @@ from molrl.plugins import ALGORITHMS, REWARDS, is_code, plugin_folders, register
 from molrl.renamed import refuse_renamed, refuse_renamed_choice
 from molrl.suggestions import did_you_mean, nearest
 
-CONF = Path(__file__).parent / "conf"
+CONF = Path(str(cast(ModuleSpec, find_spec("molrl.conf")).origin)).parent  # not by the link beside this file
 MISSING = "???"
 CODE_GROUPS = {"reward": REWARDS, "algo": ALGORITHMS}  # groups that take code, with those of their entry points
 CODE_OPTION, MODEL_OPTION = "code", "model"  # files for what no file describes: code, and a model of any domain

@@ -6,6 +6,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from molrl.arguments import Options
@@ -28,6 +29,7 @@ USES = {  # of extras that no choice needs; the others are explained by the comm
 }
 MAX_NEEDING = 3  # choices that are named for one extra
 LINKED = ("models", "rewards", "data", "conf")  # folders beside the package in a checkout
+ADVICE = "pip install --editable ., or git config core.symlinks true && git checkout -- molrl"
 SAMPLES, STEPS = 4, 20
 
 
@@ -75,8 +77,9 @@ def check_installation() -> list[Finding]:
     found = [Finding("molrl", f"{__version__} in {place}")]
     for name in LINKED:
         if (file := place / name).is_file():  # a checkout where links are not to be had has their text instead
-            advice = "git config core.symlinks true && git checkout -- molrl, or pip install . without --editable"
-            found.append(Finding("links", str(file), f"{file} is a text file in place of a link to a folder: {advice}"))
+            lost = find_spec(f"molrl.{name}") is None
+            problem = f"{file} is a text file in place of a link, and no installation leads past it: {ADVICE}"
+            found.append(Finding("links", f"{file} is a text file in place of a link", problem if lost else ""))
     if __version__ == "0":
         return [*found, Finding("metadata", "missing", "molrl was never installed: pip install --editable .")]
     for one in requirements()[""]:

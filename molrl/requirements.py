@@ -1,4 +1,4 @@
-"""What the installed package requires, by its own metadata: core dependencies, extras, and what is there of them."""
+"""The requirements of the installed package, by its own metadata: core dependencies, extras, what is there of them."""
 
 from importlib.metadata import PackageNotFoundError, requires, version
 

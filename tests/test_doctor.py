@@ -100,6 +100,8 @@ def test_a_core_dependency_that_is_too_old_is_a_problem(monkeypatch: pytest.Monk
 def test_a_checkout_without_links_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models").write_text("../models")
     monkeypatch.setattr(doctor, "__file__", str(tmp_path / "doctor.py"))
+    assert [finding.problem for finding in check_installation() if finding.topic == "links"] == [""]  # installed
+    monkeypatch.setattr(doctor, "find_spec", lambda _: None)
     (problem,) = [finding.problem for finding in check_installation() if finding.topic == "links"]
     assert "core.symlinks" in problem
     assert str(tmp_path / "models") in problem

@@ -149,8 +149,10 @@ def command_of(config: Mapping[str, Any], composition: Composition | None) -> st
     changed = {
         name if name in known else f"+{name}": value
         for name, value in given.items()
-        if name not in (*FREE_SETTINGS, *implied)
+        if name.partition(".")[0] not in FREE_SETTINGS
+        and name not in implied
         and not isinstance(value, Mapping)
         and known.get(name, config) != value
     }
-    return command_line("train", {**config["chosen"], **changed})
+    chosen = {group: name for group, name in config["chosen"].items() if group not in FREE_SETTINGS}
+    return command_line("train", {**chosen, **changed})
