@@ -335,7 +335,6 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "models/pretraining.py: refuse_other_model": "compared as text",
     "molrl/composition.py: defaults": "YAML of the package, or of the user's own folder, by a safe loader",
     "molrl/plugins.py: load_registered": "an entry point of an installed package",
-    "molrl/runs/boards.py: add": "opens no file itself",
     "molrl/usage.py: text_of": "our own YAML",
     "molrl/catalogue.py: described_file": "YAML of the package or of the user's own folder: a comment is shown",
     "models/sharing.py: check_files": "a folder that is sent; damaged ones in test_sharing.py",

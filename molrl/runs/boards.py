@@ -28,7 +28,7 @@ class Board(Protocol):
         ...
 
     def close(self) -> None:
-        """Write what is left to write."""
+        """Write what is left and end the board."""
         ...
 
 
@@ -78,7 +78,7 @@ class Boards:
         self.open: dict[str, Board] = {}
 
     def add(self, name: str, make: Callable[[], Board]) -> None:
-        """Open a board and add it."""
+        """Open a board and add it to the others."""
         self.guard(name, lambda: self.open.update({name: make()}))
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -92,7 +92,7 @@ class Boards:
             self.each(lambda board: board.histogram(name, finite, step))
 
     def close(self) -> None:
-        """Close all boards."""
+        """Close all boards that are open."""
         self.each(lambda board: board.close())
         self.open.clear()
 

@@ -53,7 +53,7 @@ class WeightsAndBiases:
     def open(self, folder: Path, config: Mapping[str, Any], start: int) -> Board:
         """Return the board of a run; one that goes on has the same identifier."""
         wandb = importlib.import_module("wandb")
-        quiet = wandb.Settings(console="off", silent=True)
+        quiet = wandb.Settings(**{"console": "off", "silent": True})
         about = {"project": self.project, "entity": self.entity, "name": folder.name, "id": run_id(folder)}
         run = wandb.init(**about, dir=str(folder), mode=self.mode, resume="allow", config=dict(config), settings=quiet)
         return MediaBoard(wandb, run.log, run.finish)
@@ -96,7 +96,7 @@ class MediaBoard:
         self.send(dict(metrics), step=step)
 
     def image(self, name: str, image: "Image", step: int) -> None:
-        """Log an image."""
+        """Log an image under its name."""
         self.send({name: self.package.Image(image)}, step=step)
 
     def histogram(self, name: str, values: Sequence[float], step: int) -> None:
@@ -104,7 +104,7 @@ class MediaBoard:
         self.send({name: self.package.Histogram(list(values))}, step=step)
 
     def close(self) -> None:
-        """End the run."""
+        """End the run on this board."""
         self.finish()
 
 
@@ -158,5 +158,5 @@ class MLflowBoard:
         self.log(quantiles(name, values), step)
 
     def close(self) -> None:
-        """End the run."""
+        """End the run on this board."""
         self.client.set_terminated(self.run)
