@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
 
-NOT_FOR_USERS = ("all", "dev")  # extras: the sum of the others, and the tools of those who work on molrl
+NOT_FOR_USERS = ("all", "dev", "docs")  # extras: the sum of the others, and tools of those who work on molrl
 
 
 def requirements() -> dict[str, list[Requirement]]:
