@@ -22,6 +22,7 @@ USAGE = """molrl doctor
   The exit code is 0 where all is well, else 6, and each problem is one line at the end."""
 USES = {  # of extras that no choice needs; the others are explained by the comments of what needs them
     "ase": "molecules to and from ASE",
+    "hub": "policy=hub:OWNER/NAME and molrl push",
     "fcd": "the Frechet ChemNet distance of molrl evaluate",
     "parquet": "tables of molrl score as .parquet",
     "posebusters": "the tests of molrl evaluate",
