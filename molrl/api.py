@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from molrl.building import build
+from molrl.catalogue import Entry, catalogue
 from molrl.composition import Composition
 from molrl.config import ConfigError, check_arguments
 from molrl.config import settings as wrong_settings
@@ -44,6 +45,18 @@ class FinishedRun:
     def policy(self) -> str:
         """Return the name of this run's model."""
         return str(self.folder)
+
+
+def choices(kind: str) -> list[Entry]:
+    """Return what can be chosen of one kind, as `molrl list KIND` shows it.
+
+    Args:
+        kind: "rewards", "algorithms", "tasks", "policies", "data", "models", "diversity", "guidance" or "trackers".
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    return catalogue(kind)
 
 
 def load_policy(name: str, **settings: Any) -> PolicySettings:

@@ -22,6 +22,12 @@ COMMANDS = {
     "oracle": "try every algorithm on problems with known answers",
     "migrate": "rewrite a model folder of an older version",
 }
+TOOLS = {  # commands that no YAML describes; `molrl.cli.TOOL_FUNCTIONS` has what carries them out
+    "list": "show what rewards, algorithms, tasks, policies and data there are",
+    "card": "write the model card of a run",
+    "push": "share a model on the Hugging Face Hub",
+    "doctor": "check this machine, what is installed, and the models that ship",
+}
 OPTIONS = ("--cfg", "--multirun", "--config-dir", "--plugin", "--help")
 QUOTES = ("'", '"', "[", "{")  # openings of values in which a comma parts nothing
 FILES = {"score": "file", "evaluate": "file", "migrate": "folder"}  # commands whose first word is this setting

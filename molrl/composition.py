@@ -10,6 +10,8 @@ import copy
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -20,7 +22,7 @@ from molrl.renamed import refuse_renamed, refuse_renamed_choice
 from molrl.runs.sampling import run_sampling
 from molrl.suggestions import did_you_mean, nearest
 
-CONF = Path(__file__).parent / "conf"
+CONF = Path(str(cast(ModuleSpec, find_spec("molrl.conf")).origin)).parent  # not by the link beside this file
 MISSING = "???"
 CODE_GROUPS = {"reward": REWARDS, "algo": ALGORITHMS}  # groups that take code, with those of their entry points
 CODE_OPTION, MODEL_OPTION = "code", "model"  # files for what no file describes: code, and a model of any domain
@@ -135,7 +137,7 @@ class Composition:
         if group in CODE_GROUPS and (is_code(name) or name in registered(CODE_GROUPS[group])):
             source = name if is_code(name) else registered(CODE_GROUPS[group])[name].value
             return Choice(folder, name, CODE_OPTION, None, {f"{group}.source": source})
-        if group == "policy" and (found := self.option_of_model(name)):
+        if group == "policy" and (found := self.option_of_model(name := pinned(name))):
             sampling = {f"policy.{setting}": value for setting, value in run_sampling(name).items()}
             return Choice(folder, name, *found, {"policy.weights": name, **sampling})
         refuse_renamed_choice(group, name)
@@ -286,6 +288,16 @@ class Composition:
             return OmegaConf.to_container(config, resolve=True)
         except OmegaConfBaseException as error:
             raise ConfigError(str(error).splitlines()[0]) from error
+
+
+@functools.cache
+def pinned(source: str) -> str:
+    """Return the name of a model of ours on the Hub with the commit that was fetched, and any other as it is."""
+    if not source.startswith("hub:"):
+        return source
+    from molrl.models.hub import fetch
+
+    return fetch(source) or source
 
 
 def compose(command: str, overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> dict[str, Any]:

@@ -96,6 +96,7 @@ def finetune(
     log: Callable[[Metrics], None],
     should_stop: Callable[[], bool] = never,
     diversity: Diversity | None = None,
+    observe: Callable[[int, Rollouts], None] | None = None,
 ) -> int:
     """Fine-tune the denoiser of a task in place, and return the number of rounds behind it.
 
@@ -108,6 +109,7 @@ def finetune(
         log: receives the metrics of each round, the same in all processes but for seconds.
         should_stop: asked after each round; True ends the run with a checkpoint.
         diversity: how variety is kept; None: algorithms learn from the reward as it is.
+        observe: receives the number and the rollouts of each round, after its metrics; None: nobody does.
 
     Raises:
         ValueError: the settings do not fit the task: see `check_setup`.
@@ -135,6 +137,8 @@ def finetune(
         spent = {"collecting": collecting.seconds, "measuring": measuring.seconds, "learning": learning.seconds}
         seconds = split_seconds(collected.rollouts.seconds, collected.seconds_reward, **spent)
         log({**metrics, **seconds})  # before the checkpoint: a restart drops the rows after its checkpoint
+        if observe is not None:
+            observe(iteration, collected.rollouts)
         state.track_best(iteration, collected.behaviour, metrics)
         stopping, done = world.any(should_stop() or metrics.get("stop", 0.0) > 0), iteration + 1
         due = done % config.save_every == 0 or done == config.iterations or stopping

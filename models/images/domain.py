@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from molrl.models.images.policy import ImagePolicy
     from molrl.task import Reward, Task
 
-HUB_ID = re.compile(r"hub:[A-Za-z0-9][\w.-]*/[\w.-]+")
+HUB_ID = re.compile(r"hub:[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 INDEX = "model_index.json"  # of a pipeline in diffusers' own format
 LORA = "pytorch_lora_weights.safetensors"  # recognised so that loading it says what is missing
 

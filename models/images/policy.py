@@ -11,6 +11,7 @@ from molrl.models.images import sharding
 from molrl.models.images.guided_unet import AdaptedUNet, GuidedUNet, add_lora
 from molrl.models.images.pipeline import DTYPE_BY_NAME, HUB, Source, embed_prompts, load_pipeline
 from molrl.models.images.scheduler_chain import diffusers_chain
+from molrl.models.shipped import find_model
 from molrl.policy import Policy
 
 
@@ -58,8 +59,11 @@ class ImagePolicy:
             ImportError: the extra is not installed.
         """
         kept = torch.float32 if self.tuning == "full" else DTYPE_BY_NAME[self.dtype]
-        name = self.weights.removeprefix(HUB)
-        return load_pipeline(name, self.revision, kept, variant=self.variant, lora=self.lora)
+        name, revision = self.weights, self.revision
+        if name.startswith(HUB) and find_model(name) is None:  # a pipeline, which the library of the Hub fetches
+            name, _, named_revision = name.removeprefix(HUB).partition("@")
+            revision = named_revision or revision
+        return load_pipeline(name, revision, kept, variant=self.variant, lora=self.lora)
 
     def trainable(self) -> Any:
         """Return the UNet with what is to be trained of it: an adapter, or all of it."""

@@ -24,7 +24,15 @@ from molrl.override import command_line
 from molrl.plugins import is_code
 from molrl.runs.inputs import INPUTS, check_inputs
 
-FREE_SETTINGS = ("run", "device", "threads", "wait", "minutes")  # they may differ when a run is continued
+FREE_SETTINGS = (
+    "run",
+    "device",
+    "threads",
+    "wait",
+    "minutes",
+    "tracker",
+    "chosen.tracker",
+)  # they may differ when a run is continued
 GROWING_SETTINGS = ("iterations",)  # they may be larger
 SETTINGS, SUMMARY = "config.yaml", "summary.json"  # the summary is written last
 MAX_BYTES, MAX_DEPTH = 1 << 18, 32  # of a file of settings
