@@ -28,24 +28,24 @@ class Line(NamedTuple):
         label: name of the run.
         y: values [n], NaN where there is none.
         low, high: the band around it [n]; None: none.
-        dashed: it is a mark and no run.
+        run: number of the run, which has one colour in all charts; None: the line is a mark and no run.
     """
 
     label: str
     y: Array
     low: Array | None = None
     high: Array | None = None
-    dashed: bool = False
+    run: int | None = None
 
     def mapped(self, function: Callable[[Array], Array]) -> "Line":
         """Return the line with a function applied to each of its arrays."""
         low, high = (None if part is None else function(part) for part in (self.low, self.high))
-        return Line(self.label, function(self.y), low, high, self.dashed)
+        return Line(self.label, function(self.y), low, high, self.run)
 
     def as_json(self) -> dict[str, Any]:
         """Return the line for JSON, with six significant digits and None for NaN."""
         arrays = {"y": self.y, "low": self.low, "high": self.high}
-        return {"label": self.label, "dashed": self.dashed, **{name: numbers(part) for name, part in arrays.items()}}
+        return {"label": self.label, "run": self.run, **{name: numbers(part) for name, part in arrays.items()}}
 
 
 class Chart(NamedTuple):
@@ -110,23 +110,28 @@ def make_charts(runs: Sequence[Rounds]) -> list[Chart]:
 
 def make_chart(metric: str, title: str, runs: Sequence[Rounds], first: bool) -> Chart:
     """Return the chart of one metric, over the iterations of all runs that have it."""
-    having = [run for run in runs if any(finite_number(row.get(metric)) is not None for row in run.rows)]
-    steps = [iterations(run.rows) for run in having]
+    having = [(number, run) for number, run in enumerate(runs) if has_metric(run.rows, metric)]
+    steps = [iterations(run.rows) for _, run in having]
     x = np.unique(np.concatenate(steps))
-    lines, notes = [], ""
-    for run, own in zip(having, steps, strict=True):
+    lines, note = [], ""
+    for (number, run), own in zip(having, steps, strict=True):
         y = column([row.get(metric) for row in run.rows])
         std = column([row.get("reward_std") if metric == "reward" else None for row in run.rows])
         has_std = bool(np.isfinite(std).any())
         half = std if has_std else noise_around(y)
         banded = len(having) <= MAX_BANDED and bool(np.isfinite(half).any())
-        notes = (OWN_BAND if has_std else WINDOW_BAND) if banded else notes
-        band = [place(values, own, x) for values in (y - half, y + half)] if banded else [None, None]
-        lines.append(Line(run.label, place(y, own, x), *band))
+        note = (OWN_BAND if has_std else WINDOW_BAND) if banded else note
+        band = [place(values, own, x) if banded else None for values in (y - half, y + half)]
+        lines.append(Line(run.label, place(y, own, x), *band, number))
         before = column([row.get("reward_before") if metric == "reward" else None for row in run.rows])
-        if len(having) == 1 and np.isfinite(before).any():
-            lines.append(Line("before training", place(before, own, x), dashed=True))
-    return thin(Chart(title, notes, x, lines, first))
+        if len(runs) == 1 and np.isfinite(before).any():
+            lines.append(Line("before training", place(before, own, x)))
+    return thin(Chart(title, note, x, lines, first))
+
+
+def has_metric(rows: Sequence[Mapping[str, Any]], metric: str) -> bool:
+    """Tell whether any round has a value of a metric."""
+    return any(finite_number(row.get(metric)) is not None for row in rows)
 
 
 def iterations(rows: Sequence[Mapping[str, Any]]) -> Array:
@@ -138,7 +143,8 @@ def iterations(rows: Sequence[Mapping[str, Any]]) -> Array:
 def place(values: Array, own: Array, x: Array) -> Array:
     """Return the values at their own iterations among all iterations x, NaN elsewhere."""
     placed = np.full(len(x), np.nan)
-    placed[np.searchsorted(x, own)] = values
+    known = np.isfinite(values)
+    placed[np.searchsorted(x, own[known])] = values[known]
     return placed
 
 
@@ -150,7 +156,8 @@ def noise_around(y: Array) -> Array:
     """
     if len(y) < WINDOW:
         return np.full(len(y), np.nan)
-    squares = np.pad((y[:-2] - 2 * y[1:-1] + y[2:]) ** 2, 1 + WINDOW // 2, constant_values=np.nan)
+    with np.errstate(over="ignore"):  # of rewards beyond 1e154
+        squares = np.pad((y[:-2] - 2 * y[1:-1] + y[2:]) ** 2, 1 + WINDOW // 2, constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(squares, WINDOW)
     n = np.isfinite(windows).sum(1)
     variance = np.nansum(windows, 1) / (6 * np.maximum(n, 1))

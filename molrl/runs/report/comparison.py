@@ -29,9 +29,13 @@ def differing_settings(runs: Sequence[Contents]) -> list[Setting]:
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, str]:
-    """Return the values of nested settings as text, by their dotted names."""
+    """Return the values of nested settings as text, by their dotted names; not those that say what is built of them."""
     if isinstance(node, Mapping) and node:
-        parts = [flatten(value, f"{prefix}.{name}" if prefix else str(name)) for name, value in node.items()]
+        parts = [
+            flatten(value, f"{prefix}.{name}" if prefix else str(name))
+            for name, value in node.items()
+            if not str(name).startswith("_")
+        ]
         return {name: text for part in parts for name, text in part.items()}
     text = as_value(node) if isinstance(node, str | int | float | bool | None) else str(node)
     return {prefix: text if len(text) <= MAX_LETTERS else f"{text[:MAX_LETTERS]}…"}

@@ -33,10 +33,10 @@
       font: "13px system-ui, sans-serif" };
     const series = [{ label: "iteration", value: (_, value) => format(value) }];
     const bands = [];
-    chart.lines.forEach((line, number) => {
-      const stroke = line.dashed ? colour("--faint") : seriesColour(number);
-      const points = { show: chart.x.length < 30 && !line.dashed, size: 6, fill: stroke };
-      series.push({ label: line.label, stroke, width: 2, dash: line.dashed ? [6, 5] : [], spanGaps: true, points,
+    chart.lines.forEach((line) => {
+      const isMark = line.run === null, stroke = isMark ? colour("--faint") : seriesColour(line.run);
+      const points = { show: chart.x.length < 30 && !isMark, size: 6, fill: stroke };
+      series.push({ label: line.label, stroke, width: 2, dash: isMark ? [6, 5] : [], spanGaps: true, points,
         value: (_, value) => format(value) });
       if (line.low) {
         bands.push({ series: [series.length, series.length + 1], fill: `${stroke}2b` });
