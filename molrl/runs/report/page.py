@@ -7,7 +7,7 @@ security policy names them by their hashes, and forbids every request.
 import base64
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from molrl.machine.printable import printable
+from molrl.runs.report.about import read_about
 from molrl.runs.report.charts import Rounds, make_charts
 from molrl.runs.report.comparison import differing_settings, results
 from molrl.runs.report.contents import Contents
@@ -77,8 +78,25 @@ def render_page(runs: Sequence[Contents], place: Path) -> str:
         sets=[one.name for one in sets],
         tables=make_tables([one.sheet for one in sets]),
         gallery=gallery,
+        turnable=any("sdf" in item or "points" in item for item in gallery["items"]),
         left_out=[f"{len(one.sheet.exhibits)} of {one.sheet.n:,} samples {one.name}" for one in sets],
         data={"charts": [chart.as_json() for chart in charts], "gallery": gallery},
+    )
+
+
+def render_summary(folder: Path, summary: Mapping[str, Any]) -> str:
+    """Return a run's figures before and after training as a part of an HTML page, for the output of a notebook."""
+    path = folder / "report.html"
+    return (
+        environment()
+        .get_template("run.html")
+        .render(
+            title=headline(summary),
+            state=f"ended: {summary.get('ended', 'done')}",
+            report=str(path),
+            address=address(os.path.relpath(path.resolve())),
+            rows=measured_rows(summary, read_about(folder).labels),
+        )
     )
 
 
