@@ -345,6 +345,8 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "molrl/runs/folder.py: in_use": "a lock, whose content is not read",
     "molrl/runs/report/sheet.py: read_sheet": ("sheet", "sheets of a report"),
     "molrl/runs/report/about.py: read_about": ("about a run",),
+    "molrl/runs/report/about.py: processor_name": "the system's own file",
+    "molrl/runs/report/page.py: asset": "our own scripts and style sheets",
     "molrl/runs/report/contents.py: read_contents": ("settings of a report",),
     "molrl/runs/inputs.py: check_inputs": ("inputs of a run",),
     "molrl/runs/inputs.py: digest": "hashed",

@@ -78,7 +78,7 @@ def drifts(before: Sheet, after: Sheet) -> list[str]:
         moved = largest_shift(old, new, before.n, after.n) if new is not None else None
         if moved is not None:
             name, p, q = moved
-            found.append(f"Drift in {title}: {name} {p:.0%} before, {q:.0%} after (of the {old.of}).")
+            found.append(f"Drift in {title}: “{name}” {p:.0%} before and {q:.0%} after, of the {old.of}.")
     return found
 
 

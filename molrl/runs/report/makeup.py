@@ -105,9 +105,10 @@ def count_rewards(rewards: Sequence[Sequence[float]]) -> list[Counts]:
     found = [value for values in rewards for value in values]
     if not found:
         return []
-    edges = np.linspace(min(found), max(found), REWARD_BINS + 1 if min(found) < max(found) else 2)
+    edges = np.linspace(min(found), max(found), REWARD_BINS + 1 if min(found) < max(found) else 2) + 0.0  # no -0
     names = [f"{a:.3g} to {b:.3g}" for a, b in pairwise(edges)]
-    names = names if len(set(names)) == len(names) else [f"{a:.8g} to {b:.8g}" for a, b in pairwise(edges)]
+    if len(set(names)) < len(names):
+        names = [f"{a:.8g} to {b:.8g}" for a, b in pairwise(edges)]
     numbers: list[Mapping[str, int]] = [
         dict(zip(names, np.histogram(values, edges)[0].tolist(), strict=True)) for values in rewards
     ]

@@ -209,7 +209,8 @@
     factList(byId("viewer-facts"), item);
     if (!byId("viewer").open) byId("viewer").showModal();
     closeStructure();
-    byId("hint").textContent = item.sdf || item.points ? "Drag to turn, or use the arrow keys; scroll to come nearer." : "";
+    byId("hint").textContent = item.sdf ? "Drag to turn, or use the arrow keys; scroll to come nearer."
+      : item.points ? "Drag to turn, or click on it and use the arrow keys." : "";
     if (item.sdf) viewer3d = showStructure(item, stage);
     else stage.append(item.points ? pointCanvas(item) : item.image ? picture(item) : element("p", "no picture"));
   }
