@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from molrl.data.images.image import CaptionedImage
-from molrl.exhibit import Counts, Exhibit, count, encode_png
+from molrl.exhibit import Counts, Exhibit, count, encode_picture
 
 STEPS = 10  # of brightness, in the distributions
 
@@ -17,7 +17,7 @@ def exhibit_image(image: CaptionedImage) -> Exhibit:
     if image.flaw:
         return Exhibit(f"{title}: {image.flaw}", {"valid": "no"})
     facts: dict[str, str | float] = {"valid": "yes", "brightness": round(brightness(image), 3)}
-    return Exhibit(title, facts, image=encode_png(Image.fromarray(image.pixels)))
+    return Exhibit(title, facts, image=encode_picture(Image.fromarray(image.pixels)))
 
 
 def count_makeup(images: Sequence[CaptionedImage]) -> Mapping[str, Counts]:

@@ -16,10 +16,9 @@ from molrl.data.molecules.drawing import draw_molecule
 from molrl.data.molecules.graphs import constitution
 from molrl.data.molecules.groups import patterns
 from molrl.data.molecules.molecule import Molecule
-from molrl.exhibit import Counts, Exhibit, encode_png
+from molrl.exhibit import Counts, Exhibit, encode_drawing
 from molrl.models.molecules.outcomes import describe_molecule, scaffold
 
-COLOURS = 32  # of a drawing's palette: a formula has few, and smooth edges
 SHOWN = ("bucket", "rings", "aromatic", "novel")  # descriptors beside a formula
 LABELS = {"bucket": "scaffold"}  # of descriptors, where the name says too little
 NO_SCAFFOLD = "none (no rings)"
@@ -36,7 +35,7 @@ def exhibit_molecule(molecule: Molecule, reader: BondReader, reference: Containe
     return Exhibit(
         title=constitution(reading.mol),
         facts={"valid": "yes", **facts, **more},
-        image=encode_png(draw_molecule(reading.mol), colours=COLOURS),
+        image=encode_drawing(draw_molecule(reading.mol)),
         sdf=structure(molecule, reader),
     )
 

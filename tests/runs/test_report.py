@@ -3,6 +3,7 @@
 import base64
 import fcntl
 import hashlib
+import io
 import json
 import math
 import re
@@ -18,7 +19,7 @@ import yaml
 from command import complaint, molrl
 from PIL import Image
 
-from molrl.exhibit import POINT_SCALE, Counts, Exhibit, encode_png, encode_points
+from molrl.exhibit import POINT_SCALE, Counts, Exhibit, encode_drawing, encode_picture, encode_points
 from molrl.runs.report import LiveReport, write_figure, write_report
 from molrl.runs.report.charts import MAX_POINTS, Rounds, make_charts, noise_around
 from molrl.runs.report.curves import collect_curves
@@ -38,7 +39,7 @@ SUMMARY = {
 }
 LABELS = {"validity": "valid", "uniqueness": "unique"}
 SETTINGS = {"chosen": {"task": "qed", "algo": "rgdm"}, "iterations": 30, "algo": {"clip": 0.0125, "_target_": "x.Y"}}
-PNG = encode_png(Image.new("RGB", (30, 20), "#3366cc"))
+PNG = encode_drawing(Image.new("RGB", (30, 20), "#3366cc"))
 
 
 @dataclass(frozen=True)
@@ -428,6 +429,15 @@ def test_points_keep_their_places() -> None:
     points = np.array([[-1.0, 0.5, 1.0], [2.0, 0.0, 0.25]], np.float32)
     found = np.frombuffer(base64.b64decode(encode_points(points)), "<i2").reshape(-1, 3) / POINT_SCALE
     assert found == pytest.approx(points.clip(-1, 1), abs=1 / POINT_SCALE)
+
+
+def test_pictures_are_exact_where_they_are_small() -> None:
+    plain = Image.new("RGB", (40, 30), "#3366cc")
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (600, 400, 3), np.uint8))
+    assert Image.open(io.BytesIO(encode_picture(plain))).tobytes() == plain.tobytes()
+    found = Image.open(io.BytesIO(encode_picture(noise)))
+    assert (found.format, found.size) == ("JPEG", (171, 256))
+    assert Image.open(io.BytesIO(encode_drawing(noise))).format == "PNG"
 
 
 def luminance(colour: str) -> float:

@@ -43,8 +43,8 @@ class LiveReport:
             return False
         try:
             write_report(self.folder)
-        except (OSError, ValueError) as error:  # training goes on without it
-            print(f"molrl: the report could not be written: {error}", file=sys.stderr)
+        except Exception as error:  # whatever it is, training goes on without a report
+            print(f"molrl: the report could not be written: {type(error).__name__}: {error}", file=sys.stderr)
         spent = time.monotonic() - began
         self.seconds += spent
         self.due = began + max(MIN_SECONDS, spent / MAX_SHARE)

@@ -70,6 +70,7 @@ def render_page(runs: Sequence[Contents], place: Path) -> str:
         policy=content_policy(scripts),
         styles=[asset("uPlot-min.css"), asset("report.css")],
         scripts=scripts,
+        max_files=MAX_FILES,
         runs=[describe_run(*pair, place) for pair in zip(names, runs, strict=True)],
         names=names,
         settings=differing_settings(runs) if len(runs) > 1 else [],
@@ -141,8 +142,8 @@ def collect_gallery(sets: Sequence[Set]) -> dict[str, Any]:
 
 
 def list_files(folder: Path, place: Path) -> list[Link]:
-    """Return the regular files of a run, those of its folders too, with their addresses as seen from a place."""
-    found = []
+    """Return the regular files of a run, at most `MAX_FILES` and one, with their addresses as seen from a place."""
+    found: list[Link] = []
     for root, folders, files in os.walk(folder):
         folders.sort()
         for name in sorted(files):
@@ -150,9 +151,9 @@ def list_files(folder: Path, place: Path) -> list[Link]:
             if not name.startswith(".") and path.is_file() and not path.is_symlink():
                 relative = os.path.relpath(path.resolve(), place.resolve())
                 found.append(Link(str(path.relative_to(folder)), address(relative), path.stat().st_size))
-        if len(found) > MAX_FILES:
-            break
-    return found[: MAX_FILES + 1]
+            if len(found) > MAX_FILES:
+                return found
+    return found
 
 
 def address(relative: str) -> str:

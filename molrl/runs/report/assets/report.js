@@ -138,7 +138,8 @@
   function picture(item) {
     const image = element("img");
     image.alt = item.title;
-    image.src = `data:image/png;base64,${item.image}`;
+    image.src = `data:image/${item.image.startsWith("/9j/") ? "jpeg" : "png"};base64,${item.image}`;
+    image.addEventListener("load", () => { if (image.naturalWidth < 100) image.style.imageRendering = "pixelated"; });
     return image;
   }
 
