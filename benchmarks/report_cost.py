@@ -6,12 +6,14 @@ import math
 import tempfile
 import time
 from pathlib import Path
+from typing import cast
 
 import yaml
 
 import molrl
 from molrl.data.molecules.perception import perceive_bonds
 from molrl.models.molecules.decoder import MoleculeDecoder
+from molrl.models.molecules.policy import MoleculePolicy
 from molrl.runs.report import MAX_SHARE, MIN_SECONDS, write_report
 from molrl.runs.report.page import ASSETS
 from molrl.runs.report.sheet import write_sheet
@@ -27,7 +29,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--policy", default="qm9_heavy")
     options = parser.parse_args()
-    policy = molrl.load_policy(options.policy)
+    policy = cast(MoleculePolicy, molrl.load_policy(options.policy))
     decoder = MoleculeDecoder(model=policy.model, reader=perceive_bonds)
     samples = molrl.sample(policy, options.samples, seed=0)
     with tempfile.TemporaryDirectory() as name:

@@ -378,8 +378,6 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "molrl/machine/device.py: usable_cores": "the kernel's file",
     "molrl/runs/folder.py: claim": "compared as bytes",
     "molrl/best.py: choose save measure": "by read of a checkpoint",
-    "molrl/runs/report/__init__.py: write_report": "shown as text",
-    "molrl/runs/report/page.py: render_page": "our own stylesheet",
     "rewards/scoring/journal.py: begin": "what it has just written",
     "rewards/scoring/journal.py: identity": "hashed",
     "rewards/images/vlm.py: rate": "answers that are nonsense in test_http_rewards.py",

@@ -121,8 +121,8 @@ def make_chart(metric: str, title: str, runs: Sequence[Rounds], first: bool) -> 
         half = std if has_std else noise_around(y)
         banded = len(having) <= MAX_BANDED and bool(np.isfinite(half).any())
         note = (OWN_BAND if has_std else WINDOW_BAND) if banded else note
-        band = [place(values, own, x) if banded else None for values in (y - half, y + half)]
-        lines.append(Line(run.label, place(y, own, x), *band, number))
+        low, high = (place(values, own, x) if banded else None for values in (y - half, y + half))
+        lines.append(Line(run.label, place(y, own, x), low, high, number))
         before = column([row.get("reward_before") if metric == "reward" else None for row in run.rows])
         if len(runs) == 1 and np.isfinite(before).any():
             lines.append(Line("before training", place(before, own, x)))
