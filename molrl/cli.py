@@ -1,4 +1,4 @@
-"""The command line: `molrl train | pretrain | sample | score | evaluate | oracle ...`, each with Hydra overrides.
+"""The command line: `molrl train | pretrain | sample | score | evaluate | report ...`, each with Hydra overrides.
 
 Every command ends with one of the exit codes of `molrl.exit_codes`.
 """
@@ -45,6 +45,7 @@ examples
   molrl score chair.glb reward=shape_stability    a mesh, a file of points, or a folder of them
   molrl evaluate new.sdf reference=qm9_heavy      validity, uniqueness, novelty, stability
   molrl evaluate samples.npz                      of point clouds: 1-NNA, coverage, MMD, which ones stand
+  molrl report runs/mine                          its report made anew; of several runs: a comparison
   molrl pretrain model=heavy data=qm9 data.path=qm9.npz
   molrl train task=alignment algo=ddpo            images that show what their prompt says
   molrl list rewards                              what can be asked for, with papers; molrl list rewards qed: settings
@@ -172,10 +173,11 @@ def start(command: str, config: dict[str, Any]) -> int:
     if command == "train" and (state := describe_finished(config)):  # before torch is loaded
         print(state)
         return ExitCode.DONE
-    set_threads(config.get("threads"))
-    from molrl.machine.memory import keep_freed_memory
+    if "threads" in config:  # it computes
+        set_threads(config["threads"])
+        from molrl.machine.memory import keep_freed_memory
 
-    keep_freed_memory()
+        keep_freed_memory()
     if command == "train":
         from molrl.run import train
 

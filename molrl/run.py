@@ -25,7 +25,7 @@ from molrl.diversity.fitting import fit_to_task
 from molrl.domains import Domain, PolicySettings, domain, refuse_other_kind
 from molrl.exit_codes import ExitCode
 from molrl.finetune import FinetuneConfig, check_setup, finetune, freeze_copy
-from molrl.machine.device import autocast_dtype, choose_device
+from molrl.machine.device import autocast_dtype, choose_device, describe_device
 from molrl.machine.files import replace_file
 from molrl.machine.interruption import Request, Terminated, defer_interruption, exit_code
 from molrl.machine.memory import enough_memory
@@ -40,7 +40,8 @@ from molrl.runs.boards import BoardSettings
 from molrl.runs.card import write_cards
 from molrl.runs.checkpoints import CHECKPOINTS, Series
 from molrl.runs.folder import SUMMARY, claim, dated_folder, describe_finished, headline, resuming
-from molrl.runs.report import write_report
+from molrl.runs.report import REPORT, LiveReport, write_figure, write_report
+from molrl.runs.report.about import write_about
 from molrl.runs.snapshot import describe_platform, seed_generators
 from molrl.runs.tracking import METRICS_FILE, Tracker, read_metrics
 from molrl.task import Reward, Rollouts, SampleDecoder, Task, open_reward
@@ -160,6 +161,8 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
         start = last.step if world.is_main and (last := series.latest()) else 0
         reference = freeze_copy(run.task.policy)
         compile_blocks(run.task.policy, reference)
+        if world.is_main:
+            write_about(folder, run.domain.headline, describe_device(run.task.device))
         print(f"{folder}: {title(run, start)}")
         key = Key(run.finetuning.seed, Stream.MEASUREMENT)
         fresh = {"folder": folder, "count": run.config["evaluate"], "key": key}
@@ -241,8 +244,14 @@ def learn(run: Run, reference: Policy, before: Measurement, folder: Path, start:
         board=None if run.tracker is None else partial(run.tracker.open, folder, run.config, start),
     )
     memory = enough_memory("microbatch (learning) or rollouts (sampling)")
+    live = LiveReport(folder)
+
+    def log(row: Mapping[str, float | None]) -> None:
+        tracker.log({**row, **untouched})
+        if world.is_main:
+            live.update()
+
     with tracking as tracker, defer_interruption("this iteration") as request, memory:
-        log = lambda row: tracker.log({**row, **untouched})  # noqa: E731
         observe = lambda iteration, rollouts: show_round(run, tracker, iteration, rollouts)  # noqa: E731
         tracker.show_image("samples", partial(run.decoder.draw, *before.captioned()), start)
         should_stop = lambda: request.is_set() or time.perf_counter() > deadline  # noqa: E731
@@ -280,6 +289,7 @@ def report_interruption(run: Run, series: Series, best_model: BestModel) -> None
     print(f"\ninterrupted: {kept}; to go on: {resuming(run.config)}")
     if run.world.is_main:
         best_model.save(None)
+        write_report(series.folder.parent, {})  # it has no summary
 
 
 def summarise(
@@ -319,7 +329,8 @@ def write_files(run: Run, folder: Path, summary: RunSummary, ends: Mapping[str, 
     """Write report, summary and model cards of a run that ended; `ends` are its measurements before and after."""
     fields = asdict(summary)
     images = {name: run.decoder.draw(*one.captioned()) for name, one in ends.items()}
-    write_report(folder, fields, read_metrics(folder / METRICS_FILE), images, run.domain.headline)
+    write_figure(folder, fields, images)
+    write_report(folder, fields)
     replace_file(folder / SUMMARY, (json.dumps(fields, indent=1) + "\n").encode())
     write_cards(folder)
 
@@ -329,7 +340,7 @@ def print_end(run: Run, folder: Path, before: Measurement, after: Measurement, s
     print(f"after:  {after.line(run.domain.headline, since=before)}\n{headline(asdict(summary))}")
     for change in summary.changes:
         print(f"changed: {change}")
-    print(f"report: {folder / 'report.html'}")
+    print(f"report: {folder / REPORT}")
     if (best := summary.best) and best["iteration"] < summary.iterations:
         print(f"best:   {folder / BEST}, after {best['iteration']} iterations ({best['metric']} {best['value']:.4f})")
     more = 0 if summary.iterations < run.finetuning.iterations else summary.iterations

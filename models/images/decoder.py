@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from molrl.data.images.image import CaptionedImage, quantise
 from molrl.data.images.metrics import image_metrics
+from molrl.exhibit import Counts, Exhibit
 from molrl.gaussian import Context
 from molrl.machine.files import staged
 from molrl.machine.printable import printable
+from molrl.models.images.exhibits import count_makeup, exhibit_image
 from molrl.models.images.guided_unet import GuidedUNet
 from molrl.models.images.outcomes import DESCRIPTORS, describe_image
 from molrl.models.images.pipeline import Source, save_trained
@@ -94,6 +96,14 @@ class ImageDecoder:
     def describe_changes(self, before: Mapping[str, float], after: Mapping[str, float], n: int) -> list[str]:
         """Return no sentence: the metrics say all there is."""
         return []
+
+    def exhibit(self, samples: Sequence[CaptionedImage]) -> list[Exhibit]:
+        """Return small copies of the images with their prompts, for a report."""
+        return [exhibit_image(sample) for sample in samples]
+
+    def count_makeup(self, samples: Sequence[CaptionedImage]) -> Mapping[str, Counts]:
+        """Return how often prompts and degrees of brightness occur, for a report."""
+        return count_makeup(samples)
 
     def write(self, samples: Sequence[CaptionedImage], path: Path, values: Mapping[str, Sequence[float]]) -> int:
         """Write the images to a file and return the number of sound ones.

@@ -15,8 +15,10 @@ from molrl.data.molecules.bonds import BondReader
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.quality import measure_readings
 from molrl.data.molecules.sizes import AtomsRequest, Sizes, padding_mask
+from molrl.exhibit import Counts, Exhibit
 from molrl.gaussian import Context
 from molrl.models.molecules.condition import check_request, check_sizes, draw_conditions
+from molrl.models.molecules.exhibits import count_makeup, exhibit_molecule
 from molrl.models.molecules.makeup import describe_changes, measure_makeup
 from molrl.models.molecules.model import Pretrained, save
 from molrl.models.molecules.outcomes import DESCRIPTORS, NOVEL, describe_molecule
@@ -127,6 +129,14 @@ class MoleculeDecoder:
     def describe_changes(self, before: Mapping[str, float], after: Mapping[str, float], n: int) -> list[str]:
         """Describe how elements, rings, sizes and variety changed, where that is more than a fifth."""
         return describe_changes(before, after, n)
+
+    def exhibit(self, samples: Sequence[Molecule]) -> list[Exhibit]:
+        """Return the molecules with structural formulas and structures in space, for a report."""
+        return [exhibit_molecule(sample, self.reader, self.model.reference) for sample in samples]
+
+    def count_makeup(self, samples: Sequence[Molecule]) -> Mapping[str, Counts]:
+        """Return how often elements, sizes, rings, functional groups and scaffolds occur, for a report."""
+        return count_makeup([self.reader(sample) for sample in samples])
 
     def write(self, samples: Sequence[Molecule], path: Path, values: Mapping[str, Sequence[float]]) -> int:
         """Write an SDF with the values as properties; return the number of molecules whose bonds could be read."""

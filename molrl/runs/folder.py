@@ -14,6 +14,7 @@ from molrl.config import ConfigError
 from molrl.machine.files import (
     SpecialFileError,
     open_in_place,
+    open_regular,
     read_bounded,
     read_text,
     refuse_special_files,
@@ -185,3 +186,17 @@ def lock(folder: Path) -> Iterator[None]:
         file.write(str(os.getpid()).encode())
         file.flush()
         yield
+
+
+def in_use(folder: Path) -> bool:
+    """Tell whether a process holds a run folder; nothing is changed. Where locks are not known, none does."""
+    try:
+        import fcntl
+
+        with open_regular(folder / ".lock") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError, ValueError):
+        return False
+    return False

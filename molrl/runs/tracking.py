@@ -19,6 +19,7 @@ from rich.text import Text
 
 from molrl.machine.files import naming, open_in_place, read_text, replace_file
 from molrl.machine.printable import unescaped
+from molrl.notebook import NotebookBar, in_notebook
 from molrl.progress import format_clock, note_output, paused, stage
 from molrl.runs.boards import Board, Boards, TensorBoard
 
@@ -76,7 +77,8 @@ class Tracker:
         self.closing = ExitStack()
 
     def __enter__(self) -> Self:
-        self.console = Console(file=unescaped(sys.stderr))
+        self.console = Console(file=unescaped(sys.stderr), force_jupyter=False)
+        self.notebook = NotebookBar(self.total, self.start) if in_notebook() and not self.quiet else None
         self.times.append(time.monotonic())
         with ExitStack() as opened:
             if self.folder is not None:
@@ -128,7 +130,9 @@ class Tracker:
         line = Text("  ").join(describe_row(row, self.before, self.labels))
         line.append(f"  {format_clock(self.seconds_left())} left" if self.done < self.total else "  done", "dim")
         count = Text(f"{self.done}/{self.total}  ")
-        if self.progress is not None:
+        if self.notebook is not None:
+            self.notebook.update(self.done, line.plain)
+        elif self.progress is not None:
             self.progress.update(self.bar, completed=self.done, description=(count + line).markup)
         else:
             self.console.print(count + line, soft_wrap=True, highlight=False)
