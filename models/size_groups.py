@@ -23,18 +23,21 @@ def predict_by_size(
     Work on pairs grows with the square of the width, and most sets of a batch are smaller than its largest.
 
     Args:
-        predict: of each set by itself, whatever the padding; it has no output there.
+        predict: of each set by itself, whatever the order of its points and the padding, for which it gives zeros.
         x: sets, padded to n points.
         t: times.
-        context: with the mask [b, n] of the real points, which are the first of each set.
+        context: with the mask [b, n] of the real points.
     """
-    parts, rows = list[Tensor](), list[Tensor]()
-    for group, width in size_groups(context["mask"]):
-        own = select(context, group)
-        own = {**own, "mask": own["mask"][:, :width]}
-        parts.append(pad(predict(x[group, :width], t[group], own), (0, 0, 0, x.shape[1] - width)))
-        rows.append(group)
-    return torch.cat(parts)[torch.cat(rows).argsort()] if parts else x
+    order = context["mask"].argsort(dim=1, descending=True, stable=True)  # of the points: the real ones first
+    mask, points = context["mask"].gather(1, order), x.take_along_dim(order.unsqueeze(-1), 1)
+    parts, groups = list[Tensor](), list[Tensor]()
+    for rows, width in size_groups(mask):
+        own = {**select(context, rows), "mask": mask[rows, :width]}
+        parts.append(pad(predict(points[rows, :width], t[rows], own), (0, 0, 0, x.shape[1] - width)))
+        groups.append(rows)
+    if not parts:
+        return x
+    return torch.cat(parts)[torch.cat(groups).argsort()].take_along_dim(order.argsort(1).unsqueeze(-1), 1)
 
 
 def size_groups(mask: Bool[Tensor, "b n"]) -> Iterator[tuple[Tensor, int]]:

@@ -50,7 +50,7 @@ def test_no_two_groups_could_have_been_one(sizes: list[int]) -> None:
 
 def test_the_prediction_and_its_gradient_are_those_of_the_whole_batch() -> None:
     model, sizes = network(), [3, 40, 7, 7, 21, 1, 12, 39]
-    context: Context = {"mask": masked(sizes, width=44), "condition": torch.arange(8.0)}
+    context: Context = {"mask": masked(sizes, width=44).flip(1), "condition": torch.arange(8.0)}
     x = MaskedPoints().project(torch.randn(8, 44, 7, generator=torch.Generator().manual_seed(1)), context)
     t = torch.linspace(0.1, 0.9, 8)
     weights = list(model.parameters())
