@@ -1,7 +1,7 @@
 """Fine-tuning at drug size: QED with `policy=drugs`, what it gains at equal size, and what it costs.
 
-`python benchmarks/drugs_qed.py [folder] [setting=value ...]` runs `molrl train task=qed policy=drugs` with every
-algorithm and seed, each in a folder of its own below the given one (default runs/drugs). Complete runs are not
+`python benchmarks/drugs_qed.py [folder] [setting=value ...]` runs `molrl train task=qed policy=drugs minutes=30` with
+every algorithm and seed, each in a folder of its own below the given one (default runs/drugs). Complete runs are not
 repeated, and interrupted ones are resumed. It prints a row in Markdown for each seed: before, after on the same noise,
 and the difference. `algos=nft,awm`, `seeds=0` and `task=qed_sa` (or another) take others.
 
@@ -102,7 +102,7 @@ def gain_of_all(before: Mapping[str, float], after: Mapping[str, float]) -> Diff
 def fine_tune(folder: Path, task: str, algorithm: str, seed: str, settings: Sequence[str]) -> dict[str, Any]:
     """Run `molrl train`, unless the run is complete, and return its summary."""
     command = [sys.executable, "-m", "molrl", "train", f"task={task}", "policy=drugs", f"algo={algorithm}"]
-    command += [f"seed={seed}", f"run={folder}", *settings]
+    command += [f"seed={seed}", f"run={folder}", "minutes=30", "evaluate=256", *settings]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
     return summary
