@@ -77,7 +77,7 @@ def valence_bonds(molecule: Molecule) -> Reading:
 
 
 class Defects(NamedTuple):
-    """What keeps a molecule from being one connected molecule with allowed valences.
+    """The defects that keep atoms from being one connected molecule with allowed valences.
 
     Attributes:
         atoms: fewest atoms without an allowed valence.

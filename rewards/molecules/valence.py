@@ -1,4 +1,4 @@
-"""How near a sample is to a molecule: the atoms whose valence is wrong, and the fragments."""
+"""The distance of a sample from a molecule: its atoms whose valence is wrong, and its fragments."""
 
 import math
 from dataclasses import dataclass
