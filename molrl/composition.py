@@ -184,11 +184,11 @@ class Composition:
         return f"{self.command}/{domain}" if domain and self.find(f"{self.command}/{domain}") else None
 
     def tuned_option(self, choices: Mapping[str, Choice]) -> str | None:
-        """Return the option of `tuned` for the task and the algorithm, or else for the domain and the algorithm."""
-        if not {"task", "algo"} <= choices.keys():
+        """Return the option of `tuned` for the algorithm and the policy, or else the task, or else the domain."""
+        if not {"task", "policy", "algo"} <= choices.keys():
             return None
-        task, algo = choices["task"].option, choices["algo"].option
-        options = (f"{task}_{algo}", f"{domain_of(choices)}/{algo}")
+        policy, task, algo = (choices[group].option for group in ("policy", "task", "algo"))
+        options = (f"{policy}_{algo}", f"{task}_{algo}", f"{domain_of(choices)}/{algo}")
         return next((option for option in options if self.find(f"tuned/{option}")), None)
 
     def names(self, folder: str) -> list[str]:

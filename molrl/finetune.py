@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from molrl.agreement import check_agreement
 from molrl.algos import Algorithm, Collected, Learner, Table
 from molrl.diagnostics import RowFacts, pre_update_metrics
 from molrl.diversity import Diversity
@@ -42,7 +43,7 @@ class FinetuneConfig:
         optimizer: parameters -> torch optimiser.
         clip_norm: largest norm of the gradient.
         ratio_tolerance: nats; some reverse steps of each round are evaluated again before it learns, and a larger
-            |log-ratio| means that rollout and training disagree about the policy.
+            |log-ratio| means that rollout and training disagree about the policy (`molrl.agreement`).
         lost_limit: largest fraction of a round's samples that may be without a reward.
         seed: of all random numbers.
         save_every: rounds between checkpoints.
@@ -131,7 +132,8 @@ def finetune(
         with measuring:
             check_lost_rewards(task, collected.rollouts, config.lost_limit)
             metrics = summarise_rollouts(shaped_task, collected) | pre_update_metrics(state.learner, collected)
-            check_log_ratio(metrics["max_abs_log_ratio_first"], config.ratio_tolerance)
+            dtype = collected.behaviour.autocast or collected.rollouts.trajectory.states.dtype
+            check_agreement(metrics, algorithm, config.ratio_tolerance, dtype)
         with learning:
             metrics = {"iteration": iteration, **metrics, **learn(config, state, algorithm, collected, key, budget)}
         spent = {"collecting": collecting.seconds, "measuring": measuring.seconds, "learning": learning.seconds}
@@ -304,15 +306,6 @@ def check_rows(own_count: int, count: int, world: Processes) -> None:
     if not count or (world.lockstep and world.any(not own_count)):
         whom = "one of the processes that share a network" if count else "anybody"
         raise TrainingError(f"nothing is left to learn from for {whom}: no reward it needs could be computed")
-
-
-def check_log_ratio(log_ratio: float, tolerance: float) -> None:
-    """Raise TrainingError where rollout and training disagree: the ratio is one before the first update."""
-    if not log_ratio <= tolerance:
-        raise TrainingError(
-            f"log-ratio {log_ratio:.3g} nats before any update, tolerance {tolerance}: "
-            "rollout and training do not evaluate the same policy"
-        )
 
 
 def check_lost_rewards(task: Task, rollouts: Rollouts, lost_limit: float) -> None:

@@ -417,10 +417,21 @@ def test_a_task_of_ones_own_has_the_settings_of_its_domain_and_algorithm() -> No
 
 
 def test_every_file_of_tuned_settings_is_of_a_domain_and_an_algorithm_or_a_base() -> None:
-    tasks, algorithms = choices("task"), choices("algo")
+    of, algorithms = [*choices("policy"), *choices("task")], choices("algo")
     folder = CONF / "tuned"
     text = "\n".join(path.read_text() for path in folder.rglob("*.yaml"))
     for path in folder.rglob("*.yaml"):
-        task, _, algorithm = path.stem.rpartition("_")
-        taken = path.stem in algorithms or (task in tasks and algorithm in algorithms)
+        name, _, algorithm = path.stem.rpartition("_")
+        taken = path.stem in algorithms or (name in of and algorithm in algorithms)
         assert taken or f"- /tuned/{path.parent.name}/{path.stem}\n" in text, path
+
+
+def test_a_policy_can_have_settings_of_its_own_with_an_algorithm() -> None:
+    """They come before those of task and domain, and what the user writes comes before them."""
+    drugs, small = (compose("train", ["task=qed", "algo=nft", *policy]) for policy in (["policy=drugs"], []))
+    assert (drugs["precision"], small["precision"]) == ("bfloat16", None)
+    assert drugs["policy"]["weights"] == "drugs"
+    assert drugs["algo"]["mixing"] == small["algo"]["mixing"]
+    assert compose("train", ["task=qed", "policy=drugs", "algo=nft", "precision=float32"])["precision"] == "float32"
+    assert compose("train", ["task=qed", "policy=drugs", "algo=ddpo"])["precision"] is None
+    assert drugs == {**compose("train", ["policy=drugs", "algo=nft", "task=qed"]), "chosen": drugs["chosen"]}

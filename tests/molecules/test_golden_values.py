@@ -122,6 +122,7 @@ ELSEWHERE = {  # where the published values of the others are tested
     "docking_qed": "test_docking.py",
     "vina": "test_vina_docking.py",
     "overlap": "test_overlap.py",  # a molecule with itself, its mirror image and others
+    "valence": "test_valence_reward.py",  # atoms that are wrong, counted by hand
     "xtb_force": "test_xtb.py",  # tblite's and CREST's water, methane and caffeine
     "xtb_energy": "test_xtb.py",
 }
