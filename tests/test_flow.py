@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -196,7 +197,7 @@ def test_without_noise_it_is_eulers_method(kind: Any) -> None:
     sampler, x = flow(5, kind, 0.0), randn(4, 2)
     policy = Policy(Two(), sampler)
     wanted, ends = x, [*sampler.times.tolist(), 0.0]
-    for t, s in zip(ends[:-1], ends[1:], strict=True):
+    for t, s in pairwise(ends):
         wanted = wanted + (s - t) * Two()(wanted, torch.full((4,), t, dtype=F64), {})
     trajectory = policy.rollout({}, lambda _: x)
     assert_close(trajectory.final, wanted, rtol=1e-10, atol=1e-10)
