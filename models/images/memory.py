@@ -61,9 +61,9 @@ def count_activations(unet: Any, shape: Sequence[int]) -> float:
 def count_token_activations(transformer: Any, tokens: int) -> float:
     """Return the number of activations that one latent and its prompt leave for the gradient, by a rule of thumb.
 
-    A block keeps 17 numbers for each token and channel of its width: norms, attention, the feed-forward's fourfold width
-    (Korthikanti et al. 2022, arXiv:2205.05198, Eq. 1, with attention that is not stored; 14 to 19 in the families here);
-    with gradient checkpointing, one in five.
+    A block keeps 17 numbers for each token and channel of its width: norms, attention, the feed-forward's fourfold
+    width (Korthikanti et al. 2022, arXiv:2205.05198, Eq. 1, with attention that is not stored; 14 to 19 in the
+    families here); with gradient checkpointing, one in five.
     """
     blocks = [module for module in transformer.modules() if type(module).__name__ in SHARDED_BLOCKS]
     config = transformer.config

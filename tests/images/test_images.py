@@ -459,8 +459,8 @@ def test_a_broken_folder_is_one_error(broken: str, tmp_path: Path, tiny_pipeline
 def test_a_pipeline_of_another_class_is_named(tmp_path: Path, tiny_pipeline: Path) -> None:
     folder = write_pipeline(tmp_path / "p")
     index = folder / "model_index.json"
-    index.write_text(index.read_text().replace("StableDiffusionPipeline", "FluxPipeline"))
-    with pytest.raises(CheckpointError, match="a FluxPipeline, supported are StableDiffusionPipeline"):
+    index.write_text(index.read_text().replace("StableDiffusionPipeline", "KolorsPipeline"))
+    with pytest.raises(CheckpointError, match="a KolorsPipeline, supported are StableDiffusionPipeline"):
         load_pipeline(str(folder), None, torch.float32)
 
 
