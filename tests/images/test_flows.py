@@ -1,5 +1,7 @@
 """Flow-matching pipelines behind the trainers' protocols: every family, as small pipelines with random weights."""
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
