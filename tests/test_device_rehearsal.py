@@ -224,12 +224,18 @@ def test_images_learn_on_the_device(tiny_pipeline: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["stable_diffusion_3", "flux_1", "flux_2", "flux_2_klein", "qwen_image", "z_image"])
-def test_flows_learn_on_the_device(name: str, tmp_path: Path) -> None:
-    """Every family, with guidance and an adapter: its own places of tokens, lists, masks and guidance inputs."""
+def test_flows_learn_on_the_device(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every family, with guidance and an adapter: its own places of tokens, lists, masks and guidance inputs.
+
+    Rotary positions are float32, as diffusers has them on Apple's GPUs, which it knows by their name.
+    """
     pytest.importorskip("diffusers", reason="images need the extra image")
+    from diffusers.models.transformers import transformer_flux, transformer_flux2
     from tiny_flows import write_flow
     from tiny_images import tiny_task
 
+    for module in (transformer_flux, transformer_flux2):
+        monkeypatch.setattr(module, "maybe_adjust_dtype_for_device", lambda *_: torch.float32)
     folder = write_flow(name, tmp_path / "flow" / "tiny")
     with rehearsal() as device:
         settings: dict[str, Any] = {"num_steps": STEPS + 1, "batch": 2, "size": [16, 16], "eta": 0.7}
