@@ -74,7 +74,7 @@ class ImageDomain:
         texts = (str(condition["prompt"]),) if "prompt" in condition else prompt_list("drawings")
         built, note = policy.build(texts, device, trained=False)
         pipeline, source = policy.loaded
-        decoder = ImageDecoder(pipeline=pipeline, source=source, texts=texts, batch=policy.batch)
+        decoder = ImageDecoder(pipeline=pipeline, source=source, texts=texts, batch=policy.batch, size=policy.pixels)
         return Sampling(built, decoder, [f"scheduler: {note}"] if note else [], batch=policy.batch)
 
     def source(self, **settings: Any) -> Any:

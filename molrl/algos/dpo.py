@@ -193,7 +193,7 @@ class DiffusionDPO:
             draws = key.normal(numbers, Draw.NOISING.at(k), shape).to(x0) if len(numbers) else x0[:0]
             eps = sampler.space.project(draws.repeat_interleave(2, 0), both)
             x.append(sampler.add_noise(flat, eps, point.repeat_interleave(2)).view(-1, 2, *shape))
-            noise.append(eps.view(-1, 2, *shape))
+            noise.append(sampler.target(flat, eps).view(-1, 2, *shape))
             step.append(point)
         again = rows.repeat(self.noisings, 1)
         weight, sample = x0.new_ones(len(again)), torch.zeros_like(again[:, 0])
