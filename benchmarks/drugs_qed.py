@@ -133,19 +133,18 @@ def main() -> None:
         f"| algorithm | seed | | {own['task']}, all | at equal size | {' | '.join(COLUMNS.values())} | queries, time |"
     )
     print("|" + "---|" * (len(COLUMNS) + 6))
-    warned = list[str]()
+    warned, counts = list[str](), set[int]()
     for algorithm in own["algos"].split(","):
         for seed in own["seeds"].split(","):
             run = folder / f"{own['task']}_{algorithm}_{seed}"
             summary = fine_tune(run, own["task"], algorithm, seed, settings)
             before, after = (read_scored(run / "samples" / f"{when}.sdf") for when in ("before", "after"))
             print("\n".join(rows(algorithm, seed, summary, gain_at_equal_size(before, after))), flush=True)
+            counts.add(summary["before"]["n"])
             warned += [f"- {algorithm}, seed {seed}: {change}" for change in summary["changes"]]
     print("\n" + "\n".join(warned or ["No run warned of a changed composition."]))
-    count = summary["before"]["n"]
-    print(
-        f"\n{count} samples before and after. {os.cpu_count()} cores ({platform.machine()}), torch {torch.__version__}."
-    )
+    machine = f"{os.cpu_count()} cores ({platform.machine()}), torch {torch.__version__}"
+    print(f"\n{', '.join(map(str, counts))} samples before and after. {machine}.")
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
                 200, {"success": True, "commitOid": commit, "commitUrl": f"{self.hub.endpoint}/{name}/commit/{commit}"}
             )
 
-    def log_message(self, *_: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Keep the screen of the tests clean."""
 
 

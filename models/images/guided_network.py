@@ -128,13 +128,13 @@ class UnadaptedCall(torch.autograd.Function):
         return prediction
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
         """Return the product of a gradient with the Jacobian by x; the frozen weights and the adapter have none."""
         (x,) = ctx.saved_tensors
         kind, dtype, enabled = ctx.autocast
         with torch.enable_grad(), adapter_disabled(ctx.denoiser.network), torch.autocast(kind, dtype, enabled=enabled):
             x = x.detach().requires_grad_()
-            (before,) = torch.autograd.grad(ctx.denoiser(x, ctx.t, ctx.context), x, gradient)
+            (before,) = torch.autograd.grad(ctx.denoiser(x, ctx.t, ctx.context), x, *grad_outputs)
         return before, None, None, None
 
 
