@@ -24,6 +24,7 @@ USES = {  # of extras that no choice needs; the others are explained by the comm
     "ase": "molecules to and from ASE",
     "hub": "policy=hub:OWNER/NAME and molrl push",
     "fcd": "the Frechet ChemNet distance of molrl evaluate",
+    "pandas": "the metrics of a run as a data frame",
     "parquet": "tables of molrl score as .parquet",
     "posebusters": "the tests of molrl evaluate",
     "ray": "reward.workers=ray",

@@ -50,7 +50,7 @@ class Exhibit:
 
 
 class Counts(NamedTuple):
-    """How often each outcome of some property occurs among samples.
+    """The counts of each outcome of some property among samples.
 
     Attributes:
         counts: outcome -> number.
@@ -74,7 +74,7 @@ def encode_drawing(image: "Image") -> bytes:
     return encode(reduced(image).quantize(PALETTE), "PNG", optimize=True)
 
 
-def encode_picture(image: "Image") -> bytes:
+def encode_image(image: "Image") -> bytes:
     """Return an image, its edges at most `MAX_IMAGE_EDGE` pixels, as a PNG file, or as JPEG where that is large."""
     small = reduced(image)
     exact = encode(small, "PNG", optimize=True)

@@ -17,7 +17,16 @@ QUICK = {"iterations": 1, "rollouts": 8, "minibatch": 16, "evaluate": 8, "thread
 
 
 def test_dir_shows_the_public_names_and_each_has_a_docstring() -> None:
-    assert set(dir(molrl)) == {"FinishedRun", "__version__", "evaluate", "load_policy", "sample", "score", "train"}
+    assert set(dir(molrl)) == {
+        "FinishedRun",
+        "__version__",
+        "choices",
+        "evaluate",
+        "load_policy",
+        "sample",
+        "score",
+        "train",
+    }
     assert all(getattr(molrl, name).__doc__ for name in dir(molrl) if name != "__version__")
     with pytest.raises(AttributeError, match="it has FinishedRun"):
         molrl.samples  # noqa: B018

@@ -43,6 +43,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {  # packages that may be missing
     "reward=vina": PACKAGES,
     **dict.fromkeys(("reward=aesthetic", "reward=clip_score", "reward=pick_score"), ("transformers",)),
     "model=images": ("diffusers", "transformers", "peft"),
+    **{f"tracker={name}": (name,) for name in ("mlflow", "trackio", "wandb")},
 }
 PATHS = {
     "file": ["data.path=x.sdf"],
@@ -137,7 +138,13 @@ def test_every_task_goes_with_every_algorithm(task: str, algo: str, request: pyt
     assert isinstance(run.finetuning, FinetuneConfig)
     policy = config["chosen"].pop("policy")
     assert policy in (*choices("policy"), config["policy"]["weights"])
-    assert config["chosen"] == {"task": task, "reward": REWARDS[task], "algo": algo, "diversity": "none"}
+    assert config["chosen"] == {
+        "task": task,
+        "reward": REWARDS[task],
+        "algo": algo,
+        "diversity": "none",
+        "tracker": "none",
+    }
 
 
 def test_a_task_has_the_last_word_over_an_algorithm_and_the_command_line_over_both() -> None:
@@ -191,6 +198,7 @@ def test_a_users_folder_adds_choices_and_takes_none_away(tmp_path: Path) -> None
         "reward": "logp",
         "algo": "rgdm",
         "diversity": "none",
+        "tracker": "none",
     }
     assert compose("train", ["task=qed"], [tmp_path])["task"]["name"] == "qed"
     with pytest.raises(ConfigError, match="task=mine: no such task; known are"):

@@ -101,8 +101,8 @@ def test_a_wheel_from_a_checkout_without_links_is_that_of_the_sdist(
 
 EDITABLE = """
 import site, sys
+site.addsitedir(sys.argv[1])  # first: the packages beside may have another molrl
 sys.path.append(sys.argv[2])
-site.addsitedir(sys.argv[1])
 from molrl.cli import main
 import molrl.composition
 assert molrl.composition.CONF.samefile(sys.argv[3]), molrl.composition.CONF

@@ -6,18 +6,18 @@ import numpy as np
 from PIL import Image
 
 from molrl.data.images.image import CaptionedImage
-from molrl.exhibit import Counts, Exhibit, count, encode_picture
+from molrl.exhibit import Counts, Exhibit, count, encode_image
 
 STEPS = 10  # of brightness, in the distributions
 
 
 def exhibit_image(image: CaptionedImage) -> Exhibit:
-    """Return an image with its prompt and brightness; without a picture where it has a flaw."""
+    """Return an image with its prompt and brightness; without pixels where it has a flaw."""
     title = image.prompt or "image"
     if image.flaw:
         return Exhibit(f"{title}: {image.flaw}", {"valid": "no"})
     facts: dict[str, str | float] = {"valid": "yes", "brightness": round(brightness(image), 3)}
-    return Exhibit(title, facts, image=encode_picture(Image.fromarray(image.pixels)))
+    return Exhibit(title, facts, image=encode_image(Image.fromarray(image.pixels)))
 
 
 def count_makeup(images: Sequence[CaptionedImage]) -> Mapping[str, Counts]:

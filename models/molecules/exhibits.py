@@ -19,7 +19,7 @@ from molrl.data.molecules.molecule import Molecule
 from molrl.exhibit import Counts, Exhibit, encode_drawing
 from molrl.models.molecules.outcomes import describe_molecule, scaffold
 
-SHOWN = ("bucket", "rings", "aromatic", "novel")  # descriptors beside a formula
+EXTRA_DESCRIPTORS = ("bucket", "rings", "aromatic", "novel")  # descriptors beside a formula
 LABELS = {"bucket": "scaffold"}  # of descriptors, where the name says too little
 NO_SCAFFOLD = "none (no rings)"
 
@@ -31,7 +31,7 @@ def exhibit_molecule(molecule: Molecule, reader: BondReader, reference: Containe
     if reading.mol is None:
         return Exhibit(f"not readable: {reading.reason}", {"valid": "no", **facts}, sdf=structure(molecule, reader))
     described = describe_molecule(reading, reference)
-    more = {LABELS.get(name, name): described[name] for name in SHOWN if name in described}
+    more = {LABELS.get(name, name): described[name] for name in EXTRA_DESCRIPTORS if name in described}
     return Exhibit(
         title=constitution(reading.mol),
         facts={"valid": "yes", **facts, **more},

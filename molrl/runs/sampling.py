@@ -1,4 +1,4 @@
-"""How a run drew its samples, for a policy that is opened by the folder of the run."""
+"""The numbers by which a run drew its samples, for a policy that is opened by the folder of the run."""
 
 from pathlib import Path
 

@@ -19,7 +19,7 @@ import yaml
 from command import complaint, molrl
 from PIL import Image
 
-from molrl.exhibit import POINT_SCALE, Counts, Exhibit, encode_drawing, encode_picture, encode_points
+from molrl.exhibit import POINT_SCALE, Counts, Exhibit, encode_drawing, encode_image, encode_points
 from molrl.runs.report import LiveReport, write_figure, write_report
 from molrl.runs.report.charts import MAX_POINTS, Rounds, make_charts, noise_around
 from molrl.runs.report.curves import collect_curves
@@ -434,8 +434,8 @@ def test_points_keep_their_places() -> None:
 def test_pictures_are_exact_where_they_are_small() -> None:
     plain = Image.new("RGB", (40, 30), "#3366cc")
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (600, 400, 3), np.uint8))
-    assert Image.open(io.BytesIO(encode_picture(plain))).tobytes() == plain.tobytes()
-    found = Image.open(io.BytesIO(encode_picture(noise)))
+    assert Image.open(io.BytesIO(encode_image(plain))).tobytes() == plain.tobytes()
+    found = Image.open(io.BytesIO(encode_image(noise)))
     assert (found.format, found.size) == ("JPEG", (171, 256))
     assert Image.open(io.BytesIO(encode_drawing(noise))).format == "PNG"
 

@@ -1,5 +1,5 @@
-"""What the pipelines of flow matching differ in: how prompts become inputs of the network, how a latent is packed, the
-grid of times, and the scale of the autoencoder's latents.
+"""The differences between pipelines of flow matching: how prompts become inputs of the network, how a latent is packed,
+the grid of times, and the scale of the autoencoder's latents.
 """
 
 from collections.abc import Mapping, Sequence

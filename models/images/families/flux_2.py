@@ -90,7 +90,7 @@ class Flux2(Flux2Klein):
 
     def rendered(self, pipeline: Any, text: str) -> str:
         """Return the prompt after the system's message."""
-        said = (("system", pipeline.system_message), ("user", text))
-        messages = [{"role": role, "content": [{"type": "text", "text": words}]} for role, words in said]
+        turns = (("system", pipeline.system_message), ("user", text))
+        messages = [{"role": role, "content": [{"type": "text", "text": words}]} for role, words in turns]
         rendered: str = pipeline.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
         return rendered

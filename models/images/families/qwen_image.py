@@ -11,7 +11,7 @@ from molrl.models.images.families.family import Conditions, Family, pack, unpack
 
 
 class QwenImage(Family):
-    """The family of QwenImagePipeline."""
+    """The family of QwenImagePipeline: Qwen2.5-VL and a rescaled guidance."""
 
     models = "Qwen-Image"
     parts: ClassVar[Mapping[str, str]] = {

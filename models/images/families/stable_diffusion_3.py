@@ -10,7 +10,7 @@ from molrl.models.images.families.family import CLIP_TOKENIZER, T5_TOKENIZER, Co
 
 
 class StableDiffusion3(Family):
-    """The family of StableDiffusion3Pipeline."""
+    """The family of StableDiffusion3Pipeline: two CLIP encoders and T5."""
 
     models = "Stable Diffusion 3 and 3.5"
     parts: ClassVar[Mapping[str, str]] = {

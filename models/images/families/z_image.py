@@ -10,7 +10,7 @@ from molrl.models.images.families.family import ATTENTION, Conditions, Family, S
 
 
 class ZImage(Family):
-    """The family of ZImagePipeline."""
+    """The family of ZImagePipeline: Qwen3 and times that run backwards."""
 
     models = "Z-Image"
     parts: ClassVar[Mapping[str, str]] = {

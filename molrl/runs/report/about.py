@@ -1,4 +1,4 @@
-"""What a report says of a run besides its figures: commands, versions, hardware and dates, in report/about.json."""
+"""The facts of a run beside its figures in a report: commands, versions, hardware and dates, in report/about.json."""
 
 import importlib.metadata
 import json
@@ -21,7 +21,7 @@ PROGRAMS = ("molrl", "__main__.py")  # names of the command line's program
 
 
 class About(NamedTuple):
-    """What a report says of a run besides its figures.
+    """The facts of a run that a report states besides its figures.
 
     Attributes:
         labels: metric -> label of the domain's metrics, the most important first.

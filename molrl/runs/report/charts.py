@@ -72,11 +72,11 @@ class Chart(NamedTuple):
     @property
     def summary(self) -> str:
         """Return the first and the last value of each line in words, for those who cannot see it."""
-        told = []
+        changes = []
         for line in self.lines:
             values = line.y[np.isfinite(line.y)]
-            told.append(f"{line.label}: from {values[0]:.4g} to {values[-1]:.4g}")
-        return f"{self.title}. {'; '.join(told)}"
+            changes.append(f"{line.label}: from {values[0]:.4g} to {values[-1]:.4g}")
+        return f"{self.title}. {'; '.join(changes)}"
 
 
 class Rounds(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a report tells of one run, read from the run's folder, which may be of a run that still goes on."""
+"""The contents of a report of one run, read from the run's folder, which may be of a run that still goes on."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ WHEN = ("before", "after")  # samples are measured, relative to the training
 
 @dataclass(frozen=True)
 class Contents:
-    """What a report tells of one run.
+    """The contents of a report of one run.
 
     Attributes:
         folder: of the run.
