@@ -39,8 +39,10 @@ class Commands:
     """A process that finds the domain and runs one command after another in a folder; to start one takes seconds."""
 
     def __init__(self, folder: Path) -> None:
-        pipes: dict[str, int] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.process = subprocess.Popen([sys.executable, "-c", SERVER], cwd=folder, env=ENVIRONMENT, text=True, **pipes)
+        command = [sys.executable, "-c", SERVER]
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=ENVIRONMENT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         self.folder = folder
 
     def __call__(self, *arguments: str, code: int = 0) -> str:

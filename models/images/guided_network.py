@@ -134,7 +134,7 @@ class UnadaptedCall(torch.autograd.Function):
         kind, dtype, enabled = ctx.autocast
         with torch.enable_grad(), adapter_disabled(ctx.denoiser.network), torch.autocast(kind, dtype, enabled=enabled):
             x = x.detach().requires_grad_()
-            (before,) = torch.autograd.grad(ctx.denoiser(x, ctx.t, ctx.context), x, *grad_outputs)
+            (before,) = torch.autograd.grad(ctx.denoiser(x, ctx.t, ctx.context), x, grad_outputs[0])
         return before, None, None, None
 
 
