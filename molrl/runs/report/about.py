@@ -16,7 +16,7 @@ from molrl.runs.report.sheet import FOLDER
 
 ABOUT = "about.json"
 MAX_BYTES = 1 << 20
-MAX_SESSIONS = 50  # beginnings of a run that are told
+MAX_LAUNCHES = 50  # of a run, which are kept
 PROGRAMS = ("molrl", "__main__.py")  # names of the command line's program
 
 
@@ -25,23 +25,23 @@ class About(NamedTuple):
 
     Attributes:
         labels: metric -> label of the domain's metrics, the most important first.
-        sessions: facts by name of each time that the run was begun or continued, the last one at the end.
+        launches: facts by name of each time that the run was begun or continued, the last one at the end.
     """
 
     labels: Mapping[str, str]
-    sessions: Sequence[Mapping[str, str]]
+    launches: Sequence[Mapping[str, str]]
 
 
 NOTHING = About({}, [])
 
 
 def write_about(folder: Path, labels: Mapping[str, str], device: str) -> None:
-    """Add this session to what a run's folder says of the run."""
+    """Record this launch of a run, with the labels of its metrics, in the folder of the run."""
     path = folder / FOLDER / ABOUT
-    earlier = read_about(folder).sessions
+    earlier = read_about(folder).launches
     path.parent.mkdir(exist_ok=True)
-    sessions = [*earlier, describe_session(device)][-MAX_SESSIONS:]
-    replace_file(path, json.dumps({"labels": dict(labels), "sessions": sessions}, indent=1).encode())
+    launches = [*earlier, describe_launch(device)][-MAX_LAUNCHES:]
+    replace_file(path, json.dumps({"labels": dict(labels), "launches": launches}, indent=1).encode())
 
 
 def read_about(folder: Path) -> About:
@@ -49,13 +49,13 @@ def read_about(folder: Path) -> About:
     try:
         found = json.loads(read_bounded(folder / FOLDER / ABOUT, MAX_BYTES))
         labels = {str(name): str(label) for name, label in found["labels"].items()}
-        sessions = [{str(name): str(value) for name, value in one.items()} for one in found["sessions"]]
-        return About(labels, sessions[-MAX_SESSIONS:])
+        launches = [{str(name): str(value) for name, value in one.items()} for one in found["launches"]]
+        return About(labels, launches[-MAX_LAUNCHES:])
     except (OSError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
         return NOTHING
 
 
-def describe_session(device: str) -> dict[str, str]:
+def describe_launch(device: str) -> dict[str, str]:
     """Return the command, the date, the hardware and the versions of this process."""
     from molrl.machine.device import usable_cores
 
