@@ -1,6 +1,5 @@
 """The facts of a run beside its figures in a report: commands, versions, hardware and dates, in report/about.json."""
 
-import importlib.metadata
 import json
 import platform
 import re
@@ -12,7 +11,9 @@ from typing import NamedTuple
 
 from molrl.machine.files import read_bounded, replace_file
 from molrl.override import shell_line
+from molrl.requirements import installed, requirements
 from molrl.runs.report.sheet import FOLDER
+from molrl.version import __version__
 
 ABOUT = "about.json"
 MAX_BYTES = 1 << 20
@@ -86,12 +87,6 @@ def processor_name() -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, of molrl and of the packages that it requires."""
-    found = {"Python": platform.python_version()}
-    requires = importlib.metadata.requires("molrl") or []
-    names = [re.split(r"[^\w.-]", line)[0] for line in requires if "extra ==" not in line]
-    for name in ("molrl", *names):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    known = requirements()[""] if __version__ != "0" else []  # a checkout that was never installed has no metadata
+    required = {one.name: installed(one) or "not installed" for one in known}
+    return {"Python": platform.python_version(), "molrl": __version__, **required}
