@@ -1,10 +1,10 @@
 """Molecules grown from a core: how many are valid and connected, before and after training with cores, and after RL.
 
-`python benchmarks/grow.py STAGE FOLDER [QM9.npz]` does one stage after the other in a folder:
+`python benchmarks/grow.py STAGE FOLDER [QM9.npz or CORE ...]` does one stage after the other in a folder:
 
 - `pretrain` takes 12,000 random molecules of QM9 and trains the shipped qm9_heavy with cores, 600 steps;
 - `sample` draws molecules from six cores with both models, with and without steering, and prints a table;
-- `learn` fine-tunes the trained model on each core toward `reward=geometry`, and prints a table.
+- `learn` fine-tunes the trained model on each core, or on those named, toward `reward=geometry`, and prints a table.
 
 A sample is good if it is valid, connected, and has new bonds at the open atoms alone; the core is compared bit by bit.
 """
@@ -96,7 +96,7 @@ def good(samples: Sequence[Any]) -> float:
     return float(np.mean([mol is not None and is_connected(mol) for mol in mols]))
 
 
-def sample(folder: Path, n: int = 200) -> None:
+def sample(folder: Path, n: int = 100) -> None:
     """Print the share of good samples of both models, core by core."""
     models = {"qm9_heavy": "qm9_heavy", "with cores": str(folder / "pretrained")}
     print("| core | new atoms |" + "".join(f" {model}, steer={steer:g} |" for model in models for steer in STEER))
@@ -108,10 +108,10 @@ def sample(folder: Path, n: int = 200) -> None:
         print(f"| {name} | {core.atoms} |" + "".join(f" {100 * cell:.1f} % |" for cell in cells), flush=True)
 
 
-def learn(folder: Path, seed: int = 0) -> None:
-    """Print the share of good samples before and after RL, core by core."""
+def learn(folder: Path, *names: str, seed: int = 0) -> None:
+    """Print the share of good samples before and after RL, core by core: of those that are named, or of all."""
     print("| core | before | after | queries | minutes |")
-    for name in CORES:
+    for name in names or CORES:
         given, began = settings_of(name, folder), time.perf_counter()
         run = folder / f"run{list(CORES).index(name)}"
         loop = {"iterations": 8, "rollouts": 96, "evaluate": 256, "seed": seed, "threads": 1, "compile": False}

@@ -5,7 +5,7 @@ from dataclasses import replace
 from rdkit import Chem
 
 from molrl.data.molecules.bonds import Reading, molecule_problem, rdkit_bonds, read_graph
-from molrl.data.molecules.core import core_bonds
+from molrl.data.molecules.core_bonds import core_bonds
 from molrl.data.molecules.graphs import to_graph
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.valence import valence_bonds

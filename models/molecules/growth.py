@@ -13,7 +13,7 @@ from rdkit import Chem
 from torch import Tensor, nn
 
 from molrl.data.molecules.bonds import BondReader
-from molrl.data.molecules.core import ATTACH
+from molrl.data.molecules.core_bonds import ATTACH
 from molrl.data.molecules.core_file import OpenCore, read_core
 from molrl.data.molecules.molecule import Core, Molecule
 from molrl.data.molecules.sizes import AtomsRequest, Sizes, padding_mask

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rdkit import Chem
 
-from molrl.data.molecules.core import core_bonds
+from molrl.data.molecules.core_bonds import core_bonds
 from molrl.data.molecules.molecule import Core, Molecule
 from molrl.data.molecules.perception import perceive_bonds
 
