@@ -114,7 +114,7 @@ def learn(folder: Path, *names: str, seed: int = 0) -> None:
     for name in names or CORES:
         given, began = settings_of(name, folder), time.perf_counter()
         run = folder / f"run{list(CORES).index(name)}"
-        loop = {"iterations": 8, "rollouts": 96, "evaluate": 256, "seed": seed, "threads": 1, "compile": False}
+        loop = {"iterations": 8, "rollouts": 96, "evaluate": 128, "seed": seed, "threads": 1, "compile": False}
         finished = molrl.train(
             f"policy={folder / 'pretrained'}",
             *("policy.num_steps=25", "reward=geometry", "algo=ddpo", f"run={run}", "reward.workers=0"),
