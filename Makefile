@@ -1,9 +1,9 @@
-# make train | test | lint | bench, each with ARGS="..." for more arguments. The first call builds .venv.
+# make train | test | lint | docs | bench, each with ARGS="..." for more arguments. The first call builds .venv.
 PYTHON ?= python3
 ARGS ?=
 INSTALLED := .venv/.installed
 
-.PHONY: train test lint bench
+.PHONY: train test lint docs bench
 
 train: $(INSTALLED)
 	.venv/bin/molrl train task=qed algo=rgdm $(ARGS)
@@ -20,6 +20,9 @@ lint: $(INSTALLED)
 	.venv/bin/yamllint --strict .
 	.venv/bin/codespell molrl models rewards data conf tests benchmarks docs *.md *.toml *.yml *.cff
 
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet --strict $(ARGS)
+
 bench: $(INSTALLED)
 	.venv/bin/python benchmarks/networks.py $(ARGS)
 
@@ -29,5 +32,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	"Name another: make PYTHON=python3.12" >&2; exit 1; }
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --constraint constraints.txt setuptools
-	.venv/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,all]'
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,all,docs]'
 	@touch $@

@@ -32,7 +32,7 @@ SEEDS = (0, 1, 2)
 MAX_QUERIES = 2304
 NUM_EVALUATED = 256
 COMMON = ("task=qed", f"evaluate={NUM_EVALUATED}")
-RUNS: dict[str, tuple[str, ...]] = {  # how each algorithm spends its queries; tuned as described in docs/comparison.md
+RUNS: dict[str, tuple[str, ...]] = {  # queries of each; tuned as docs/results/comparison.md says
     "ddpo": ("iterations=12", "rollouts=192", "minibatch=480"),
     "ddpo_sf": ("iterations=18", "rollouts=128", "minibatch=1280"),
     "dpok": ("iterations=12", "rollouts=192", "minibatch=480", "optimizer.lr=5e-4"),

@@ -6,6 +6,7 @@ folders (`--config-dir`) are searched as well. `policy=` also takes a model's fo
 `algo=` take code (`molrl.plugins`).
 """
 
+import copy
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -199,7 +200,7 @@ class Composition:
     @functools.cached_property
     def base(self) -> dict[str, Any]:
         """Return the settings as the choices make them, before any value is overridden."""
-        return cast(dict[str, Any], self.plain(self.hydra()))
+        return cast(dict[str, Any], self.plain(self.composed))
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
@@ -211,7 +212,7 @@ class Composition:
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
-        config, known = self.hydra(), self.settings
+        config, known = copy.deepcopy(self.composed), self.settings
         try:
             for choice in self.choices.values():
                 for name, text in choice.values.items():
@@ -236,7 +237,8 @@ class Composition:
         name = override.partition("=")[0]
         return name.startswith("+") and (CONF / name.removeprefix("+").partition("@")[0]).is_dir()
 
-    def hydra(self) -> Any:
+    @functools.cached_property
+    def composed(self) -> Any:
         """Return what Hydra composes of the choices."""
         from hydra import compose as hydra_compose
         from hydra import initialize_config_dir

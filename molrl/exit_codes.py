@@ -8,7 +8,7 @@ from molrl.runs.errors import SaveError
 
 
 class ExitCode(IntEnum):
-    """The exit code of a command; docs/reliability.md has the same table.
+    """The exit code of a command; docs/reference/reliability.md has the same table.
 
     Attributes:
         DONE: the command did what it was asked.

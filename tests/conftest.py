@@ -48,7 +48,8 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Outcomes())
-    config.pluginmanager.import_plugin("own_process")
+    for plugin in ("own_process", "tensor_shapes"):
+        config.pluginmanager.import_plugin(plugin)
 
 
 class Outcomes:

@@ -86,6 +86,23 @@ PAIRS = [
 ]
 
 
+def by_domain() -> set[tuple[str, str]]:
+    """Return every algorithm with a task of each domain, whose tasks take turns, and each pair with a file of its own.
+
+    The settings of a pair follow from its task, from its algorithm, and from one file for both or for the domain and
+    the algorithm.
+    """
+    options = Composition("train").options("task")
+    turns: dict[tuple[str, str], list[str]] = {}
+    for task, algo in PAIRS:
+        turns.setdefault((options[task].rpartition("/")[0], algo), []).append(task)
+    taken = {(tasks[turn % len(tasks)], algo) for turn, ((_, algo), tasks) in enumerate(turns.items())}
+    return taken | {(task, algo) for task, algo in PAIRS if (CONF / f"tuned/{options[task]}_{algo}.yaml").is_file()}
+
+
+QUICK = by_domain()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Box:
     """A class that YAML may build."""
@@ -108,11 +125,14 @@ def needed(task: str, request: pytest.FixtureRequest) -> list[str]:
     return [f"policy={folder}", f"task.prompts='{folder.parent / 'prompt.txt'}'", "policy.num_steps=3"]
 
 
-@pytest.mark.parametrize(("task", "algo"), PAIRS)
+@pytest.mark.parametrize(
+    ("task", "algo"), [pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.slow) for pair in PAIRS]
+)
 def test_every_task_goes_with_every_algorithm(task: str, algo: str, request: pytest.FixtureRequest) -> None:
     chosen = [f"task={task}", f"algo={algo}", "device=cpu", *REQUIRED.get(REWARDS[task], []), *needed(task, request)]
-    pooled = ["reward.workers=0"] if "workers" in compose("train", chosen)["reward"] else []
-    config = compose("train", [*chosen, *pooled])
+    config = compose("train", chosen)
+    if "workers" in config["reward"]:
+        config["reward"]["workers"] = 0
     run = prepare(config)
     assert run.task.name == task
     assert callable(run.task.reward)

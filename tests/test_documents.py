@@ -1,10 +1,18 @@
-"""The documents: links lead somewhere, commands exist and compose, the README fits on a screen or two."""
+"""The documents: links lead somewhere, commands compose, code runs, tables say what the settings say."""
 
+import json
 import re
 import shlex
+import sys
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tables
+import torch
+from torch import nn
 
 from molrl.cli import main
 
@@ -19,10 +27,33 @@ def is_ours(path: Path) -> bool:
     return NOT_OURS.isdisjoint(parts) and not any(part.startswith(".") for part in parts)
 
 
+def name_of(path: Path) -> str:
+    """Return the name of a document in reports."""
+    return str(path.relative_to(ROOT))
+
+
 DOCUMENTS = sorted(path for path in ROOT.glob("**/*.md") if is_ours(path))
 WITH_COMMANDS = [path for path in DOCUMENTS if path.name == "README.md" or "docs" in path.relative_to(ROOT).parts]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-CONSOLE = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^```(?P<language>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
+)
+SETTINGS_ALONE = re.compile(r"molrl (train|pretrain|sample|score|evaluate|oracle) ")
+EARLIER_RUN = re.compile(r"(policy|resume|init|reference|known)=runs/|hydra[/.]| \.\.\. |=FOLDER|=FILE")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Return the blocks of a language that are no files."""
+    return [block["text"] for block in BLOCK.finditer(text) if block["language"] == language and not block["title"]]
+
+
+def write_files(text: str, folder: Path) -> list[str]:
+    """Write the blocks of a document that have a title into files of that name, and return the names."""
+    files = {block["title"]: block["text"] for block in BLOCK.finditer(text) if block["title"]}
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content, "utf-8")
+    return list(files)
 
 
 def prose(path: Path) -> str:
@@ -51,11 +82,11 @@ def broken_links(path: Path) -> list[str]:
 
 def commands(text: str) -> list[str]:
     """Return the name after `molrl` in each line of the console blocks."""
-    lines = "\n".join(CONSOLE.findall(text)).splitlines()
+    lines = "\n".join(blocks(text, "console")).splitlines()
     return [match[1] for line in lines if (match := re.match(r"(?:.* -m )?molrl ([\w-]+)", line.partition("#")[0]))]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_every_relative_link_and_image_leads_somewhere(path: Path) -> None:
     assert broken_links(path) == []
 
@@ -66,7 +97,7 @@ def test_a_link_to_nowhere_is_found(tmp_path: Path) -> None:
     assert broken_links(page) == ["gone.md", "#no-heading", "gone.png"]
 
 
-@pytest.mark.parametrize("path", WITH_COMMANDS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", WITH_COMMANDS, ids=name_of)
 def test_every_command_in_a_console_block_exists(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     existing = set(re.findall(r"^  (\w+)  +", capsys.readouterr().out, re.MULTILINE))
@@ -75,17 +106,34 @@ def test_every_command_in_a_console_block_exists(path: Path, capsys: pytest.Capt
 
 def command_lines(text: str) -> list[str]:
     """Return the commands that settings alone decide, on one line each; those on an earlier run need that run."""
-    lines = "\n".join(CONSOLE.findall(text)).replace("\\\n", " ").splitlines()
-    plain = [" ".join(line.partition("#")[0].split()) for line in lines]
-    return [line for line in plain if re.match(r"molrl (train|pretrain|sample) ", line) and "=runs/" not in line]
+    lines = "\n".join(blocks(text, "console")).replace("\\\n", " ").splitlines()
+    plain = [" ".join(re.sub(r"(^| )#.*", "", line).split()) for line in lines]
+    return [line for line in plain if SETTINGS_ALONE.match(line) and not EARLIER_RUN.search(line)]
 
 
-COMMAND_LINES = [line for path in WITH_COMMANDS for line in command_lines(path.read_text("utf-8"))]
+TEXTS = [path.read_text("utf-8") for path in WITH_COMMANDS]
+COMMANDS: Mapping[str, str] = {  # each command once, with a document that has the files it needs, if one does
+    line: text for text in sorted(TEXTS, key=lambda text: 'title="' in text) for line in command_lines(text)
+}
 
 
-@pytest.mark.parametrize("line", sorted(set(COMMAND_LINES)))
-def test_the_settings_of_every_command_compose(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def command_cases() -> list[Any]:
+    """Return all commands; those of the pages of single rewards, which differ by little, are for the slow tests."""
+    rewards = {line for path in ROOT.glob("docs/rewards/*/*.md") for line in command_lines(path.read_text("utf-8"))}
+    others = {
+        line for path in WITH_COMMANDS if path.parts[-3] != "rewards" for line in command_lines(path.read_text("utf-8"))
+    }
+    slow = rewards - others
+    return [pytest.param(line, marks=[pytest.mark.slow] if line in slow else []) for line in sorted(COMMANDS)]
+
+
+@pytest.mark.parametrize("line", command_cases())
+def test_the_settings_of_every_command_compose(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """`--cfg` composes and checks the names and values of all settings, and builds nothing."""
+    write_files(COMMANDS[line], tmp_path)
+    monkeypatch.chdir(tmp_path)
     assert main([*shlex.split(line)[1:], "--cfg"]) == 0, capsys.readouterr().err
 
 
@@ -98,6 +146,68 @@ def test_a_command_without_a_needed_setting_is_found() -> None:
 def test_commands_are_found_behind_a_launcher_and_not_in_comments() -> None:
     text = "```console\nmolrl train a=b\n# molrl no\ntorchrun -m molrl fly\nmake x  # molrl no\n```\n"
     assert commands(text) == ["train", "fly"]
+
+
+def aesthetic_head(folder: Path) -> None:
+    """Write a stand-in for LAION's head, with its layers at a hundredth of their widths."""
+    widths = (8, 4, 3, 2, 2, 1)
+    layers = nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)))
+    torch.save(layers.state_dict(), folder / "sac+logos+ava1-l14-linearMSE.pth")
+
+
+def two_rounds(folder: Path) -> None:
+    """Write the metrics of a run of two rounds."""
+    (folder / "runs/mine").mkdir(parents=True)
+    rows = [{"iteration": number, "reward": 0.4 + 0.1 * number, "kl": number} for number in range(2)]
+    (folder / "runs/mine/metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+INPUTS: Mapping[str, Callable[[Path], None]] = {  # what the code of a page reads
+    "docs/howto/stable_diffusion.md": aesthetic_head,
+    "docs/troubleshooting.md": two_rounds,
+}
+SLOW = {"README.md", "docs/howto/own_algorithm.md", "docs/howto/own_reward.md"}  # they train
+WITH_CODE = [
+    pytest.param(path, id=name_of(path), marks=[pytest.mark.slow] if name_of(path) in SLOW else [])
+    for path in WITH_COMMANDS
+    if blocks(path.read_text("utf-8"), "python")
+]
+
+
+@pytest.mark.parametrize("path", WITH_CODE)
+def test_the_code_of_a_page_runs_from_top_to_bottom(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = path.read_text("utf-8")
+    names = write_files(text, tmp_path)
+    if name_of(path) in INPUTS:
+        INPUTS[name_of(path)](tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in names:
+        monkeypatch.delitem(sys.modules, Path(name).stem, raising=False)
+    state: dict[str, object] = {"__name__": "page"}
+    for block in blocks(text, "python"):
+        exec(compile(block, name_of(path), "exec"), state)
+
+
+@pytest.mark.parametrize(("path", "up"), list(tables.pages()), ids=lambda value: str(value).removeprefix(f"{ROOT}/"))
+def test_tables_of_settings_are_those_of_the_settings(path: Path, up: str) -> None:
+    """Where this fails, `python docs/hooks/tables.py` writes the tables anew."""
+    text = path.read_text("utf-8")
+    assert tables.filled(text, up) == text
+
+
+def test_a_changed_default_is_found() -> None:
+    page = (ROOT / "docs/algorithms/ddpo.md").read_text("utf-8")
+    assert tables.filled(page.replace("| `algo.clip` | `0.2` |", "| `algo.clip` | `0.3` |"), "../") == page
+
+
+@pytest.mark.parametrize("group", ["algo", "reward"])
+def test_every_algorithm_and_reward_has_a_table_of_its_settings(group: str) -> None:
+    described = {name for text in TEXTS for name in re.findall(r"<!-- settings ([\w/]+) -->", text)}
+    existing = {str(path.relative_to(ROOT / "conf").with_suffix("")) for path in ROOT.glob(f"conf/{group}/**/*.yaml")}
+    assert existing - described == {f"{group}/code"}
 
 
 def test_the_readme_is_short() -> None:

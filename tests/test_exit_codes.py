@@ -141,5 +141,5 @@ def test_an_interruption_has_the_code_of_the_shell(monkeypatch: pytest.MonkeyPat
 
 
 def test_every_code_is_documented() -> None:
-    shown, table = " ".join(HELP.split()), (ROOT / "docs/reliability.md").read_text("utf-8")
+    shown, table = " ".join(HELP.split()), (ROOT / "docs/reference/reliability.md").read_text("utf-8")
     assert not [code for code in ExitCode if f" {code:d} " not in shown or f"| {code:d} |" not in table]

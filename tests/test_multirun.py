@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from command import QUICK_RUN, complaint, molrl
+from command import QUICK_RUN, Outcome, complaint, molrl
 
 SWEEP = ("train", "--multirun", "algo=ddpo,rwr", "seed=0", *QUICK_RUN)
 
@@ -15,19 +15,25 @@ def table(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_combination_is_a_run_and_a_row(tmp_path: Path) -> None:
-    done = molrl(*SWEEP, f"hydra.sweep.dir={tmp_path / 'sweep'}")
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """Return the folder of a sweep over two algorithms and how it ended."""
+    folder = tmp_path_factory.mktemp("runs") / "sweep"
+    return folder, molrl(*SWEEP, f"hydra.sweep.dir={folder}")
+
+
+def test_every_combination_is_a_run_and_a_row(sweep: tuple[Path, Outcome]) -> None:
+    folder, done = sweep
     assert done.code == 0, done
-    rows = table(tmp_path / "sweep")
+    rows = table(folder)
     assert [(row["run"], row["algo"], row["task"]) for row in rows] == [("0", "ddpo", "qed"), ("1", "rwr", "qed")]
     assert rows[0]["before"] == rows[1]["before"], "the same seed, so the same samples before training"
-    assert str(tmp_path / "sweep/table.csv") in done.out
+    assert str(folder / "table.csv") in done.out
 
 
-def test_a_run_of_a_sweep_is_that_of_its_own_command(tmp_path: Path) -> None:
-    assert molrl(*SWEEP, f"hydra.sweep.dir={tmp_path / 'sweep'}").code == 0
+def test_a_run_of_a_sweep_is_that_of_its_own_command(sweep: tuple[Path, Outcome], tmp_path: Path) -> None:
     assert molrl("train", "algo=rwr", "seed=0", f"run={tmp_path / 'alone'}", *QUICK_RUN).code == 0
-    alone, swept = (tmp_path / name for name in ("alone", "sweep/1"))
+    alone, swept = tmp_path / "alone", sweep[0] / "1"
     assert (alone / "config.yaml").read_text().replace(str(alone), str(swept)) == (swept / "config.yaml").read_text()
 
 

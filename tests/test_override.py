@@ -17,7 +17,11 @@ from molrl.override import as_value, command_line, in_quotes, shell_line, unquot
 
 TRICKY = st.text("\\'\"${}[](),=:;&|<>*?!#~ \t\nab1", max_size=12)
 TEXTS = TRICKY | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
-FOLDERS = ("my run", "it's {a}, b=c", 'say "x" [1] ${d}\\', "null", "~")
+FOLDERS = (
+    "it's {a}, b=c",
+    'say "x" [1] ${d}\\',
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("my run", "null", "~")),  # in a path these are plain
+)
 
 
 def read_back(value: str) -> object:

@@ -105,7 +105,7 @@ class DDPO(PolicyGradient):
         clip: half-width of the interval around 1 in which the likelihood ratio of one reverse step counts. The
             log-ratio is a sum over the sample's degrees of freedom, in nats; image papers clip the mean instead.
         kl_weight: nats of exact per-step KL to the reference that one unit of advantage is worth; 0 in the paper. Only
-            the step's own KL is differentiated ("local": see docs/algorithms.md for its fixed point).
+            the step's own KL is differentiated ("local": see docs/algorithms/dpok.md for its fixed point).
         likelihood: "joint" clips the ratio of the joint likelihood of a sample, "per_dim" its geometric mean over the
             dimensions, for which image papers give their clip of 1e-4. The loss of a sample is then divided by its
             degrees of freedom once, surrogate and KL alike, which moves no optimum.

@@ -40,7 +40,7 @@ class GRPO:
         likelihood: "joint" clips the ratio of the joint likelihood of a sample, "per_dim" its geometric mean over the
             dimensions.
         kl_weight: nats of exact per-step KL to the reference that one unit of advantage is worth. Only the step's own
-            KL is differentiated ("local": see docs/algorithms.md for its fixed point).
+            KL is differentiated ("local": see docs/algorithms/dpok.md for its fixed point).
         window: number of stochastic steps; all of those between `first` and `last` if there are no more.
         first: fraction of the chain after which windows lie (0 is the prior, 1 the end).
         last: fraction of the chain up to which they do.

@@ -54,7 +54,8 @@ def check_reward(
         floor: what these get; by default the reward's attribute `floor`.
         invariances: name -> a function that changes a sample in a way that must not change its value: for molecules and
             shapes a rotation, a shift, another order of the atoms or points (`molrl.testing.laws.random_rotation`).
-        atol, rtol: tolerances of values that are to agree.
+        atol: absolute tolerance of values that are to agree.
+        rtol: relative tolerance of these.
     """
     floor = getattr(reward, "floor", None) if floor is None else floor
     case = Case(

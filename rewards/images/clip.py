@@ -63,8 +63,8 @@ class CLIPReward:
                 raise ValueError(f"model: got {name!r}, no such folder; name one, or a Hub id (owner/name) to fetch it")
         if self.metric == "aesthetic" and (self.head is None or not Path(self.head).is_file()):
             raise ValueError(
-                f"head: got {self.head!r}, no such file; docs/images.md has the two lines that fetch LAION's head "
-                "and write it as safetensors"
+                f"head: got {self.head!r}, no such file; docs/howto/stable_diffusion.md converts LAION's head "
+                "to safetensors"
             )
         if importlib.util.find_spec("transformers") is None:
             raise ImportError("scores of CLIP need transformers: pip install 'molrl[image]'")

@@ -48,12 +48,13 @@ class Case(NamedTuple):
     lost: bool = False
 
 
+SHORT = {"num_steps": 2}
 CASES = {
     "DDPO": Case(ALGORITHMS["DDPO"]),
-    "parts of a batch": Case(ALGORITHMS["DDPO"], {"microbatch": 5}, {"batch": 2, "checkpointing": True}),
-    "few rows": Case(ALGORITHMS["DDPO"], {"minibatch": 3, "microbatch": 1}, lost=True),  # some of one process alone
-    "DPOK": Case(ALGORITHMS["DPOK"], {"minibatch": 7}),
-    "RWR": Case(ALGORITHMS["RWR"], {"minibatch": 20}),
+    "parts of a batch": Case(ALGORITHMS["DDPO"], {"microbatch": 5}, {**SHORT, "batch": 2, "checkpointing": True}),
+    "few rows": Case(ALGORITHMS["DDPO"], {"minibatch": 3, "microbatch": 1}, SHORT, lost=True),  # some of one process
+    "DPOK": Case(ALGORITHMS["DPOK"], {"minibatch": 7}, SHORT),
+    "RWR": Case(ALGORITHMS["RWR"], {"minibatch": 20}, SHORT),
     "RGDM": Case(ALGORITHMS["RGDM"]),
 }
 

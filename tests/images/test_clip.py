@@ -118,7 +118,7 @@ def test_what_is_no_image_has_the_floor(metric: str, floor: float, clip: Path) -
     [
         ({"model": "nowhere"}, "model: got 'nowhere', no such folder"),
         ({"batch": 0}, "batch: got 0"),
-        ({"metric": "aesthetic"}, "head: got None, no such file; docs/images.md"),
+        ({"metric": "aesthetic"}, "head: got None, no such file; docs/howto/stable_diffusion.md"),
         ({"metric": "aesthetic", "head": "gone.safetensors"}, "head: got 'gone.safetensors'"),
     ],
 )
