@@ -11,7 +11,7 @@ A sample is good if it is valid, connected, and has new bonds at the open atoms 
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,7 +114,14 @@ def learn(folder: Path, *names: str, seed: int = 0) -> None:
     for name in names or CORES:
         given, began = settings_of(name, folder), time.perf_counter()
         run = folder / f"run{list(CORES).index(name)}"
-        loop = {"iterations": 8, "rollouts": 96, "evaluate": 128, "seed": seed, "threads": 1, "compile": False}
+        loop: dict[str, Any] = {
+            "iterations": 8,
+            "rollouts": 96,
+            "evaluate": 128,
+            "seed": seed,
+            "threads": 1,
+            "compile": False,
+        }
         finished = molrl.train(
             f"policy={folder / 'pretrained'}",
             *("policy.num_steps=25", "reward=geometry", "algo=ddpo", f"run={run}", "reward.workers=0"),
@@ -129,5 +136,6 @@ def learn(folder: Path, *names: str, seed: int = 0) -> None:
 
 
 if __name__ == "__main__":
+    stages: dict[str, Callable[..., None]] = {"pretrain": pretrain, "sample": sample, "learn": learn}
     stage, place, *more = sys.argv[1:]
-    {"pretrain": pretrain, "sample": sample, "learn": learn}[stage](Path(place), *more)
+    stages[stage](Path(place), *more)

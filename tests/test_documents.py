@@ -212,3 +212,32 @@ def test_every_algorithm_and_reward_has_a_table_of_its_settings(group: str) -> N
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= MAX_README_LINES
+
+
+SHORT = {"iterations": 1, "rollouts": 8, "minibatch": 16, "evaluate": 8, "policy.num_steps": 4, "threads": 1}
+WALKS = ["docs/start.md", "docs/howto/own_reward.md", "docs/howto/slow_rewards.md"]
+
+
+def shortened(line: str) -> list[str]:
+    """Return the arguments of a command, with a run of one short round where it trains."""
+    arguments = shlex.split(line)[1:]
+    if arguments[0] != "train":
+        return arguments
+    kept = [item for item in arguments if item.partition("=")[0] not in SHORT]
+    return [*kept, *(f"{name}={value}" for name, value in SHORT.items())]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WALKS)
+def test_the_commands_of_a_page_run_one_after_another(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an empty folder, as a reader types them; what needs a cluster or a server is left out."""
+    text = (ROOT / page).read_text("utf-8")
+    write_files(text, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    lines = "\n".join(blocks(text, "console")).splitlines()
+    for line in (re.sub(r"(^| )#.*", "", line) for line in lines):
+        if SETTINGS_ALONE.match(line) and "workers=ray" not in line:
+            assert main(shortened(line)) in (0, 4), line

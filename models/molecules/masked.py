@@ -4,6 +4,7 @@ So a model learns what it is asked for when molecules grow from a core (`molrl.m
 what remains of a molecule when single bonds outside rings are cut.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +95,30 @@ def choose_cores(t: Float[Tensor, " b"], cuts: Bool[Tensor, "b k n"], probabilit
     row = (uniform / max(probability, 1e-9) * cuts.shape[1]).long().clamp(max=cuts.shape[1] - 1)
     chosen = cuts[torch.arange(len(t), device=t.device), row]
     return chosen & (uniform < probability).unsqueeze(1)
+
+
+def check_cores(probability: float, hydrogens: str, *, knows_cores: bool) -> None:
+    """Raise ValueError where a model cannot be trained with cores.
+
+    Args:
+        probability: of a core.
+        hydrogens: of the codec.
+        knows_cores: the network reads which atoms are exact.
+    """
+    if not 0 <= probability <= 1:
+        raise ValueError(f"core_probability: got {probability}, allowed 0 to 1")
+    if hydrogens != "counts":
+        raise ValueError(f"core_probability: got {probability}, but cores need implicit hydrogens")
+    if not knows_cores:
+        raise ValueError(f"core_probability: got {probability}, but this network knows no cores; egnn, pair_network do")
+
+
+def draw_cores(
+    molecules: Sequence[Molecule], rows: NDArray[np.int64], reader: BondReader, width: int
+) -> Bool[Tensor, "b k n"]:
+    """Return random cores of molecules, each seeded by its row in the data set."""
+    found = [cuts_of(one, reader, width, int(row)) for one, row in zip(molecules, rows, strict=True)]
+    return torch.from_numpy(np.stack(found))
 
 
 def cuts_of(molecule: Molecule, reader: BondReader, width: int, seed: int) -> NDArray[np.bool_]:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -22,7 +21,7 @@ from molrl.gaussian import MaskedPoints
 from molrl.models.molecules.codec import Codec, CodecDesign
 from molrl.models.molecules.condition import Condition, label_molecules, standardise
 from molrl.models.molecules.decoder import MoleculeDecoder
-from molrl.models.molecules.masked import CoreLoss, cuts_of
+from molrl.models.molecules.masked import CoreLoss, check_cores, draw_cores
 from molrl.models.molecules.model import MOLECULES, NETWORKS, Architecture, Pretrained, Reference, load, save
 from molrl.models.molecules.policy import molecule_policy
 from molrl.models.networks import takes
@@ -92,13 +91,9 @@ class MoleculeDesign:
             raise ValueError(f"bucket: got {self.bucket}, need at least 1")
         if not 0 <= self.max_skipped <= 1:
             raise ValueError(f"max_skipped: got {self.max_skipped}, allowed 0 to 1")
-        if not 0 <= self.core_probability <= 1:
-            raise ValueError(f"core_probability: got {self.core_probability}, allowed 0 to 1")
-        if self.core_probability and self.codec.hydrogens != "counts":
-            raise ValueError(f"core_probability: got {self.core_probability}, but cores need implicit hydrogens")
-        if self.core_probability and not takes(str(self.network.get("kind")), NETWORKS, "cores"):
-            able = ", ".join(name for name in NETWORKS if takes(name, NETWORKS, "cores"))
-            raise ValueError(f"core_probability: a network of kind {self.network['kind']!r} knows no cores, {able} do")
+        if self.core_probability:
+            knows_cores = takes(str(self.network.get("kind")), NETWORKS, "cores")
+            check_cores(self.core_probability, self.codec.hydrogens, knows_cores=knows_cores)
         if self.reference not in ("smiles", "hashes"):
             raise ValueError(f"reference: got {self.reference!r}, allowed are 'smiles', 'hashes'")
         for name, reward in self.conditions.items():
@@ -186,13 +181,8 @@ class MoleculeDesign:
             ]
         if self.core_probability:
             for context, group in zip(contexts, groups, strict=True):
-                context["cuts"] = self.cuts([kept[row] for row in group], group, context["mask"].shape[1])
+                context["cuts"] = draw_cores([kept[row] for row in group], group, self.reader, context["mask"].shape[1])
         return architecture, [Bucket(x, context) for (x, _), context in zip(encoded, contexts, strict=True)]
-
-    def cuts(self, molecules: Sequence[Molecule], rows: NDArray[np.int64], width: int) -> Bool[Tensor, "b k n"]:
-        """Return random cores of molecules, seeded by their rows in the data set."""
-        found = [cuts_of(one, self.reader, width, int(row)) for one, row in zip(molecules, rows, strict=True)]
-        return torch.from_numpy(np.stack(found))
 
 
 @dataclass(frozen=True)

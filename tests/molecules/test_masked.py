@@ -117,7 +117,7 @@ def test_a_model_is_pretrained_with_cores_and_grows_molecules(tmp_path: Path) ->
     [
         (["model.core_probability=1.5"], "core_probability: got 1.5, allowed 0 to 1"),
         (["model=all_atoms", "model.core_probability=0.5"], "cores need implicit hydrogens"),
-        (["model=tensor_field", "model.core_probability=0.5"], "knows no cores, egnn, pair_network do"),
+        (["model=tensor_field", "model.core_probability=0.5"], "this network knows no cores; egnn, pair_network do"),
     ],
 )
 def test_impossible_training_with_cores_is_refused(settings: list[str], message: str, tmp_path: Path) -> None:
