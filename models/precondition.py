@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from molrl.gaussian import Context
+from molrl.models.size_groups import predict_by_size
 from molrl.schedule import Schedule, alpha, sigma
 
 
@@ -40,7 +41,13 @@ class Preconditioned(nn.Module):
         self.register_buffer("data_std", stds, persistent=False)
 
     def forward(self, x: Float[Tensor, "b n c"], t: Float[Tensor, " b"], context: Context) -> Float[Tensor, "b n c"]:
-        """Predict the noise in x_t."""
+        """Predict the noise in x_t; on a CPU by sizes, where the network works on pairs and says so."""
+        if getattr(self.network, "by_size", False) and x.device.type == "cpu":
+            return predict_by_size(self.predict, x, t, context)
+        return self.predict(x, t, context)
+
+    def predict(self, x: Float[Tensor, "b n c"], t: Float[Tensor, " b"], context: Context) -> Float[Tensor, "b n c"]:
+        """Predict the noise in x_t, all of a batch at once."""
         log_snr = self.schedule.log_snr(t).view(-1, 1, 1)
         a, noise = alpha(log_snr), sigma(log_snr)
         d, s = self.data_std.to(x.dtype), noise / a

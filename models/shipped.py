@@ -1,4 +1,4 @@
-"""One rule of where a model is: shipped in the package under its name, in a folder, or in `model/` of a run's folder.
+"""One rule of where a model is: shipped under its name, in a folder, in `model/` of a run, or fetched from the Hub.
 
 A shipped model lies in `weights/DOMAIN/NAME`. A folder holds a model if it has one of `MARKERS`.
 """
@@ -6,6 +6,7 @@ A shipped model lies in `weights/DOMAIN/NAME`. A folder holds a model if it has 
 import os
 from pathlib import Path
 
+from molrl.models.hub import HUB, cached
 from molrl.runs.errors import CheckpointError
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -29,9 +30,13 @@ def holds_model(folder: Path) -> bool:
 def find_model(name: str) -> Path | None:
     """Return the folder of a model: shipped, the folder itself, or the `model/` of a run; None where there is none.
 
+    `hub:OWNER/NAME@COMMIT` is a folder that was fetched before; nothing is fetched here, for a file may hold this name.
+
     Raises:
         CheckpointError: the `model/` of a run is a link, which may lead anywhere; the folder that is named may be one.
     """
+    if name.startswith(HUB):
+        return cached(name)
     shipped = [] if Path(name).name != name else sorted(SHIPPED.glob(f"*/{name}"))
     candidates = [*shipped, Path(name), Path(name) / "model"]
     found = next((folder for folder in candidates if holds_model(folder)), None)

@@ -6,7 +6,8 @@
     molecules = molrl.sample(policy, 100)
     values = molrl.score(molecules, "qed")
 
-The functions of this module are what the commands do: `load_policy`, `sample`, `score`, `evaluate` and `train`.
+The functions of this module are what the commands do: `choices` (what there is), `load_policy`, `sample`, `score`,
+`evaluate` and `train`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from molrl.version import __version__
 
 if TYPE_CHECKING:
-    from molrl.api import FinishedRun, evaluate, load_policy, sample, score, train
+    from molrl.api import FinishedRun, choices, evaluate, load_policy, sample, score, train
 
-__all__ = ["FinishedRun", "__version__", "evaluate", "load_policy", "sample", "score", "train"]
+__all__ = ["FinishedRun", "__version__", "choices", "evaluate", "load_policy", "sample", "score", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from molrl.diversity.clusters import Clusters
 from molrl.diversity.counts import Counts
 from molrl.task import Metrics
 
@@ -160,6 +161,8 @@ def reserve_rows(module: nn.Module, saved: Mapping[str, Tensor]) -> None:
     for name, part in module.named_modules():
         if isinstance(part, Tracker | Counts) and f"{name}.keys" in saved:
             part.reserve(len(saved[f"{name}.keys"]))
+        elif isinstance(part, Clusters) and f"{name}.centres" in saved:
+            part.reserve(saved[f"{name}.centres"].shape)
 
 
 def estimator(

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from molrl.building import build
+from molrl.catalogue import Entry, catalogue
 from molrl.composition import Composition
 from molrl.config import ConfigError, check_arguments
 from molrl.config import settings as wrong_settings
@@ -19,6 +20,7 @@ from molrl.override import as_value
 from molrl.plugins import reward_of
 from molrl.reward_queue import check_rewards
 from molrl.runs.folder import dated_folder, read_summary
+from molrl.runs.report import REPORT
 from molrl.runs.tracking import METRICS_FILE, read_metrics
 from molrl.task import Reward, open_reward
 
@@ -32,18 +34,55 @@ class FinishedRun:
     Attributes:
         folder: of the run: `model/`, `best/`, `samples/`, `report.html` and the rest.
         summary: what summary.json says: task, reward, algo, seed, and the figures `before` and `after` training.
-        metrics: one row for each round, as in metrics.jsonl.
+        rows: one for each round, as in metrics.jsonl.
+        metrics: the same as a data frame of pandas.
+        report: the page about the run, report.html.
         policy: what `load_policy`, `sample` and the command line take as this run's model.
     """
 
     folder: Path
     summary: Mapping[str, Any]
-    metrics: Sequence[Mapping[str, Any]]
+    rows: Sequence[Mapping[str, Any]]
+
+    @property
+    def metrics(self) -> Any:
+        """Return a pandas.DataFrame with a row for each round and a column for each metric.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ModuleNotFoundError as error:
+            raise ImportError("run.metrics needs pandas: pip install 'molrl[pandas]'; run.rows does not") from error
+        return pd.DataFrame([dict(row) for row in self.rows])
+
+    @property
+    def report(self) -> Path:
+        """Return the path of the run's report.html."""
+        return self.folder / REPORT
+
+    def _repr_html_(self) -> str:
+        from molrl.runs.report.page import render_summary
+
+        return render_summary(self.folder, self.summary)
 
     @property
     def policy(self) -> str:
         """Return the name of this run's model."""
         return str(self.folder)
+
+
+def choices(kind: str) -> list[Entry]:
+    """Return what can be chosen of one kind, as `molrl list KIND` shows it.
+
+    Args:
+        kind: "rewards", "algorithms", "tasks", "policies", "data", "models", "diversity", "guidance" or "trackers".
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    return catalogue(kind)
 
 
 def load_policy(name: str, **settings: Any) -> PolicySettings:

@@ -19,12 +19,20 @@ COMMANDS = {
     "sample": "draw samples from a model",
     "score": "score the samples in a file",
     "evaluate": "measure a set of samples",
+    "report": "write the report of a run, or compare several",
     "oracle": "try every algorithm on problems with known answers",
     "migrate": "rewrite a model folder of an older version",
 }
+TOOLS = {  # commands that no YAML describes; `molrl.cli.TOOL_FUNCTIONS` has what carries them out
+    "list": "show what rewards, algorithms, tasks, policies and data there are",
+    "card": "write the model card of a run",
+    "push": "share a model on the Hugging Face Hub",
+    "doctor": "check this machine, what is installed, and the models that ship",
+}
 OPTIONS = ("--cfg", "--multirun", "--config-dir", "--plugin", "--help")
 QUOTES = ("'", '"', "[", "{")  # openings of values in which a comma parts nothing
-FILES = {"score": "file", "evaluate": "file", "migrate": "folder"}  # commands whose first word is this setting
+FILES = {"score": "file", "evaluate": "file", "migrate": "folder", "report": "runs"}  # whose first word is this setting
+SEVERAL = ("report",)  # commands that take any number of such words
 PATHS = {
     "file",
     "folder",
@@ -171,9 +179,19 @@ def overrides(command: str, arguments: Sequence[str]) -> list[str]:
             raise ConfigError(f"{item}: settings are written name=value, see molrl {command} --help")
         else:
             found.append(f"{key}={path_value(value)}" if takes_path(key, value) else item)
+    if command in SEVERAL:
+        found = gathered(FILES[command], found)
     if (files := sum(item.startswith("file=") for item in found)) > 1:
         raise ConfigError(f"got {files} files, molrl {command} takes one at a time")
     return found
+
+
+def gathered(name: str, settings: Sequence[str]) -> list[str]:
+    """Return settings with those of one name, each with one value, as a single list of values."""
+    values = [item.partition("=")[2] for item in settings if item.startswith(f"{name}=")]
+    others = [item for item in settings if not item.startswith(f"{name}=")]
+    whole = values[0] if len(values) == 1 and values[0].startswith("[") else f"[{','.join(values)}]"
+    return [*others, f"{name}={whole}"] if values else others
 
 
 def takes_path(key: str, value: str) -> bool:

@@ -1,21 +1,28 @@
-"""The command line: `molrl train | pretrain | sample | score | evaluate | oracle ...`, each with Hydra overrides.
+"""The command line: `molrl train | pretrain | sample | score | evaluate | report ...`, each with Hydra overrides.
 
 Every command ends with one of the exit codes of `molrl.exit_codes`.
 """
 
 import contextlib
+import importlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from molrl.arguments import COMMANDS, Options, composed, first_values, overrides, parse
+from molrl.arguments import COMMANDS, TOOLS, Options, composed, first_values, overrides, parse
 from molrl.config import ConfigError
 from molrl.exit_codes import ExitCode, exit_code_of
 from molrl.suggestions import did_you_mean
 
 COMPLETION = "completion"  # prints the script that has a shell complete commands and settings
+TOOL_FUNCTIONS = {
+    "list": "molrl.listing:list_choices",
+    "doctor": "molrl.doctor:doctor",
+    "card": "molrl.models.sharing:card",
+    "push": "molrl.models.sharing:push",
+}
 
 MAX_THREADS, MAX_DEFAULT_THREADS = 1024, 16
 
@@ -38,8 +45,10 @@ examples
   molrl score chair.glb reward=shape_stability    a mesh, a file of points, or a folder of them
   molrl evaluate new.sdf reference=qm9_heavy      validity, uniqueness, novelty, stability
   molrl evaluate samples.npz                      of point clouds: 1-NNA, coverage, MMD, which ones stand
+  molrl report runs/mine                          its report made anew; of several runs: a comparison
   molrl pretrain model=heavy data=qm9 data.path=qm9.npz
   molrl train task=alignment algo=ddpo            images that show what their prompt says
+  molrl list rewards                              what can be asked for, with papers; molrl list rewards qed: settings
 
 options
   --cfg [job]         print the settings as they would be used, and stop
@@ -70,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def dispatch(arguments: list[str]) -> int:
     """Print the help or the version, or run a command until its end or an interruption; return the exit code."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(HELP.format(commands="\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())))
+        print(HELP.format(commands="\n".join(f"  {name:<10}{text}" for name, text in (COMMANDS | TOOLS).items())))
         return ExitCode.DONE if arguments else ExitCode.USAGE
     if arguments[0] in ("-V", "--version"):
         from molrl.version import __version__
@@ -99,8 +108,10 @@ def run(command: str, arguments: Sequence[str]) -> int:
 
             print(completion(list(arguments)))
             return ExitCode.DONE
+        if command in TOOLS:
+            return use_tool(command, parse(command, arguments))
         if command not in COMMANDS:
-            known = (*COMMANDS, COMPLETION)
+            known = (*COMMANDS, *TOOLS, COMPLETION)
             raise ConfigError(f"{command}: no such command; known are {', '.join(known)}{did_you_mean(command, known)}")
         return carry_out(command, parse(command, arguments))
     except Exception as error:
@@ -108,6 +119,16 @@ def run(command: str, arguments: Sequence[str]) -> int:
         if code is ExitCode.INTERNAL or os.environ.get("MOLRL_TRACEBACK"):
             traceback.print_exc()
         return complain(error, code)
+
+
+def use_tool(command: str, options: Options) -> int:
+    """Run a command that no YAML describes, or print its help."""
+    module, _, name = TOOL_FUNCTIONS[command].partition(":")
+    found = importlib.import_module(module)
+    if options.help:
+        print(f"molrl {command}: {TOOLS[command]}\n\nusage: {found.USAGE}")
+        return ExitCode.DONE
+    return int(getattr(found, name)(options))
 
 
 def carry_out(command: str, options: Options) -> int:
@@ -152,10 +173,11 @@ def start(command: str, config: dict[str, Any]) -> int:
     if command == "train" and (state := describe_finished(config)):  # before torch is loaded
         print(state)
         return ExitCode.DONE
-    set_threads(config.get("threads"))
-    from molrl.machine.memory import keep_freed_memory
+    if "threads" in config:  # it computes
+        set_threads(config["threads"])
+        from molrl.machine.memory import keep_freed_memory
 
-    keep_freed_memory()
+        keep_freed_memory()
     if command == "train":
         from molrl.run import train
 

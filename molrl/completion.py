@@ -5,7 +5,8 @@ The shell asks `molrl completion words CURRENT COMMAND ...` for what the word un
 
 from collections.abc import Sequence
 
-from molrl.arguments import COMMANDS, OPTIONS, parse
+from molrl.arguments import COMMANDS, OPTIONS, TOOLS, parse
+from molrl.catalogue import GROUPS
 from molrl.composition import Composition
 from molrl.config import ConfigError
 
@@ -47,7 +48,9 @@ def completion(arguments: Sequence[str]) -> str:
 def candidates(current: str, before: Sequence[str]) -> list[str]:
     """Return what the current word may become, after the words before it."""
     if not before:
-        return [name for name in COMMANDS if name.startswith(current)]
+        return [name for name in (*COMMANDS, *TOOLS) if name.startswith(current)]
+    if before[0] == "list":
+        return [name for name in listed(before[1:]) if name.startswith(current)]
     if before[0] not in COMMANDS:
         return []
     if current.startswith("-"):
@@ -65,6 +68,13 @@ def candidates(current: str, before: Sequence[str]) -> list[str]:
     except ValueError:  # what is written so far is no command yet
         return []
     return list(dict.fromkeys(one for one in found if one.startswith(current)))
+
+
+def listed(before: Sequence[str]) -> list[str]:
+    """Return what `molrl list` takes after these words: its kinds, then the names of one."""
+    if not before:
+        return list(GROUPS)
+    return Composition("train").names(GROUPS[before[0]]) if len(before) == 1 and before[0] in GROUPS else []
 
 
 def settings_below(current: str, names: Sequence[str]) -> list[str]:

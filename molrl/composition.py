@@ -10,6 +10,8 @@ import copy
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -17,9 +19,10 @@ from molrl.config import ConfigError, dotted
 from molrl.override import literal, unquoted
 from molrl.plugins import ALGORITHMS, REWARDS, is_code, plugin_folders, registered
 from molrl.renamed import refuse_renamed, refuse_renamed_choice
+from molrl.runs.sampling import run_sampling
 from molrl.suggestions import did_you_mean, nearest
 
-CONF = Path(__file__).parent / "conf"
+CONF = Path(str(cast(ModuleSpec, find_spec("molrl.conf")).origin)).parent  # not by the link beside this file
 MISSING = "???"
 CODE_GROUPS = {"reward": REWARDS, "algo": ALGORITHMS}  # groups that take code, with those of their entry points
 CODE_OPTION, MODEL_OPTION = "code", "model"  # files for what no file describes: code, and a model of any domain
@@ -40,7 +43,7 @@ class Choice(NamedTuple):
     name: str
     option: str
     domain: str | None = None
-    values: Mapping[str, str] = {}
+    values: Mapping[str, str | int | float] = {}
 
 
 @dataclass(frozen=True)
@@ -134,8 +137,9 @@ class Composition:
         if group in CODE_GROUPS and (is_code(name) or name in registered(CODE_GROUPS[group])):
             source = name if is_code(name) else registered(CODE_GROUPS[group])[name].value
             return Choice(folder, name, CODE_OPTION, None, {f"{group}.source": source})
-        if group == "policy" and (found := self.option_of_model(name)):
-            return Choice(folder, name, *found, {"policy.weights": name})
+        if group == "policy" and (found := self.option_of_model(name := pinned(name))):
+            sampling = {f"policy.{setting}": value for setting, value in run_sampling(name).items()}
+            return Choice(folder, name, *found, {"policy.weights": name, **sampling})
         refuse_renamed_choice(group, name)
         hint = did_you_mean(name.rpartition("/")[2], self.names(folder))
         more = ", or a folder with a model in it, or hub:OWNER/NAME" if group == "policy" else ""
@@ -180,11 +184,11 @@ class Composition:
         return f"{self.command}/{domain}" if domain and self.find(f"{self.command}/{domain}") else None
 
     def tuned_option(self, choices: Mapping[str, Choice]) -> str | None:
-        """Return the option of `tuned` for the task and the algorithm, or else for the domain and the algorithm."""
-        if not {"task", "algo"} <= choices.keys():
+        """Return the option of `tuned` for the algorithm and the policy, or else the task, or else the domain."""
+        if not {"task", "policy", "algo"} <= choices.keys():
             return None
-        task, algo = choices["task"].option, choices["algo"].option
-        options = (f"{task}_{algo}", f"{domain_of(choices)}/{algo}")
+        policy, task, algo = (choices[group].option for group in ("policy", "task", "algo"))
+        options = (f"{policy}_{algo}", f"{task}_{algo}", f"{domain_of(choices)}/{algo}")
         return next((option for option in options if self.find(f"tuned/{option}")), None)
 
     def names(self, folder: str) -> list[str]:
@@ -215,8 +219,9 @@ class Composition:
         config, known = copy.deepcopy(self.composed), self.settings
         try:
             for choice in self.choices.values():
-                for name, text in choice.values.items():
-                    OmegaConf.update(config, name, literal(text))
+                for name, value in choice.values.items():
+                    if name in known:  # a run of another version may have settings that are gone
+                        OmegaConf.update(config, name, literal(value) if isinstance(value, str) else value)
             for override in self.overrides:
                 if override.partition("=")[0] not in self.choices and not self.adds_file(override):
                     apply(config, override, known, self.command)
@@ -283,6 +288,16 @@ class Composition:
             return OmegaConf.to_container(config, resolve=True)
         except OmegaConfBaseException as error:
             raise ConfigError(str(error).splitlines()[0]) from error
+
+
+@functools.cache
+def pinned(source: str) -> str:
+    """Return the name of a model of ours on the Hub with the commit that was fetched, and any other as it is."""
+    if not source.startswith("hub:"):
+        return source
+    from molrl.models.hub import fetch
+
+    return fetch(source) or source
 
 
 def compose(command: str, overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> dict[str, Any]:

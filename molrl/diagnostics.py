@@ -1,7 +1,7 @@
 """Diagnostics of a round of learning: statistics along the chain, and divergence from the reference."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -86,16 +86,18 @@ def pre_update_metrics(learner: Learner, collected: Collected[Table]) -> Metrics
     """Compare the policy before a round of learning with its rollouts and with the reference.
 
     `max_abs_log_ratio_first` is the largest |log p(y|x) - recorded| in nats, p being the policy that made the rollouts:
-    zero, unless rollout and training evaluate different policies. `kl` is that of the chain to the reference, in nats,
-    both with noise at every step, even where the rollouts had steps without. `noise_norm` is the root mean square of
-    the predicted noise over that of the reference's.
+    zero, unless rollout and training evaluate different policies. `max_prediction_error_first` says the same of the
+    predicted noise, as a fraction of its norm, and does not grow with the size of a sample. `kl` is that of the chain
+    to the reference, in nats, both with noise at every step, even where the rollouts had steps without. `noise_norm` is
+    the root mean square of the predicted noise over that of the reference's.
     """
     table, world = probe_rollouts(collected.rollouts), learner.task.processes
     policy, reference = Evaluated.at(learner.policy, table), Evaluated.at(learner.reference, table)
     behaviour = policy if collected.behaviour is learner.policy else Evaluated.at(collected.behaviour, table)
     norms = [world.gather(one.square_norm).mean() for one in (policy, reference)]
     return {
-        "max_abs_log_ratio_first": behaviour.rerun_error(world),
+        "max_abs_log_ratio_first": world.gather(behaviour.rerun_errors()).max().item(),
+        "max_prediction_error_first": world.gather(behaviour.prediction_errors()).max().item(),
         "kl": chain_total(world.gather(policy.kl(reference)), learner.policy),
         "noise_norm": (norms[0] / norms[1]).sqrt().item(),
     }
@@ -138,13 +140,20 @@ class Evaluated:
         one, two = (each.kernel(densities(each.sampler)) for each in (self, other))
         return one.kl(two)
 
-    def rerun_error(self, world: Processes = SINGLE_PROCESS) -> float:
-        """Compute the largest difference between these steps and the recorded ones, over all processes."""
+    def rerun_errors(self) -> Float[Tensor, " m"]:
+        """Compute by how much each step differs from the recorded one."""
         kernel, noisy = self.kernel(self.sampler), densities(self.sampler)
         if noisy is self.sampler:
-            return max_log_ratio_error(kernel, self.table, world)
+            return log_ratio_errors(kernel, self.table)
         missed = sum_per_sample(kernel.space.project(self.table.y - kernel.mean, kernel.context).square())
-        return world.gather(missed.sqrt() / self.kernel(noisy).std).max().item()
+        return missed.sqrt() / self.kernel(noisy).std
+
+    def prediction_errors(self) -> Float[Tensor, " m"]:
+        """Estimate |eps - recorded| / |eps| of every step: how far its mean is off, over how far eps moves it."""
+        kernel, idle = self.kernel(self.sampler), replace(self, noise=torch.zeros_like(self.noise)).kernel(self.sampler)
+        moved = sum_per_sample((kernel.mean - idle.mean).square()).sqrt()
+        off = self.rerun_errors() * self.kernel(densities(self.sampler)).std
+        return off / moved.clamp(min=torch.finfo(moved.dtype).tiny)
 
 
 def densities(sampler: Sampler) -> Sampler:
@@ -153,12 +162,9 @@ def densities(sampler: Sampler) -> Sampler:
     return noisy
 
 
-def max_log_ratio_error(kernel: Gaussian, table: Transitions, world: Processes = SINGLE_PROCESS) -> float:
-    """Compute the largest |log p(y|x) - recorded| over the tables of all processes, in nats.
-
-    Steps without noise have no density, and take no part.
-    """
-    return world.gather((kernel.log_prob(table.y) - table.log_prob).abs()).max().item()
+def log_ratio_errors(kernel: Gaussian, table: Transitions) -> Float[Tensor, " m"]:
+    """Compute |log p(y|x) - recorded| of every step, in nats; of steps without noise, which have no density, zero."""
+    return (kernel.log_prob(table.y) - table.log_prob).abs()
 
 
 @torch.no_grad()

@@ -158,6 +158,13 @@ def domain_of_model(source: str) -> str:
     return named
 
 
+def is_shipped(source: str) -> bool:
+    """Tell whether a name stands for a model that ships in the package."""
+    from molrl.models.shipped import shipped_names
+
+    return source in shipped_names()
+
+
 def custom_task(
     *, name: str, policy: PolicySettings, reward: "Reward", device: "torch.device", **settings: Any
 ) -> "Task":

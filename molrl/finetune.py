@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from molrl.agreement import check_agreement
 from molrl.algos import Algorithm, Collected, Learner, Table
 from molrl.diagnostics import RowFacts, pre_update_metrics
 from molrl.diversity import Diversity
@@ -42,7 +43,7 @@ class FinetuneConfig:
         optimizer: parameters -> torch optimiser.
         clip_norm: largest norm of the gradient.
         ratio_tolerance: nats; some reverse steps of each round are evaluated again before it learns, and a larger
-            |log-ratio| means that rollout and training disagree about the policy.
+            |log-ratio| means that rollout and training disagree about the policy (`molrl.agreement`).
         lost_limit: largest fraction of a round's samples that may be without a reward.
         seed: of all random numbers.
         save_every: rounds between checkpoints.
@@ -96,6 +97,7 @@ def finetune(
     log: Callable[[Metrics], None],
     should_stop: Callable[[], bool] = never,
     diversity: Diversity | None = None,
+    observe: Callable[[int, Rollouts], None] | None = None,
 ) -> int:
     """Fine-tune the denoiser of a task in place, and return the number of rounds behind it.
 
@@ -108,6 +110,7 @@ def finetune(
         log: receives the metrics of each round, the same in all processes but for seconds.
         should_stop: asked after each round; True ends the run with a checkpoint.
         diversity: how variety is kept; None: algorithms learn from the reward as it is.
+        observe: receives the number and the rollouts of each round, after its metrics; None: nobody does.
 
     Raises:
         ValueError: the settings do not fit the task: see `check_setup`.
@@ -129,12 +132,15 @@ def finetune(
         with measuring:
             check_lost_rewards(task, collected.rollouts, config.lost_limit)
             metrics = summarise_rollouts(shaped_task, collected) | pre_update_metrics(state.learner, collected)
-            check_log_ratio(metrics["max_abs_log_ratio_first"], config.ratio_tolerance)
+            dtype = collected.behaviour.autocast or collected.rollouts.trajectory.states.dtype
+            check_agreement(metrics, algorithm, config.ratio_tolerance, dtype)
         with learning:
             metrics = {"iteration": iteration, **metrics, **learn(config, state, algorithm, collected, key, budget)}
         spent = {"collecting": collecting.seconds, "measuring": measuring.seconds, "learning": learning.seconds}
         seconds = split_seconds(collected.rollouts.seconds, collected.seconds_reward, **spent)
         log({**metrics, **seconds})  # before the checkpoint: a restart drops the rows after its checkpoint
+        if observe is not None:
+            observe(iteration, collected.rollouts)
         state.track_best(iteration, collected.behaviour, metrics)
         stopping, done = world.any(should_stop() or metrics.get("stop", 0.0) > 0), iteration + 1
         due = done % config.save_every == 0 or done == config.iterations or stopping
@@ -300,15 +306,6 @@ def check_rows(own_count: int, count: int, world: Processes) -> None:
     if not count or (world.lockstep and world.any(not own_count)):
         whom = "one of the processes that share a network" if count else "anybody"
         raise TrainingError(f"nothing is left to learn from for {whom}: no reward it needs could be computed")
-
-
-def check_log_ratio(log_ratio: float, tolerance: float) -> None:
-    """Raise TrainingError where rollout and training disagree: the ratio is one before the first update."""
-    if not log_ratio <= tolerance:
-        raise TrainingError(
-            f"log-ratio {log_ratio:.3g} nats before any update, tolerance {tolerance}: "
-            "rollout and training do not evaluate the same policy"
-        )
 
 
 def check_lost_rewards(task: Task, rollouts: Rollouts, lost_limit: float) -> None:

@@ -12,6 +12,7 @@ from molrl.diagnostics import chain_kl, probe_rollouts
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.progress import stage
+from molrl.runs.report.sheet import FOLDER, write_sheet
 from molrl.task import SampleDecoder, Task
 
 BATCH = 256
@@ -100,6 +101,7 @@ def measure(task: Task, reference: Policy, folder: Path | None, when: str, *, co
         path = folder / "samples" / f"{when}{decoder.suffixes[0]}"
         path.parent.mkdir(exist_ok=True)
         decoder.write(samples, path, {"reward": rewards})
+        write_sheet(folder / FOLDER / f"{when}.json", samples, rewards, decoder)
     scored = np.array([reward for reward in rewards if not math.isnan(reward)])
     with stage(f"{when}: metrics of the samples"):
         metrics = decoder.assess(samples)

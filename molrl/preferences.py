@@ -1,7 +1,7 @@
 """Preferences: which of two samples is the better one, from scores of the records of a file or from pairs of records.
 
 The table is a CSV file that names records by their number, from 1, as the one that `molrl score` writes: either a
-column `record` and a column of scores, or the columns `winner` and `loser`.
+column `record` and a column of scores, or the columns `winner` and `loser`. Or scores are a field of the records.
 """
 
 import csv
@@ -108,6 +108,12 @@ def read_preferences(path: str, column: str | None = None) -> PreferenceTable:
             scores[number] = finite(text, name, path)
     if not scores:
         raise ValueError(f"{path}: no score in column {name!r}")
+    return PreferenceTable(scores, ())
+
+
+def field_scores(field: Mapping[int, str], name: str, path: str) -> PreferenceTable:
+    """Return the scores that are a field of the records, by their number; ValueError if one is no number."""
+    scores = {number: finite(text, name, f"{path}: record {number}") for number, text in field.items()}
     return PreferenceTable(scores, ())
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -24,31 +25,43 @@ from molrl.diversity.fitting import fit_to_task
 from molrl.domains import Domain, PolicySettings, domain, refuse_other_kind
 from molrl.exit_codes import ExitCode
 from molrl.finetune import FinetuneConfig, check_setup, finetune, freeze_copy
-from molrl.machine.device import autocast_dtype, choose_device
+from molrl.machine.device import autocast_dtype, choose_device, describe_device
 from molrl.machine.files import replace_file
 from molrl.machine.interruption import Request, Terminated, defer_interruption, exit_code
 from molrl.machine.memory import enough_memory
 from molrl.machine.printable import muted
 from molrl.machine.processes import SINGLE_PROCESS, Processes, connect_processes, place_of_process
-from molrl.measurement import BATCH, Measurement, measure
+from molrl.measurement import BATCH, PREVIEW_COUNT, Measurement, measure
 from molrl.noise import Key, Stream
 from molrl.policy import Policy
 from molrl.progress import stage
 from molrl.reward_queue import explain_losses
+from molrl.runs.boards import BoardSettings
+from molrl.runs.card import write_cards
 from molrl.runs.checkpoints import CHECKPOINTS, Series
 from molrl.runs.folder import SUMMARY, claim, dated_folder, describe_finished, headline, resuming
-from molrl.runs.report import write_report
-from molrl.runs.snapshot import seed_generators
+from molrl.runs.report import REPORT, LiveReport, write_figure, write_report
+from molrl.runs.report.about import write_about
+from molrl.runs.snapshot import describe_platform, seed_generators
 from molrl.runs.tracking import METRICS_FILE, Tracker, read_metrics
-from molrl.task import Reward, SampleDecoder, Task, open_reward
+from molrl.task import Reward, Rollouts, SampleDecoder, Task, open_reward
 from molrl.trainable_parameters import trainable_module
 
 OWN = {
-    **{"chosen": dict, "task": dict, "policy": dict, "reward": dict, "algo": dict, "diversity": dict | None},
+    **{
+        "chosen": dict,
+        "task": dict,
+        "policy": dict,
+        "reward": dict,
+        "algo": dict,
+        "diversity": dict | None,
+        "tracker": dict | None,
+    },
     **{"run": str | None, "device": str, "threads": int | None, "evaluate": int},
     **{"precision": Literal["float32", "bfloat16"] | None, "compile": Literal["auto"] | bool},
     **{"wait": float, "minutes": float | None},
 }
+IMAGE_ROUNDS = 10  # between images of samples on the boards
 MIXED_PRECISION = "ACCELERATE_MIXED_PRECISION"  # environment variable that `accelerate launch` sets
 
 
@@ -73,6 +86,7 @@ class RunSummary:
     after: Mapping[str, float | None]
     best: Mapping[str, Any] | None
     changes: Sequence[str]
+    versions: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,7 @@ class Run:
         algorithm: how it learns.
         finetuning: the numbers of the loop.
         diversity: how variety is kept; None: not at all.
+        tracker: a board besides TensorBoard; None: none.
     """
 
     config: Mapping[str, Any]
@@ -94,6 +109,7 @@ class Run:
     algorithm: Algorithm
     finetuning: FinetuneConfig
     diversity: Diversity | None = None
+    tracker: BoardSettings | None = None
 
     @property
     def chosen(self) -> Mapping[str, str]:
@@ -145,6 +161,8 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
         start = last.step if world.is_main and (last := series.latest()) else 0
         reference = freeze_copy(run.task.policy)
         compile_blocks(run.task.policy, reference)
+        if world.is_main:
+            write_about(folder, run.domain.headline, describe_device(run.task.device))
         print(f"{folder}: {title(run, start)}")
         key = Key(run.finetuning.seed, Stream.MEASUREMENT)
         fresh = {"folder": folder, "count": run.config["evaluate"], "key": key}
@@ -181,6 +199,7 @@ def prepare(config: Mapping[str, Any], reward: Reward | None = None, world: Proc
         ConfigError: a wrong setting, or a reward of other samples than the policy draws.
     """
     algorithm, diversity = build(config["algo"], "algo"), build(config["diversity"], "diversity")
+    tracker: BoardSettings | None = build(config["tracker"], "tracker")
     loop = {name: value for name, value in config.items() if name not in OWN}
     finetuning = build({"_target_": "molrl.finetune.FinetuneConfig", **loop}, "")
     seed_generators(finetuning.seed, world.rank)  # before anything is built that may draw from them
@@ -201,7 +220,7 @@ def prepare(config: Mapping[str, Any], reward: Reward | None = None, world: Proc
         world.share((config["evaluate"] - 1) % BATCH + 1)  # of the last batch, the smallest
     names = dict.fromkeys((task.name, callable_file(config["chosen"]["reward"])))  # once where they are the same
     config = {**config, "run": config["run"] or world.gather_strings(dated_folder("_".join(names)))[0]}
-    return Run(config, domain(policy.domain), task, algorithm, finetuning, diversity)
+    return Run(config, domain(policy.domain), task, algorithm, finetuning, diversity, tracker)
 
 
 def learn(run: Run, reference: Policy, before: Measurement, folder: Path, start: int, began: float) -> int:
@@ -222,16 +241,35 @@ def learn(run: Run, reference: Policy, before: Measurement, folder: Path, start:
         quiet=not world.is_main,
         labels=run.domain.headline,
         before=before.reward_mean,
+        board=None if run.tracker is None else partial(run.tracker.open, folder, run.config, start),
     )
     memory = enough_memory("microbatch (learning) or rollouts (sampling)")
+    live = LiveReport(folder)
+
+    def log(row: Mapping[str, float | None]) -> None:
+        tracker.log({**row, **untouched})
+        if world.is_main:
+            live.update()
+
     with tracking as tracker, defer_interruption("this iteration") as request, memory:
-        log = lambda row: tracker.log({**row, **untouched})  # noqa: E731
+        observe = lambda iteration, rollouts: show_round(run, tracker, iteration, rollouts)  # noqa: E731
+        tracker.show_image("samples", partial(run.decoder.draw, *before.captioned()), start)
         should_stop = lambda: request.is_set() or time.perf_counter() > deadline  # noqa: E731
         done = finetune(
-            run.finetuning, run.task, run.algorithm, reference, folder, log, should_stop, diversity=run.diversity
+            run.finetuning, run.task, run.algorithm, reference, folder, log, should_stop, run.diversity, observe
         )
     propagate_interrupt(request, world)
     return done
+
+
+def show_round(run: Run, tracker: Tracker, iteration: int, rollouts: Rollouts) -> None:
+    """Show the rewards of a round as a distribution, and its first samples as an image every `IMAGE_ROUNDS` rounds."""
+    rewards = rollouts.scores.tolist()
+    tracker.show_histogram("rewards", rewards, iteration)
+    if (iteration + 1) % IMAGE_ROUNDS == 0 or iteration + 1 == run.finetuning.iterations:
+        captions = [f"{reward:.3g}" for reward in rewards[:PREVIEW_COUNT]]
+        draw = partial(run.decoder.draw, rollouts.samples[:PREVIEW_COUNT], captions)
+        tracker.show_image("samples", draw, iteration + 1)
 
 
 def title(run: Run, start: int) -> str:
@@ -251,6 +289,7 @@ def report_interruption(run: Run, series: Series, best_model: BestModel) -> None
     print(f"\ninterrupted: {kept}; to go on: {resuming(run.config)}")
     if run.world.is_main:
         best_model.save(None)
+        write_report(series.folder.parent, {})  # it has no summary
 
 
 def summarise(
@@ -282,15 +321,18 @@ def summarise(
         after=after.numbers(),
         best=best,
         changes=run.decoder.describe_changes(before.metrics, after.metrics, after.n),
+        versions=describe_platform(run.task.device),
     )
 
 
 def write_files(run: Run, folder: Path, summary: RunSummary, ends: Mapping[str, Measurement]) -> None:
-    """Write the report and then the summary of a run that ended; `ends` are its measurements before and after."""
+    """Write report, summary and model cards of a run that ended; `ends` are its measurements before and after."""
     fields = asdict(summary)
     images = {name: run.decoder.draw(*one.captioned()) for name, one in ends.items()}
-    write_report(folder, fields, read_metrics(folder / METRICS_FILE), images, run.domain.headline)
+    write_figure(folder, fields, images)
+    write_report(folder, fields)
     replace_file(folder / SUMMARY, (json.dumps(fields, indent=1) + "\n").encode())
+    write_cards(folder)
 
 
 def print_end(run: Run, folder: Path, before: Measurement, after: Measurement, summary: RunSummary) -> None:
@@ -298,7 +340,7 @@ def print_end(run: Run, folder: Path, before: Measurement, after: Measurement, s
     print(f"after:  {after.line(run.domain.headline, since=before)}\n{headline(asdict(summary))}")
     for change in summary.changes:
         print(f"changed: {change}")
-    print(f"report: {folder / 'report.html'}")
+    print(f"report: {folder / REPORT}")
     if (best := summary.best) and best["iteration"] < summary.iterations:
         print(f"best:   {folder / BEST}, after {best['iteration']} iterations ({best['metric']} {best['value']:.4f})")
     more = 0 if summary.iterations < run.finetuning.iterations else summary.iterations

@@ -15,12 +15,12 @@ from molrl.schedule import Schedule, alpha, sigma
 
 
 class Denoiser(Protocol):
-    """A callable that predicts the noise in x_t: a module, or a lambda in a test."""
+    """A callable that predicts the noise in x_t, or what else its sampler reads: a module, or a lambda in a test."""
 
     def __call__(
         self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], context: Context, /
     ) -> Float[Tensor, "b ..."]:
-        """Predict the noise in x_t; t is in [0, 1], and 1 is the prior."""
+        """Predict the noise in x_t, for a flow the velocity; t is in [0, 1], and 1 is the prior."""
         ...
 
 
@@ -53,10 +53,14 @@ class Sampler(Protocol):
         """Compute alpha_t x_0 + sigma_t noise at grid point `step`."""
         ...
 
+    def target(self, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        """Return what the denoiser is to predict where x_0 and the noise are known: the noise, or a flow's velocity."""
+        ...
+
     def predict_noise(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
-        """Predict the noise in states at grid point `step`."""
+        """Return the denoiser's prediction in states at grid point `step`, which estimates `target`."""
         ...
 
     def predict_x0(
@@ -184,6 +188,10 @@ class DDIM:
         """Compute alpha_t x_0 + sigma_t noise at grid point `step`; the noise must lie in the space."""
         a, s = alpha(self.log_snr), sigma(self.log_snr)
         return per_row(a, step, x0) * x0 + per_row(s, step, x0) * noise
+
+    def target(self, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        """Return what the network is to predict: the noise."""
+        return noise
 
     def predict_noise(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context

@@ -25,6 +25,8 @@ from molrl.trajectory import Trajectory, join_trajectories, move_context, select
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from molrl.exhibit import Counts, Exhibit
+
 Metrics = dict[str, float]
 CPU = torch.device("cpu")
 
@@ -84,6 +86,14 @@ class SampleDecoder(Decoder, Protocol):
 
     def describe_changes(self, before: Mapping[str, float], after: Mapping[str, float], n: int) -> Sequence[str]:
         """Describe in plain words what changed between two assessments of n samples that a reward does not show."""
+        ...
+
+    def exhibit(self, samples: Sequence[Any]) -> "Sequence[Exhibit]":
+        """Return each sample as the gallery of a report shows it."""
+        ...
+
+    def count_makeup(self, samples: Sequence[Any]) -> "Mapping[str, Counts]":
+        """Return distributions of what samples are made of, by title, which a report compares before and after."""
         ...
 
     def draw(self, samples: Sequence[Any], captions: Sequence[str]) -> "Image":

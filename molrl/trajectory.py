@@ -81,7 +81,7 @@ class Noised:
 
     Attributes:
         x: x_t = alpha x_0 + sigma noise [m, ...].
-        noise: the noise in it.
+        noise: the noise in it, or what else the network is to predict there (`Sampler.target`).
         step: grid point of x.
         weight: of the squared error of the row, or the advantage of its sample.
         sample: row of `contexts`.

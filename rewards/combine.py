@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-from molrl.rewards.scores import Explained, PerSample, Scored, Scorer, score_safely
+import numpy as np
+from numpy.typing import NDArray
+
+from molrl.rewards.scores import (
+    Explained,
+    PerSample,
+    Scored,
+    Scorer,
+    gradient_of,
+    has_gradient,
+    is_discrete,
+    score_safely,
+)
 from molrl.rewards.wrapping import Reader, ReadOnce, explanation, part_names, parts_of, share_readers
 
 
@@ -71,6 +83,20 @@ class Combination(PerSample[Any]):
     def combine(self, values: Mapping[str, float]) -> float:
         """Return the value of the whole from those of its parts, none of which is lost or a floor."""
 
+    @abstractmethod
+    def slopes(self, values: Mapping[str, float]) -> Mapping[str, float]:
+        """Return the derivatives of `combine` by the values of the parts."""
+
+    @property
+    def has_gradient(self) -> bool:
+        """Tell whether the gradient of the whole follows from those of its parts: discrete ones have that of zero."""
+        return any(map(has_gradient, self.inner)) and all(has_gradient(one) or is_discrete(one) for one in self.inner)
+
+    @property
+    def is_discrete(self) -> bool:
+        """Tell whether all parts are discrete."""
+        return all(map(is_discrete, self.inner))
+
     @property
     def inner(self) -> tuple[Scorer[Any], ...]:
         """Return the scorers that are wrapped."""
@@ -87,11 +113,22 @@ class Combination(PerSample[Any]):
         finally:
             for reader in self.readers.values():
                 reader.forget()
-        return Explained(*self.combine_scored(scored), explanation(self.parts, scored))
+        value, reason = self.combine_scored(scored)
+        gradient = None if reason else self.gradient(scored)
+        return Explained(value, reason, explanation(self.parts, scored), gradient)
 
     def explain(self, sample: Any, /) -> dict[str, float]:
         """Return the value of each part before its weight; NaN where it has none or the sample is bad."""
         return dict(parts_of(self.score_one(sample)))
+
+    def gradient(self, scored: Mapping[str, Scored]) -> NDArray[np.float64] | None:
+        """Return the gradient of the whole from those of its parts, none of which is lost; None: zero."""
+        gradients = {name: found for name, one in scored.items() if (found := gradient_of(one)) is not None}
+        if not gradients:
+            return None
+        slopes = self.slopes({name: value for name, (value, _) in scored.items()})
+        whole: NDArray[np.float64] = np.sum([slopes[name] * one for name, one in gradients.items()], axis=0)
+        return whole
 
     def combine_scored(self, scored: Mapping[str, Scored]) -> Scored:
         """Return the value of the whole and its reason from those of the parts."""
@@ -129,6 +166,9 @@ class WeightedSum(Combination):
     def combine(self, values: Mapping[str, float]) -> float:
         return math.fsum(term.weight * values[name] for name, term in self.terms.items())
 
+    def slopes(self, values: Mapping[str, float]) -> Mapping[str, float]:
+        return {name: self.terms[name].weight for name in values}
+
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedProduct(Combination):
@@ -156,6 +196,13 @@ class WeightedProduct(Combination):
             return 0.0
         weights = math.fsum(term.weight for term in self.terms.values())
         return math.exp(math.fsum(term.weight * math.log(values[name]) for name, term in self.terms.items()) / weights)
+
+    def slopes(self, values: Mapping[str, float]) -> Mapping[str, float]:
+        """Return the derivatives by the parts; zeros where the whole is 0, so that it is not drawn out of there."""
+        whole, weights = self.combine(values), math.fsum(term.weight for term in self.terms.values())
+        if whole == 0:
+            return dict.fromkeys(values, 0.0)
+        return {name: self.terms[name].weight / weights * whole / value for name, value in values.items()}
 
 
 def join_reasons(reasons: Mapping[str, str], parts: int) -> str:

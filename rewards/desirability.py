@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from molrl.rewards.scores import Explained, PerSample, Scored, Scorer
+from molrl.rewards.scores import Explained, PerSample, Scored, Scorer, gradient_of, has_gradient, is_discrete
 from molrl.rewards.wrapping import explanation, part_names, parts_of
 
 Goal: TypeAlias = Literal["larger", "smaller", "window"]
@@ -66,18 +66,43 @@ class Desirability(PerSample[Any]):
         parts = explanation(self.parts, {"measured": measured})
         if not math.isfinite(value):
             return Explained(math.nan, reason or f"non-finite: {value}", parts)
-        return Explained(self.floor if reason else self.desirable(value), reason, parts)
+        if reason:
+            return Explained(self.floor, reason, parts)
+        gradient = gradient_of(measured)
+        return Explained(self.desirable(value), "", parts, None if gradient is None else self.slope(value) * gradient)
 
     def explain(self, sample: Any, /) -> dict[str, float]:
         """Return the measured value and its parts; NaN where there is no measurement."""
         return dict(parts_of(self.score_one(sample)))
 
+    @property
+    def has_gradient(self) -> bool:
+        """Tell whether the scorer has a gradient."""
+        return has_gradient(self.scorer)
+
+    @property
+    def is_discrete(self) -> bool:
+        """Tell whether the scorer is discrete."""
+        return is_discrete(self.scorer)
+
     def desirable(self, value: float) -> float:
         """Return the desirability of a value: the linear ramp between the limits, raised to `power`."""
+        return float(min(1.0, max(0.0, self.ramp(value))) ** self.power)
+
+    def ramp(self, value: float) -> float:
+        """Return the linear ramp, which goes on beyond 0 and 1."""
         if self.slack is not None:
-            outside = max(self.low - value, value - self.high, 0.0)
-            ramp = 1.0 - outside / self.slack
+            return 1.0 - max(self.low - value, value - self.high, 0.0) / self.slack
+        ramp = (value - self.low) / (self.high - self.low)
+        return 1.0 - ramp if self.goal == "smaller" else ramp
+
+    def slope(self, value: float) -> float:
+        """Return the derivative of the desirability by the value; 0 at the ends of the ramp and beyond them."""
+        ramp = self.ramp(value)
+        if not 0.0 < ramp < 1.0:
+            return 0.0
+        if self.slack is not None:
+            rise = (1.0 if value < self.low else -1.0) / self.slack
         else:
-            ramp = (value - self.low) / (self.high - self.low)
-            ramp = 1.0 - ramp if self.goal == "smaller" else ramp
-        return float(min(1.0, max(0.0, ramp)) ** self.power)
+            rise = (-1.0 if self.goal == "smaller" else 1.0) / (self.high - self.low)
+        return float(self.power * ramp ** (self.power - 1.0) * rise)

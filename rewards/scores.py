@@ -6,9 +6,12 @@ Worker processes import this module, so it must not import torch: that would cos
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -38,14 +41,40 @@ class Scored(NamedTuple):
 
 
 class Explained(Scored):
-    """The value of one sample with the parts it was made of, which are NaN where a part is lost or has its floor."""
+    """The value of one sample with what is known beside it.
+
+    Attributes:
+        parts: that it was made of, which are NaN where a part is lost or has its floor.
+        gradient: of the value, by the continuous numbers of the sample, with what is discrete in it held; None: zero,
+            or none is known (see `has_gradient`).
+    """
 
     parts: Mapping[str, float]
+    gradient: NDArray[np.float64] | None
 
-    def __new__(cls, value: float, reason: str = "", parts: Mapping[str, float] | None = None) -> Self:
+    def __new__(
+        cls,
+        value: float,
+        reason: str = "",
+        parts: Mapping[str, float] | None = None,
+        gradient: NDArray[np.float64] | None = None,
+    ) -> Self:
         self = super().__new__(cls, value, reason)
-        self.parts = parts or {}
+        self.parts, self.gradient = parts or {}, gradient
         return self
+
+
+@dataclass(frozen=True, eq=False)
+class Traced(Generic[Sample]):
+    """A sample that was decoded from a state with a gradient.
+
+    Attributes:
+        sample: without the gradient.
+        numbers: the continuous numbers of the sample, such as positions, as a function of the state.
+    """
+
+    sample: Sample
+    numbers: "Tensor"
 
 
 @dataclass(frozen=True)
@@ -72,6 +101,17 @@ class Scores:
 
         return torch.tensor(self.values, dtype=torch.float32)
 
+    def traced(self, numbers: "Sequence[Tensor]") -> Values:
+        """Return r + g . (x - sg(x)) for the numbers x of each sample, which has its value r and its gradient g."""
+        import torch
+
+        values = []
+        for scored, x in zip(self.scored, numbers, strict=True):
+            gradient = gradient_of(scored)
+            slope = 0.0 if gradient is None else torch.from_numpy(gradient).to(x)
+            values.append((scored.value + ((x - x.detach()) * slope).sum()).float())
+        return torch.stack(values) if values else torch.zeros(0)
+
     def counts(self) -> dict[str, int]:
         """Count the samples by category of reason, most frequent first; good samples are "ok"."""
         return dict(Counter(category(reason) for reason in self.reasons).most_common())
@@ -81,7 +121,8 @@ class Scorer(Protocol[Scorable]):
     """An object that scores one sample at a time; to run in a worker process it must be picklable.
 
     It may state what it scores as an attribute `kind`, the name of a kind of samples; one that wraps others has them
-    in `inner` instead. See `reward_kinds`.
+    in `inner` instead. See `reward_kinds`. One whose values come with their gradient says so by `has_gradient = True`;
+    one that depends on nothing continuous, so that its gradient is zero, by `is_discrete = True`.
     """
 
     def score_one(self, sample: Scorable, /) -> Scored:
@@ -100,9 +141,40 @@ class PerSample(ABC, Generic[Sample]):
         """Return values and reasons in the order of the samples, computed in this process."""
         return scores(score_safely(self, sample) for sample in samples)
 
-    def __call__(self, samples: Sequence[Sample]) -> Values:
-        """Return one float32 for each sample; NaN where a sample could not be scored."""
-        return self.score(samples).tensor()
+    @property
+    def differentiable(self) -> bool:
+        """Tell whether the values of traced samples have a gradient."""
+        return has_gradient(self)
+
+    def __call__(self, samples: Sequence[Any]) -> Values:
+        """Return one float32 for each sample; NaN where a sample could not be scored.
+
+        Those of `Traced` samples have a gradient, where the scorer gives one.
+        """
+        return values_of(self, self.score, samples)
+
+
+def has_gradient(scorer: Any) -> bool:
+    """Tell whether the values of a scorer come with their gradient."""
+    return bool(getattr(scorer, "has_gradient", False))
+
+
+def is_discrete(scorer: Any) -> bool:
+    """Tell whether the values of a scorer depend on nothing continuous."""
+    return bool(getattr(scorer, "is_discrete", False))
+
+
+def gradient_of(scored: Scored) -> NDArray[np.float64] | None:
+    """Return the gradient of a value; None: it is zero."""
+    return scored.gradient if isinstance(scored, Explained) else None
+
+
+def values_of(scorer: Any, score: Callable[[Sequence[Any]], Scores], samples: Sequence[Any]) -> Values:
+    """Return the values of samples, with a gradient where these are traced and the scorer gives one."""
+    if not samples or not isinstance(samples[0], Traced):
+        return score(samples).tensor()
+    found = score([sample.sample for sample in samples])
+    return found.traced([sample.numbers for sample in samples]) if has_gradient(scorer) else found.tensor()
 
 
 def scores(scored: Iterable[Scored]) -> Scores:
@@ -120,7 +192,9 @@ def score_safely(scorer: Scorer[Sample], sample: Sample) -> Scored:
         return Scored(math.nan, f"error: {type(error).__name__}: {error}".rstrip(": "))
     if not abs(value) <= MAX_FLOAT32:
         value, reason = math.nan, reason or f"non-finite: {value}"
-    return Explained(value, reason, scored.parts) if isinstance(scored, Explained) else Scored(value, reason)
+    if not isinstance(scored, Explained):
+        return Scored(value, reason)
+    return Explained(value, reason, scored.parts, scored.gradient)
 
 
 def category(reason: str) -> str:

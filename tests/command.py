@@ -19,7 +19,13 @@ QUICK_RUN = (
     *("iterations=2", "rollouts=8", "minibatch=16", "evaluate=8", "threads=1"),
     *("policy.num_steps=5", "reward.workers=0"),
 )
-OF_GRADIENTS = ("adjoint", "draft", "refl")  # follow the gradient of a reward; none of molecules has one
+OF_GRADIENTS = ("adjoint", "draft", "refl")  # follow the gradient of a reward; that of task=qed has none
+OF_PIPELINES = (
+    "flow_awm",
+    "flow_grpo",
+    "flow_nft",
+    "grpo_sd",
+)  # numbers for pipelines of images, in groups of a prompt
 QUICK_PRETRAINING = (
     *("data.n=40", "data.max_heavy=4", "evaluate=4", "num_steps=3", "threads=1"),
     "model.network={kind: egnn, width: 8, pair_width: 8, blocks: 1, radial: 4}",

@@ -17,7 +17,16 @@ QUICK = {"iterations": 1, "rollouts": 8, "minibatch": 16, "evaluate": 8, "thread
 
 
 def test_dir_shows_the_public_names_and_each_has_a_docstring() -> None:
-    assert set(dir(molrl)) == {"FinishedRun", "__version__", "evaluate", "load_policy", "sample", "score", "train"}
+    assert set(dir(molrl)) == {
+        "FinishedRun",
+        "__version__",
+        "choices",
+        "evaluate",
+        "load_policy",
+        "sample",
+        "score",
+        "train",
+    }
     assert all(getattr(molrl, name).__doc__ for name in dir(molrl) if name != "__version__")
     with pytest.raises(AttributeError, match="it has FinishedRun"):
         molrl.samples  # noqa: B018
@@ -57,7 +66,13 @@ def test_a_run_comes_back_with_its_summary_and_its_metrics(tmp_path: Path) -> No
 
     run = molrl.train("policy.num_steps=5", algo="ddpo", reward=rings, run=tmp_path / "it's mine", **QUICK)
     assert run.summary["reward"] == "rings"
-    assert [row["iteration"] for row in run.metrics] == [0]
+    assert [row["iteration"] for row in run.rows] == [0]
+    assert run.metrics["reward"].tolist() == [run.rows[0]["reward"]]
+    assert run.metrics.shape == (1, len(run.rows[0]))
+    assert "report.html" in run.report.read_text()
+    shown = run._repr_html_()
+    assert "it&#39;s mine" in shown
+    assert f"{run.summary['after']['reward_mean']:.3f}" in shown
     assert len(molrl.sample(molrl.load_policy(run.policy, num_steps=5), 2)) == 2
 
 

@@ -24,7 +24,12 @@ CORE = sorted(set(CORE))
 PLUGINS = sorted(path for folder in SUBPACKAGES for path in ROOT.glob(f"{folder}/**/*.py"))
 PACKAGE = CORE + PLUGINS
 DOMAINS = ("molecules", "shapes", "images")
-SEAM = ("domains", "composition", "api")  # where the core meets what belongs to domains, by name and by entry point
+SEAM = (
+    "domains",
+    "composition",
+    "api",
+    "doctor",
+)  # where the core meets what belongs to domains, by name and by entry point
 HYDRA = ("composition", "multirun")
 YAML = sorted(ROOT.glob("conf/**/*.yaml"))
 

@@ -15,6 +15,7 @@ from polymer_files import pdb_lines, text_of
 from rdkit import Chem
 from torch import Tensor, nn
 
+from molrl.composition import compose
 from molrl.gaussian import Context
 from molrl.schedule import LogLinear
 
@@ -144,3 +145,46 @@ def test_the_readers_of_proteins_are_compared_over_a_folder(tmp_path: Path, caps
     assert lines[-1].startswith("5 files; disagreements: ")
     with pytest.raises(SystemExit, match="no file with"):
         proteins.compare(tmp_path / "below/none")
+
+
+@pytest.mark.parametrize(("task", "algo"), [("alignment", "ddpo"), ("class_logit", "rgdm"), ("stability", "rgdm")])
+def test_without_its_own_file_a_task_has_the_settings_of_its_domain(task: str, algo: str) -> None:
+    """On the command line, as the composition without that file has them."""
+    module = benchmark("kl_budget")
+    chosen = [f"task={task}", f"algo={algo}"]
+    undone = compose("train", [*chosen, *module.domain_settings(task, algo, [])])
+    assert undone == module.DomainSettings("train", chosen).config
+    assert undone != compose("train", chosen)
+
+
+def test_a_task_without_a_file_of_its_own_is_not_compared() -> None:
+    with pytest.raises(SystemExit, match="task=stability algo=ddpo has no file of its own in conf/tuned"):
+        benchmark("kl_budget").domain_settings("stability", "ddpo", [])
+
+
+def test_a_gain_at_equal_size_is_none_where_only_the_sizes_moved() -> None:
+    """Rewards that follow the size alone, 0.05 an atom; after, there are three times as many small ones."""
+    drugs = benchmark("drugs_qed")
+    before = [drugs.Scored(0.05 * size, size) for size in (8, 12, 12, 8)]
+    after = [drugs.Scored(0.05 * size, size) for size in (8, 8, 8, 8, 8, 8, 12, 12)]
+    assert drugs.gain_at_equal_size(before, after) == pytest.approx((0.0, 0.0), abs=1e-12)
+
+
+def test_a_gain_at_equal_size_is_the_weighed_mean_of_its_bins() -> None:
+    """Bins of four atoms: 8 to 11 gains 0.1 in 4 molecules, 12 to 15 gains 0.4 in 6; 20 is in one file alone."""
+    drugs = benchmark("drugs_qed")
+    before = [drugs.Scored(*pair) for pair in ((0.2, 8), (0.4, 11), (0.1, 12), (0.1, 13), (0.1, 15), (0.9, 20), (0, 9))]
+    after = [drugs.Scored(*pair) for pair in ((0.3, 9), (0.5, 10), (0.5, 14), (0.5, 14), (0.5, 14))]
+    found = drugs.gain_at_equal_size(before, after)
+    assert found.mean == pytest.approx(0.4 * 0.1 + 0.6 * 0.4)
+    assert found.error == pytest.approx(0.4 * (2 * 0.02 / 2) ** 0.5)  # two variances of 0.02 over two molecules
+
+
+def test_a_record_without_a_reward_is_refused(tmp_path: Path) -> None:
+    drugs, path = benchmark("drugs_qed"), tmp_path / "samples.sdf"
+    block = Chem.MolToMolBlock(Chem.MolFromSmiles("CCO"))
+    path.write_text(f"{block}> <reward>\n0.25\n\n$$$$\n")
+    assert drugs.read_scored(path) == [drugs.Scored(0.25, 3)]
+    path.write_text(f"{block}> <other>\n0.25\n\n$$$$\n")
+    with pytest.raises(ValueError, match="got a record without <reward>"):
+        drugs.read_scored(path)

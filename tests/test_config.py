@@ -43,6 +43,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {  # packages that may be missing
     "reward=vina": PACKAGES,
     **dict.fromkeys(("reward=aesthetic", "reward=clip_score", "reward=pick_score"), ("transformers",)),
     "model=images": ("diffusers", "transformers", "peft"),
+    **{f"tracker={name}": (name,) for name in ("mlflow", "trackio", "wandb")},
 }
 PATHS = {
     "file": ["data.path=x.sdf"],
@@ -77,7 +78,8 @@ GROW = [f"task.core='{POCKET.parent / 'imatinib_hinge.sdf'}'", "task.attach=13",
 TASK_OF = {"molecules": "qed", "shapes": "symmetry", "images": "alignment"}
 MODEL_OF = {"molecules": "heavy", "shapes": "shapes", "images": "images"}
 TASKS = [task for task in choices("task") if task != "custom"]
-WITHOUT_GRADIENT = [task for task in TASKS if task not in ("class_logit", "match_target", "stability", "symmetry")]
+WITH_GRADIENT = ("class_logit", "docking", "match_target", "stability", "symmetry")
+WITHOUT_GRADIENT = [task for task in TASKS if task not in WITH_GRADIENT]
 PAIRS = [
     (task, algo)
     for task in TASKS
@@ -140,7 +142,13 @@ def test_every_task_goes_with_every_algorithm(task: str, algo: str, request: pyt
     assert isinstance(run.finetuning, FinetuneConfig)
     policy = config["chosen"].pop("policy")
     assert policy in (*choices("policy"), config["policy"]["weights"])
-    assert config["chosen"] == {"task": task, "reward": REWARDS[task], "algo": algo, "diversity": "none"}
+    assert config["chosen"] == {
+        "task": task,
+        "reward": REWARDS[task],
+        "algo": algo,
+        "diversity": "none",
+        "tracker": "none",
+    }
 
 
 def test_a_task_has_the_last_word_over_an_algorithm_and_the_command_line_over_both() -> None:
@@ -194,6 +202,7 @@ def test_a_users_folder_adds_choices_and_takes_none_away(tmp_path: Path) -> None
         "reward": "logp",
         "algo": "rgdm",
         "diversity": "none",
+        "tracker": "none",
     }
     assert compose("train", ["task=qed"], [tmp_path])["task"]["name"] == "qed"
     with pytest.raises(ConfigError, match="task=mine: no such task; known are"):
@@ -420,10 +429,21 @@ def test_a_task_of_ones_own_has_the_settings_of_its_domain_and_algorithm() -> No
 
 
 def test_every_file_of_tuned_settings_is_of_a_domain_and_an_algorithm_or_a_base() -> None:
-    tasks, algorithms = choices("task"), choices("algo")
+    of, algorithms = [*choices("policy"), *choices("task")], choices("algo")
     folder = CONF / "tuned"
     text = "\n".join(path.read_text() for path in folder.rglob("*.yaml"))
     for path in folder.rglob("*.yaml"):
-        task, _, algorithm = path.stem.rpartition("_")
-        taken = path.stem in algorithms or (task in tasks and algorithm in algorithms)
+        name, _, algorithm = path.stem.rpartition("_")
+        taken = path.stem in algorithms or (name in of and algorithm in algorithms)
         assert taken or f"- /tuned/{path.parent.name}/{path.stem}\n" in text, path
+
+
+def test_a_policy_can_have_settings_of_its_own_with_an_algorithm() -> None:
+    """They come before those of task and domain, and what the user writes comes before them."""
+    drugs, small = (compose("train", ["task=qed", "algo=nft", *policy]) for policy in (["policy=drugs"], []))
+    assert (drugs["precision"], small["precision"]) == ("bfloat16", None)
+    assert drugs["policy"]["weights"] == "drugs"
+    assert drugs["algo"]["mixing"] == small["algo"]["mixing"]
+    assert compose("train", ["task=qed", "policy=drugs", "algo=nft", "precision=float32"])["precision"] == "float32"
+    assert compose("train", ["task=qed", "policy=drugs", "algo=ddpo"])["precision"] is None
+    assert drugs == {**compose("train", ["policy=drugs", "algo=nft", "task=qed"]), "chosen": drugs["chosen"]}

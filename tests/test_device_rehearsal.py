@@ -223,6 +223,27 @@ def test_images_learn_on_the_device(tiny_pipeline: Path, tmp_path: Path) -> None
         check_round(one_round(task, algorithm("ddpo_sd"), tmp_path, rollouts=2))
 
 
+@pytest.mark.parametrize("name", ["stable_diffusion_3", "flux_1", "flux_2", "flux_2_klein", "z_image"])
+def test_flows_learn_on_the_device(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every family, with guidance and an adapter: its own places of tokens, lists, masks and guidance inputs.
+
+    Without Qwen-Image, whose complex rotary numbers have no gradient on this device. FLUX's positions are float32, as
+    diffusers has them on Apple's GPUs, which it knows by their name.
+    """
+    pytest.importorskip("diffusers", reason="images need the extra image")
+    from diffusers.models.transformers import transformer_flux, transformer_flux2
+    from tiny_flows import write_flow
+    from tiny_images import tiny_task
+
+    for module in (transformer_flux, transformer_flux2):
+        monkeypatch.setattr(module, "maybe_adjust_dtype_for_device", lambda *_: torch.float32)
+    folder = write_flow(name, tmp_path / "flow" / "tiny")
+    with rehearsal() as device:
+        settings: dict[str, Any] = {"num_steps": STEPS + 1, "batch": 2, "size": [16, 16], "eta": 0.7}
+        task = replace(tiny_task(folder, device=device, **settings), reward=order)
+        check_round(one_round(task, algorithm("ddpo_sd"), tmp_path / "run", rollouts=2))
+
+
 @pytest.mark.parametrize("prediction", ["sample", "v_prediction"])
 def test_what_images_predict_becomes_noise_on_the_device(prediction: str) -> None:
     pytest.importorskip("diffusers", reason="images need the extra image")
@@ -235,7 +256,7 @@ def test_what_images_predict_becomes_noise_on_the_device(prediction: str) -> Non
     with rehearsal() as device:
         unet = GuidedUNet(nn.Identity(), prompts, schedule, prediction=prediction, **settings).to(device)
         x, t = torch.ones(2, 4, 2, 2).to(device), torch.full((2,), 0.5).to(device)
-        assert unet.to_noise(x, x, schedule.level(t)).device == device
+        assert unet.to_prediction(x, x, schedule.level(t)).device == device
         assert TextDenoiser(nn.Identity(), nn.Identity(), schedule, prediction).target(x, x, t).device == device
 
 

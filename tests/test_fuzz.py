@@ -36,6 +36,7 @@ from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.pdb import group_positions, read_pdb
 from molrl.data.molecules.pdbqt import read_ligand, read_receptor
 from molrl.data.molecules.records import molecule_of, records
+from molrl.data.molecules.sdf_fields import read_field
 from molrl.data.molecules.unembedded import read_canonical_smiles
 from molrl.data.shapes.files import read_shapes
 from molrl.finetune import finetune, freeze_copy
@@ -53,6 +54,9 @@ from molrl.runs import checkpoint
 from molrl.runs.checkpoints import CHECKPOINTS, Series
 from molrl.runs.folder import describe_finished, refuse_another
 from molrl.runs.inputs import INPUTS, check_inputs
+from molrl.runs.report.contents import read_contents
+from molrl.runs.report.page import render_page
+from molrl.runs.report.sheet import read_sheet
 from molrl.runs.resume import compose_resumed
 from molrl.runs.tracking import read_metrics
 
@@ -89,6 +93,13 @@ def shapes(path: Path) -> None:
     clouds, report = read_shapes(path, 16)
     assert all(np.isfinite(cloud.points).all() for cloud in clouds)
     assert all(entry.reason for entry in report.skipped)
+
+
+def fields(path: Path) -> None:
+    """Check that the values of a field are texts of records that are counted from 1."""
+    values = read_field(path, "score")
+    assert min(values) >= 1
+    assert all(values.values())
 
 
 def preferences(path: Path) -> None:
@@ -169,6 +180,30 @@ def summarised(path: Path) -> None:
     describe_finished(config)
 
 
+SHEET = {
+    **{"n": 2, "rewards": [0.5, 1], "makeup": {"elements": {"counts": {"C": 3}, "total": 3, "of": "atoms"}}},
+    "exhibits": [
+        {"title": "C", "facts": {"reward": 0.5, "valid": "yes"}, "image": "AAAA", "sdf": "x", "points": "AAAA"}
+    ],
+}
+ABOUT = {"labels": {"validity": "valid"}, "sessions": [{"command": "molrl train"}]}
+
+
+def reported(*names: str) -> Reader:
+    """Return a reader of a run's report, with a file in these places of the run's folder."""
+
+    def read(path: Path) -> None:
+        folder = path.parent / "reported"
+        (folder / "report").mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_bytes(CONFIG)
+        for name in names:
+            (folder / name).write_bytes(path.read_bytes())
+        with contextlib.suppress(ConfigError):
+            render_page([read_contents(folder)], folder)
+
+    return read
+
+
 def unchanged(path: Path) -> None:
     folder = path.parent / "unchanged"
     folder.mkdir(exist_ok=True)
@@ -230,6 +265,11 @@ CONFORMERS = arrays(
 READERS: dict[str, tuple[bytes, str, Reader]] = {
     "sdf": ((DATA / "broken.sdf").read_bytes(), ".sdf", molecules),
     "sdf records": ((DATA / "broken.sdf").read_bytes(), ".sdf", graphs),
+    "sdf fields": (
+        b"a\n\n\nM  END\n>  <score>\n0.5\n\n$$$$\nb\n\n\nM  END\n> <score> (2)\n1\n\n$$$$\n",
+        ".sdf",
+        fields,
+    ),
     "mol": ((DATA / "broken.sdf").read_bytes()[:600], ".mol", molecules),
     "xyz": ((DATA / "frames.xyz").read_bytes(), ".xyz", molecules),
     "xyz records": ((DATA / "frames.xyz").read_bytes(), ".xyz", graphs),
@@ -274,6 +314,12 @@ READERS: dict[str, tuple[bytes, str, Reader]] = {
     "inputs of a run": (b"{\n}\n", ".json", unchanged),
     "settings of a run": (CONFIG, ".yaml", claimed),
     "summary of a run": (json.dumps(SUMMARY).encode(), ".json", summarised),
+    "sheet": (json.dumps(SHEET).encode(), ".json", read_sheet),
+    "sheets of a report": (json.dumps(SHEET).encode(), ".json", reported("report/before.json", "report/after.json")),
+    "about a run": (json.dumps(ABOUT).encode(), ".json", reported("report/about.json")),
+    "summary of a report": (json.dumps(SUMMARY).encode(), ".json", reported("summary.json")),
+    "metrics of a report": (b'{"iteration": 0, "reward": 0.5, "kl": 1}\n', ".jsonl", reported("metrics.jsonl")),
+    "settings of a report": (CONFIG, ".yaml", reported("config.yaml")),
     "preferences": (b"record,name,qed\n1,a,0.5\n2,b,0.25\n", ".csv", preferences),
     "preferred pairs": (b"winner,loser\n1,2\n3,1\n", ".csv", preferences),
     "metrics": (b'{"iteration": 0, "reward": 0.5}\n{"iteration": 1, "reward": null}\n', ".jsonl", read_metrics),
@@ -294,6 +340,7 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "data/molecules/qm9.py: read_arrays": ("qm9 npz",),
     "data/molecules/records.py: records": ("sdf records", "xyz records", "smiles records", "csv"),
     "data/molecules/sdf.py: stream_sdf blocks": ("sdf", "mol"),
+    "data/molecules/sdf_fields.py: read_field": ("sdf fields",),
     "data/molecules/smiles.py: smiles_lines": ("smiles", "csv"),
     "data/molecules/xyz.py: stream_xyz frames": ("xyz",),
     "models/molecules/edm.py: from_safetensors": ("published weights",),
@@ -309,6 +356,12 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "molrl/runs/checkpoints.py: read": ("checkpoint COMPLETE",),
     "molrl/runs/folder.py: read_summary": ("summary of a run",),
     "molrl/runs/folder.py: load_plain_yaml": ("settings of a run",),
+    "molrl/runs/folder.py: in_use": "a lock, whose content is not read",
+    "molrl/runs/report/sheet.py: read_sheet": ("sheet", "sheets of a report"),
+    "molrl/runs/report/about.py: read_about": ("about a run",),
+    "molrl/runs/report/about.py: processor_name": "the system's own file",
+    "molrl/runs/report/page.py: asset": "our own scripts and style sheets",
+    "molrl/runs/report/contents.py: read_contents": ("settings of a report",),
     "molrl/runs/inputs.py: check_inputs": ("inputs of a run",),
     "molrl/runs/inputs.py: digest": "hashed",
     "molrl/algos/differentiable.py: differentiable_rewards": "our own YAML",
@@ -336,11 +389,13 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "molrl/composition.py: defaults": "YAML of the package, or of the user's own folder, by a safe loader",
     "molrl/plugins.py: load_registered": "an entry point of an installed package",
     "molrl/usage.py: text_of": "our own YAML",
+    "molrl/catalogue.py: described_file": "YAML of the package or of the user's own folder: a comment is shown",
+    "models/sharing.py: check_files": "a folder that is sent; damaged ones in test_sharing.py",
+    "models/digests.py: damaged_files": "our own file, and hashed ones",
+    "molrl/machine/inspection.py: system_memory container_memory": "the kernel's files",
     "molrl/machine/device.py: usable_cores": "the kernel's file",
     "molrl/runs/folder.py: claim": "compared as bytes",
     "molrl/best.py: choose save measure": "by read of a checkpoint",
-    "molrl/runs/report/__init__.py: write_report": "shown as text",
-    "molrl/runs/report/page.py: render_page": "our own stylesheet",
     "rewards/scoring/journal.py: begin": "what it has just written",
     "rewards/scoring/journal.py: identity": "hashed",
     "rewards/images/vlm.py: rate": "answers that are nonsense in test_http_rewards.py",

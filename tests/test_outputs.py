@@ -23,7 +23,7 @@ COMMANDS = {
     "images": (*SAMPLE, "policy=images", "out=there.zip"),
     "score": ("score", "in.smi", "reward=logp", "reward.workers=0", "out=there.csv"),
     "evaluate": ("evaluate", "in.smi", "out=there.json"),
-    "oracle": ("oracle", "algo=rwr", "out=there.json"),
+    "oracle": ("oracle", "algo=adjoint", "out=there.json"),
 }
 
 

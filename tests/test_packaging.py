@@ -2,19 +2,24 @@
 
 import importlib.metadata
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 LOWEST = {"transformers": (5, 5), "hydra-core": (1, 3, 8)}  # releases without a known hole; see pyproject.toml
 ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 SUBPACKAGES = ("models", "rewards", "data", "conf")
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 
@@ -35,25 +40,34 @@ def build(command: str, source: Path, target: Path) -> Path:
     return target / made.stdout.splitlines()[-1]
 
 
-@pytest.fixture(scope="module")
-def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    checkout, target = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("sdist")
+def copied_checkout(checkout: Path) -> Path:
     for folder in ("molrl", *SUBPACKAGES):
         shutil.copytree(ROOT / folder, checkout / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, checkout)
-    return build("build_sdist", checkout, target)
+    return checkout
 
 
 @pytest.fixture(scope="module")
-def wheel_files(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Return the files of the wheel that is built from the sdist, so that both are tested."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the wheel that is built from the sdist, so that both are tested."""
+    checkout = copied_checkout(tmp_path_factory.mktemp("checkout"))
+    sdist = build("build_sdist", checkout, tmp_path_factory.mktemp("sdist"))
     unpacked, target = tmp_path_factory.mktemp("unpacked"), tmp_path_factory.mktemp("wheel")
     with tarfile.open(sdist) as archive:
         archive.extractall(unpacked, filter="data")
     (source,) = unpacked.iterdir()
-    with zipfile.ZipFile(build("build_wheel", source, target)) as archive:
-        return archive.namelist()
+    return build("build_wheel", source, target)
+
+
+@pytest.fixture(scope="module")
+def wheel_files(wheel: Path) -> list[str]:
+    return list(contents(wheel))
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in sorted(archive.namelist())}
 
 
 def test_the_wheel_holds_every_file_of_the_package_once(wheel_files: list[str]) -> None:
@@ -61,8 +75,52 @@ def test_the_wheel_holds_every_file_of_the_package_once(wheel_files: list[str]) 
 
 
 def test_the_wheel_adds_one_name_to_site_packages(wheel_files: list[str]) -> None:
-    version = importlib.metadata.version("molrl")
-    assert {name.split("/")[0] for name in wheel_files} == {"molrl", f"molrl-{version}.dist-info"}
+    assert {name.split("/")[0] for name in wheel_files} == {"molrl", f"molrl-{PROJECT['version']}.dist-info"}
+
+
+@pytest.fixture(scope="module")
+def without_links(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a checkout as git makes it where links are not to be had: each is a text file with its target."""
+    checkout = copied_checkout(tmp_path_factory.mktemp("without_links"))
+    for name in SUBPACKAGES:
+        (checkout / "molrl" / name).unlink()
+        (checkout / "molrl" / name).write_text(f"../{name}")
+    return checkout
+
+
+def test_a_wheel_from_a_checkout_without_links_is_that_of_the_sdist(
+    wheel: Path, without_links: Path, tmp_path: Path
+) -> None:
+    """And both hold the bytes of this checkout."""
+    found = contents(build("build_wheel", without_links, tmp_path))
+    assert found == contents(wheel)
+    for name, data in found.items():
+        if ".dist-info/" not in name:
+            assert data == (ROOT / name).read_bytes(), name
+
+
+EDITABLE = """
+import site, sys
+site.addsitedir(sys.argv[1])  # first: the packages beside may have another molrl
+sys.path.append(sys.argv[2])
+from molrl.cli import main
+import molrl.composition
+assert molrl.composition.CONF.samefile(sys.argv[3]), molrl.composition.CONF
+sys.exit(main(["list", "rewards"]) or main(["sample", "--cfg"]))
+"""
+
+
+def test_an_editable_installation_without_links_works(without_links: Path, tmp_path: Path) -> None:
+    """In a process that reads the .pth files of this installation alone (-S)."""
+    with zipfile.ZipFile(build("build_editable", without_links, tmp_path)) as archive:
+        archive.extractall(tmp_path / "site")
+    places = [str(tmp_path / "site"), sysconfig.get_path("purelib"), str(without_links / "conf")]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-S", "-c", EDITABLE, *places]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "qed" in done.stdout
+    assert "weights: qm9_heavy" in done.stdout
 
 
 @pytest.mark.parametrize("name", SUBPACKAGES)
@@ -105,3 +163,59 @@ def test_the_tested_versions_are_within_the_bounds() -> None:
 
 def numbers(version: str) -> list[int]:
     return [int(part) for part in re.findall(r"\d+", version)]
+
+
+def test_the_conda_recipe_asks_for_what_the_project_asks_for() -> None:
+    recipe = yaml.safe_load((ROOT / "recipe/recipe.yaml").read_text())
+    python = f"python {PROJECT['requires-python']}"
+    pairs = [line.split(">=") for line in PROJECT["dependencies"]]
+    expected = {f"{CONDA_NAMES.get(name, name)} >={bound}" for name, bound in pairs}
+    assert set(recipe["requirements"]["run"]) == {python, *expected}
+    build_system = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert set(recipe["requirements"]["host"]) == {python, "pip", *(line.replace(">=", " >=") for line in build_system)}
+    assert recipe["context"]["version"] == PROJECT["version"]
+    assert recipe["build"]["python"]["entry_points"] == [f"molrl = {PROJECT['scripts']['molrl']}"]
+    assert (recipe["about"]["license"], recipe["about"]["summary"]) == (PROJECT["license"], PROJECT["description"])
+
+
+def test_the_conda_environment_installs_this_checkout_with_the_tested_versions() -> None:
+    packages = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    (pip,) = (entry["pip"] for entry in packages if isinstance(entry, dict))
+    assert pip == ["--constraint constraints.txt", "--editable .[dev,all]"]
+    (python,) = (entry for entry in packages if str(entry).startswith("python="))
+    assert numbers(python.partition("=")[2]) >= numbers(PROJECT["requires-python"])
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation.keys() >= {"cff-version", "message", "title", "authors"}  # those that the format requires
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    released = f"## [{PROJECT['version']}] - {citation['date-released']}"
+    assert released in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")), ids=lambda path: path.stem)
+def test_an_issue_form_has_what_forms_need(path: Path) -> None:
+    form = yaml.safe_load(path.read_text())
+    if path.stem == "config":
+        assert form == {"blank_issues_enabled": True}
+        return
+    assert form.keys() >= {"name", "description", "body"}
+    assert len({field["id"] for field in form["body"]}) == len(form["body"])
+    for field in form["body"]:
+        assert field["type"] in {"markdown", "textarea", "input", "dropdown", "checkboxes"}
+        assert field["attributes"]["label"]
+    assert any(field.get("validations", {}).get("required") for field in form["body"])
+
+
+def test_all_extras_are_in_all_but_those_that_ask_for_older_releases() -> None:
+    extras = PROJECT["optional-dependencies"]
+    (line,) = extras["all"]
+    assert set(line.removeprefix("molrl[").rstrip("]").split(",")) == extras.keys() - {
+        "all",
+        "dev",
+        "docs",
+        "mlflow",
+        "trackio",
+    }

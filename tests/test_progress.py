@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from molrl import progress
+from molrl.notebook import NotebookBar, in_notebook
 from molrl.progress import format_clock, note_output, paused, speaking, stage
 
 LINE = re.compile(r"molrl: (.*), (\d+:\d\d)(?:, about (\d+:\d\d) left)?")
@@ -137,3 +138,24 @@ def test_every_command_speaks(command: str) -> None:
 
     assert "molrl: slow work, 0 of 3, 0:0" in run(RANK="0")
     assert run(RANK="1") == ""  # of several processes one speaks for all
+
+
+def test_a_notebook_shows_one_bar_that_is_redrawn() -> None:
+    shown: list[str] = []
+
+    class Handle:
+        def update(self, bar: NotebookBar) -> None:
+            shown.append(bar._repr_html_())
+
+    def display(bar: NotebookBar, *, display_id: bool) -> Handle:
+        assert display_id
+        shown.append(bar._repr_html_())
+        return Handle()
+
+    bar = NotebookBar(20, 4, display)
+    bar.update(5, "reward <b>0.5</b>")
+    assert '<progress value="4" max="20"' in shown[0]
+    assert '<progress value="5" max="20"' in shown[1]
+    assert shown[1].endswith("5/20 reward &lt;b&gt;0.5&lt;/b&gt;")
+    assert repr(bar) == "5/20 reward <b>0.5</b>"
+    assert not in_notebook()

@@ -38,7 +38,7 @@ PARTS = {
     "spelled": "summary_line",
     "spoken": "callable_name",
     "staff": "build_workers",
-    "stale": "max_log_ratio_error",
+    "stale": "log_ratio_errors",
     "standing": "pre_update_metrics, stable_fraction",
     "understood": "as_checkpoint_error",
     "untrained": "parameters_to_freeze",

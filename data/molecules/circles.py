@@ -1,5 +1,8 @@
 """#Circles: how many molecules of a set are all far from one another (Xie et al. 2023, arXiv:2112.02720)."""
 
+import functools
+from typing import Any
+
 from rdkit.Chem import rdFingerprintGenerator
 from rdkit.SimDivFilters import rdSimDivPickers
 
@@ -10,6 +13,12 @@ THRESHOLD = 0.7  # of the Tanimoto distance, as for diverse hits (Renz et al. 20
 FIRST_PICK_SEED = 0
 
 
+@functools.cache
+def morgan_generator() -> Any:
+    """Return the generator of Morgan fingerprints of radius 2, hashed to 2048 bits."""
+    return rdFingerprintGenerator.GetMorganGenerator(radius=RADIUS, fpSize=BITS)
+
+
 def count_circles(graphs: Graphs, threshold: float = THRESHOLD) -> int:
     """Return the size of a set of molecules whose Tanimoto distances all exceed a threshold, as large as MaxMin finds.
 
@@ -18,7 +27,7 @@ def count_circles(graphs: Graphs, threshold: float = THRESHOLD) -> int:
     depends on the order of the molecules by a few per cent. Distinct SMILES in alphabetical order and a fixed first
     pick make it a function of the set. Fingerprints are Morgan's of radius 2, hashed to 2048 bits.
     """
-    generator = rdFingerprintGenerator.GetMorganGenerator(radius=RADIUS, fpSize=BITS)
+    generator = morgan_generator()
     mols = dict(zip(graphs.smiles, graphs.mols, strict=True))
     prints = [generator.GetFingerprint(mols[text]) for text in sorted(mols)]
     if not prints:

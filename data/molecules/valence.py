@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,8 @@ TOLERANCE = 45.0  # largest difference between the length of a bond and its esti
 SURELY_BONDED = 15.0  # atoms are bonded unless they are further apart than a single bond by more than this
 CONTACT = 60.0  # typical excess over a single bond for the closest atoms without a bond, across a ring of four
 PER_VALENCE = 1e9  # pm^2, the cost of the next higher valence: more than all lengths of a molecule can cost
+PER_DEFECT = 1e13  # pm^2, the cost of an atom without an allowed valence: more than all valences of a molecule can cost
+MAX_SUM = 6  # of bond orders at such an atom
 
 SANITISATION = Chem.SanitizeFlags.SANITIZE_ALL ^ Chem.SanitizeFlags.SANITIZE_CLEANUP  # which would change charges
 
@@ -71,6 +74,56 @@ def valence_bonds(molecule: Molecule) -> Reading:
     for edge, order in bonds:
         orders[edge.first, edge.second] = order
     return finish(molecule, orders)
+
+
+class Defects(NamedTuple):
+    """The defects that keep atoms from being one connected molecule with allowed valences.
+
+    Attributes:
+        atoms: fewest atoms without an allowed valence.
+        fragments: parts without a bond between them, under bonds that leave so few.
+    """
+
+    atoms: int
+    fragments: int
+
+
+def count_defects(molecule: Molecule) -> Defects | None:
+    """Count the atoms that have no allowed valence under the bonds that leave fewest of them, and the fragments.
+
+    The bonds are those of `valence_bonds` where there are such, and else the best of those that give some atoms any sum
+    of orders up to `MAX_SUM`. None where two atoms lie on each other, or the search would be too long.
+
+    Raises ValueError for a molecule without charges.
+    """
+    if molecule.charges is None:
+        raise ValueError(f"molecule {molecule.name!r}: no formal charges, which fix the valences")
+    excess = excess_lengths(molecule)
+    if excess.min() < -TOLERANCE - CONTRACTION[3]:
+        return None
+    allowed = [allowed_sums(*atom_type) for atom_type in atom_types(molecule)]
+    anything = dict.fromkeys(range(MAX_SUM + 1), PER_DEFECT)
+    try:
+        bonds = least_cost_orders([anything | dict(sums) for sums in allowed], candidate_edges(excess))
+    except SearchLimitError:
+        return None
+    orders = np.zeros(excess.shape, dtype=np.int64)
+    for edge, order in bonds or ():
+        orders[edge.first, edge.second] = orders[edge.second, edge.first] = order
+    defects = sum(total not in sums for sums, total in zip(allowed, orders.sum(0).tolist(), strict=True))
+    return None if bonds is None else Defects(defects, count_fragments(orders > 0))
+
+
+def count_fragments(bonded: NDArray[np.bool_]) -> int:
+    """Count the parts of a molecule between which there is no bond, from a symmetric bool [n, n]."""
+    left, count = set(range(len(bonded))), 0
+    while left:
+        reached = {left.pop()}
+        count += 1
+        while reached:
+            found = set(np.flatnonzero(bonded[list(reached)].any(0)).tolist()) & left
+            left, reached = left - found, found
+    return count
 
 
 def excess_lengths(molecule: Molecule) -> NDArray[np.float64]:

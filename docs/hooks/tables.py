@@ -38,7 +38,7 @@ def about(name: str) -> str:
     """Return the comment that a YAML file begins with, as one paragraph."""
     lines = [line for line in source(name).splitlines() if not line.startswith("# @package")]
     head = lines[: next(number for number, line in enumerate(lines) if not line.startswith("#"))]
-    return links(" ".join(line.lstrip("# ") for line in head))
+    return links(" ".join(line.lstrip("# ") for line in head).replace(" (no paper)", ""))
 
 
 def links(text: str) -> str:

@@ -13,12 +13,16 @@ from torch import Tensor, nn
 
 from molrl.data.images.image import CaptionedImage, quantise
 from molrl.data.images.metrics import image_metrics
+from molrl.exhibit import Counts, Exhibit
 from molrl.gaussian import Context
 from molrl.machine.files import staged
 from molrl.machine.printable import printable
-from molrl.models.images.guided_unet import GuidedUNet
+from molrl.models.images.exhibits import count_makeup, exhibit_image
+from molrl.models.images.families.family import Size
+from molrl.models.images.guided_network import GuidedNetwork
 from molrl.models.images.outcomes import DESCRIPTORS, describe_image
 from molrl.models.images.pipeline import Source, save_trained
+from molrl.models.images.pipeline_parts import decode_latents, latent_shape
 from molrl.noise import Key
 
 if TYPE_CHECKING:
@@ -30,16 +34,18 @@ class ImageDecoder:
     """A decoder of latents to images, each of a prompt that is drawn before the noise.
 
     Attributes:
-        pipeline: a StableDiffusionPipeline, whose autoencoder makes images of latents.
+        pipeline: a text-to-image pipeline, whose autoencoder makes images of latents.
         source: where the pipeline was loaded from.
         texts: prompts, all equally likely; `context["prompt"]` has the row of each sample.
         batch: number of images that are decoded at a time.
+        size: height and width of an image in pixels; None: the pipeline's own.
     """
 
     pipeline: Any
     source: Source
     texts: tuple[str, ...]
     batch: int
+    size: Size | None = None
     suffixes: ClassVar[tuple[str, ...]] = (".zip", ".png")
     descriptors: ClassVar[tuple[str, ...]] = DESCRIPTORS
 
@@ -50,10 +56,7 @@ class ImageDecoder:
 
     def state_shape(self, context: Context) -> tuple[int, ...]:
         """Return the shape [channels, height, width] of a latent."""
-        config = self.pipeline.unet.config
-        edge = config.sample_size
-        height, width = (edge, edge) if isinstance(edge, int) else edge
-        return (config.in_channels, height, width)
+        return latent_shape(self.pipeline, self.size)
 
     def decode(self, x0: Float[Tensor, "b c h w"], context: Context) -> Sequence[Any]:
         """Decode latents to images with their prompts.
@@ -71,9 +74,7 @@ class ImageDecoder:
 
     def decode_latents(self, x0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 height width"]:
         """Return the autoencoder's images of latents, in [0, 1]."""
-        vae = self.pipeline.vae
-        image: Tensor = vae.decode(x0.float() / vae.config.scaling_factor, return_dict=False)[0]
-        return (image / 2 + 0.5).clamp(0, 1)
+        return decode_latents(self.pipeline, x0)
 
     def groups(self, context: Context) -> list[int]:
         """Return each sample's row in `texts` as its group."""
@@ -94,6 +95,14 @@ class ImageDecoder:
     def describe_changes(self, before: Mapping[str, float], after: Mapping[str, float], n: int) -> list[str]:
         """Return no sentence: the metrics say all there is."""
         return []
+
+    def exhibit(self, samples: Sequence[CaptionedImage]) -> list[Exhibit]:
+        """Return small copies of the images with their prompts, for a report."""
+        return [exhibit_image(sample) for sample in samples]
+
+    def count_makeup(self, samples: Sequence[CaptionedImage]) -> Mapping[str, Counts]:
+        """Return how often prompts and degrees of brightness occur, for a report."""
+        return count_makeup(samples)
 
     def write(self, samples: Sequence[CaptionedImage], path: Path, values: Mapping[str, Sequence[float]]) -> int:
         """Write the images to a file and return the number of sound ones.
@@ -128,5 +137,5 @@ class ImageDecoder:
 
     def save(self, denoiser: nn.Module, folder: Path) -> None:
         """Write the trained weights to a folder, in the format of diffusers."""
-        assert isinstance(denoiser, GuidedUNet)
+        assert isinstance(denoiser, GuidedNetwork)
         save_trained(denoiser, self.pipeline, self.source, folder)

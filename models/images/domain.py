@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from molrl.models.images.policy import ImagePolicy
     from molrl.task import Reward, Task
 
-HUB_ID = re.compile(r"hub:[A-Za-z0-9][\w.-]*/[\w.-]+")
+HUB_ID = re.compile(r"hub:[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 INDEX = "model_index.json"  # of a pipeline in diffusers' own format
 LORA = "pytorch_lora_weights.safetensors"  # recognised so that loading it says what is missing
 
@@ -74,7 +74,7 @@ class ImageDomain:
         texts = (str(condition["prompt"]),) if "prompt" in condition else prompt_list("drawings")
         built, note = policy.build(texts, device, trained=False)
         pipeline, source = policy.loaded
-        decoder = ImageDecoder(pipeline=pipeline, source=source, texts=texts, batch=policy.batch)
+        decoder = ImageDecoder(pipeline=pipeline, source=source, texts=texts, batch=policy.batch, size=policy.pixels)
         return Sampling(built, decoder, [f"scheduler: {note}"] if note else [], batch=policy.batch)
 
     def source(self, **settings: Any) -> Any:

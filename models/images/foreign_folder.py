@@ -20,8 +20,9 @@ MAX_ENTRIES = 1000  # files and folders
 MAX_CONFIG_BYTES, MAX_TEXT_BYTES, MAX_WEIGHT_BYTES = 2**20, 2**26, 2**36
 MAX_NUMBER = 2**20  # of a configuration; vocabularies have 49,408 entries
 MAX_NUMBERS = {
-    **{"num_train_timesteps": 100_000, "sample_size": 2**10, "image_size": 2**12, "model_max_length": 2**12},
+    **{"num_train_timesteps": 100_000, "sample_size": 2**10, "image_size": 2**12, "rope_theta": 1e10},
     "lambda_min_clipped": math.inf,  # minus infinity is how diffusers writes that nothing is clipped
+    "model_max_length": math.inf,  # 1e30 is how transformers writes that there is no limit; `check_parts` has one
 }
 CODE_WORDS = ("auto_map", "kernel", "quant", "custom", "attn_implementation", "experts_implementation", "remote_code")
 HARMLESS = {  # sizes of convolutions, and a note that the library itself has chosen an implementation

@@ -18,7 +18,7 @@ from molrl.runs.errors import CheckpointError
 from molrl.runs.headers import read_header
 
 LORA = "pytorch_lora_weights.safetensors"  # the name that diffusers gives
-COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
+COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,10 @@ def merge_lora(pipeline: Any, file: Path) -> Adapter:
     try:
         check_finite(file)
         where = {"weight_name": file.name, "local_files_only": True, "use_safetensors": True}
-        read, *_ = pipeline.lora_state_dict(str(file.parent), unet_config=pipeline.unet.config, **where)
+        unet = getattr(pipeline, "unet", None)
+        options = where if unet is None else {**where, "unet_config": unet.config}
+        read = pipeline.lora_state_dict(str(file.parent), **options)
+        read = read[0] if isinstance(read, tuple) else read
         pipeline.load_lora_weights(str(file.parent), **where)
         adapter = {part: adapter_of(getattr(pipeline, part)) for part in COMPONENTS if getattr(pipeline, part, None)}
         loaded = 2 * sum(map(len, adapter.values()))  # an A and a B for each layer

@@ -1,32 +1,39 @@
-"""An estimate of the memory that fine-tuning a UNet takes, printed before it begins."""
+"""An estimate of the memory that fine-tuning a pipeline's network takes, printed before it begins."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
+from molrl.models.images.sharding import SHARDED_BLOCKS
+
 ADAM_BYTES = 16  # bytes of a trained parameter: itself, its gradient and two moments, float32
 GIB = 2.0**30
 
 
-def describe_memory(unet: Any, shape: Sequence[int], *, batch: int, guided: bool, size: int) -> str:
+def describe_memory(network: Any, shape: Sequence[int], *, tokens: int = 0, batch: int, guided: bool, size: int) -> str:
     """Return one line: the parameters, and an estimate of what they, the optimiser and a batch's activations need.
 
     Of weights that several processes share, the part of this process counts.
 
     Args:
+        network: a UNet or a transformer.
         shape: shape of a latent.
+        tokens: of a latent and of a prompt together, for a transformer.
+        batch: images at a time.
+        guided: each image is computed twice, with the prompt and without.
         size: bytes of a number that the network computes with.
     """
-    parameters: list[Tensor] = list(unet.parameters())
+    parameters: list[Tensor] = list(network.parameters())
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     local = [getattr(p, "to_local", lambda p=p: p)() for p in parameters if not p.requires_grad]
     frozen = sum(p.numel() * p.element_size() for p in local)
-    activation_bytes = size * count_activations(unet, shape) * batch * (2 if guided else 1)
+    activations = count_token_activations(network, tokens) if tokens else count_activations(network, shape)
+    activation_bytes = size * activations * batch * (2 if guided else 1)
     total = (frozen + ADAM_BYTES * trained + activation_bytes) / GIB
-    count = sum(p.numel() for p in parameters)
+    count, kind = sum(p.numel() for p in parameters), "transformer" if tokens else "UNet"
     return (
-        f"UNet: {count / 1e6:.1f} M parameters, {trained:,} of them trained; about {total:.1f} GiB to train with "
+        f"{kind}: {count / 1e6:.1f} M parameters, {trained:,} of them trained; about {total:.1f} GiB to train with "
         f"{batch} images at a time, and text encoder and autoencoder beside it"
     )
 
@@ -49,3 +56,17 @@ def count_activations(unet: Any, shape: Sequence[int]) -> float:
     )
     kept = 1 / 5 if getattr(unet, "is_gradient_checkpointing", False) else 1.0
     return float(numbers * kept)
+
+
+def count_token_activations(transformer: Any, tokens: int) -> float:
+    """Return the number of activations that one latent and its prompt leave for the gradient, by a rule of thumb.
+
+    A block keeps 17 numbers for each token and channel of its width: norms, attention, the feed-forward's fourfold
+    width (Korthikanti et al. 2022, arXiv:2205.05198, Eq. 1, with attention that is not stored; 14 to 19 in the
+    families here); with gradient checkpointing, one in five.
+    """
+    blocks = [module for module in transformer.modules() if type(module).__name__ in SHARDED_BLOCKS]
+    config = transformer.config
+    width = config.dim if hasattr(config, "dim") else config.num_attention_heads * config.attention_head_dim
+    kept = 1 / 5 if getattr(transformer, "is_gradient_checkpointing", False) else 1.0
+    return float(17 * len(blocks) * tokens * width * kept)

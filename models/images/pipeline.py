@@ -1,4 +1,4 @@
-"""Reading and writing of Stable Diffusion pipelines in diffusers' own format.
+"""Reading and writing of text-to-image pipelines in diffusers' own format.
 
 Local folders never touch the network; a Hugging Face Hub id is fetched because it was named. Weights are read from
 safetensors alone, and no code that comes with a model is run.
@@ -7,7 +7,7 @@ safetensors alone, and no code that comes with a model is run.
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,9 +19,12 @@ from safetensors import SafetensorError
 from molrl.machine.files import read_bounded, replace_file
 from molrl.models.description import check_format, with_header
 from molrl.models.images.diffusers_library import diffusers, require_extra
+from molrl.models.images.families import FAMILIES, family_of
+from molrl.models.images.families.family import Family
 from molrl.models.images.foreign_folder import MAX_CONFIG_BYTES, checked_folder, offline, read_config
-from molrl.models.images.guided_unet import AdaptedUNet, GuidedUNet, Prompts
+from molrl.models.images.guided_network import GuidedNetwork, WithAdapter
 from molrl.models.images.lora import LORA, Adapter, adapter_of, join, lora_file, merge_lora, write_lora
+from molrl.models.images.pipeline_parts import encoders, network_name, network_of, tokenizers
 from molrl.models.shipped import SHIPPED, find_model, shipped_names
 from molrl.override import as_value, shell_line
 from molrl.runs.errors import CheckpointError
@@ -29,12 +32,14 @@ from molrl.runs.headers import first_names
 
 DOMAIN = "images"
 INDEX, ADAPTER = "model_index.json", "adapter.json"
-PIPELINE_CLASSES = {"StableDiffusionPipeline": "Stable Diffusion 1.x and 2.x", "StableDiffusionXLPipeline": "SDXL"}
+PIPELINE_CLASSES = {
+    **{"StableDiffusionPipeline": "Stable Diffusion 1.x and 2.x", "StableDiffusionXLPipeline": "SDXL"},
+    **{name: family.models for name, family in FAMILIES.items()},
+}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 VARIANT = re.compile(r"[A-Za-z0-9_-]{1,40}")
-UNET_WEIGHTS = "diffusion_pytorch_model"  # name of a UNet's files in diffusers' format
+NETWORK_WEIGHTS = "diffusion_pytorch_model"  # name of a network's files in diffusers' format
 DTYPE_BY_NAME = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-PROMPT_BATCH = 64  # prompts that are embedded at a time
 PART_CLASSES = {
     "scheduler": r"diffusers\.\w+Scheduler",
     "text_encoder": r"transformers\.CLIPTextModel",
@@ -47,12 +52,14 @@ PART_CLASSES = {
 ANY_CLASS = r"(diffusers|transformers|stable_diffusion)\.\w+"  # of parts that are not read
 HUB = "hub:"  # before a Hub id on the command line
 MAX_ADAPTERS = 8  # on top of each other
+MAX_CLIP_TOKENS = 4096  # which every prompt is filled up to
 UNUSED_PARTS: dict[str, dict[str, Any]] = {
     "StableDiffusionPipeline": {
         **{"safety_checker": None, "requires_safety_checker": False},
         **{"feature_extractor": None, "image_encoder": None},
     },
     "StableDiffusionXLPipeline": {"feature_extractor": None, "image_encoder": None},
+    **{name: dict(family.unused) for name, family in FAMILIES.items()},
 }
 
 
@@ -91,9 +98,9 @@ def resolve_folder(weights: str) -> Path:
 def load_pipeline(
     weights: str, revision: str | None, dtype: torch.dtype, *, variant: str | None = None, lora: str | None = None
 ) -> tuple[Any, Source]:
-    """Read a Stable Diffusion pipeline: a shipped one by name, a folder, a Hub id, or a run's model with its adapter.
+    """Read a text-to-image pipeline: a shipped one by name, a folder, a Hub id, or a run's model with its adapter.
 
-    Adapters are merged into the weights. The UNet and the text encoders have the dtype, the autoencoder is float32.
+    Adapters are merged into the weights. The network and the text encoders have the dtype, the autoencoder is float32.
 
     Args:
         weights: a name, a folder or a Hub id.
@@ -113,9 +120,9 @@ def load_pipeline(
     adapter: Adapter = {}
     for file in files:
         adapter = join(adapter, merge_lora(pipeline, file))
-    for part in (pipeline.unet, *encoders(pipeline)):
+    for part in (network_of(pipeline), *encoders(pipeline)):
         part.to(dtype).requires_grad_(False).eval()
-    for part in (pipeline.unet, pipeline.vae, *encoders(pipeline)):
+    for part in (network_of(pipeline), pipeline.vae, *encoders(pipeline)):
         if broken := [name for name, value in part.state_dict().items() if not value.isfinite().all()]:
             raise CheckpointError(f"{weights}: weights hold NaN or infinity as {part.dtype}: {first_names(broken)}")
     return pipeline, replace(source, adapter=adapter)
@@ -195,7 +202,7 @@ def read_pipeline(source: Source, dtype: torch.dtype) -> Any:
     check_parts(source.base, pipeline)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.vae.float()
-    for part in (pipeline.unet, pipeline.vae, *encoders(pipeline)):
+    for part in (network_of(pipeline), pipeline.vae, *encoders(pipeline)):
         part.requires_grad_(False).eval()
     return pipeline
 
@@ -230,19 +237,23 @@ def pipeline_class(folder: Path) -> str:
     if not isinstance(kind, str) or kind not in PIPELINE_CLASSES:
         supported = ", ".join(f"{name} ({models})" for name, models in PIPELINE_CLASSES.items())
         raise CheckpointError(f"{folder}: a {kind!s:.60}, supported are {supported}")
+    parts = FAMILIES[kind].parts if kind in FAMILIES else PART_CLASSES
     for name, entry in index.items():
         origin, part = [*entry, None, None][:2] if isinstance(entry, list) else (None, None)
-        allowed = PART_CLASSES.get(name, ANY_CLASS)
+        allowed = parts.get(name, ANY_CLASS)
         if origin is not None and not re.fullmatch(allowed, f"{origin}.{part}"):
             raise CheckpointError(f"{folder / INDEX}: {name} is {origin!s:.40}.{part!s:.40}, expected {allowed}")
     return kind
 
 
 def check_variant(folder: Path, variant: str | None) -> None:
-    """Raise CheckpointError where the UNet of a folder has weights, but none of the variant."""
+    """Raise CheckpointError where the network of a folder has weights, but none of the variant."""
     if variant is not None and not VARIANT.fullmatch(variant):
         raise CheckpointError(f"variant: got {variant!r}, need letters and digits such as fp16")
-    stems = [path.name.removesuffix(".safetensors") for path in (folder / "unet").glob(f"{UNET_WEIGHTS}*.safetensors")]
+    files = [
+        path for name in ("unet", "transformer") for path in (folder / name).glob(f"{NETWORK_WEIGHTS}*.safetensors")
+    ]
+    stems = [path.name.removesuffix(".safetensors") for path in files]
     found = {match[1] for stem in stems if (match := re.search(r"\.([A-Za-z0-9_]+)(-\d+-of-\d+)?$", stem))}
     plain = any("." not in stem for stem in stems)
     if stems and (variant not in found if variant else not plain):
@@ -253,7 +264,14 @@ def check_variant(folder: Path, variant: str | None) -> None:
 
 
 def check_parts(name: str, pipeline: Any) -> None:
-    """Raise CheckpointError for parts whose inputs and outputs are others than those of a Stable Diffusion."""
+    """Raise CheckpointError for parts whose inputs and outputs are others than those of the pipeline's family."""
+    for tokenizer in tokenizers(pipeline):
+        if "CLIP" in type(tokenizer).__name__ and not 2 < tokenizer.model_max_length <= MAX_CLIP_TOKENS:
+            length = f"model_max_length={tokenizer.model_max_length}"
+            raise CheckpointError(f"{name}: {length} of a CLIP tokenizer, allowed 3 to {MAX_CLIP_TOKENS}")
+    if (family := family_of(pipeline)) is not None:
+        check_flow_parts(name, pipeline, family)
+        return
     unet, latent = pipeline.unet.config, pipeline.vae.config.latent_channels
     if pipeline.text_encoder is None or getattr(pipeline.vae.config, "latents_mean", None) is not None:
         raise CheckpointError(f"{name}: a refiner, or latents on a scale of their own, which are not supported")
@@ -266,50 +284,25 @@ def check_parts(name: str, pipeline: Any) -> None:
         )
 
 
-def encoders(pipeline: Any) -> list[Any]:
-    """Return the text encoders: one, or SDXL's two."""
-    return [part for name in ("text_encoder", "text_encoder_2") if (part := getattr(pipeline, name, None)) is not None]
+def check_flow_parts(name: str, pipeline: Any, family: Family) -> None:
+    """Raise CheckpointError for a flow whose network takes other latents than its autoencoder makes."""
+    config = network_of(pipeline).config
+    patches = 4 if config.in_channels == 4 * family.channels(pipeline) else 1  # packed before the network, or in it
+    if config.in_channels != patches * family.channels(pipeline):
+        channels = f"{config.in_channels} channels, latents have {family.channels(pipeline)}"
+        raise CheckpointError(f"{name}: its transformer takes {channels}; editing and inpainting are not supported")
 
 
-@torch.no_grad()
-def embed_prompts(pipeline: Any, texts: Sequence[str], device: torch.device) -> Prompts:
-    """Return the embeddings of every prompt and of the empty one, float32 on the device.
-
-    Raises:
-        ValueError: there are no prompts, or one is longer than a text encoder reads.
-    """
-    if not texts:
-        raise ValueError("prompts: got none, need at least one")
-    tokenizers = [getattr(pipeline, name, None) for name in ("tokenizer", "tokenizer_2")]
-    for tokenizer in (tokenizer for tokenizer in tokenizers if tokenizer is not None):
-        for text in texts:
-            if (tokens := len(tokenizer(text).input_ids)) > (limit := int(tokenizer.model_max_length)):
-                raise ValueError(f"prompt {text!r}: {tokens} tokens with its two ends, this text encoder reads {limit}")
-    for encoder in encoders(pipeline):
-        encoder.to(device)
-    options = {"device": device, "num_images_per_prompt": 1, "do_classifier_free_guidance": True}
-    batches = [list(texts[start : start + PROMPT_BATCH]) for start in range(0, len(texts), PROMPT_BATCH)]
-    encoded = [[part.float() for part in pipeline.encode_prompt(batch, **options)] for batch in batches]
-    embeddings = [torch.cat(rows) for rows in zip(*encoded, strict=True)][::2]
-    nulls = [null[0] for null in encoded[0][1::2]]
-    if len(embeddings) == 1:
-        return Prompts(tuple(texts), embeddings[0], nulls[0])
-    edge, scale = pipeline.unet.config.sample_size, pipeline.vae_scale_factor
-    height, width = (scale * side for side in ((edge, edge) if isinstance(edge, int) else edge))
-    size = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=device)
-    return Prompts(tuple(texts), embeddings[0], nulls[0], embeddings[1], nulls[1], size)
-
-
-def save_trained(denoiser: GuidedUNet, pipeline: Any, source: Source, folder: Path) -> None:
+def save_trained(denoiser: GuidedNetwork, pipeline: Any, source: Source, folder: Path) -> None:
     """Write what was trained: a LoRA that plain diffusers loads (`pipeline.load_lora_weights(folder)`) and the name of
-    its base, or the complete pipeline where all of the UNet was trained. The LoRA holds all that was changed of the
+    its base, or the complete pipeline where all of the network was trained. The LoRA holds all that was changed of the
     base: also the LoRAs that the run started from.
     """
-    if not isinstance(denoiser, AdaptedUNet):
+    if not isinstance(denoiser, WithAdapter):
         pipeline.save_pretrained(folder, safe_serialization=True)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    write_lora(type(pipeline), join(source.adapter, {"unet": adapter_of(denoiser.unet)}), folder)
+    write_lora(type(pipeline), join(source.adapter, {network_name(pipeline): adapter_of(denoiser.network)}), folder)
     origin = {"base": source.base, "revision": source.revision, "variant": source.variant}
     replace_file(folder / ADAPTER, (json.dumps(with_header(DOMAIN, origin), indent=1) + "\n").encode())
     with suppress(OSError):

@@ -8,30 +8,45 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from molrl.models.images import sharding
-from molrl.models.images.guided_unet import AdaptedUNet, GuidedUNet, add_lora
-from molrl.models.images.pipeline import DTYPE_BY_NAME, HUB, Source, embed_prompts, load_pipeline
+from molrl.models.images.families import family_of
+from molrl.models.images.families.family import Size
+from molrl.models.images.flow_chain import Discretisation, flow_chain
+from molrl.models.images.guided_flow import AdaptedFlow, GuidedFlow
+from molrl.models.images.guided_network import LORA_TARGETS, add_lora
+from molrl.models.images.guided_unet import AdaptedUNet, GuidedUNet
+from molrl.models.images.pipeline import DTYPE_BY_NAME, HUB, Source, load_pipeline
+from molrl.models.images.pipeline_parts import latent_shape, network_of
+from molrl.models.images.prompt_embedding import LongPrompts, embed_flow_prompts, embed_prompts
 from molrl.models.images.scheduler_chain import diffusers_chain
+from molrl.models.shipped import find_model
 from molrl.policy import Policy
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePolicy:
-    """A Stable Diffusion pipeline, the chain of its scheduler, and what of it is trained.
+    """A text-to-image pipeline, the chain of its scheduler, and what of it is trained.
 
     Attributes:
         weights: a shipped pipeline by name, a folder, a run, or `hub:OWNER/NAME`.
         num_steps: of the chain, one network call each (two with guidance).
-        eta: 1 is ancestral sampling, 0 deterministic.
+        eta: noise of the chain, 0 is deterministic; of a diffusion 1 is ancestral sampling, of a flow see `FlowSDE`.
         revision: of a model of the Hugging Face Hub; None: its main branch.
         guidance_scale: classifier-free guidance; 1 is none.
         batch: images per network call.
         dtype: what the network computes in; its frozen weights are kept in it. Trajectories are float32.
-        tuning: "lora" trains an adapter of this `rank`, "full" the whole UNet, whose weights then are float32.
+        tuning: "lora" trains an adapter of this `rank`, "full" the whole network, whose weights then are float32.
         rank: of the adapter.
-        checkpointing: compute activations of the UNet again for the gradient instead of keeping them.
-        shard: each of several processes keeps a part of the frozen weights (FSDP2), for a UNet that fits no device.
+        checkpointing: compute activations of the network again for the gradient instead of keeping them.
+        shard: each of several processes keeps a part of the frozen weights (FSDP2), for a network that fits no device.
         variant: of the files of the weights, such as fp16; None: those without one.
         lora: a LoRA to start from, merged into the weights: a folder or a safetensors file; None: none.
+        alpha: scale of the adapter times its rank; None: a scale of 1.
+        lora_targets: last parts of the names of the adapted layers; None: the attention layers of the family.
+        size: height and width of an image in pixels; None: the pipeline's own.
+        negative_prompt: what guidance leads away from.
+        long_prompts: a prompt longer than a text encoder reads is refused, or truncated as diffusers does.
+        discretisation: of a flow's SDE.
+        distilled_guidance: for flows whose network takes the scale of guidance as an input.
     """
 
     weights: str
@@ -47,7 +62,23 @@ class ImagePolicy:
     shard: bool
     variant: str | None = None
     lora: str | None = None
+    alpha: float | None = None
+    lora_targets: Sequence[str] | None = None
+    size: Sequence[int] | None = None
+    negative_prompt: str = ""
+    long_prompts: LongPrompts = "refuse"
+    discretisation: Discretisation = "euler"
+    distilled_guidance: float = 3.5
     domain: ClassVar[str] = "images"
+
+    def __post_init__(self) -> None:
+        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
+            raise ValueError(f"size: got {list(self.size)}, need height and width in pixels, such as [512,512]")
+
+    @property
+    def pixels(self) -> Size | None:
+        """Return height and width of an image; None: the pipeline's own."""
+        return None if self.size is None else (int(self.size[0]), int(self.size[1]))
 
     @cached_property
     def loaded(self) -> tuple[Any, Source]:
@@ -58,19 +89,24 @@ class ImagePolicy:
             ImportError: the extra is not installed.
         """
         kept = torch.float32 if self.tuning == "full" else DTYPE_BY_NAME[self.dtype]
-        name = self.weights.removeprefix(HUB)
-        return load_pipeline(name, self.revision, kept, variant=self.variant, lora=self.lora)
+        name, revision = self.weights, self.revision
+        if name.startswith(HUB) and find_model(name) is None:  # a pipeline, which the library of the Hub fetches
+            name, _, named_revision = name.removeprefix(HUB).partition("@")
+            revision = named_revision or revision
+        return load_pipeline(name, revision, kept, variant=self.variant, lora=self.lora)
 
     def trainable(self) -> Any:
-        """Return the UNet with what is to be trained of it: an adapter, or all of it."""
-        unet = self.loaded[0].unet
+        """Return the network with what is to be trained of it: an adapter, or all of it."""
+        pipeline = self.loaded[0]
+        network, family = network_of(pipeline), family_of(pipeline)
         if self.tuning == "lora":
-            add_lora(unet, self.rank)
+            targets = self.lora_targets or (LORA_TARGETS if family is None else family.lora_targets)
+            add_lora(network, self.rank, alpha=self.alpha, targets=targets)
         else:
-            unet.requires_grad_(True)
+            network.requires_grad_(True)
         if self.checkpointing:
-            unet.enable_gradient_checkpointing()
-        return unet
+            network.enable_gradient_checkpointing()
+        return network
 
     def build(self, texts: Sequence[str], device: torch.device, *, trained: bool) -> tuple[Policy, str]:
         """Return the policy for these prompts, and what is worth saying of its chain.
@@ -80,8 +116,14 @@ class ImagePolicy:
             device: of the network and its states.
             trained: after `trainable`, with what is trained; else the pipeline as it is.
         """
+        pipeline = self.loaded[0]
+        if trained and self.shard:
+            sharding.shard(network_of(pipeline), device)
+        adapted = trained and self.tuning == "lora"
+        if family_of(pipeline) is not None:
+            return self.flow_policy(pipeline, texts, device, adapted=adapted)
         return image_policy(
-            self.loaded[0],
+            pipeline,
             texts,
             num_steps=self.num_steps,
             eta=self.eta,
@@ -89,9 +131,41 @@ class ImagePolicy:
             batch=self.batch,
             dtype=DTYPE_BY_NAME[self.dtype],
             device=device,
-            adapted=trained and self.tuning == "lora",
-            shared=trained and self.shard,
+            adapted=adapted,
+            negative=self.negative_prompt,
+            long_prompts=self.long_prompts,
+            size=self.pixels,
         )
+
+    def flow_policy(
+        self, pipeline: Any, texts: Sequence[str], device: torch.device, *, adapted: bool
+    ) -> tuple[Policy, str]:
+        """Return a pipeline's transformer with guidance and the SDE of its scheduler, and a remark on its last step."""
+        family = family_of(pipeline)
+        assert family is not None
+        shape, steps = latent_shape(pipeline, self.pixels), self.num_steps
+        sampler = flow_chain(
+            pipeline.scheduler.config,
+            family,
+            shape,
+            num_steps=steps,
+            eta=self.eta,
+            discretisation=self.discretisation,
+        )
+        negative, rule = self.negative_prompt, self.long_prompts
+        prompts = embed_flow_prompts(family, pipeline, texts, device, negative=negative, long_prompts=rule)
+        pipeline.vae.to(device)
+        denoiser = (AdaptedFlow if adapted else GuidedFlow)(
+            network_of(pipeline).to(device),
+            prompts,
+            family,
+            distilled_guidance=self.distilled_guidance,
+            guidance_scale=self.guidance_scale,
+            batch=self.batch,
+            dtype=DTYPE_BY_NAME[self.dtype],
+        )
+        note = f"the last of {steps} steps of a flow has no noise: the policy has {steps - 1}"
+        return Policy(denoiser.to(device), sampler), note
 
 
 def image_policy(
@@ -105,7 +179,9 @@ def image_policy(
     dtype: torch.dtype,
     device: torch.device,
     adapted: bool = False,
-    shared: bool = False,
+    negative: str = "",
+    long_prompts: LongPrompts = "refuse",
+    size: Size | None = None,
 ) -> tuple[Policy, str]:
     """Return a pipeline's UNet with guidance and the chain of its scheduler, and what is worth saying of that chain.
 
@@ -119,12 +195,12 @@ def image_policy(
         dtype: what the network computes in.
         device: of the network and its states.
         adapted: the UNet has an adapter, and the reference is the UNet without it.
-        shared: each process of the run keeps a part of the UNet's frozen weights.
+        negative: what guidance leads away from.
+        long_prompts: whether prompts that are too long are refused or truncated.
+        size: height and width in pixels, which SDXL is told; None: the pipeline's own.
     """
-    if shared:
-        sharding.shard(pipeline.unet, device)
     chain = diffusers_chain(pipeline.scheduler.config, num_steps, eta)
-    prompts = embed_prompts(pipeline, texts, device)
+    prompts = embed_prompts(pipeline, texts, device, negative=negative, long_prompts=long_prompts, size=size)
     pipeline.vae.to(device)
     denoiser = (AdaptedUNet if adapted else GuidedUNet)(
         pipeline.unet.to(device),

@@ -9,7 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-SHARDED_BLOCKS = ("ResnetBlock2D", "BasicTransformerBlock")  # of diffusers' UNets: nearly all of their weights
+SHARDED_BLOCKS = (  # nearly all weights of diffusers' UNets and transformers
+    *("ResnetBlock2D", "BasicTransformerBlock", "JointTransformerBlock", "FluxTransformerBlock"),
+    *("FluxSingleTransformerBlock", "Flux2TransformerBlock", "Flux2SingleTransformerBlock"),
+    *("QwenImageTransformerBlock", "ZImageTransformerBlock"),
+)
 
 
 def shard(network: nn.Module, device: torch.device) -> None:

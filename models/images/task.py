@@ -4,6 +4,7 @@ import torch
 
 from molrl.data.images.prompts import prompt_list
 from molrl.models.images.decoder import ImageDecoder
+from molrl.models.images.families import family_of
 from molrl.models.images.memory import describe_memory
 from molrl.models.images.pipeline import DTYPE_BY_NAME
 from molrl.models.images.policy import ImagePolicy
@@ -12,7 +13,7 @@ from molrl.task import Reward, Task
 
 
 def image_task(*, name: str, policy: ImagePolicy, prompts: str, reward: Reward, device: torch.device) -> Task:
-    """Return the task of fine-tuning a Stable Diffusion pipeline toward a reward.
+    """Return the task of fine-tuning a text-to-image pipeline toward a reward.
 
     Args:
         name: what reports call it.
@@ -22,12 +23,14 @@ def image_task(*, name: str, policy: ImagePolicy, prompts: str, reward: Reward, 
         device: of the networks and their states.
     """
     texts = prompt_list(prompts)
-    unet = policy.trainable()
+    network = policy.trainable()
     pipeline, source = policy.loaded
     built, note = policy.build(texts, device, trained=True)
-    decoder = ImageDecoder(pipeline=pipeline, source=source, texts=texts, batch=policy.batch)
+    decoder = ImageDecoder(pipeline=pipeline, source=source, texts=texts, batch=policy.batch, size=policy.pixels)
     size, guided = DTYPE_BY_NAME[policy.dtype].itemsize, policy.guidance_scale != 1
-    print(describe_memory(unet, decoder.state_shape({}), batch=policy.batch, guided=guided, size=size))
+    shape, family = decoder.state_shape({}), family_of(pipeline)
+    tokens = 0 if family is None else family.tokens(shape) + family.max_tokens
+    print(describe_memory(network, shape, tokens=tokens, batch=policy.batch, guided=guided, size=size))
     if note:
         print(f"scheduler: {note}")
     return Task(
@@ -36,5 +39,5 @@ def image_task(*, name: str, policy: ImagePolicy, prompts: str, reward: Reward, 
         decoder=decoder,
         reward=reward,
         device=device,
-        value_network=lambda: ImageValue(unet.config.in_channels, len(texts)),
+        value_network=lambda: ImageValue(shape[0], len(texts)),
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -15,13 +15,16 @@ from molrl.data.molecules.bonds import BondReader
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.quality import measure_readings
 from molrl.data.molecules.sizes import AtomsRequest, Sizes, padding_mask
+from molrl.exhibit import Counts, Exhibit
 from molrl.gaussian import Context
 from molrl.models.molecules.condition import check_request, check_sizes, draw_conditions
+from molrl.models.molecules.exhibits import count_makeup, exhibit_molecule
 from molrl.models.molecules.makeup import describe_changes, measure_makeup
 from molrl.models.molecules.model import Pretrained, save
 from molrl.models.molecules.outcomes import DESCRIPTORS, NOVEL, describe_molecule
 from molrl.noise import Key
 from molrl.rewards.molecules.sa import SA
+from molrl.rewards.scores import Traced
 from molrl.runs import checkpoint
 
 if TYPE_CHECKING:
@@ -79,9 +82,17 @@ class MoleculeDecoder:
         """Return the shape [atoms, 3 + features] of a padded state."""
         return (context["mask"].shape[1], 3 + self.model.codec.features)
 
-    def decode(self, x0: Float[Tensor, "b n c"], context: Context) -> list[Molecule]:
-        """Decode states to molecules without bonds, which only the reader assigns."""
-        return self.model.codec.decode(x0, context)
+    def decode(self, x0: Float[Tensor, "b n c"], context: Context) -> Sequence[Any]:
+        """Decode states to molecules without bonds, which only the reader assigns.
+
+        States that require a gradient become `Traced` molecules, whose positions have it. The types of their atoms are
+        discrete and have none.
+        """
+        molecules = self.model.codec.decode(x0, context)
+        if not x0.requires_grad:
+            return molecules
+        rows = zip(molecules, x0[..., :3], context["mask"], strict=True)
+        return [Traced(molecule, positions[real]) for molecule, positions, real in rows]
 
     def groups(self, context: Context) -> list[int]:
         """Return each sample's number of atoms as its group."""
@@ -92,9 +103,10 @@ class MoleculeDecoder:
         """Return the names of what `describe` tells of a molecule."""
         return DESCRIPTORS if self.model.reference is None else (*DESCRIPTORS, NOVEL)
 
-    def describe(self, samples: Sequence[Molecule]) -> list[Mapping[str, str]]:
+    def describe(self, samples: Sequence[Any]) -> list[Mapping[str, str]]:
         """Return the descriptors of each molecule for `molrl.diversity`; see `describe_molecule`."""
-        return [describe_molecule(self.reader(sample), self.model.reference) for sample in samples]
+        plain = [sample.sample if isinstance(sample, Traced) else sample for sample in samples]
+        return [describe_molecule(self.reader(sample), self.model.reference) for sample in plain]
 
     def measure(self, samples: Sequence[Molecule]) -> Mapping[str, float]:
         """Compute quality, makeup and variety of the samples, and the mean SA score of the valid ones (low: easy)."""
@@ -117,6 +129,14 @@ class MoleculeDecoder:
     def describe_changes(self, before: Mapping[str, float], after: Mapping[str, float], n: int) -> list[str]:
         """Describe how elements, rings, sizes and variety changed, where that is more than a fifth."""
         return describe_changes(before, after, n)
+
+    def exhibit(self, samples: Sequence[Molecule]) -> list[Exhibit]:
+        """Return the molecules with structural formulas and structures in space, for a report."""
+        return [exhibit_molecule(sample, self.reader, self.model.reference) for sample in samples]
+
+    def count_makeup(self, samples: Sequence[Molecule]) -> Mapping[str, Counts]:
+        """Return how often elements, sizes, rings, functional groups and scaffolds occur, for a report."""
+        return count_makeup([self.reader(sample) for sample in samples])
 
     def write(self, samples: Sequence[Molecule], path: Path, values: Mapping[str, Sequence[float]]) -> int:
         """Write an SDF with the values as properties; return the number of molecules whose bonds could be read."""

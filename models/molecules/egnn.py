@@ -20,6 +20,7 @@ from molrl.gaussian import Context
 from molrl.models.layers import FourierFeatures, zero_init
 
 NEIGHBOUR_SCALE = math.sqrt(10)  # messages are summed over all atoms of a molecule and divided by this
+MIN_EXPONENT = -80.0  # 2e-35; where exp underflows CPUs need ten times as long for it
 
 
 class EGNN(nn.Module):
@@ -170,7 +171,8 @@ class RadialBasis(nn.Module):
 
     def forward(self, distance: Float[Tensor, "b n n 1"]) -> Float[Tensor, "b n n r"]:
         """Return the basis functions of distances: [b, n, n, 1] -> [b, n, n, count]."""
-        return (-self.beta * ((-distance / self.decay).exp() - self.centres.to(distance.dtype)).square()).exp()
+        apart = ((-distance / self.decay).exp() - self.centres.to(distance.dtype)).square()
+        return (-self.beta * apart).clamp(min=MIN_EXPONENT).exp()
 
 
 def pair_mask(mask: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n n"]:

@@ -39,6 +39,7 @@ class PairNetwork(nn.Module):
     """
 
     compilable: ClassVar[bool] = True
+    by_size: ClassVar[bool] = True
     feature_inputs: ClassVar[tuple[str, ...]] = ("atom_embedding.weight", "estimate_atoms.weight")
     feature_outputs: ClassVar[tuple[str, ...]] = ("out.weight", "out.bias")
 

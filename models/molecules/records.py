@@ -1,11 +1,13 @@
 """The molecules of a file as clean states, by the numbers of their records."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from molrl.data.files import Skipped
 from molrl.data.molecules.files import stream
 from molrl.data.molecules.molecule import Molecule
+from molrl.data.molecules.sdf_fields import read_field
 from molrl.data.molecules.standardise import Fragments, Treatment
 from molrl.models.molecules.codec import Codec
 from molrl.preferences import RecordStates, keep_known
@@ -24,6 +26,7 @@ class MoleculeRecords:
     path: str
     codec: Codec
     fragments: Fragments = "keep"
+    fields: dict[str, Mapping[int, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __call__(self) -> RecordStates:
         """Return the states of the molecules that the model has a code for, read once.
@@ -32,6 +35,12 @@ class MoleculeRecords:
             ValueError: there is none.
         """
         return self.states
+
+    def field_values(self, name: str) -> Mapping[int, str]:
+        """Return a field of an SDF by the number of the record, read once; see `read_field`."""
+        if name not in self.fields:
+            self.fields[name] = read_field(self.path, name)
+        return self.fields[name]
 
     @cached_property
     def states(self) -> RecordStates:

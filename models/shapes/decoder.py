@@ -15,9 +15,11 @@ from molrl.data.shapes.cloud import PointCloud
 from molrl.data.shapes.glb import write_glb
 from molrl.data.shapes.ply import write_ply
 from molrl.data.shapes.sets import ShapeSet
+from molrl.exhibit import Counts, Exhibit
 from molrl.gaussian import Context
 from molrl.machine.files import staged
 from molrl.models.shapes.checks import checks
+from molrl.models.shapes.exhibits import count_makeup, exhibit_shape
 from molrl.models.shapes.model import ShapeModel, save_shapes
 from molrl.models.shapes.outcomes import DESCRIPTORS, describe_shape
 from molrl.models.shapes.quality import quality
@@ -108,6 +110,14 @@ class ShapeDecoder:
         validity = sum(len(sample) > 1 for sample in samples) / max(1, len(samples))
         first = samples[:max_samples]
         return {"validity": validity, **quality(first, self.model.reference), **checks(first)}
+
+    def exhibit(self, samples: Sequence[PointCloud]) -> list[Exhibit]:
+        """Return the shapes as points to turn in space, for a report."""
+        return [exhibit_shape(sample) for sample in samples]
+
+    def count_makeup(self, samples: Sequence[PointCloud]) -> Mapping[str, Counts]:
+        """Return how often classes and proportions occur, for a report."""
+        return count_makeup(samples)
 
     def write(self, samples: Sequence[PointCloud], path: Path, values: Mapping[str, Sequence[float]]) -> int:
         """Write the shapes to a file and return their number; a sample that is no shape is left out.

@@ -1,10 +1,10 @@
 """Differentiable rewards: what the methods share that follow the gradient of a reward into the policy.
 
-The samples of a round are decoded from states with a gradient. What a decoder makes discrete (elements, bonds, which
-points are nearest) is held fixed; the gradient is that of the reward with these choices.
+The samples of a round are decoded from states with a gradient. What a decoder makes discrete is held fixed, as is which
+points are nearest; the gradient is that of the reward with these choices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -87,20 +87,33 @@ def require_gradient(task: Task) -> None:
 
 
 def differentiable_rewards() -> list[str]:
-    """Return the names of the configured rewards whose class has a gradient, sorted."""
+    """Return the names of the configured rewards that have a gradient, sorted."""
     import yaml
 
     command, names = Composition("train"), list[str]()
     for name, option in command.options("reward").items():
         path = command.find(f"reward/{option}")
         settings = {} if path is None else yaml.safe_load(path.read_text("utf-8"))
-        try:
-            reward = target(str(settings.get("_target_")), f"reward={name}")
-        except ConfigError:  # a package that it needs is missing
-            continue
-        if getattr(reward, "differentiable", False):
+        classes = list(settings_classes(settings, f"reward={name}"))
+        if classes and (
+            getattr(classes[0], "differentiable", None) is True
+            or any(getattr(one, "has_gradient", None) is True for one in classes)  # of a scorer inside
+        ):
             names.append(name)
     return names
+
+
+def settings_classes(settings: Any, place: str) -> Iterator[Any]:
+    """Yield the classes of settings, the outermost first; none of those in a package that is missing."""
+    if not isinstance(settings, Mapping):
+        return
+    if "_target_" in settings:
+        try:
+            yield target(settings["_target_"], place)
+        except ConfigError:
+            return
+    for inner in settings.values():
+        yield from settings_classes(inner, place)
 
 
 def reward_gradient(

@@ -6,7 +6,7 @@ where e(x) = |eps - eps(x_t)|^2, and winner w and loser l have the same t and ep
 preferences as the difference of the implicit rewards -beta / 2 (e_theta - e_ref).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -19,7 +19,7 @@ from torch.nn.functional import logsigmoid
 from molrl.algos import Collected, Learner, RowMetrics, checks
 from molrl.gaussian import Context, sum_per_sample
 from molrl.noise import Draw, Key, Stream
-from molrl.preferences import PreferenceTable, extremes, pair_source, read_preferences
+from molrl.preferences import PreferenceTable, extremes, field_scores, pair_source, read_preferences
 from molrl.samplers import Sampler
 from molrl.task import Rollouts, Task
 from molrl.trajectory import select
@@ -70,7 +70,7 @@ class DiffusionDPO:
     Attributes:
         source: where the pairs come from. "policy": the best and the worst of each group of rollouts. "records": a
             table of preferences about the records of `task.records`; rollouts then only report the reward.
-        preferences: the table, a CSV file; see `molrl.preferences`.
+        preferences: the table, a CSV file; see `molrl.preferences`. None: a field of the records, named by `column`.
         column: of its scores; None: the only one.
         group_size: rollouts of one condition in a group; 1 with "records".
         margin: least difference of the scores of a pair, in their standard deviations.
@@ -96,10 +96,11 @@ class DiffusionDPO:
             raise ValueError(f"group_size: got {self.group_size}, need at least 2 for a best and a worst")
         if self.source == "records" and self.group_size > 1:
             raise ValueError(f"group_size: got {self.group_size}; with source=records pairs come from a file, need 1")
-        if (self.preferences is None) == (self.source == "records"):
+        given = self.preferences is not None or (self.source == "records" and self.column is not None)
+        if given != (self.source == "records"):
             raise ValueError(
-                f"preferences: got {self.preferences} with source={self.source}; need a CSV file with source=records "
-                "and null with source=policy"
+                f"preferences: got {self.preferences} with source={self.source}; need a CSV file with source=records, "
+                "or column=NAME of a field of the records, and null with source=policy"
             )
 
     @cached_property
@@ -107,13 +108,26 @@ class DiffusionDPO:
         """Return the preferences of the file."""
         return read_preferences(str(self.preferences), self.column)
 
+    def preferences_of(self, task: Task) -> PreferenceTable:
+        """Return the preferences of the file, or else those by a field of the task's records.
+
+        Raises:
+            ValueError: the records have no such field, or one that is no number.
+        """
+        if self.preferences is not None:
+            return self.table
+        read: Callable[[str], Mapping[int, str]] | None = getattr(task.records, "field_values", None)
+        if read is None:
+            raise ValueError(f"preferences: the records of task {task.name!r} have no fields; give a CSV file")
+        return field_scores(read(str(self.column)), str(self.column), "task.records")
+
     def modules(self, task: Task) -> nn.ModuleDict:
         """Return no modules; refuse a task without records, and preferences that no pair can be made of."""
         if self.source == "records":
             if task.records is None:
                 raise ValueError(f"source=records: task {task.name!r} has no file of records; give task.records=FILE")
             states = task.records()
-            pair_source(self.table, states.numbers, task.decoder.groups(states.context), self.margin)
+            pair_source(self.preferences_of(task), states.numbers, task.decoder.groups(states.context), self.margin)
         return nn.ModuleDict()
 
     def learning_rate(self, name: str) -> float:
@@ -152,7 +166,9 @@ class DiffusionDPO:
         """Draw a pair of records for each sample; return the states of the file, their context and the rows."""
         assert task.records is not None
         states = task.records()
-        source = pair_source(self.table, states.numbers, task.decoder.groups(states.context), self.margin)
+        source = pair_source(
+            self.preferences_of(task), states.numbers, task.decoder.groups(states.context), self.margin
+        )
         key = key.child(Stream.DATA.at(key.stream))
         drawn = [source.draw(key.generator(sample, Draw.CONTEXT)) for sample in samples]
         context = {name: value.to(task.device) for name, value in states.context.items()}
@@ -177,7 +193,7 @@ class DiffusionDPO:
             draws = key.normal(numbers, Draw.NOISING.at(k), shape).to(x0) if len(numbers) else x0[:0]
             eps = sampler.space.project(draws.repeat_interleave(2, 0), both)
             x.append(sampler.add_noise(flat, eps, point.repeat_interleave(2)).view(-1, 2, *shape))
-            noise.append(eps.view(-1, 2, *shape))
+            noise.append(sampler.target(flat, eps).view(-1, 2, *shape))
             step.append(point)
         again = rows.repeat(self.noisings, 1)
         weight, sample = x0.new_ones(len(again)), torch.zeros_like(again[:, 0])

@@ -72,7 +72,7 @@ def noise_samples(
         draws = key.normal(kept, Draw.NOISING.at(k), tuple(x0.shape[1:])).to(clean) if kept else clean
         eps = sampler.space.project(draws, context)
         x.append(sampler.add_noise(clean, eps, point))
-        noise.append(eps)
+        noise.append(sampler.target(clean, eps))
         step.append(point)
     sample = rows.repeat(count)
     return Noised(torch.cat(x), torch.cat(noise), torch.cat(step), weight[sample], sample, contexts)

@@ -67,7 +67,8 @@ class PosteriorSteps:
         noise, again = (self.key.normal(rows, Draw.REPLAY.at(k), shape).to(x0) if rows else x0 for k in range(2))
         eps = sampler.space.project(noise, table.context)
         x = sampler.add_noise(x0, eps, table.step)
-        posterior = sampler.transition(lambda *_: eps, x, table.step, table.context)
+        target = sampler.target(x0, eps)
+        posterior = sampler.transition(lambda *_: target, x, table.step, table.context)
         return replace(table, x=x, y=posterior.sample(again)), posterior
 
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from molrl.flow import FlowSDE
 from molrl.gaussian import Context, Gaussian, Space
 from molrl.noise import Draw, Key
 from molrl.policy import Policy
@@ -31,7 +32,7 @@ def is_stochastic(step: Int[Tensor, " b"], context: Context) -> Bool[Tensor, " b
 
 @dataclass(frozen=True)
 class Windowed:
-    """A chain with the steps of DDIM(eta) inside the window of each sample and those of DDIM(0) outside.
+    """A chain with the steps of DDIM or of a flow's SDE inside the window of each sample, and with eta = 0 outside.
 
     `context["window"]` is int64 [b, 2]: the first stochastic step and the first one after the window. Where there is a
     `context["start"]` [b, ...], chains start from this noise in the place of their own.
@@ -40,10 +41,10 @@ class Windowed:
         inside: the chain with noise at every step.
     """
 
-    inside: DDIM
+    inside: DDIM | FlowSDE
 
     @cached_property
-    def outside(self) -> DDIM:
+    def outside(self) -> DDIM | FlowSDE:
         """Return the chain without noise, on the same grid."""
         return replace(self.inside, eta=0.0)
 
@@ -78,6 +79,10 @@ class Windowed:
         """Compute alpha_t x_0 + sigma_t noise at grid point `step`."""
         return self.inside.add_noise(x0, noise, step)
 
+    def target(self, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        """Return what the network is to predict."""
+        return self.inside.target(x0, noise)
+
     def predict_noise(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
@@ -101,10 +106,11 @@ def windowed(policy: Policy) -> Policy:
     """Return the policy with the chain of `Windowed`.
 
     Raises:
-        ValueError: its chain is not DDIM's.
+        ValueError: its chain has no form without noise.
     """
-    if not isinstance(policy.sampler, DDIM):
-        raise ValueError(f"sampler: got {type(policy.sampler).__name__}, need DDIM for windows of stochastic steps")
+    if not isinstance(policy.sampler, DDIM | FlowSDE):
+        name = type(policy.sampler).__name__
+        raise ValueError(f"sampler: got {name}, need DDIM or FlowSDE for windows of stochastic steps")
     return replace(policy, sampler=Windowed(policy.sampler))
 
 

@@ -58,3 +58,8 @@ def autocast_dtype(precision: str) -> torch.dtype | None:
     if precision not in ("float32", "bfloat16"):
         raise ConfigError(f"precision={precision}: allowed are float32, bfloat16")
     return torch.bfloat16 if precision == "bfloat16" else None
+
+
+def describe_device(device: torch.device) -> str:
+    """Return a device with the name of its GPU, if it is one of CUDA."""
+    return f"{device}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)

@@ -14,6 +14,7 @@ from molrl.config import ConfigError
 from molrl.machine.files import (
     SpecialFileError,
     open_in_place,
+    open_regular,
     read_bounded,
     read_text,
     refuse_special_files,
@@ -24,7 +25,15 @@ from molrl.override import command_line
 from molrl.plugins import is_code
 from molrl.runs.inputs import INPUTS, check_inputs
 
-FREE_SETTINGS = ("run", "device", "threads", "wait", "minutes")  # they may differ when a run is continued
+FREE_SETTINGS = (
+    "run",
+    "device",
+    "threads",
+    "wait",
+    "minutes",
+    "tracker",
+    "chosen.tracker",
+)  # they may differ when a run is continued
 GROWING_SETTINGS = ("iterations",)  # they may be larger
 SETTINGS, SUMMARY = "config.yaml", "summary.json"  # the summary is written last
 MAX_BYTES, MAX_DEPTH = 1 << 18, 32  # of a file of settings
@@ -177,3 +186,17 @@ def lock(folder: Path) -> Iterator[None]:
         file.write(str(os.getpid()).encode())
         file.flush()
         yield
+
+
+def in_use(folder: Path) -> bool:
+    """Tell whether a process holds a run folder; nothing is changed. Where locks are not known, none does."""
+    try:
+        import fcntl
+
+        with open_regular(folder / ".lock") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError, ValueError):
+        return False
+    return False

@@ -17,7 +17,7 @@ from molrl.runs.folder import FREE_SETTINGS, SETTINGS, load_plain_yaml
 
 RESUME_PREFIX = "resume="
 NOTHING = "none"  # the choice that leaves a run as it was before the group existed
-CHANGEABLE_SETTINGS = tuple(name for name in FREE_SETTINGS if name != "run")
+CHANGEABLE_SETTINGS = tuple(name for name in FREE_SETTINGS if name not in ("run", "chosen.tracker"))
 LENGTH = re.compile(r"\+?[0-9]{1,9}")
 LENGTHS = {"train": "iterations", "pretrain": "training.steps"}  # the setting of each command that makes a run longer
 

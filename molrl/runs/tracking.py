@@ -1,4 +1,4 @@
-"""Tracking of a run: a line of progress, metrics.jsonl, TensorBoard events, and warnings."""
+"""Tracking of a run: a line of progress, metrics.jsonl, boards such as TensorBoard, and warnings."""
 
 import json
 import math
@@ -6,11 +6,11 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
@@ -19,7 +19,12 @@ from rich.text import Text
 
 from molrl.machine.files import naming, open_in_place, read_text, replace_file
 from molrl.machine.printable import unescaped
+from molrl.notebook import NotebookBar, in_notebook
 from molrl.progress import format_clock, note_output, paused, stage
+from molrl.runs.boards import Board, Boards, TensorBoard
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 METRICS_FILE = "metrics.jsonl"
 MAX_METRICS_BYTES = 1 << 28
@@ -43,6 +48,7 @@ class Tracker:
         labels: metric -> label of the domain's metrics, the most important first; the line of progress shows at most
             `MAX_LABELS` of them.
         before: mean reward before training, against which a line shows the change; None: not measured.
+        board: opens a board besides TensorBoard; None: there is none. One that fails ends with a warning.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class Tracker:
         quiet: bool = False,
         labels: Mapping[str, str] | None = None,
         before: float | None = None,
+        board: Callable[[], Board] | None = None,
     ) -> None:
         if not 0 <= start <= total:
             raise ValueError(f"start: got {start}, expected 0 to {total}")
@@ -63,23 +70,26 @@ class Tracker:
         self.labels = labels or {}
         self.done = start
         self.before = before
+        self.board = board
+        self.boards = Boards(self.warn)
         self.warned: set[str] = set()
         self.times: deque[float] = deque(maxlen=PACE_WINDOW + 1)
         self.closing = ExitStack()
 
     def __enter__(self) -> Self:
-        self.console = Console(file=unescaped(sys.stderr))
+        self.console = Console(file=unescaped(sys.stderr), force_jupyter=False)
+        self.notebook = NotebookBar(self.total, self.start) if in_notebook() and not self.quiet else None
         self.times.append(time.monotonic())
         with ExitStack() as opened:
             if self.folder is not None:
-                from torch.utils.tensorboard import SummaryWriter
-
-                path = self.folder / METRICS_FILE
+                folder, path = self.folder, self.folder / METRICS_FILE
                 drop_rows_from(self.start, path)
                 self.file = opened.enter_context(open_in_place(path))
                 self.file.seek(0, os.SEEK_END)
-                self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.start, flush_secs=30)
-                opened.callback(self.board.close)
+                self.boards.add("TensorBoard", lambda: TensorBoard(folder, self.start))
+                if self.board is not None:
+                    self.boards.add("board", self.board)
+                opened.callback(self.boards.close)
             self.progress: Progress | None = None
             if not self.quiet and self.console.is_terminal and not self.console.is_dumb_terminal:
                 self.progress = opened.enter_context(progress_line(self.console))
@@ -106,13 +116,12 @@ class Tracker:
                 self.file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
                 self.file.flush()
                 os.fsync(self.file.fileno())  # a checkpoint must not outlive the rows before it
-            for name, value in row.items():
-                if value is not None and name != "iteration":
-                    self.board.add_scalar(name, value, iteration)
+            shown = {name: value for name, value in row.items() if value is not None and name != "iteration"}
+            self.boards.log(shown, iteration)
         for metric, problem in find_problems(row).items():
             if metric not in self.warned:
                 self.warned.add(metric)
-                self.console.print(Text(f"warning: iteration {iteration}: {problem}", "yellow"), soft_wrap=True)
+                self.warn(f"iteration {iteration}: {problem}")
         if not self.quiet:
             self.show(row)
 
@@ -121,11 +130,31 @@ class Tracker:
         line = Text("  ").join(describe_row(row, self.before, self.labels))
         line.append(f"  {format_clock(self.seconds_left())} left" if self.done < self.total else "  done", "dim")
         count = Text(f"{self.done}/{self.total}  ")
-        if self.progress is not None:
+        if self.notebook is not None:
+            self.notebook.update(self.done, line.plain)
+        elif self.progress is not None:
             self.progress.update(self.bar, completed=self.done, description=(count + line).markup)
         else:
             self.console.print(count + line, soft_wrap=True, highlight=False)
             note_output()
+
+    def warn(self, problem: str) -> None:
+        """Show a warning as one line."""
+        self.console.print(Text(f"warning: {problem}", "yellow"), soft_wrap=True)
+
+    def show_image(self, name: str, draw: Callable[[], "Image"], step: int) -> None:
+        """Show an image on the boards, where there are some; one that cannot be drawn is a warning."""
+        if self.boards.open:
+            try:
+                image = draw()
+            except Exception as error:  # an image is not worth a run
+                self.warn(f"{name}: not drawn ({type(error).__name__}: {error!s:.200})")
+                return
+            self.boards.each(lambda board: board.image(name, image, step))
+
+    def show_histogram(self, name: str, values: Sequence[float], step: int) -> None:
+        """Show the distribution of the finite ones of some values on the boards."""
+        self.boards.histogram(name, values, step)
 
     def seconds_left(self) -> float:
         """Return the estimated time left, from the pace of the recent rounds."""

@@ -28,6 +28,7 @@ class GraphReward(PerSample[Molecule]):
 
     reader: BondReader
     kind: ClassVar[str] = "molecules"
+    is_discrete: ClassVar[bool] = True
     floor: ClassVar[float]
 
     @abstractmethod

@@ -90,7 +90,7 @@ class DifferentiableReward(PointCloudReward):
     is zero where the value is the floor.
     """
 
-    differentiable: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = True  # pyright: ignore[reportIncompatibleMethodOverride]
 
     @abstractmethod
     def formula(self, points: Array, body: Body) -> Array:

@@ -37,7 +37,7 @@ class ClassProbability(PerSample[PointCloud]):
     weights: str
     floor: float = -20.0
     kind: ClassVar[str] = "shapes"
-    differentiable: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = True  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __post_init__(self) -> None:
         if not -math.inf < self.floor < 0:

@@ -8,7 +8,17 @@ from typing import Any, Literal
 
 from molrl.machine.workers.local import Workers
 from molrl.machine.workers.protocol import Lost, WorkerPool
-from molrl.rewards.scores import Scored, Scorer, Scores, Values, isolated, score_safely, scores
+from molrl.rewards.scores import (
+    Scored,
+    Scorer,
+    Scores,
+    Values,
+    has_gradient,
+    isolated,
+    score_safely,
+    scores,
+    values_of,
+)
 
 
 @dataclass(frozen=True)
@@ -56,9 +66,14 @@ class Pooled:
         """Return the scorer that is wrapped."""
         return (self.scorer,)
 
+    @property
+    def differentiable(self) -> bool:
+        """Tell whether the values of traced samples have a gradient, which the workers compute as well."""
+        return has_gradient(self.scorer)
+
     def __call__(self, samples: Sequence[Any]) -> Values:
-        """Return one float32 for each sample; NaN where a sample could not be scored."""
-        return self.score(samples).tensor()
+        """Return one float32 for each sample, with a gradient if these are traced; NaN where one cannot be scored."""
+        return values_of(self.scorer, self.score, samples)
 
     def score(self, samples: Sequence[Any]) -> Scores:
         """Return values and reasons in the order of the samples.

@@ -1,40 +1,9 @@
-"""`molrl train task=qed algo=X` for every X; settings that cannot work are refused before anything is sampled."""
+"""Settings of `molrl train task=qed algo=X` that cannot work are refused before anything is sampled."""
 
-import json
 from pathlib import Path
 
 import pytest
-from command import OF_GRADIENTS, QUICK_RUN, complaint, molrl
-
-from molrl.composition import choices
-from molrl.runs.tracking import read_metrics
-
-CHAIN_FACTS = {"ddpo", "ddpo_sf", "dpok", "grpo", "rgdm"}  # those that learn from reverse steps
-FORWARD = {"nft", "awm", "epg", "pepg", "ram", "tilt"}
-
-
-@pytest.mark.parametrize("algo", sorted({*choices("algo")} - {*OF_GRADIENTS}))
-def test_every_algorithm_fine_tunes_molecules(algo: str, tmp_path: Path) -> None:
-    run = tmp_path / algo
-    small = ["algo.candidates=2", "algo.states=1", "algo.held=1"] if algo == "rgdm" else []
-    small += ["algo.noisings=2"] if algo.startswith(("rwr", "sft")) or algo in {"dpo", *FORWARD} else []
-    done = molrl("train", f"algo={algo}", f"run={run}", *QUICK_RUN, *small)
-    assert done.code == 0, done.err
-    summary = json.loads((run / "summary.json").read_text())
-    assert summary["algo"] == algo
-    assert summary["before"]["kl"] == 0
-    assert summary["after"]["kl"] > 0
-    rows = read_metrics(run / "metrics.jsonl")
-    assert [row["iteration"] for row in rows] == [0, 1]
-    for row in rows:
-        assert row["max_abs_log_ratio_first"] <= 1e-3
-        assert row["reward_before"] == pytest.approx(summary["before"]["reward_mean"])
-        assert row["kl"] >= 0
-    assert any(row["grad_norm"] > 0 for row in rows)  # five steps make few sound molecules; a round may have none
-    if algo in CHAIN_FACTS - {"rgdm"}:
-        assert any(name.startswith("log_ratio_mean_") for name in rows[1])
-    if algo.startswith(("rwr", "sft")):
-        assert 0 < rows[0]["weight_ess"] <= 1
+from command import complaint
 
 
 @pytest.mark.parametrize(
@@ -58,7 +27,7 @@ def test_every_algorithm_fine_tunes_molecules(algo: str, tmp_path: Path) -> None
         (["algo=rgdm", "algo.guidance=gradient"], "has no gradient; use candidates"),
         (
             ["algo=draft"],
-            "has no gradient, which this algorithm follows; those that have one: shape_",
+            "has no gradient, which this algorithm follows; those that have one: docking, docking_qed, shape_",
         ),
         (["algo=refl", "algo.first=1.0"], "need 0 <= first < last <= 1"),
         (["algo=adjoint", "algo.split=0.0"], "need 0 <= first < last <= 1"),

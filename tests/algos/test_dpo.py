@@ -273,6 +273,32 @@ def test_pairs_of_records_are_drawn_by_the_key_and_noised(tmp_path: Path) -> Non
     assert not torch.equal(tables[0].rows, tables[2].rows)
 
 
+class Fielded:
+    """Records with a field."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = texts
+
+    def __call__(self) -> RecordStates:
+        return records()
+
+    def field_values(self, name: str) -> dict[int, str]:
+        assert name == "score"
+        return dict(zip((1, 2, 4), self.texts, strict=True))
+
+
+def test_scores_may_be_a_field_of_the_records() -> None:
+    task = replace(number_task(), records=Fielded("0.1", "0.3", "0.2"))
+    algorithm = dpo(source="records", column="score", group_size=1, noisings=2)
+    algorithm.modules(task)
+    table = algorithm.collect(learner(task), list(range(16)), KEY).table
+    assert {tuple(rows) for rows in table.rows.tolist()} == {(1, 0), (1, 2), (2, 0)}
+    with pytest.raises(ValueError, match=r"task\.records: record 2: score: got 'high', need a finite number"):
+        algorithm.modules(replace(task, records=Fielded("0.1", "high", "0.2")))
+    with pytest.raises(ValueError, match=r"the records of task .* have no fields; give a CSV file"):
+        algorithm.modules(replace(task, records=records))
+
+
 def test_preferences_of_records_move_the_policy_toward_the_winners(tmp_path: Path) -> None:
     """Records 0, 1 and 2, of which larger ones win: the mean of the samples rises."""
     from test_finetune import finetuning

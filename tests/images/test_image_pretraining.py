@@ -12,8 +12,9 @@ from molrl.data.images.drawings import WORDS, all_captions
 from molrl.data.images.sets import drawing_set
 from molrl.gaussian import Euclidean
 from molrl.models.images.guided_unet import GuidedUNet
-from molrl.models.images.pipeline import embed_prompts, load_pipeline
+from molrl.models.images.pipeline import load_pipeline
 from molrl.models.images.pretraining import TextDenoiser, as_tensor, caption_ids, reconstruction_loss
+from molrl.models.images.prompt_embedding import embed_prompts
 from molrl.models.images.scheduler_chain import diffusers_chain
 from molrl.models.images.small_pipeline import PipelineDesign, small_pipeline, word_tokenizer
 from molrl.noise import Key
@@ -134,7 +135,7 @@ def test_what_is_learned_is_what_is_read_as_noise(prediction: str) -> None:
         batch=4,
         dtype=torch.float32,
     )
-    torch.testing.assert_close(denoiser.to_noise(model.target(x0, eps, t), x, level), eps, atol=1e-4, rtol=0)
+    torch.testing.assert_close(denoiser.to_prediction(model.target(x0, eps, t), x, level), eps, atol=1e-4, rtol=0)
 
 
 def test_training_and_sampling_ask_the_network_the_same() -> None:

@@ -19,9 +19,11 @@ from molrl.composition import compose
 from molrl.data.images.image import CaptionedImage
 from molrl.finetune import FinetuneConfig, finetune, freeze_copy
 from molrl.models.images.decoder import ImageDecoder
-from molrl.models.images.guided_unet import GuidedUNet, Prompts, add_lora
+from molrl.models.images.guided_network import add_lora
+from molrl.models.images.guided_unet import GuidedUNet, Prompts
 from molrl.models.images.lora import LORA
-from molrl.models.images.pipeline import embed_prompts, is_image_model, load_pipeline
+from molrl.models.images.pipeline import is_image_model, load_pipeline
+from molrl.models.images.prompt_embedding import embed_prompts
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.run import train
@@ -457,8 +459,8 @@ def test_a_broken_folder_is_one_error(broken: str, tmp_path: Path, tiny_pipeline
 def test_a_pipeline_of_another_class_is_named(tmp_path: Path, tiny_pipeline: Path) -> None:
     folder = write_pipeline(tmp_path / "p")
     index = folder / "model_index.json"
-    index.write_text(index.read_text().replace("StableDiffusionPipeline", "FluxPipeline"))
-    with pytest.raises(CheckpointError, match="a FluxPipeline, supported are StableDiffusionPipeline"):
+    index.write_text(index.read_text().replace("StableDiffusionPipeline", "KolorsPipeline"))
+    with pytest.raises(CheckpointError, match="a KolorsPipeline, supported are StableDiffusionPipeline"):
         load_pipeline(str(folder), None, torch.float32)
 
 

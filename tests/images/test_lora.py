@@ -1,6 +1,7 @@
 """LoRAs as a start: a run's own, others', one after another; what is written is one adapter for the named base."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,17 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tiny_images import tiny_task, tiny_xl, write_pipeline
 from torch import Tensor, nn
+from torch.testing import assert_close
 
+from molrl.algos.adjoint import adjoint_targets
+from molrl.finetune import freeze_copy
 from molrl.models.images.guided_unet import GuidedUNet
 from molrl.models.images.lora import LORA, LowRank, join
 from molrl.models.images.pipeline import check_variant, load_pipeline
+from molrl.noise import Key
 from molrl.run import train
 from molrl.runs.errors import CheckpointError
+from molrl.task import sample_chains
 from molrl.trainable_parameters import trainable_module
 
 DIFFUSERS: Any = pytest.importorskip("diffusers", reason="images need the extra image")
@@ -236,3 +242,51 @@ def test_networks_with_other_inputs_are_refused(tmp_path: Path, tiny_pipeline: P
         with pytest.raises(CheckpointError, match=rf"{words}|not a complete pipeline"):
             load_pipeline(str(folder), None, torch.float32)
         config.write_text(text)
+
+
+def mean_pixel(samples: Sequence[Tensor]) -> Tensor:
+    """Return the mean of each image, with its gradient."""
+    return torch.stack([sample.mean() for sample in samples])
+
+
+mean_pixel.differentiable = True  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("settings", [{}, {"batch": 1}, {"checkpointing": True}], ids=["whole", "in parts", "again"])
+def test_adjoints_go_through_the_network_without_its_adapter(tiny_pipeline: Path, settings: dict[str, Any]) -> None:
+    """With an adapter that was moved they are those of the pipeline as it was, also where activations come again."""
+    task = tiny_task(tiny_pipeline, reward=mean_pixel, guidance_scale=1.0, num_steps=3, **settings)
+    reference = freeze_copy(task.policy)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in trainable_module(task.policy).parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    original = freeze_copy(tiny_task(tiny_pipeline, tuning="full", guidance_scale=1.0, num_steps=3).policy)
+    trajectory = sample_chains(task.policy, task.decoder, [0, 1, 2], Key(0, 1), task.device)
+    targets, known = adjoint_targets(task, reference, trajectory, 0.1)
+    expected, _ = adjoint_targets(task, original, trajectory, 0.1)
+    assert known.all()
+    assert_close(targets, expected, atol=1e-5, rtol=0)
+    moved, _ = adjoint_targets(task, task.policy, trajectory, 0.1)
+    assert (moved - expected).abs().max() > CHANGE
+    assert all(parameter.grad is None for parameter in trainable_module(task.policy).parameters())
+
+
+def test_draft_with_an_adapter_differentiates_its_kl_through_the_reference(tiny_pipeline: Path) -> None:
+    """Its gradient by a state is that of the same KL to a copy of the pipeline that has no adapter."""
+    task = tiny_task(tiny_pipeline, guidance_scale=1.0, num_steps=3)
+    with torch.no_grad():
+        for parameter in trainable_module(task.policy).parameters():
+            parameter.add_(0.1)
+    original = freeze_copy(tiny_task(tiny_pipeline, tuning="full", guidance_scale=1.0, num_steps=3).policy)
+    trajectory = sample_chains(task.policy, task.decoder, [0, 1], Key(0, 1), task.device)
+    found = []
+    for reference in (freeze_copy(task.policy), original):
+        x = trajectory.states[1].clone().requires_grad_()
+        kernels = [
+            policy.sampler.transition(policy.predict_noise, x, policy.at(1, x), trajectory.context)
+            for policy in (task.policy, reference)
+        ]
+        found.append(torch.autograd.grad(kernels[0].kl(kernels[1]).sum(), x)[0])
+    assert found[0].abs().max() > CHANGE
+    assert_close(found[0], found[1], atol=1e-4 * found[1].abs().max().item(), rtol=0)

@@ -1,5 +1,6 @@
 """The benchmark of the docking reward counts correctly."""
 
+import importlib.machinery
 import importlib.util
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ def docking() -> ModuleType:
 def test_no_benchmark_hides_a_package_that_it_needs() -> None:
     """A script's own folder comes first where modules are looked for."""
     names = [path.stem for path in FOLDER.glob("*.py")]
-    specs = {name: importlib.util.find_spec(name) for name in names}
+    specs = {name: importlib.machinery.PathFinder.find_spec(name) for name in names}
     assert not [name for name, spec in specs.items() if spec is not None and spec.origin is not None]  # no folder
 
 

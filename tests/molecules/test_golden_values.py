@@ -122,6 +122,7 @@ ELSEWHERE = {  # where the published values of the others are tested
     "docking_qed": "test_docking.py",
     "vina": "test_vina_docking.py",
     "overlap": "test_overlap.py",  # a molecule with itself, its mirror image and others
+    "valence": "test_valence_reward.py",  # atoms that are wrong, counted by hand
     "xtb_force": "test_xtb.py",  # tblite's and CREST's water, methane and caffeine
     "xtb_energy": "test_xtb.py",
 }
@@ -204,8 +205,11 @@ def test_a_bad_sample_has_the_floor_and_the_same_reason_everywhere(name: str, ki
     (scored,) = reward(name).score([sample]).scored
     if name == "stability" and kind in NO_MATTER_FOR_STABILITY:
         assert scored.reason == ""
+    elif name == "valence" and kind in NO_MATTER_FOR_STABILITY:
+        assert math.isnan(scored.value)
+        assert scored.reason == "no formal charges"
     else:
-        expected = "element" if (name, kind) == ("stability", "dummy atom") else reason
+        expected = "element" if kind == "dummy atom" and name in ("stability", "valence") else reason
         assert scored == Scored(FLOORS.get(name, 0.0), expected)
 
 

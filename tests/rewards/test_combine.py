@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from command import molrl
@@ -31,7 +32,7 @@ from molrl.rewards.molecules.qed import QED
 from molrl.rewards.molecules.sa import Synthesisability
 from molrl.rewards.molecules.stability import Stability
 from molrl.rewards.molecules.strain import Strain
-from molrl.rewards.scores import Explained, Scored, Scorer, score_safely
+from molrl.rewards.scores import Explained, Scored, Scorer, gradient_of, score_safely
 from molrl.rewards.shapes.stability import StabilityMargin
 from molrl.rewards.workers.budget import BudgetError, Capped
 from molrl.rewards.workers.pooled import Pooled
@@ -557,3 +558,70 @@ def test_descriptors_can_be_combined() -> None:
         }
     )
     assert reward([from_smiles(ASPIRIN)]).item() == pytest.approx(math.sqrt(0.5), abs=1e-3)
+
+
+# gradients
+
+
+@dataclass(frozen=True)
+class Square2D:
+    """The sum of squares of a pair of numbers, or a constant that only depends on what is discrete in it."""
+
+    scale: float
+    has_gradient: bool = True
+    is_discrete: bool = False
+
+    def score_one(self, sample: Any, /) -> Scored:
+        x = np.asarray(sample)
+        if not self.has_gradient:
+            return Scored(self.scale)
+        return Explained(self.scale * float((x**2).sum()), "", None, 2 * self.scale * x)
+
+
+def graded(kind: type[Combination], **settings: Any) -> Combination:
+    held = Square2D(0.5, has_gradient=False, is_discrete=True)
+    scorers = {"a": (Square2D(0.3), 2.0), "b": (Square2D(0.1), 1.0), "c": (held, 0.5)}
+    return kind(terms={name: Term(scorer=one, weight=weight) for name, (one, weight) in scorers.items()}, **settings)
+
+
+@pytest.mark.parametrize(
+    "scorer",
+    [
+        graded(WeightedSum, floor=0.0),
+        graded(WeightedProduct),
+        Desirability(scorer=Square2D(0.2), goal="larger", low=0.1, high=2.0, power=1.7),
+        Desirability(scorer=Square2D(0.2), goal="smaller", low=0.1, high=2.0, power=0.6),
+        Desirability(scorer=Square2D(0.2), goal="window", low=2.0, high=3.0, slack=2.5, power=2.0),
+        Desirability(scorer=Square2D(0.2), goal="window", low=0.1, high=0.3, slack=2.5),
+        Desirability(scorer=graded(WeightedProduct), goal="larger", low=0.0, high=3.0),
+    ],
+    ids=["sum", "product", "larger", "smaller", "below a window", "above a window", "of a product"],
+)
+def test_the_gradient_of_a_combination_is_the_slope_of_its_value(scorer: Any) -> None:
+    """By central differences; parts that are discrete are constants."""
+    assert scorer.differentiable
+    x, found = np.array([1.3, -0.9]), np.zeros(2)
+    for place in range(2):
+        step = np.eye(2)[place] * 1e-6
+        found[place] = (scorer.score_one(x + step)[0] - scorer.score_one(x - step)[0]) / 2e-6
+    gradient = gradient_of(scorer.score_one(x))
+    assert gradient is not None
+    np.testing.assert_allclose(gradient, found, rtol=1e-7)
+    assert np.abs(found).min() > 1e-3
+
+
+@pytest.mark.parametrize("factor", [0.01, 100.0])
+def test_beyond_the_ramp_of_a_desirability_there_is_no_slope(factor: float) -> None:
+    scorer = Desirability(scorer=Square2D(factor), goal="larger", low=0.1, high=2.0)
+    np.testing.assert_array_equal(gradient_of(scorer.score_one(np.array([1.0, 1.0]))), [0.0, 0.0])
+
+
+def test_a_combination_with_a_part_of_unknown_gradient_has_none() -> None:
+    """Leaving it out would follow half of the reward."""
+    unknown = Term(scorer=Coordinate(0), weight=1.0)
+    held = Term(scorer=Square2D(0.5, has_gradient=False, is_discrete=True), weight=1.0)
+    known = Term(scorer=Square2D(0.3), weight=1.0)
+    assert not WeightedProduct(terms={"a": known, "b": unknown}).differentiable
+    assert not WeightedProduct(terms={"a": held}).differentiable
+    assert WeightedProduct(terms={"a": held}).is_discrete
+    assert WeightedProduct(terms={"a": known, "b": held}).differentiable

@@ -30,11 +30,22 @@ def results(run: Path) -> dict[str, object]:
     return found
 
 
+@pytest.fixture(scope="module", params=DOMAINS)
+def domain(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def whole(domain: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run of three rounds that was neither stopped nor made longer."""
+    run = tmp_path_factory.mktemp(domain) / "whole"
+    assert molrl("train", *DOMAINS[domain], "iterations=3", f"run={run}").code == 0
+    return run
+
+
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("domain", DOMAINS)
-def test_a_run_that_was_made_longer_is_the_longer_run_bit_for_bit(domain: str, tmp_path: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "in two parts"
-    assert molrl("train", *DOMAINS[domain], "iterations=3", f"run={whole}").code == 0
+def test_a_run_that_was_made_longer_is_the_longer_run_bit_for_bit(domain: str, whole: Path, tmp_path: Path) -> None:
+    parts = tmp_path / "in two parts"
     first = molrl("train", *DOMAINS[domain], "iterations=1", f"run={parts}")
     assert first.code == 0, first
     assert "all 1 iterations are done" in first.out
@@ -67,17 +78,14 @@ def test_a_time_that_is_none_is_refused(minutes: str) -> None:
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("domain", DOMAINS)
-def test_a_run_whose_time_is_over_ends_in_order_and_goes_on(domain: str, tmp_path: Path) -> None:
+def test_a_run_whose_time_is_over_ends_in_order_and_goes_on(domain: str, whole: Path, tmp_path: Path) -> None:
     """A thousandth of a second is over after the first round, whatever the machine."""
-    whole, timed = tmp_path / "whole", tmp_path / "timed"
-    settings = (*DOMAINS[domain], "iterations=2")
-    assert molrl("train", *settings, f"run={whole}").code == 0
-    done = molrl("train", *settings, f"run={timed}", "minutes=1e-5")
+    timed = tmp_path / "timed"
+    done = molrl("train", *DOMAINS[domain], "iterations=3", f"run={timed}", "minutes=1e-5")
     assert done.code == 0, done
-    assert "passed after 1 of 2 iterations; to go on: molrl train resume=" in done.out
+    assert "passed after 1 of 3 iterations; to go on: molrl train resume=" in done.out
     ended = summary(timed)
-    assert (ended["iterations"], ended["ended"]) == (1, "minutes=1e-05 passed after 1 of 2 iterations")
+    assert (ended["iterations"], ended["ended"]) == (1, "minutes=1e-05 passed after 1 of 3 iterations")
     assert {path.name for path in timed.iterdir()} >= {"model", "report.html", "report.png", "samples", "summary.json"}
     assert len(rows(timed)) == 1
     assert molrl("train", f"resume={timed}", "minutes=null").code == 0

@@ -1,31 +1,65 @@
-"""Laws of the report of a run."""
+"""Laws of the report of a run, and of the page that compares several."""
 
 import base64
+import fcntl
+import hashlib
 import io
 import json
+import math
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from command import complaint, molrl
 from PIL import Image
 
-from molrl.runs.report import write_report
+from molrl.exhibit import POINT_SCALE, Counts, Exhibit, encode_drawing, encode_image, encode_points
+from molrl.runs.report import LiveReport, write_figure, write_report
+from molrl.runs.report.charts import MAX_POINTS, Rounds, make_charts, noise_around
 from molrl.runs.report.curves import collect_curves
+from molrl.runs.report.drift import is_shift, largest_shift, warnings
+from molrl.runs.report.makeup import MAX_ROWS, count_rewards, tabulate
+from molrl.runs.report.page import ASSETS, asset
+from molrl.runs.report.sheet import MAX_EXHIBIT_BYTES, MAX_EXHIBITS, read_sheet, write_sheet
 from molrl.runs.report.wording import facts, format_decimal, format_duration
 
-HOSTILE = "<script>alert('$x_{')</script>&\"$"
-VOID = {"meta", "img", "line", "circle"}
+HOSTILE = "</script><img src=x onerror=alert(1)>{{ 7*7 }}'\"&${x}"
+VOID = {"meta", "img", "input", "rect"}
 BEFORE = {"n": 100, "reward_mean": 0.46, "reward_sem": 0.003, "validity": 0.93, "novelty": 0.5, "sizes": {"9": 100}}
-AFTER = {"n": 200, "reward_mean": 0.58, "reward_sem": 0.004, "validity": 0.9, "novelty": None, "sizes": {"9": 200}}
+AFTER = {"n": 100, "reward_mean": 0.58, "reward_sem": 0.004, "validity": 0.9, "novelty": None, "sizes": {"9": 100}}
 SUMMARY = {
     **{"task": "qed", "reward": "logp", "algo": "rgdm", "seed": 1234, "reward_queries": 25600, "wall_seconds": 754.2},
-    **{"before": BEFORE, "after": AFTER},
+    **{"before": BEFORE, "after": AFTER, "ended": "all 30 iterations are done", "changes": []},
 }
-IMAGES = {"before": Image.new("RGB", (300, 200), "#3366cc"), "after": Image.new("RGB", (300, 200), "#cc6633")}
 LABELS = {"validity": "valid", "uniqueness": "unique"}
+SETTINGS = {"chosen": {"task": "qed", "algo": "rgdm"}, "iterations": 30, "algo": {"clip": 0.0125, "_target_": "x.Y"}}
+PNG = encode_drawing(Image.new("RGB", (30, 20), "#3366cc"))
+
+
+@dataclass(frozen=True)
+class Words:
+    """A decoder whose samples are words: as many of them as letters, long ones with an image."""
+
+    titles: Mapping[str, str]
+
+    def exhibit(self, samples: Sequence[str]) -> list[Exhibit]:
+        return [
+            Exhibit(
+                self.titles.get(word, word), {"letters": len(word), "first": word[:1]}, PNG if len(word) > 3 else b""
+            )
+            for word in samples
+        ]
+
+    def count_makeup(self, samples: Sequence[str]) -> dict[str, Counts]:
+        letters = "".join(samples)
+        counts = {self.titles.get(letter, letter): letters.count(letter) for letter in sorted(set(letters))}
+        return {"letters": Counts(counts, len(letters), "letters")}
 
 
 def rounds(count: int) -> list[dict[str, Any]]:
@@ -33,6 +67,29 @@ def rounds(count: int) -> list[dict[str, Any]]:
         {"iteration": i, "reward": 0.4 + 0.01 * i, "reward_std": 0.1, "kl": 0.1 * i, "validity": 0.9, "uniqueness": 1.0}
         for i in range(count)
     ]
+
+
+def a_run(
+    folder: Path,
+    rows: Sequence[Mapping[str, Any]],
+    summary: Mapping[str, Any] | None = None,
+    samples: Mapping[str, Sequence[str]] | None = None,
+    titles: Mapping[str, str] | None = None,
+    about: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Path:
+    """Write the files of a run of words."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump({**SETTINGS, **settings}, sort_keys=False), "utf-8")
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    if summary is not None:
+        (folder / "summary.json").write_text(json.dumps(summary), "utf-8")
+    for when, words in (samples or {}).items():
+        write_sheet(folder / "report" / f"{when}.json", words, [len(word) / 10 for word in words], Words(titles or {}))  # type: ignore[arg-type]
+    if about is not None:
+        (folder / "report").mkdir(exist_ok=True)
+        (folder / "report" / "about.json").write_text(json.dumps(about), "utf-8")
+    return folder
 
 
 class Page(HTMLParser):
@@ -44,6 +101,8 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str | None]] = []
         self.words: list[str] = []
+        self.scripts: list[str] = []
+        self.data: Any = None
         self.feed(source)
         self.close()
         assert not self.open
@@ -51,6 +110,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes += attrs
+        self.is_data = ("type", "application/json") in attrs
         if tag not in VOID:
             self.open.append(tag)
 
@@ -62,128 +122,145 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        if self.open[-1:] == ["script"] and self.is_data:
+            self.data = json.loads(data)
+        elif self.open[-1:] == ["script"]:
+            self.scripts.append(data)
+        elif self.open[-1:] != ["style"]:
+            self.words.append(data)
 
     @property
     def text(self) -> str:
-        return "".join(self.words)
+        return " ".join(" ".join(self.words).split())
+
+    def values(self, name: str) -> list[str | None]:
+        return [value for key, value in self.attributes if key == name]
 
 
-def report(
-    folder: Path, summary: dict[str, Any], metrics: list[dict[str, Any]], images: dict[str, Image.Image]
-) -> tuple[str, Page, Image.Image]:
-    write_report(folder, summary, metrics, images, LABELS)
-    source = (folder / "report.html").read_text("utf-8")
-    return source, Page(source), Image.open(folder / "report.png")
+def page_of(folder: Path) -> Page:
+    return Page(write_report(folder).read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
-def usual(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Page, Image.Image]:
-    folder = tmp_path_factory.mktemp("run")
-    (folder / "config.yaml").write_text("algo:\n  clip: 0.0125\n", "utf-8")
-    return report(folder, SUMMARY, rounds(30), IMAGES)
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    words = {"before": ["ape", "bear", "crab"], "after": ["dodo"]}
+    about = {"labels": LABELS, "sessions": [{"command": "molrl train task=qed", "device": "cpu"}]}
+    return page_of(a_run(tmp_path_factory.mktemp("run"), rounds(30), SUMMARY, words, about=about))
 
 
-def test_the_page_says_what_was_measured(usual: tuple[str, Page, Image.Image]) -> None:
-    source, page, _ = usual
-    assert [" | ".join(map(str.strip, Page(line).words)) for line in re.findall(r"<tr.*?</tr>", source)] == [
-        "before | (100 samples) | after | (200 samples) | change",
-        "reward | 0.460 | ± 0.003 | 0.580 | ± 0.004 | +0.120 | ± 0.005",
-        "validity | 0.930 | 0.900 | −0.030",
-        "novelty | 0.500 | – | –",
-    ]
+def test_the_page_says_what_was_measured(usual: Page) -> None:
     for text in (
-        "qed · rgdm",
-        "0.460 → 0.580",
-        "reward logp",
-        "seed 1234",
-        "reward queries 25,600",
-        "13 min",
-        "clip: 0.0125",
+        *("qed · rgdm", "0.460 → 0.580", "reward logp", "seed 1234", "reward queries 25,600", "13 min"),
+        *("reward 0.460 ± 0.003 0.580 ± 0.004 +0.120 ± 0.005", "valid 0.930 0.900 −0.030", "novelty 0.500 – –"),
+        *("ended: all 30 iterations are done", "clip: 0.0125", "molrl train task=qed"),
+        "3 of 3 samples before, 1 of 1 samples after",
     ):
-        assert text in page.text
+        assert text in usual.text
 
 
-def test_the_page_needs_nothing_from_elsewhere(usual: tuple[str, Page, Image.Image]) -> None:
-    source, page, _ = usual
-    assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"base64,[^\"]+", "", source))
-    sources = [value for name, value in page.attributes if name in ("src", "href", "srcset", "data")]
-    assert len(sources) == 2
-    assert all(value is not None and value.startswith("data:image/png;base64,") for value in sources)
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
-
-
-def test_images_are_in_the_page_bit_for_bit(usual: tuple[str, Page, Image.Image]) -> None:
-    for code, original in zip(re.findall(r"base64,([^\"]+)", usual[0]), IMAGES.values(), strict=True):
-        assert Image.open(io.BytesIO(base64.b64decode(code))).tobytes() == original.tobytes()
-
-
-def test_images_are_in_the_figure_pixel_for_pixel(usual: tuple[str, Page, Image.Image]) -> None:
-    pixels = np.asarray(usual[2].convert("RGB"))
-    assert pixels.shape[1] == 1600
-    for colour in ((0x33, 0x66, 0xCC), (0xCC, 0x66, 0x33)):
-        assert (pixels == colour).all(-1).sum() == 300 * 200
-
-
-def test_curves_stay_inside_their_panels(usual: tuple[str, Page, Image.Image]) -> None:
-    panels = re.findall(r'<svg viewBox="0 0 (\d+) (\d+)"(.*?)</svg>', usual[0])
-    assert len(panels) == 4
-    for width, height, body in panels:
-        points = np.array([pair.split(",") for text in re.findall(r'points="([^"]+)"', body) for pair in text.split()])
-        assert (points.astype(float) >= 0).all()
-        assert (points.astype(float) <= [int(width), int(height)]).all()
-
-
-def test_the_first_three_labelled_metrics_have_a_curve() -> None:
-    rows: list[dict[str, float | None]] = [
-        {"iteration": 0, "reward": 1.0, **dict.fromkeys("abde", 0.5), "c": None},
-        {"iteration": 1, "kl": 0.1},
+def test_the_page_has_the_curves_and_the_samples(usual: Page) -> None:
+    charts = {chart["title"]: chart for chart in usual.data["charts"]}
+    assert list(charts)[:4] == ["Reward", "KL to the start, nats", "Valid", "Unique"]
+    (line,) = charts["Reward"]["lines"]
+    assert line["y"][:2] == [0.4, 0.41]
+    assert line["low"][0] == pytest.approx(0.3)
+    assert line["high"][0] == pytest.approx(0.5)
+    assert usual.data["gallery"]["sets"] == ["before", "after"]
+    assert [(item["set"], item["title"]) for item in usual.data["gallery"]["items"]] == [
+        *((0, "ape"), (0, "bear"), (0, "crab"), (1, "dodo"))
     ]
-    curves = collect_curves(rows, {"c": "third", "e": "1-NNA", "a": "valid", "f": "far", "b": "bytes", "d": "deep"})
-    assert [(line.metric, line.title) for line in curves[1:]] == [
-        ("kl", "KL to the start, nats"),
-        ("e", "1-NNA"),
-        ("a", "Valid"),
-        ("b", "Bytes"),
-    ]
-    assert [line.metric for line in collect_curves(rows, {})] == ["reward", "kl"]
+    assert usual.data["gallery"]["items"][1]["facts"] == {"reward": 0.4, "letters": 4.0, "first": "b"}
+    assert [bool(item.get("image")) for item in usual.data["gallery"]["items"]] == [False, True, True, True]
+
+
+def test_the_page_requests_nothing_and_runs_its_own_scripts_alone(usual: Page) -> None:
+    (policy,) = [value for value in usual.values("content") if value and value.startswith("default-src")]
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in usual.scripts]
+    assert re.findall(r"'sha256-([^']+)'", policy) == hashes
+    assert "script-src 'unsafe-inline'" not in policy
+    assert not [value for name in ("src", "srcset", "action", "data") for value in usual.values(name)]
+    assert all(value is not None and value.startswith("./") for value in usual.values("href"))
+    assert not {"link", "iframe", "object", "base"} & set(usual.tags)
+
+
+def test_the_molecule_viewer_comes_only_with_molecules(tmp_path: Path, usual: Page) -> None:
+    viewer = asset("3Dmol-min.js")
+    assert viewer not in usual.scripts
+    folder = a_run(tmp_path, rounds(2), SUMMARY, {"before": ["bear"]})
+    sheet = json.loads((folder / "report/before.json").read_text())
+    sheet["exhibits"][0]["sdf"] = "a molfile"
+    (folder / "report/before.json").write_text(json.dumps(sheet))
+    assert viewer in page_of(folder).scripts
+
+
+@pytest.mark.parametrize("name", ["3Dmol", "uPlot"])
+def test_what_others_wrote_has_its_licence_beside_it(name: str) -> None:
+    licence = (ASSETS / f"{name}-LICENSE.txt").read_text("utf-8")
+    assert "Copyright (c)" in licence
+    assert "WARRANT" in licence
+
+
+def test_the_script_sets_text_as_text_alone() -> None:
+    script = (ASSETS / "report.js").read_text("utf-8")
+    assert not re.findall(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|new Function|fetch\(", script)
 
 
 def test_markup_in_a_name_is_shown_not_run(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text(f"config {HOSTILE}", "utf-8")
-    summary = {f"fact_{HOSTILE}": HOSTILE, "task": HOSTILE, "algo": HOSTILE, "after": {f"metric_{HOSTILE}": 0.5}}
-    source, page, _ = report(tmp_path, summary, [], {f"image {HOSTILE}": IMAGES["before"]})
-    assert "<script" not in source.lower()
-    assert "script" not in page.tags
-    shown = HOSTILE.replace("_", " ")
-    for text in (f"config {HOSTILE}", f"fact {shown} {HOSTILE}", f"{HOSTILE} · {HOSTILE}", f"metric {shown}"):
-        assert text in page.text
-    assert f"Image {HOSTILE}" in page.text
-    assert ("alt", f"image {HOSTILE}") in page.attributes
+    def page(name: str) -> Page:
+        folder = tmp_path / re.sub(r"\W", "_", name) / name.replace("/", "-")
+        summary = {
+            **{"task": name, "algo": name, f"fact {name}": name, "changes": [name], "ended": name},
+            **{"before": {f"metric {name}": 0.5}, "after": {f"metric {name}": 0.5}},
+        }
+        about = {"labels": {"validity": name}, "sessions": [{name: name, "command": name}]}
+        titles = {"bear": name, "b": name}
+        run = a_run(folder, rounds(6), summary, {"before": ["bear"]}, titles, about, **{name: name})
+        (run / f"{name.replace('/', '-')}.txt").write_text("")
+        (run / "javascript:alert(1)").write_text("")
+        return page_of(run)
+
+    hostile, plain = page(HOSTILE), page("plain")
+    assert hostile.tags == plain.tags
+    assert [name for name, _ in hostile.attributes] == [name for name, _ in plain.attributes]
+    assert hostile.scripts == plain.scripts
+    assert hostile.data["gallery"]["items"][0]["title"] == HOSTILE
+    assert hostile.data["charts"][2]["title"] == HOSTILE
+    assert f"fact {HOSTILE} {HOSTILE}" in hostile.text
+    assert "./javascript%3Aalert%281%29" in hostile.values("href")
+
+
+def test_control_characters_are_shown_as_escapes(tmp_path: Path) -> None:
+    text = write_report(a_run(tmp_path, [], {**SUMMARY, "task": "a\u202eb\x1b[31m"})).read_text("utf-8")
+    assert r"a\u202eb\x1b[31m" in text
+    assert "\u202e" not in text
 
 
 @pytest.mark.parametrize(
-    "metrics",
+    "rows",
     [
         pytest.param([], id="none"),
         pytest.param(rounds(1), id="one"),
         pytest.param([{"iteration": 0, "reward": None, "kl": None}], id="only nulls"),
+        pytest.param([{"iteration": 0, "reward": math.nan, "kl": math.inf}], id="not numbers"),
         pytest.param([{**row, "reward": None if row["iteration"] % 2 else 1.0} for row in rounds(9)], id="gaps"),
         pytest.param([{**rounds(1)[0], "reward_std": None}, {**rounds(2)[1], "reward": None}], id="band elsewhere"),
         pytest.param([{"reward": 2.0}, {"reward": 2.0}], id="no iterations"),
         pytest.param([{"iteration": 0, "kl": 1.0}, {"iteration": 1, "kl": 2.0}], id="no reward"),
-        pytest.param([{"iteration": i, "reward": -1e6 * i} for i in range(40)], id="large"),
+        pytest.param([{"iteration": i, "reward": -1e300 * i, "big": 10**400} for i in range(40)], id="large"),
+        pytest.param([{"iteration": 1, "reward": 1.0}, {"iteration": 1, "reward": [2], "x": {}}], id="other kinds"),
     ],
 )
-def test_any_log_gives_a_report(tmp_path: Path, metrics: list[dict[str, Any]]) -> None:
-    source, page, image = report(tmp_path, SUMMARY, metrics, {})
+def test_any_log_gives_a_report(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    page = page_of(a_run(tmp_path, rows))
     known = {
-        name for name in ("reward", "kl", "validity", "uniqueness") for row in metrics if row.get(name) is not None
+        name
+        for row in rows
+        for name in ("reward", "kl", "validity", "uniqueness")
+        if isinstance(row.get(name), float) and math.isfinite(row[name])
     }
-    assert page.tags.count("svg") == len(known)
+    assert page.tags.count("figure") == len(known) == len(page.data["charts"])
     assert ("No iterations were logged" in page.text) == (not known)
-    assert "nan" not in re.sub(r"base64,[^\"]+", "", source)
-    assert image.width == 1600
 
 
 @pytest.mark.parametrize(
@@ -191,21 +268,269 @@ def test_any_log_gives_a_report(tmp_path: Path, metrics: list[dict[str, Any]]) -
     [
         {},
         {"task": "x" * 300, "before": {}, "after": {}},
-        {"before": None, "after": {"reward_mean": None, "n": 0, "validity": float("nan")}, "wall_seconds": None},
-        json.loads(json.dumps({**SUMMARY, "before": {**BEFORE, "reward_sem": None, "reward_mean": 0}})),
+        {"before": None, "after": {"reward_mean": None, "n": 0, "validity": math.nan}, "wall_seconds": None},
+        {"before": {**BEFORE, "lost": 100, "reward_mean": None}, "after": AFTER, "changes": None},
     ],
-    ids=["empty", "long", "nulls", "no error"],
+    ids=["empty", "long", "nulls", "nothing scored"],
 )
 def test_any_summary_gives_a_report(tmp_path: Path, summary: dict[str, Any]) -> None:
-    _, page, image = report(tmp_path, summary, rounds(3), {})
-    assert "Before and after" in page.text
+    page = page_of(a_run(tmp_path, rounds(3), summary))
     assert "nan" not in page.text
-    assert image.width == 1600
+    write_figure(tmp_path, summary, {"samples": Image.new("RGBA", (900, 9000))})
+    assert Image.open(tmp_path / "report.png").size[0] == 1600
 
 
-def test_a_tall_image_is_made_to_fit(tmp_path: Path) -> None:
-    _, _, image = report(tmp_path, SUMMARY, rounds(3), {"samples": Image.new("RGBA", (900, 9000))})
-    assert image.height < 2500
+def test_of_many_samples_the_first_are_shown_and_their_number_is_told(tmp_path: Path) -> None:
+    words = [f"word{number}" for number in range(10_000)]
+    page = page_of(a_run(tmp_path, rounds(2), SUMMARY, {"before": words}))
+    assert [item["title"] for item in page.data["gallery"]["items"]] == words[:MAX_EXHIBITS]
+    assert f"{MAX_EXHIBITS} of 10,000 samples before" in page.text
+    assert (tmp_path / "report.html").stat().st_size < 1_000_000
+
+
+def test_large_samples_are_fewer(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, [], samples={"before": ["x" * (MAX_EXHIBIT_BYTES // 3)] * 9})
+    assert len(read_sheet(folder / "report/before.json").exhibits) == 2
+
+
+def test_no_readable_sample_at_all_gives_a_report(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, rounds(2), SUMMARY, {"before": [], "after": [""]})
+    assert page_of(folder).data["gallery"]["items"][0]["title"] == ""
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", "{}", '{"n": 1, "rewards": [], "makeup": [], "exhibits": []}'),
+        '{"n": 1, "rewards": [], "makeup": {}, "exhibits": [{"title": "x", "facts": {}, "image": "x\\" onload=y"}]}',
+        '{"n": 1, "rewards": [], "makeup": {"x": {"counts": {"a": 2}, "total": 1, "of": "y"}}, "exhibits": []}',
+        "[" * 100_000,
+    ],
+)
+def test_a_damaged_sheet_costs_the_gallery_alone_and_is_told(tmp_path: Path, content: str) -> None:
+    folder = a_run(tmp_path, rounds(2), SUMMARY)
+    (folder / "report").mkdir()
+    (folder / "report/before.json").write_text(content)
+    page = page_of(folder)
+    assert "A part of this run could not be read" in page.text
+    assert page.data["gallery"]["items"] == []
+    assert len(page.data["charts"]) > 1
+
+
+def test_the_files_of_the_run_are_linked_and_links_are_not(tmp_path: Path) -> None:
+    folder = a_run(tmp_path / "run", [], SUMMARY)
+    (folder / "samples").mkdir()
+    (folder / "samples" / "a b.sdf").write_text("x")
+    (tmp_path / "secret").write_text("x")
+    (folder / "leak").symlink_to(tmp_path / "secret")
+    assert page_of(folder).values("href") == [
+        *("./config.yaml", "./metrics.jsonl", "./summary.json", "./samples/a%20b.sdf")
+    ]
+
+
+def test_a_run_is_running_while_a_process_holds_it_and_stopped_after(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, rounds(12))
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "running: 12 of 30 iterations are done" in page_of(folder).text
+    assert "stopped before its end: 12 of 30 iterations are done" in page_of(folder).text
+
+
+def test_reports_of_a_run_that_goes_on_are_rare(tmp_path: Path) -> None:
+    live = LiveReport(a_run(tmp_path, rounds(2)))
+    assert live.update()
+    assert (tmp_path / "report.html").exists()
+    assert not live.update()
+    assert live.due >= live.seconds / 0.01
+
+
+def test_a_report_that_cannot_be_written_does_not_end_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = a_run(tmp_path, rounds(2))
+    (folder / "report.html").mkdir()
+    assert LiveReport(folder).update()
+    assert "molrl: the report could not be written" in capsys.readouterr().err
+
+
+def test_the_band_is_the_noise_about_the_trend() -> None:
+    assert noise_around(np.arange(9.0) * 3)[2:-2] == pytest.approx(0.0)
+    assert noise_around(np.array([1.0, -1.0] * 5))[4] == pytest.approx(math.sqrt(16 / 6))
+    assert np.isnan(noise_around(np.arange(4.0))).all()
+    noise = noise_around(np.random.default_rng(0).normal(size=40_000) + np.linspace(0, 1e3, 40_000))
+    assert float(np.mean(noise[3:-3] ** 2)) == pytest.approx(1.0, abs=0.03)
+
+
+def test_many_rounds_are_averaged_in_groups() -> None:
+    rows = [{"iteration": i, "reward": float(i)} for i in range(10 * MAX_POINTS)]
+    (chart,) = make_charts([Rounds("run", rows, {})])
+    assert len(chart.x) == MAX_POINTS
+    assert chart.lines[0].y[:2] == pytest.approx([4.5, 14.5])
+    assert "mean of 10 rounds" in chart.note
+
+
+def test_each_run_keeps_its_place_and_its_colour() -> None:
+    runs = [Rounds("a", [{"reward": 1.0}], {}), Rounds("b", [{"iteration": 5, "reward": 2.0, "kl": 1.0}], {})]
+    reward, kl = make_charts(runs)
+    assert reward.x.tolist() == [0, 5]
+    assert [(line.label, line.run) for line in reward.lines] == [("a", 0), ("b", 1)]
+    assert np.isnan(reward.lines[1].y[0])
+    assert [(line.label, line.run) for line in kl.lines] == [("b", 1)]
+
+
+def test_a_share_moved_if_it_did_by_more_than_chance() -> None:
+    """Pooled share 0.5 of 100 and 100: standard error sqrt(0.25 * 0.02) = 0.0707, four of them 0.283."""
+    assert is_shift(0.35, 0.65, 100, 100)
+    assert not is_shift(0.365, 0.635, 100, 100)
+    assert not is_shift(0.0, 0.05, 1e6, 1e6)
+    assert not is_shift(0.0, 1.0, 0, 10)
+
+
+def test_the_drift_that_is_told_is_the_largest() -> None:
+    before, after = Counts({"C": 70, "N": 30}, 100, "atoms"), Counts({"C": 20, "N": 30, "O": 50}, 100, "atoms")
+    assert largest_shift(before, after, 100, 100) == ("C", 0.7, 0.2) or largest_shift(before, after, 100, 100) == (
+        "O",
+        0.0,
+        0.5,
+    )
+    assert largest_shift(before, before, 100, 100) is None
+    assert largest_shift(before, after, 2, 2) is None  # two molecules, however many atoms they have
+    assert largest_shift(before, Counts({}, 0, "atoms"), 100, 100) is None
+
+
+def test_warnings_are_in_plain_words() -> None:
+    ends = {"before": {**BEFORE, "lost": 50}, "after": {**AFTER, "reward_mean": 0.461, "validity": 0.3}}
+    found = warnings([{"iteration": 3, "reward": 1.0, "reward_std": 0.0}] * 2, ends, {}, LABELS)
+    assert found == [
+        "The reward did not rise by more than chance: +0.001 ± 0.005.",
+        "50 of 100 samples before training could not be scored; the means leave them out.",
+        "Fewer samples are valid: 93% before, 30% after.",
+        "Iteration 3 and 1 more: all rewards are 1: there is nothing to learn from.",
+    ]
+    assert warnings([], SUMMARY, {}, LABELS) == []
+
+
+def test_distributions_are_in_rows_that_fit() -> None:
+    sizes = tabulate("sizes", [Counts({str(n): 1 for n in range(1, 101)}, 100, "molecules")])
+    assert len(sizes.rows) <= MAX_ROWS
+    assert [row.name for row in sizes.rows][:2] == ["1 to 8", "9 to 16"]
+    assert sum(row.shares[0] or 0 for row in sizes.rows) == pytest.approx(1.0)
+    names = tabulate("scaffolds", [Counts({f"s{n}": 100 - n for n in range(50)}, 3775, "molecules")])
+    assert [row.name for row in names.rows][::MAX_ROWS] == ["s0", "36 others"]
+    assert sum(row.shares[0] or 0 for row in names.rows) == pytest.approx(1.0)
+    assert names.longest == pytest.approx(100 / 3775)
+    rewards = count_rewards([[0.0, 1.0], [0.05]])
+    assert [list(one.counts.values()) for one in rewards] == [[1, *[0] * 8, 1], [1, *[0] * 9]]
+    assert count_rewards([[], []]) == []
+    assert count_rewards([[2.0, 2.0]])[0].total == 2
+
+
+def test_points_keep_their_places() -> None:
+    points = np.array([[-1.0, 0.5, 1.0], [2.0, 0.0, 0.25]], np.float32)
+    found = np.frombuffer(base64.b64decode(encode_points(points)), "<i2").reshape(-1, 3) / POINT_SCALE
+    assert found == pytest.approx(points.clip(-1, 1), abs=1 / POINT_SCALE)
+
+
+def test_pictures_are_exact_where_they_are_small() -> None:
+    plain = Image.new("RGB", (40, 30), "#3366cc")
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (600, 400, 3), np.uint8))
+    assert Image.open(io.BytesIO(encode_image(plain))).tobytes() == plain.tobytes()
+    found = Image.open(io.BytesIO(encode_image(noise)))
+    assert (found.format, found.size) == ("JPEG", (171, 256))
+    assert Image.open(io.BytesIO(encode_drawing(noise))).format == "PNG"
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of a colour (WCAG 2.2)."""
+    parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(first: str, second: str) -> float:
+    low, high = sorted(map(luminance, (first, second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_the_contrast_of_known_colours_is_that_of_the_standard() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_and_lines_have_the_contrast_of_wcag_aa(scheme: str) -> None:
+    blocks = re.findall(r":root \{(.*?)\}", (ASSETS / "report.css").read_text("utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[scheme == "dark"]))
+    grounds = [colours["page"], colours["card"]]
+    text, drawn = ("ink", "faint", "link"), ("edge", *(f"series-{number}" for number in range(8)))
+    assert min(contrast(colours[name], ground) for name in text for ground in grounds) >= 4.5
+    assert min(contrast(colours[name], ground) for name in drawn for ground in grounds) >= 3.0
+    assert contrast(colours["ink"], colours["alert"]) >= 4.5
+    assert contrast(colours["alert-edge"], colours["page"]) >= 3.0
+
+
+def test_the_command_makes_a_report_anew(tmp_path: Path) -> None:
+    folder = a_run(tmp_path / "run", rounds(3), SUMMARY)
+    (folder / "report.html").write_text("old")
+    done = molrl("report", str(folder))
+    assert (done.code, done.out) == (0, f"report: {folder / 'report.html'}\n")
+    assert "0.460 → 0.580" in (folder / "report.html").read_text()
+
+
+def test_the_command_compares_runs(tmp_path: Path) -> None:
+    words = {"before": ["ape"], "after": ["bear"]}
+    runs = [
+        a_run(tmp_path / "same" / "one", rounds(3), SUMMARY, words, seed=0),
+        a_run(tmp_path / "other, too" / "one", rounds(4), None, words, seed=1, run="x"),
+    ]
+    out = tmp_path / "both.html"
+    assert molrl("report", *map(str, runs), f"out={out}").code == 0
+    page = Page(out.read_text("utf-8"))
+    assert "2 runs compared" in page.text
+    assert "seed 0 1" in page.text
+    assert "clip" not in page.text.partition("Curves")[0]
+    assert "same/one 0.460 ± 0.003 0.580 ± 0.004 +0.120" in page.text
+    assert [line["label"] for line in page.data["charts"][0]["lines"]] == ["same/one", "other, too/one"]
+    assert page.data["gallery"]["sets"] == ["after same/one", "after other, too/one"]
+    assert "./same/one/config.yaml" in page.values("href")
+
+
+def test_wrong_folders_and_files_are_one_clear_error(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", rounds(3), SUMMARY)
+    (tmp_path / "taken.html").write_text("mine")
+    assert "no run is there" in complaint(["report", str(tmp_path)], 2)
+    assert "named twice" in complaint(["report", str(run), f"{run}/."], 2)
+    assert "runs: missing" in complaint(["report"], 2)
+    assert "exists" in complaint(["report", str(run), f"out={tmp_path / 'taken.html'}"], 2)
+    assert "is a folder" in complaint(["report", str(run), f"out={tmp_path}", "overwrite=true"], 2)
+    assert (tmp_path / "taken.html").read_text() == "mine"
+    (run / "report.html").symlink_to(tmp_path / "taken.html")
+    assert "a link" in complaint(["report", str(run)], 2)
+    assert (tmp_path / "taken.html").read_text() == "mine"
+    (run / "config.yaml").unlink()
+    (run / "config.yaml").symlink_to(tmp_path / "taken.html")
+    assert "a link" in complaint(["report", str(run)], 2)
+
+
+def test_the_first_three_labelled_metrics_have_a_curve_in_the_figure() -> None:
+    rows: list[dict[str, float | None]] = [
+        {"iteration": 0, "reward": 1.0, **dict.fromkeys("abde", 0.5), "c": None},
+        {"iteration": 1, "kl": 0.1},
+    ]
+    curves = collect_curves(rows, {"c": "third", "e": "1-NNA", "a": "valid", "f": "far", "b": "bytes", "d": "deep"})
+    assert [(line.metric, line.title) for line in curves[1:]] == [
+        *(("kl", "KL to the start, nats"), ("e", "1-NNA"), ("a", "Valid"), ("b", "Bytes"))
+    ]
+
+
+def test_images_are_in_the_figure_pixel_for_pixel(tmp_path: Path) -> None:
+    colours = {"before": (0x33, 0x66, 0xCC), "after": (0xCC, 0x66, 0x33)}
+    images = {name: Image.new("RGB", (300, 200), colour) for name, colour in colours.items()}
+    write_figure(a_run(tmp_path, rounds(3), SUMMARY), SUMMARY, images)
+    pixels = np.asarray(Image.open(tmp_path / "report.png").convert("RGB"))
+    for colour in colours.values():
+        assert (pixels == colour).all(-1).sum() == 300 * 200
 
 
 @pytest.mark.parametrize(

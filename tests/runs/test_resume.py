@@ -49,7 +49,9 @@ def last_files(folder: Path) -> dict[str, bytes]:
 
 def test_every_algorithm_that_can_be_chosen_is_tried() -> None:
     of_the_package = {type(algorithm).__name__ for algorithm in ALGORITHMS.values()}
-    presets = {f"{name}_sd" for name in choices("algo")}  # other numbers, the same algorithms
+    presets = {
+        text for name in choices("algo") for text in (f"{name}_sd", f"flow_{name}")
+    }  # other numbers, the same algorithms
     assert len(of_the_package) == len({*choices("algo")} - presets)
 
 

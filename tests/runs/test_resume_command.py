@@ -82,7 +82,7 @@ def test_where_it_is_computed_may_change_and_nothing_else(run: Path) -> None:
     free = molrl("train", f"resume={run}", "threads=2", "device=cpu", "--cfg")
     assert (yaml.safe_load(free.out)["threads"], yaml.safe_load(free.out)["device"]) == (2, "cpu")
     for other in ("seed=1", "rollouts=3", "run=elsewhere", "algo=rgdm", "+new=3"):
-        assert "only device, threads, wait, minutes, iterations may change" in complaint(
+        assert "only device, threads, wait, minutes, tracker, iterations may change" in complaint(
             ["train", f"resume={run}", other], 2
         )
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from command import OF_GRADIENTS, QUICK_RUN, complaint, molrl
+from command import OF_GRADIENTS, OF_PIPELINES, QUICK_RUN, complaint, molrl
 from PIL import Image
 from torch import Tensor
 
@@ -32,7 +32,13 @@ from molrl.runs.errors import CheckpointError
 from molrl.runs.folder import lock
 from molrl.runs.tracking import read_metrics
 
-ALGORITHMS = sorted({*choices("algo")} - {*OF_GRADIENTS})
+ALGORITHMS = sorted({*choices("algo")} - {*OF_GRADIENTS, *OF_PIPELINES})
+CHAIN_FACTS = ("ddpo", "ddpo_sf", "dpok", "grpo")  # of those that learn from reverse steps
+OF_NOISED_SAMPLES = ("awm", "dpo", "epg", "nft", "pepg", "ram", "rwr", "rwr_sparse", "sft_kl_d", "sft_kl_o", "tilt")
+SMALL = {
+    "rgdm": ("algo.candidates=2", "algo.states=1", "algo.held=1"),
+    **dict.fromkeys(OF_NOISED_SAMPLES, ("algo.noisings=2",)),
+}
 METRICS = (
     "iteration reward reward_std validity uniqueness kl clip_fraction max_abs_log_ratio_first reward_queries "
     "seconds_rollout seconds_decode seconds_reward seconds_candidates seconds_metrics seconds_train seconds"
@@ -47,7 +53,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a finished run of every algorithm."""
     folder = tmp_path_factory.mktemp("runs")
     for algo in ALGORITHMS:
-        done = molrl("train", f"algo={algo}", f"run={folder / algo}", *QUICK_RUN)
+        done = molrl("train", f"algo={algo}", f"run={folder / algo}", *QUICK_RUN, *SMALL.get(algo, ()))
         assert done.code == 0, done
     return folder
 
@@ -94,6 +100,7 @@ def test_the_summary_says_what_was_asked_and_what_came_of_it(algo: str, runs: Pa
         "after",
         "best",
         "changes",
+        "versions",
     ]
     assert [summary[name] for name in ("task", "reward", "algo", "seed")] == ["qed", "qed", algo, 0]
     assert summary["reward_queries"] == sum(row["reward_queries"] for row in untimed(runs / algo)) >= 16
@@ -102,6 +109,23 @@ def test_the_summary_says_what_was_asked_and_what_came_of_it(algo: str, runs: Pa
         assert set(MEASUREMENTS) <= set(summary[when])
         assert summary[when]["n"] == 8
         assert 0 <= summary[when]["reward_mean"] <= 1
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_every_algorithm_moves_the_model_and_says_how_far(algo: str, runs: Path) -> None:
+    summary = json.loads((runs / algo / "summary.json").read_text())
+    assert summary["before"]["kl"] == 0
+    assert summary["after"]["kl"] > 0
+    rows = untimed(runs / algo)
+    for row in rows:
+        assert row["max_abs_log_ratio_first"] <= 1e-3
+        assert row["reward_before"] == pytest.approx(summary["before"]["reward_mean"])
+        assert row["kl"] >= 0
+    assert any(row["grad_norm"] > 0 for row in rows)  # five steps make few sound molecules; a round may have none
+    if algo in CHAIN_FACTS:
+        assert any(name.startswith("log_ratio_mean_") for name in rows[1])
+    if algo.startswith(("rwr", "sft")):
+        assert 0 < rows[0]["weight_ess"] <= 1
 
 
 def test_every_run_is_measured_before_on_the_same_molecules(runs: Path) -> None:

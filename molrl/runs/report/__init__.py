@@ -1,42 +1,78 @@
-"""The report of a run: report.png, one image, and report.html, one file that needs no other."""
+"""The report of a run: report.html, one file that needs no other, and report.png, one image, when the run has ended.
 
-from collections.abc import Mapping, Sequence
+`molrl report` makes it anew from the files of the run, and compares several runs (`molrl.runs.report.command`).
+"""
+
+import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from molrl.machine.files import read_text, replace_file
-from molrl.runs.folder import MAX_BYTES, SETTINGS
-from molrl.runs.report.curves import collect_curves
-from molrl.runs.report.figure import save_figure
+from molrl.machine.files import replace_file
+from molrl.runs.report.contents import read_contents
 from molrl.runs.report.page import render_page
 
-__all__ = ["write_report"]
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["REPORT", "LiveReport", "write_figure", "write_report"]
+
+REPORT, FIGURE = "report.html", "report.png"
+MIN_SECONDS = 20.0  # between two reports of a run that goes on,
+MAX_SHARE = 0.01  # and the share of its time that they may take
 
 
-def write_report(
-    folder: Path,
-    summary: Mapping[str, Any],
-    metrics: Sequence[Mapping[str, Any]],
-    images: Mapping[str, Image.Image],
-    labels: Mapping[str, str],
-) -> None:
-    """Write report.png and report.html into a run folder.
+class LiveReport:
+    """The report of a run that goes on, written anew from time to time.
+
+    Attributes:
+        folder: of the run.
+        seconds: that reports have taken so far.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.seconds = 0.0
+        self.due = 0.0
+
+    def update(self) -> bool:
+        """Write the report unless the last one is too recent; return whether it was written."""
+        began = time.monotonic()
+        if began < self.due:
+            return False
+        try:
+            write_report(self.folder)
+        except Exception as error:  # whatever it is, training goes on without a report
+            print(f"molrl: the report could not be written: {type(error).__name__}: {error}", file=sys.stderr)
+        spent = time.monotonic() - began
+        self.seconds += spent
+        self.due = began + max(MIN_SECONDS, spent / MAX_SHARE)
+        return True
+
+
+def write_report(folder: Path, summary: Mapping[str, Any] | None = None) -> Path:
+    """Write report.html into the folder of a run, and return its path.
 
     Args:
-        summary: task, reward (its name), algo, seed, reward_queries, wall_seconds and the measurements `before` and
-            `after` the run, where reward_mean, reward_sem and any others are numbers or None. Absent entries are not
-            shown.
-        metrics: one mapping per round, with iteration, reward, reward_std, kl and the metrics of the domain.
-        images: by heading, such as "before" and "after"; laid out in pairs.
-        labels: metric -> label of the domain's metrics that have a curve, the most important first; see
-            `molrl.runs.report.curves.collect_curves`.
+        folder: of the run.
+        summary: of a run that is just ending; None: that in the folder, if there is one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    curves = collect_curves(metrics, labels)
-    save_figure(folder / "report.png", summary, curves, images)
-    config = folder / SETTINGS
-    settings = read_text(config, MAX_BYTES, errors="replace") if config.exists() else ""
-    page = render_page(summary, curves, images, settings)
-    replace_file(folder / "report.html", page.encode(errors="replace"))
+    page = render_page([read_contents(folder, summary)], folder)
+    replace_file(folder / REPORT, page.encode(errors="replace"))
+    return folder / REPORT
+
+
+def write_figure(folder: Path, summary: Mapping[str, Any], images: "Mapping[str, Image]") -> None:
+    """Write report.png into the folder of a run that ended: its headline, curves and images, for a slide or a README.
+
+    Args:
+        folder: of the run.
+        summary: of the run.
+        images: by heading, such as "before" and "after"; laid out in pairs.
+    """
+    from molrl.runs.report.curves import collect_curves
+    from molrl.runs.report.figure import save_figure
+
+    contents = read_contents(folder, summary)
+    save_figure(folder / FIGURE, summary, collect_curves(contents.rows, contents.about.labels), images)

@@ -61,10 +61,13 @@ def column(values: Sequence[object]) -> NDArray[np.float64]:
 
 
 def finite_number(value: object) -> float | None:
-    """Return a finite number as a float, and None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """Return a finite number as a float, and None for anything else, such as an integer that is too large for one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def capitalize(text: str) -> str:

@@ -1,138 +1,212 @@
-"""The page of a report, report.html: one file without scripts that loads nothing from elsewhere."""
+"""The page of a report: one HTML file that needs no other and asks the network for nothing.
+
+Every text is escaped by the template. Only the scripts that this module puts into the page may run: the page's content
+security policy names them by their hashes, and forbids every request.
+"""
 
 import base64
-import html
-import io
-import math
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
-import numpy as np
-from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
-from PIL import Image
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from molrl.runs.report.curves import Curve, finite_number
-from molrl.runs.report.figure import PAGE_WIDTH, shrink_image
-from molrl.runs.report.wording import facts, format_decimal, headline, image_heading, key_to_words, measurements
+from molrl.machine.printable import printable
+from molrl.runs.report.about import read_about
+from molrl.runs.report.charts import Rounds, make_charts
+from molrl.runs.report.comparison import differing_settings, results
+from molrl.runs.report.contents import Contents
+from molrl.runs.report.drift import warnings
+from molrl.runs.report.makeup import make_tables
+from molrl.runs.report.measurements import measured_rows
+from molrl.runs.report.sheet import MAX_EXHIBITS, Sheet
+from molrl.runs.report.wording import facts, headline, key_to_words
 
-STYLESHEET = Path(__file__).with_name("style.css")
-MIN_COLUMNS = 3  # of the small curves
+HERE = Path(__file__).parent
+ASSETS, TEMPLATES = HERE / "assets", HERE / "templates"
+MAX_FILES = 60  # of a run that are linked
+MAX_GALLERY = 4 * MAX_EXHIBITS  # samples of all runs together
 
 
-def render_page(
-    summary: Mapping[str, Any], curves: Sequence[Curve], images: Mapping[str, Image.Image], settings: str
-) -> str:
-    """Return the complete HTML file as text."""
-    title = html.escape(headline(summary))
-    chips = "".join(f"<span>{html.escape(fact)}</span>" for fact in facts(summary))
-    shown = "".join(
-        f'<figure><figcaption>{html.escape(image_heading(summary, name))}</figcaption><img alt="{html.escape(name)}" '
-        f'src="data:image/png;base64,{encode_image(image)}"></figure>'
-        for name, image in images.items()
+class Link(NamedTuple):
+    """A file of a run, its address as seen from the page, and its size in bytes."""
+
+    name: str
+    address: str
+    size: int
+
+
+class Set(NamedTuple):
+    """Samples of one run at one time, under the name that the page gives them."""
+
+    name: str
+    sheet: Sheet
+
+
+def render_page(runs: Sequence[Contents], place: Path) -> str:
+    """Return the complete HTML file about one run, or about several side by side.
+
+    Args:
+        runs: at least one.
+        place: the folder that the page will lie in, which links to the files of the runs start from.
+    """
+    names = run_names([run.folder for run in runs])
+    sets = collect_sets(runs, names)
+    labels = names if len(runs) > 1 else ["mean of the round"]
+    charts = make_charts([Rounds(name, run.rows, run.about.labels) for name, run in zip(labels, runs, strict=True)])
+    gallery = collect_gallery(sets)
+    scripts = [asset("uPlot-min.js")]
+    if any("sdf" in item for item in gallery["items"]):
+        scripts.append(asset("3Dmol-min.js"))
+    scripts.append(asset("report.js"))
+    page = environment().get_template("report.html")
+    return page.render(
+        title=headline(runs[0].facts) if len(runs) == 1 else f"{len(runs)} runs compared",
+        policy=content_policy(scripts),
+        styles=[asset("uPlot-min.css"), asset("report.css")],
+        scripts=scripts,
+        max_files=MAX_FILES,
+        runs=[describe_run(*pair, place) for pair in zip(names, runs, strict=True)],
+        names=names,
+        settings=differing_settings(runs) if len(runs) > 1 else [],
+        results=[results(run) for run in runs],
+        charts=list(enumerate(charts)),
+        sets=[one.name for one in sets],
+        tables=make_tables([one.sheet for one in sets]),
+        gallery=gallery,
+        turnable=any("sdf" in item or "points" in item for item in gallery["items"]),
+        left_out=[f"{len(one.sheet.exhibits)} of {one.sheet.n:,} samples {one.name}" for one in sets],
+        data={"charts": [chart.as_json() for chart in charts], "gallery": gallery},
     )
-    size = [(900, 300)] + [(300, 170)] * len(curves)
-    drawn = "".join(
-        f"<figure><figcaption>{html.escape(line.title)}</figcaption>{render_curve(line, *shape)}</figure>"
-        for line, shape in zip(curves, size, strict=False)
-    )
-    columns = max(MIN_COLUMNS, len(curves) - 1)
-    changes = "".join(f"<li>{html.escape(str(change))}</li>" for change in summary.get("changes") or ())
-    sections = [
-        f'<h2>What else changed</h2><ul class="changes">{changes}</ul>' if changes else "",
-        f'<h2>Before and after</h2><div class="wide">{render_table(summary)}</div>',
-        f'<h2>The run</h2><div class="curves" style="--columns: {columns}">{drawn}</div>'
-        if drawn
-        else "<p>No iterations were logged.</p>",
-        f'<h2>Samples</h2><div class="images">{shown}</div>' if shown else "",
-        f"<details><summary>Configuration</summary><pre>{html.escape(settings)}</pre></details>" if settings else "",
-    ]
+
+
+def render_summary(folder: Path, summary: Mapping[str, Any]) -> str:
+    """Return a run's figures before and after training as a part of an HTML page, for the output of a notebook."""
+    path = folder / "report.html"
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-        f"<title>{title}</title><style>{STYLESHEET.read_text('utf-8')}</style></head>\n"
-        f'<body><h1>{title}</h1><p class="facts">{chips}</p>\n'
-        + "\n".join(filter(None, sections))
-        + "\n</body></html>\n"
+        environment()
+        .get_template("run.html")
+        .render(
+            title=headline(summary),
+            state=f"ended: {summary.get('ended', 'done')}",
+            report=str(path),
+            address=address(os.path.relpath(path.resolve())),
+            rows=measured_rows(summary, read_about(folder).labels),
+        )
     )
 
 
-def render_table(summary: Mapping[str, Any]) -> str:
-    """Return a table of the measurements before and after the run; the reward and its standard errors come first."""
-    ends = [measurements(summary, when) for when in ("before", "after")]
-    names = [name for name in dict.fromkeys([*ends[0], *ends[1]]) if name not in ("n", "reward_mean", "reward_sem")]
-    errors = [finite_number(values.get("reward_sem")) for values in ends]
-    both = math.hypot(*(error for error in errors if error is not None)) if None not in errors else None
-    rows = [
-        render_row("reward", [finite_number(values.get("reward_mean")) for values in ends], [*errors, both], "main")
-    ]
-    for name in names:
-        values = [end.get(name) for end in ends]
-        if not any(isinstance(value, Mapping | list | str) for value in values):
-            rows.append(render_row(key_to_words(name), [finite_number(value) for value in values], [None] * 3))
-    counts = [finite_number(values.get("n")) for values in ends]
-    head = "".join(
-        f"<th>{when}{'' if count is None else f' <small>({count:,.0f} samples)</small>'}</th>"
-        for when, count in zip(("before", "after"), counts, strict=True)
-    )
-    return f"<table><thead><tr><th></th>{head}<th>change</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
+def describe_run(name: str, run: Contents, place: Path) -> dict[str, Any]:
+    """Return what the template shows of one run."""
+    return {
+        "name": name,
+        "state": run.state,
+        "facts": facts({name: value for name, value in run.facts.items() if name != "ended"}),
+        "warnings": [*run.problems, *warnings(run.rows, run.summary, run.sheets, run.about.labels)],
+        "measured": measured_rows(run.summary, run.about.labels),
+        "sessions": run.about.sessions,
+        "settings": run.settings_text,
+        "links": list_files(run.folder, place),
+    }
 
 
-def render_row(name: str, values: Sequence[float | None], errors: Sequence[float | None], kind: str = "") -> str:
-    """Return one row of the table; the change is coloured in the row of the reward alone, where more is better."""
-    start, end = values
-    change = None if start is None or end is None else round(end - start, 12)
-    colour = ("good" if change > 0 else "bad") if kind and change else ""
-    cells = [format_decimal(start), format_decimal(end), format_decimal(change, "+")]
-    errs = ["" if error is None else f" <small>± {format_decimal(error)}</small>" for error in errors]
+def run_names(folders: Sequence[Path]) -> list[str]:
+    """Return the shortest ends of the paths of folders that tell them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(one[-depth:]) for one in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{'/'.join(one)} ({number})" for number, one in enumerate(parts, 1)]
+
+
+def collect_sets(runs: Sequence[Contents], names: Sequence[str]) -> list[Set]:
+    """Return the samples before and after one run, or after each of several, before where it has not ended."""
+    if len(runs) == 1:
+        return [Set(when, sheet) for when, sheet in runs[0].sheets.items()]
+    found = [(name, when, run.sheets[when]) for name, run in zip(names, runs, strict=True) for when in run.sheets]
+    last = {name: (when, sheet) for name, when, sheet in found}
+    return [Set(f"{when} {name}", sheet) for name, (when, sheet) in last.items()]
+
+
+def collect_gallery(sets: Sequence[Set]) -> dict[str, Any]:
+    """Return the samples of all sets for JSON, each with the number of its set, at most `MAX_GALLERY`."""
+    limit = MAX_GALLERY // max(1, len(sets))
+    items = [{"set": number, **item} for number, one in enumerate(sets) for item in one.sheet.exhibits[:limit]]
+    return {"sets": [one.name for one in sets], "items": items}
+
+
+def list_files(folder: Path, place: Path) -> list[Link]:
+    """Return the regular files of a run, at most `MAX_FILES` and one, with their addresses as seen from a place."""
+    found: list[Link] = []
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(root) / name
+            if not name.startswith(".") and path.is_file() and not path.is_symlink():
+                relative = os.path.relpath(path.resolve(), place.resolve())
+                found.append(Link(str(path.relative_to(folder)), address(relative), path.stat().st_size))
+            if len(found) > MAX_FILES:
+                return found
+    return found
+
+
+def address(relative: str) -> str:
+    """Return a relative path as an address, which cannot be taken for one with a scheme."""
+    return f"./{quote(relative.replace(os.sep, '/'), errors='surrogateescape')}"
+
+
+@lru_cache
+def asset(name: str) -> str:
+    """Return the text of a script or a style sheet that is put into every page."""
+    text = (ASSETS / name).read_text("utf-8")
+    if "</script" in text or "</style" in text:
+        raise ValueError(f"{name}: ends the element that it is put into")
+    return text
+
+
+def content_policy(scripts: Sequence[str]) -> str:
+    """Return the content security policy of a page with these scripts and no others, which may request nothing."""
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii") for script in scripts]
+    allowed = " ".join(f"'sha256-{one}'" for one in hashes)
     return (
-        f'<tr class="{kind}"><th>{html.escape(name)}</th><td>{cells[0]}{errs[0]}</td><td>{cells[1]}{errs[1]}</td>'
-        f'<td class="{colour}">{cells[2]}{errs[2]}</td></tr>'
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
+        "base-uri 'none'; form-action 'none'"
     )
 
 
-def render_curve(line: Curve, width: int, height: int) -> str:
-    """Return a curve as inline SVG that takes its colours from the page."""
-    keep = np.isfinite(line.x + line.y)
-    x, y = line.x[keep], line.y[keep]
-    spread = np.zeros_like(y) if line.spread is None else np.nan_to_num(line.spread[keep])
-    rows, columns = ticks(y - spread, y + spread, height // 55), ticks(x, x, width // 90, integer=True)
-
-    def points(at: NDArray[np.float64], values: NDArray[np.float64]) -> list[tuple[str, str]]:
-        across = np.interp(at, (columns[0], columns[-1]), (46, width - 12))
-        down = np.interp(values, (rows[0], rows[-1]), (height - 24, 8))
-        return [(f"{a:.1f}", f"{b:.1f}") for a, b in zip(across, down, strict=True)]
-
-    def path(at: NDArray[np.float64], values: NDArray[np.float64]) -> str:
-        return " ".join(map(",".join, points(at, values)))
-
-    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(line.title)}">']
-    for tick, (_, down) in zip(rows, points(np.full_like(rows, columns[0]), rows), strict=True):
-        parts.append(f'<line class="grid" x1="46" x2="{width - 12}" y1="{down}" y2="{down}"/>')
-        parts.append(f'<text x="38" y="{down}" dy="4" text-anchor="end">{tick:.4g}</text>')
-    for tick, (across, _) in zip(columns, points(columns, np.full_like(columns, rows[0])), strict=True):
-        parts.append(f'<text x="{across}" y="{height - 5}" text-anchor="middle">{tick:.6g}</text>')
-    if line.spread is not None:
-        outline = path(np.concatenate([x, x[::-1]]), np.concatenate([y + spread, (y - spread)[::-1]]))
-        parts.append(f'<polygon class="band" points="{outline}"/>')
-    across, down = points(x[-1:], y[-1:])[0]
-    parts.append(f'<polyline class="mean" points="{path(x, y)}"/><circle class="end" cx="{across}" cy="{down}" r="4"/>')
-    return "".join([*parts, "</svg>"])
+@lru_cache
+def environment() -> Environment:
+    """Return the templates; every text is escaped, and an unknown name is an error."""
+    found = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.policies["json.dumps_kwargs"] = {"allow_nan": False}
+    found.filters |= {"raw": Markup, "percent": percent, "size": file_size, "words": key_to_words}
+    return found
 
 
-def ticks(
-    low: NDArray[np.float64], high: NDArray[np.float64], count: int, integer: bool = False
-) -> NDArray[np.float64]:
-    """Return round numbers that enclose all values."""
-    locator = MaxNLocator(max(2, count), integer=integer, min_n_ticks=2)
-    return np.asarray(locator.tick_values(float(low.min()), float(high.max())), np.float64)
+def shown(value: Any) -> Any:
+    """Return a value as the page shows it: text without control characters, markup as it is."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def encode_image(image: Image.Image) -> str:
-    """Return an image as a PNG in base64, no wider than the page can show."""
-    buffer = io.BytesIO()
-    shrink_image(image, PAGE_WIDTH).save(buffer, "PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+def percent(share: float | None) -> str:
+    """Return a share in percent; an en dash for None."""
+    return "–" if share is None else f"{100 * share:.1f}%"
+
+
+def file_size(size: int) -> str:
+    """Return a number of bytes as text."""
+    return f"{size} B" if size < 1000 else f"{size / 1000:.0f} kB" if size < 1_000_000 else f"{size / 1e6:.1f} MB"

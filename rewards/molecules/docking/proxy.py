@@ -12,6 +12,7 @@ from rdkit import Chem
 from molrl.data.molecules.molecule import Molecule
 from molrl.machine.device import choose_device
 from molrl.rewards.molecules.docking.atom_types import Ligand, graph_ligand
+from molrl.rewards.molecules.docking.gradient import score_gradient
 from molrl.rewards.molecules.docking.placement import Placement, place
 from molrl.rewards.molecules.docking.scoring_function import Ligands, Pocket
 from molrl.rewards.molecules.docking.site import Site
@@ -29,7 +30,8 @@ class DockingProxy(GeometryReward):
 
     The geometry is rigid: position and orientation are searched, while docking would also turn the rotors. Strain costs
     nothing. The score grows with the number of atoms, so the parts also give it for each heavy atom, with the fraction
-    of the heavy atoms that clash with the receptor.
+    of the heavy atoms that clash with the receptor. Values come with their gradient by the positions, kcal/mol per
+    angstrom, in which the types of the atoms are held (`score_gradient`); that by hydrogens is zero.
 
     Attributes:
         site: the receptor and a box, into which a good sample must fit.
@@ -45,6 +47,7 @@ class DockingProxy(GeometryReward):
     seed: int
     device: str = "cpu"
     pocket: Pocket = field(init=False, repr=False, compare=False)
+    has_gradient: ClassVar[bool] = True
     floor: ClassVar[float] = 0.0
     parts: ClassVar[tuple[str, ...]] = ("heavy_atoms", "per_heavy_atom", "clashes", "rotors")
     limits: ClassVar[Mapping[str, tuple[float, str]]] = {
@@ -73,9 +76,12 @@ class DockingProxy(GeometryReward):
             return Scored(self.floor, "box: the molecule does not fit in")
         value, n = max(-placement.score, self.floor), len(ligand)
         clashes = clash_fraction(self.pocket, ligand, placement)
-        return Explained(
-            value, "", {"heavy_atoms": n, "per_heavy_atom": value / n, "clashes": clashes, "rotors": ligand.rotors}
-        )
+        parts = {"heavy_atoms": n, "per_heavy_atom": value / n, "clashes": clashes, "rotors": ligand.rotors}
+        gradient = np.zeros(sample.positions.shape)
+        if value > self.floor:
+            slopes = score_gradient(self.pocket, ligand, torch.from_numpy(positions), placement)
+            gradient[sample.numbers > 1] = -slopes.double().cpu().numpy()
+        return Explained(value, "", parts, gradient)
 
 
 def clash_fraction(pocket: Pocket, ligand: Ligand, placement: Placement) -> float:

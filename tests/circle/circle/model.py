@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from circle.files import SUFFIX, write_points
+from molrl.exhibit import Counts, Exhibit, count
 from molrl.gaussian import Context, Euclidean
 from molrl.models.description import read_fields, with_header
 from molrl.models.precondition import Preconditioned
@@ -116,6 +117,12 @@ class CircleDecoder:
 
     def write(self, samples: Sequence[NDArray[np.float64]], path: Path, values: Mapping[str, Sequence[float]]) -> int:
         return write_points(samples, path)
+
+    def exhibit(self, samples: Sequence[NDArray[np.float64]]) -> list[Exhibit]:
+        return [Exhibit(f"{x:.3f} {y:.3f}", {"radius": float(np.hypot(x, y))}) for x, y in samples]
+
+    def count_makeup(self, samples: Sequence[NDArray[np.float64]]) -> dict[str, Counts]:
+        return {"halves": count(["right" if x > 0 else "left" for x, _ in samples], "points")}
 
     def draw(self, samples: Sequence[NDArray[np.float64]], captions: Sequence[str]) -> Image.Image:
         image = Image.new("RGB", (EDGE, EDGE), "white")

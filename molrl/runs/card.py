@@ -1,0 +1,158 @@
+"""The model card of a run: what the model is, what it does, how it was made, as README.md with a head of YAML.
+
+The head has the keys that the Hugging Face Hub reads, and a table of molrl's own; all of it comes from the run's
+settings and summary.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from molrl.composition import Composition, names
+from molrl.config import ConfigError
+from molrl.domains import is_shipped
+from molrl.machine.files import replace_file
+from molrl.override import as_value, command_line
+from molrl.runs.folder import FREE_SETTINGS, SETTINGS, load_plain_yaml, read_summary
+
+CARD = "README.md"
+FOLDERS = ("model", "best")  # of a run: the last model, and the best one of its checkpoints
+SHIPPED_LICENCE = "apache-2.0"
+OWN_LICENCE = "other"  # the Hub then wants a name; the licence is that of the model that training began with
+BODY = """
+# {title}
+
+A model of {domain}, fine-tuned with molrl from `{base}` toward the reward `{reward}` by `{algo}`.
+
+```console
+molrl sample policy=FOLDER n=100        # this folder, or hub:OWNER/NAME where it was pushed to
+```
+
+## What it does
+
+| {n} samples each | before | after |
+|---|---|---|
+{rows}
+
+Before and after are measured on the same noise{selection}.
+{changes}
+A reward stands for what is wanted and is not the thing itself: look at the other figures, and at samples.
+
+## How it was made
+
+```console
+{command}
+```
+
+Seed {seed}, {iterations} rounds, {queries:,} reward queries; {ended}. Versions: {versions}. The training data and the
+limits of the model that training began with, `{base}`, are in its own card, and so is its licence.
+"""
+
+
+def write_cards(run: Path, licence: str | None = None) -> list[Path]:
+    """Write the card of a finished run into the folders of its models, and return the files.
+
+    Args:
+        run: the run's folder.
+        licence: an identifier such as "cc-by-4.0"; None: that of the models that ship where training began with one,
+            else `OWN_LICENCE`.
+
+    Raises:
+        OSError, ValueError: the run has no settings or no summary.
+    """
+    config, summary = load_plain_yaml(run / SETTINGS), read_summary(run)
+    written = []
+    for name in FOLDERS:
+        if (run / name).is_dir():
+            text = render_card(config, summary, licence, is_best=name == "best")
+            replace_file(run / name / CARD, text.encode())
+            written.append(run / name / CARD)
+    return written
+
+
+def render_card(config: Mapping[str, Any], summary: Mapping[str, Any], licence: str | None, *, is_best: bool) -> str:
+    """Return the card of a run's last or best model."""
+    base, composition = str(config["policy"]["weights"]), composed(config)
+    domain = (composition and composition.choices["policy"].domain) or "samples"
+    command, measured = command_of(config, composition), rows_of(summary)
+    best = summary.get("best") or {}
+    selection = f"; this model is the one after {best.get('iteration')} rounds, the best by {best.get('metric')}"
+    head = yaml.safe_dump(
+        front_matter(config, summary, licence, domain, command), sort_keys=False, allow_unicode=True, width=110
+    )
+    body = BODY.format(
+        title=f"{summary['task']}, {summary['reward']}, {summary['algo']}",
+        **{"domain": domain, "base": base, "reward": summary["reward"], "algo": summary["algo"]},
+        n=summary["before"].get("n"),
+        rows="\n".join(f"| {name} | {before} | {after} |" for name, before, after in measured),
+        selection=f"{selection}, and the figures after are those of the last one" if is_best else "",
+        changes="\n".join(["", *(f"- {change}" for change in summary["changes"]), ""] if summary["changes"] else [""]),
+        **{"command": command, "seed": summary["seed"], "iterations": summary["iterations"]},
+        **{"queries": summary["reward_queries"], "ended": summary["ended"]},
+        versions=", ".join(f"{name} {value}" for name, value in summary.get("versions", {}).items()) or "not recorded",
+    )
+    return f"---\n{head}---\n{body}"
+
+
+def front_matter(
+    config: Mapping[str, Any], summary: Mapping[str, Any], licence: str | None, domain: str, command: str
+) -> dict[str, Any]:
+    """Return the head of a card as a table."""
+    base = str(config["policy"]["weights"])
+    licence = licence or (SHIPPED_LICENCE if is_shipped(base) else OWN_LICENCE)
+    named = {"license_name": "that-of-the-base-model"} if licence == OWN_LICENCE else {}
+    hub = {"base_model": base.removeprefix("hub:").partition("@")[0]} if base.startswith("hub:") else {}
+    facts = {name: summary[name] for name in ("task", "reward", "algo", "seed", "iterations")}
+    figures = {when: dict(summary[when]) for when in ("before", "after")}
+    return {
+        **{"license": licence, **named, **hub, "library_name": "molrl"},
+        "tags": ["molrl", "diffusion", "reinforcement-learning", domain],
+        "molrl": {**facts, "weights": base, "command": command, "versions": summary.get("versions", {}), **figures},
+    }
+
+
+def rows_of(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the figures that were measured before and after: name, before and after as text."""
+    before, after = summary["before"], summary["after"]
+    found = [name for name in before if name in after and name not in ("n", "lost", "reward_sem")]
+    return [(name, number(before, name), number(after, name)) for name in found]
+
+
+def number(figures: Mapping[str, Any], name: str) -> str:
+    """Return a figure with four digits, the mean reward with its standard error; what is not known is a dash."""
+    value, error = figures[name], figures.get("reward_sem") if name == "reward_mean" else None
+    text = f"{value:.4g}" if isinstance(value, int | float) else "-"
+    return text if error is None else f"{text} ± {error:.2g}"
+
+
+def composed(config: Mapping[str, Any]) -> Composition | None:
+    """Return what the names that a run chose from each group bring; None where one is not to be had here."""
+    chosen = [f"{group}={as_value(name)}" for group, name in config["chosen"].items()]
+    composition = Composition("train", chosen)
+    try:
+        return composition if composition.choices and composition.base else None
+    except ConfigError:  # a reward that was a Python function, or a plug-in that is not installed here
+        return None
+
+
+def command_of(config: Mapping[str, Any], composition: Composition | None) -> str:
+    """Return the command of a run: what was chosen from each group, and the settings that differ from what that brings.
+
+    Where a run computes and how long it may take (`FREE_SETTINGS`) are left out.
+    """
+    if composition is None:
+        return "# molrl.train from Python, or with a plug-in; config.yaml of the run has all settings"
+    implied = {name for choice in composition.choices.values() for name in choice.values}
+    known, given = names(composition.base), names({name: value for name, value in config.items() if name != "chosen"})
+    changed = {
+        name if name in known else f"+{name}": value
+        for name, value in given.items()
+        if name.partition(".")[0] not in FREE_SETTINGS
+        and name not in implied
+        and not isinstance(value, Mapping)
+        and known.get(name, config) != value
+    }
+    chosen = {group: name for group, name in config["chosen"].items() if group not in FREE_SETTINGS}
+    return command_line("train", {**chosen, **changed})

@@ -1,0 +1,97 @@
+"""The facts of a run beside its figures in a report: commands, versions, hardware and dates, in report/about.json."""
+
+import importlib.metadata
+import json
+import platform
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from molrl.machine.files import read_bounded, replace_file
+from molrl.override import shell_line
+from molrl.runs.report.sheet import FOLDER
+
+ABOUT = "about.json"
+MAX_BYTES = 1 << 20
+MAX_SESSIONS = 50  # beginnings of a run that are told
+PROGRAMS = ("molrl", "__main__.py")  # names of the command line's program
+
+
+class About(NamedTuple):
+    """The facts of a run that a report states besides its figures.
+
+    Attributes:
+        labels: metric -> label of the domain's metrics, the most important first.
+        sessions: facts by name of each time that the run was begun or continued, the last one at the end.
+    """
+
+    labels: Mapping[str, str]
+    sessions: Sequence[Mapping[str, str]]
+
+
+NOTHING = About({}, [])
+
+
+def write_about(folder: Path, labels: Mapping[str, str], device: str) -> None:
+    """Add this session to what a run's folder says of the run."""
+    path = folder / FOLDER / ABOUT
+    earlier = read_about(folder).sessions
+    path.parent.mkdir(exist_ok=True)
+    sessions = [*earlier, describe_session(device)][-MAX_SESSIONS:]
+    replace_file(path, json.dumps({"labels": dict(labels), "sessions": sessions}, indent=1).encode())
+
+
+def read_about(folder: Path) -> About:
+    """Return what a run's folder says of the run; nothing where the file is missing or damaged."""
+    try:
+        found = json.loads(read_bounded(folder / FOLDER / ABOUT, MAX_BYTES))
+        labels = {str(name): str(label) for name, label in found["labels"].items()}
+        sessions = [{str(name): str(value) for name, value in one.items()} for one in found["sessions"]]
+        return About(labels, sessions[-MAX_SESSIONS:])
+    except (OSError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        return NOTHING
+
+
+def describe_session(device: str) -> dict[str, str]:
+    """Return the command, the date, the hardware and the versions of this process."""
+    from molrl.machine.device import usable_cores
+
+    return {
+        "command": command_of_process(),
+        "started": datetime.now().astimezone().isoformat(" ", "seconds"),
+        "device": device,
+        "processor": f"{processor_name()}, {usable_cores()} usable cores",
+        "system": platform.platform(),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+    }
+
+
+def command_of_process() -> str:
+    """Return the command line of this process as a shell takes it, or "from Python" where it is another program."""
+    return shell_line(["molrl", *sys.argv[1:]]) if Path(sys.argv[0]).name in PROGRAMS else "from Python"
+
+
+def processor_name() -> str:
+    """Return the model of the processor, as far as the system tells it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8", errors="replace")
+    except OSError:
+        text = ""
+    named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return named[1] if named else platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, of molrl and of the packages that it requires."""
+    found = {"Python": platform.python_version()}
+    requires = importlib.metadata.requires("molrl") or []
+    names = [re.split(r"[^\w.-]", line)[0] for line in requires if "extra ==" not in line]
+    for name in ("molrl", *names):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
