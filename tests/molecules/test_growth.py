@@ -41,6 +41,7 @@ from molrl.trajectory import select
 SCHEDULE = LogLinear(0.02, 15.0)
 FEATURES, FREE, CORE = 4, 5, 3
 SMALL = {"rgdm": ["algo.candidates=2", "algo.states=1", "algo.held=1"]}
+OF_IMAGES = ("flow_awm", "flow_grpo", "flow_nft", "grpo_sd")  # settings for pipelines: groups of more samples than here
 
 
 def task(tmp_path: Path, smiles: tuple[str, ...] = ("C1CCNC1",), attach: Any = 1, **settings: Any) -> Task:
@@ -302,7 +303,7 @@ def test_a_model_with_hydrogens_as_atoms_is_refused(tmp_path: Path) -> None:
         settings.decoder(load("qm9_all"), perceive_bonds)
 
 
-@pytest.mark.parametrize("algo", sorted({*choices("algo")} - {*OF_GRADIENTS, "code"}))
+@pytest.mark.parametrize("algo", sorted({*choices("algo")} - {*OF_GRADIENTS, *OF_IMAGES, "code"}))
 def test_every_algorithm_learns_from_free_atoms(algo: str, tmp_path: Path) -> None:
     """One round has a finite loss with a gradient, and log-ratios of zero where there are any."""
     growing = task(tmp_path, atoms=2)
