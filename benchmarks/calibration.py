@@ -36,9 +36,9 @@ def finish(policy: Policy, x0: torch.Tensor, classes: torch.Tensor, start: int) 
         context, samples, shape = {"class": classes[rows]}, rows.tolist(), x0.shape[1:]
         x = sampler.add_noise(x0[rows], key.normal(samples, 0, shape).to(x0), torch.full_like(rows, start))
         for step in range(start, sampler.num_steps):
-            kernel = sampler.transition(policy.predict_noise, x, torch.full_like(rows, step), context)
+            kernel = sampler.transition(policy.predict_target, x, torch.full_like(rows, step), context)
             x = kernel.sample(key.normal(samples, step + 1, shape).to(x0))
-        done.append(sampler.predict_x0(policy.predict_noise, x, torch.full_like(rows, sampler.num_steps), context))
+        done.append(sampler.predict_x0(policy.predict_target, x, torch.full_like(rows, sampler.num_steps), context))
     return torch.cat(done)
 
 

@@ -34,9 +34,9 @@ def continue_chains(task: Task, states: Tensor, step: int, chains: Tensor, sampl
     for rows in torch.arange(len(states)).split(BATCH_SIZE):
         x, batch = states[rows], {k: v.to(task.device) for k, v in select(context, chains[rows]).items()}
         for at in range(step, policy.sampler.num_steps):
-            kernel = policy.sampler.transition(policy.predict_noise, x, policy.at(at, x), batch)
+            kernel = policy.sampler.transition(policy.predict_target, x, policy.at(at, x), batch)
             x = kernel.sample(ChainNoise(key, rows.tolist(), x.shape[1:], task.device)(at + 1))
-        final = policy.sampler.predict_x0(policy.predict_noise, x, policy.at(policy.sampler.num_steps, x), batch)
+        final = policy.sampler.predict_x0(policy.predict_target, x, policy.at(policy.sampler.num_steps, x), batch)
         rewards.append(task.reward(task.decoder.decode(final, batch)))
     return torch.cat(rewards)
 

@@ -36,7 +36,7 @@ POCKET = Path(__file__).parents[1] / "tests/data/docking"
 
 
 class Problem(NamedTuple):
-    """What is trained toward, the settings of the judge, and the number of samples that both are measured on."""
+    """The reward of a task, the settings of its judge, and the number of samples that both are measured on."""
 
     settings: tuple[str, ...]
     judge: tuple[str, ...]

@@ -113,27 +113,27 @@ class Evaluated:
     Attributes:
         sampler: of the policy.
         table: the steps.
-        noise: what the policy predicts in their states [m, ...].
+        prediction: what the network of the policy predicts in their states [m, ...].
     """
 
     sampler: Sampler
     table: Transitions
-    noise: Float[Tensor, "m ..."]
+    prediction: Float[Tensor, "m ..."]
 
     @classmethod
     def at(cls, policy: Policy, table: Transitions) -> "Evaluated":
         """Return the policy at the states of the table."""
-        noise = policy.sampler.predict_noise(policy.predict_noise, table.x, table.step, table.context)
-        return cls(policy.sampler, table, noise)
+        prediction = policy.sampler.predict_target(policy.predict_target, table.x, table.step, table.context)
+        return cls(policy.sampler, table, prediction)
 
     def kernel(self, sampler: Sampler) -> Gaussian:
         """Return the reverse steps of a sampler with these predictions."""
-        return sampler.transition(lambda *_: self.noise, self.table.x, self.table.step, self.table.context)
+        return sampler.transition(lambda *_: self.prediction, self.table.x, self.table.step, self.table.context)
 
     @property
     def square_norm(self) -> Float[Tensor, " m"]:
         """Return the squared norm of each prediction in the space of the states."""
-        return sum_per_sample(self.sampler.space.project(self.noise, self.table.context).square())
+        return sum_per_sample(self.sampler.space.project(self.prediction, self.table.context).square())
 
     def kl(self, other: "Evaluated") -> Float[Tensor, " m"]:
         """Compute the KL of each step to that of another policy, in nats."""
@@ -150,7 +150,10 @@ class Evaluated:
 
     def prediction_errors(self) -> Float[Tensor, " m"]:
         """Estimate |eps - recorded| / |eps| of every step: how far its mean is off, over how far eps moves it."""
-        kernel, idle = self.kernel(self.sampler), replace(self, noise=torch.zeros_like(self.noise)).kernel(self.sampler)
+        kernel, idle = (
+            self.kernel(self.sampler),
+            replace(self, prediction=torch.zeros_like(self.prediction)).kernel(self.sampler),
+        )
         moved = sum_per_sample((kernel.mean - idle.mean).square()).sqrt()
         off = self.rerun_errors() * self.kernel(densities(self.sampler)).std
         return off / moved.clamp(min=torch.finfo(moved.dtype).tiny)

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from molrl.gaussian import Context, Gaussian, Space
-from molrl.samplers import Denoiser, gather, per_row
+from molrl.gaussian import Context, Space
+from molrl.samplers import AffineChain, Denoiser, per_row
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ShiftedGrid:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowSDE:
+class FlowSDE(AffineChain):
     """The reverse SDE of a rectified flow on a grid of times; `eta` is how much noise it has.
 
     The velocity v = eps - x_0 gives the clean estimate x - t v and the noise x + (1 - t) v. For any g_t >= 0 the SDE
@@ -116,7 +116,7 @@ class FlowSDE:
         return 1 - self.diffusion.square() * (t - s) / (2 * t)
 
     @cached_property
-    def v_coef(self) -> Float[Tensor, " steps"]:
+    def prediction_coef(self) -> Float[Tensor, " steps"]:
         """Return d mean / d v, float64 and negative."""
         t, s = self.times[:-1], self.times[1:]
         if self.discretisation == "ancestral":
@@ -127,23 +127,6 @@ class FlowSDE:
     def remaining(self) -> Float[Tensor, " steps"]:
         """Return sqrt(s^2 - std^2), the part of an ancestral step's noise that is predicted, float64."""
         return (self.times[1:].square() - self.std.square()).clamp(min=0).sqrt()
-
-    def prior(self, noise: Float[Tensor, "b ..."], context: Context) -> Float[Tensor, "b ..."]:
-        """Project the noise: the prior is N(0, I) on the space."""
-        return self.space.project(noise, context)
-
-    def transition(
-        self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
-    ) -> Gaussian:
-        """Return p(x_s | x_t) from grid point `step` to the next."""
-        return self.kernel(x, self.predict_noise(denoiser, x, step, context), step, context)
-
-    def kernel(
-        self, x: Float[Tensor, "b ..."], velocity: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
-    ) -> Gaussian:
-        """Return p(x_s | x_t) for a predicted velocity."""
-        mean = per_row(self.x_coef, step, x) * x + per_row(self.v_coef, step, x) * velocity
-        return Gaussian(self.space.project(mean, context), gather(self.std, step, x), self.space, context)
 
     def add_noise(
         self, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], step: Int[Tensor, " b"]
@@ -156,17 +139,11 @@ class FlowSDE:
         """Return what the network is to predict: the velocity noise - x_0."""
         return noise - x0
 
-    def predict_noise(
-        self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
-    ) -> Float[Tensor, "b ..."]:
-        """Predict the velocity in states at grid point `step`, which says all of the noise and, at t = 1, more."""
-        return denoiser(x, gather(self.times, step, x), context)
-
     def predict_x0(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
         """Compute the clean estimate x - t v at grid point `step`, which is Euler's step to t = 0."""
-        velocity = self.predict_noise(denoiser, x, step, context)
+        velocity = self.predict_target(denoiser, x, step, context)
         return self.space.project(x - per_row(self.times, step, x) * velocity, context)
 
     def lookahead_x0(
@@ -178,6 +155,6 @@ class FlowSDE:
         for left in range(num_jumps, 0, -1):
             nearer = step + (self.num_steps - step) // (left + 1)
             width = per_row(self.times, step, x) - per_row(self.times, nearer, x)
-            velocity = self.predict_noise(denoiser, x, step, context)
+            velocity = self.predict_target(denoiser, x, step, context)
             x, step = self.space.project(x - width * velocity, context), nearer
         return self.predict_x0(denoiser, x, step, context)

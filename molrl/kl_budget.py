@@ -123,7 +123,7 @@ class BudgetedRound:
 @torch.no_grad()
 def frozen(policy: Policy, table: Transitions) -> Policy:
     """Return the policy as it is now, for the states of a table alone, where its predictions are kept."""
-    kept = policy.sampler.predict_noise(policy.predict_noise, table.x, table.step, table.context)
+    kept = policy.sampler.predict_target(policy.predict_target, table.x, table.step, table.context)
     return replace(policy, denoiser=lambda *_: kept, autocast=None)
 
 

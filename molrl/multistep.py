@@ -41,7 +41,7 @@ class Multistep:
         """Return the kernel of the next state, for a batch of states that are all at grid point `step`."""
         log_snr = self.sampler.log_snr
         scale, noise = per_row(alpha(log_snr), step, x), per_row(sigma(log_snr), step, x)
-        eps = self.sampler.predict_noise(self.denoiser, x, step, context)
+        eps = self.sampler.predict_target(self.denoiser, x, step, context)
         clean = (x - noise * eps) / scale
         if self.previous is not None:
             half_ratio = per_row(torch.cat([self.width[:1], self.width[1:] / self.width[:-1]]) / 2, step, x)

@@ -49,10 +49,10 @@ class Policy:
         if self.order not in (1, 2):
             raise ValueError(f"order: got {self.order}, allowed 1 and 2")
 
-    def predict_noise(
+    def predict_target(
         self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
-        """Predict the noise in x_t with the network, in the dtype of x_t."""
+        """Call the network at x_t: it predicts the noise, for a flow the velocity, in the dtype of x_t."""
         if self.rows is None:
             return self.evaluate(x, t, context)
         filled = torch.arange(math.ceil(len(x) / self.rows) * self.rows, device=x.device) % max(len(x), 1)
@@ -75,8 +75,8 @@ class Policy:
             noise: noise of each draw.
             choose: selects the next state of each step, as in guided sampling; None: a sample of the kernel.
         """
-        second = Multistep(cast(DDIM, self.sampler), self.predict_noise).transition if self.order == 2 else None
-        transition = second or partial(self.sampler.transition, self.predict_noise)
+        second = Multistep(cast(DDIM, self.sampler), self.predict_target).transition if self.order == 2 else None
+        transition = second or partial(self.sampler.transition, self.predict_target)
         x = self.sampler.prior(noise(0), context)
         states, log_prob = [x], []
         for k in range(self.sampler.num_steps):
@@ -84,12 +84,12 @@ class Policy:
             x = kernel.sample(noise(k + 1)) if choose is None else choose(kernel, k, noise(k + 1))
             states.append(x)
             log_prob.append(kernel.log_prob(x))
-        final = self.sampler.predict_x0(self.predict_noise, x, self.at(self.sampler.num_steps, x), context)
+        final = self.sampler.predict_x0(self.predict_target, x, self.at(self.sampler.num_steps, x), context)
         return Trajectory(torch.stack(states), torch.stack(log_prob), final, context)
 
     def transition(self, batch: Transitions) -> Gaussian:
         """Return p(. | x) for every row of the table."""
-        return self.sampler.transition(self.predict_noise, batch.x, batch.step, batch.context)
+        return self.sampler.transition(self.predict_target, batch.x, batch.step, batch.context)
 
     def log_prob(self, batch: Transitions) -> Float[Tensor, " m"]:
         """Compute log p(y | x) in nats for every row of the table."""
@@ -99,7 +99,7 @@ class Policy:
         self, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], num_jumps: int, context: Context
     ) -> Float[Tensor, "b ..."]:
         """Estimate the finished sample from states at grid points `step`: see `DDIM.lookahead_x0`."""
-        return self.sampler.lookahead_x0(self.predict_noise, x, step, num_jumps, context)
+        return self.sampler.lookahead_x0(self.predict_target, x, step, num_jumps, context)
 
     @staticmethod
     def at(step: int, x: Tensor) -> Int[Tensor, " b"]:

@@ -42,7 +42,7 @@ from molrl.runs.checkpoints import CHECKPOINTS, Series
 from molrl.runs.folder import SUMMARY, claim, dated_folder, describe_finished, headline, resuming
 from molrl.runs.report import REPORT, LiveReport, write_figure, write_report
 from molrl.runs.report.about import write_about
-from molrl.runs.snapshot import describe_platform, seed_generators
+from molrl.runs.snapshot import seed_generators
 from molrl.runs.tracking import METRICS_FILE, Tracker, read_metrics
 from molrl.task import Reward, Rollouts, SampleDecoder, Task, open_reward
 from molrl.trainable_parameters import trainable_module
@@ -86,7 +86,6 @@ class RunSummary:
     after: Mapping[str, float | None]
     best: Mapping[str, Any] | None
     changes: Sequence[str]
-    versions: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -321,7 +320,6 @@ def summarise(
         after=after.numbers(),
         best=best,
         changes=run.decoder.describe_changes(before.metrics, after.metrics, after.n),
-        versions=describe_platform(run.task.device),
     )
 
 

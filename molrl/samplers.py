@@ -1,5 +1,6 @@
 """Reverse processes: the Gaussian kernel p(x_s | x_t) that a predicted noise defines on a grid of times."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -57,7 +58,7 @@ class Sampler(Protocol):
         """Return what the denoiser is to predict where x_0 and the noise are known: the noise, or a flow's velocity."""
         ...
 
-    def predict_noise(
+    def predict_target(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
         """Return the denoiser's prediction in states at grid point `step`, which estimates `target`."""
@@ -90,8 +91,61 @@ class PowerGrid:
         return torch.linspace(1, 0, num_steps + 1, dtype=torch.float64) ** self.power
 
 
+class AffineChain(ABC):
+    """The part of a sampler that all chains share whose steps are Gaussian with means affine in state and prediction.
+
+    Attributes:
+        space: the subspace of the states.
+    """
+
+    space: Space
+
+    @cached_property
+    @abstractmethod
+    def times(self) -> Float[Tensor, " points"]:
+        """Return the K + 1 times of the grid, float64, decreasing."""
+
+    @cached_property
+    @abstractmethod
+    def x_coef(self) -> Float[Tensor, " steps"]:
+        """Return d mean / d x of each step, float64."""
+
+    @cached_property
+    @abstractmethod
+    def prediction_coef(self) -> Float[Tensor, " steps"]:
+        """Return d mean / d prediction of each step, float64 and negative."""
+
+    @cached_property
+    @abstractmethod
+    def std(self) -> Float[Tensor, " steps"]:
+        """Return the std of each step, float64."""
+
+    def prior(self, noise: Float[Tensor, "b ..."], context: Context) -> Float[Tensor, "b ..."]:
+        """Project the noise: the prior is N(0, I) on the space."""
+        return self.space.project(noise, context)
+
+    def transition(
+        self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
+    ) -> Gaussian:
+        """Return p(x_s | x_t) from grid point `step` to the next."""
+        return self.kernel(x, self.predict_target(denoiser, x, step, context), step, context)
+
+    def kernel(
+        self, x: Float[Tensor, "b ..."], prediction: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
+    ) -> Gaussian:
+        """Return p(x_s | x_t) for what the denoiser predicts in x_t."""
+        mean = per_row(self.x_coef, step, x) * x + per_row(self.prediction_coef, step, x) * prediction
+        return Gaussian(self.space.project(mean, context), gather(self.std, step, x), self.space, context)
+
+    def predict_target(
+        self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
+    ) -> Float[Tensor, "b ..."]:
+        """Return the denoiser's prediction in states at grid point `step`."""
+        return denoiser(x, gather(self.times, step, x), context)
+
+
 @dataclass(frozen=True, kw_only=True)
-class DDIM:
+class DDIM(AffineChain):
     """DDIM(eta) on a grid of times (Song et al. 2021, arXiv:2010.02502, Eq. 12 and 16); eta = 1 is ancestral sampling.
 
     One step t -> s has std = eta (sigma_s / sigma_t) sqrt(1 - alpha_t^2 / alpha_s^2) and
@@ -160,27 +214,10 @@ class DDIM:
         return alpha(self.log_snr[1:]) / alpha(self.log_snr[:-1])
 
     @cached_property
-    def eps_coef(self) -> Float[Tensor, " steps"]:
+    def prediction_coef(self) -> Float[Tensor, " steps"]:
         """Return d mean / d eps = sqrt(sigma_s^2 - std^2) - alpha_s sigma_t / alpha_t, float64 and negative."""
         remaining = (sigma(self.log_snr[1:]) ** 2 - self.std**2).clamp(min=0).sqrt()
         return remaining - self.x_coef * sigma(self.log_snr[:-1])
-
-    def prior(self, noise: Float[Tensor, "b ..."], context: Context) -> Float[Tensor, "b ..."]:
-        """Project the noise: the prior is N(0, I) on the space."""
-        return self.space.project(noise, context)
-
-    def transition(
-        self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
-    ) -> Gaussian:
-        """Return p(x_s | x_t) from grid point `step` to the next."""
-        return self.kernel(x, self.predict_noise(denoiser, x, step, context), step, context)
-
-    def kernel(
-        self, x: Float[Tensor, "b ..."], eps: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
-    ) -> Gaussian:
-        """Return p(x_s | x_t) for a predicted noise."""
-        mean = per_row(self.x_coef, step, x) * x + per_row(self.eps_coef, step, x) * eps
-        return Gaussian(self.space.project(mean, context), gather(self.std, step, x), self.space, context)
 
     def add_noise(
         self, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], step: Int[Tensor, " b"]
@@ -193,12 +230,6 @@ class DDIM:
         """Return what the network is to predict: the noise."""
         return noise
 
-    def predict_noise(
-        self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
-    ) -> Float[Tensor, "b ..."]:
-        """Predict the noise in states at grid point `step`."""
-        return denoiser(x, gather(self.times, step, x), context)
-
     def predict_x0(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
@@ -206,7 +237,7 @@ class DDIM:
         finished = (step == self.num_steps) & (self.finish == "state")
         if finished.all():
             return x
-        eps = self.predict_noise(denoiser, x, step, context)
+        eps = self.predict_target(denoiser, x, step, context)
         a, s = alpha(self.log_snr), sigma(self.log_snr)
         estimate = self.space.project(per_row(1 / a, step, x) * x - per_row(s / a, step, x) * eps, context)
         return torch.where(finished.view(-1, *[1] * (x.dim() - 1)), x, estimate)

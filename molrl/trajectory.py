@@ -80,19 +80,19 @@ class Noised:
     """A flat table of m clean samples with noise added, for methods on the forward process.
 
     Attributes:
-        x: x_t = alpha x_0 + sigma noise [m, ...].
-        noise: the noise in it, or what else the network is to predict there (`Sampler.target`).
+        x: x_t = alpha x_0 + sigma eps [m, ...].
+        target: what the network is to predict there (`Sampler.target`): the noise eps, for a flow the velocity.
         step: grid point of x.
         weight: of the squared error of the row, or the advantage of its sample.
         sample: row of `contexts`.
         contexts: context of every sample, stored once.
-        old: noise that the policy predicted in x when the round was sampled; None: not needed.
-        reference: noise that the reference predicts in x; None: not needed.
+        old: what the policy predicted in x when the round was sampled; None: not needed.
+        reference: what the reference predicts in x; None: not needed.
         real: noised real samples, one beside each row; None: not needed.
     """
 
     x: Float[Tensor, "m ..."]
-    noise: Float[Tensor, "m ..."]
+    target: Float[Tensor, "m ..."]
     step: Int[Tensor, " m"]
     weight: Float[Tensor, " m"]
     sample: Int[Tensor, " m"]

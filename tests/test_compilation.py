@@ -98,10 +98,10 @@ def test_a_network_with_fixed_rows_is_always_called_with_as_many(count: int) -> 
         return whole.denoiser(x, t, context)
 
     fixed, batch = replace(whole, denoiser=watched, rows=8), states(count)
-    found = fixed.predict_noise(*batch)
+    found = fixed.predict_target(*batch)
     assert set(called) == {8}
     assert len(called) == -(-count // 8)
-    assert_close(found, whole.predict_noise(*batch), rtol=1e-5, atol=1e-6)
+    assert_close(found, whole.predict_target(*batch), rtol=1e-5, atol=1e-6)
 
 
 def test_the_rows_that_fill_a_call_up_have_no_gradient() -> None:
@@ -109,7 +109,7 @@ def test_the_rows_that_fill_a_call_up_have_no_gradient() -> None:
 
     def gradient(policy: Policy) -> list[Tensor]:
         network: Any = policy.denoiser
-        loss = policy.predict_noise(*batch).square().sum()
+        loss = policy.predict_target(*batch).square().sum()
         return list(torch.autograd.grad(loss, list(network.parameters())))
 
     for one, other in zip(gradient(whole), gradient(replace(whole, rows=8)), strict=True):
@@ -118,7 +118,7 @@ def test_the_rows_that_fill_a_call_up_have_no_gradient() -> None:
 
 def test_an_empty_batch_stays_empty() -> None:
     x, t, context = states(3)
-    none = replace(small_policy(), rows=8).predict_noise(x[:0], t[:0], {"mask": context["mask"][:0]})
+    none = replace(small_policy(), rows=8).predict_target(x[:0], t[:0], {"mask": context["mask"][:0]})
     assert none.shape == x[:0].shape
 
 
@@ -145,7 +145,7 @@ def test_the_width_of_states_is_compiled_at_most_twice() -> None:
     counts = []
     for width in (4, 5, 6, 9, 7):
         with torch.no_grad():
-            policy.predict_noise(*states(3, width))
+            policy.predict_target(*states(3, width))
         counts.append(graphs())
     assert counts[1:] == [counts[1]] * 4
 
@@ -156,9 +156,9 @@ def test_the_width_of_states_is_compiled_at_most_twice() -> None:
 def test_a_compiled_network_computes_what_it_did_before() -> None:
     policy, batch = replace(small_policy(), rows=ROWS), states(70)
     with torch.no_grad():
-        before = policy.predict_noise(*batch)
+        before = policy.predict_target(*batch)
         compile_blocks(policy)
-        assert_close(policy.predict_noise(*batch), before, rtol=1e-4, atol=1e-5)
+        assert_close(policy.predict_target(*batch), before, rtol=1e-4, atol=1e-5)
     assert graphs() > 0
 
 

@@ -225,11 +225,11 @@ def test_noised_samples_say_their_velocity() -> None:
     sampler, x0 = flow(6), randn(4, 3)
     table = noise_samples(sampler, x0, {}, torch.ones(4, dtype=F64), range(4), Key(1), 5)
     t, clean = sampler.times[table.step][:, None], x0[table.sample]
-    assert_close(table.x - t * table.noise, clean)
-    eps = table.x + (1 - t) * table.noise
+    assert_close(table.x - t * table.target, clean)
+    eps = table.x + (1 - t) * table.target
     assert eps.std().item() == pytest.approx(1, abs=0.3)
     assert_close((1 - t) * clean + t * eps, table.x)
-    assert_close(sampler.predict_x0(always(table.noise), table.x, table.step, {}), clean)
+    assert_close(sampler.predict_x0(always(table.target), table.x, table.step, {}), clean)
 
 
 @pytest.mark.parametrize("name", TRAINERS)

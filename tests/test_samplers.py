@@ -53,7 +53,7 @@ def test_eta_one_is_the_posterior_of_the_forward_process(schedule: Schedule) -> 
     a_t, s_t, a_s, s_s = ends_of_steps(sampler)
     q = a_t / a_s
     assert_close(sampler.x_coef, 1 / q, rtol=1e-10, atol=0)
-    assert_close(sampler.eps_coef, -(1 - q**2) / (q * s_t), rtol=1e-7, atol=0)
+    assert_close(sampler.prediction_coef, -(1 - q**2) / (q * s_t), rtol=1e-7, atol=0)
     assert_close(sampler.std, (1 - q**2).sqrt() * s_s / s_t, rtol=1e-9, atol=0)
 
 
@@ -75,7 +75,7 @@ def test_every_step_has_a_density(schedule: Schedule, num_steps: int) -> None:
     for table in (sampler.std, sampler.std.float(), sampler.std.float() ** -2):
         assert table.isfinite().all()
         assert (table > 0).all()
-    assert (sampler.eps_coef < 0).all()
+    assert (sampler.prediction_coef < 0).all()
 
 
 def test_edm_in_a_thousand_steps_has_a_density_at_every_step() -> None:

@@ -56,8 +56,8 @@ NAMES = {
 }
 # Banned as the name of a function or class of these modules; elsewhere a tensor may be called `noise`, say.
 DEFINITIONS = {
-    "molrl/policy.py": {"noise": "predict_noise"},
-    "molrl/samplers.py": {"noise": "predict_noise", "noised": "add_noise", "clean": "predict_x0"},
+    "molrl/policy.py": {"noise": "predict_target"},
+    "molrl/samplers.py": {"noise": "predict_target", "noised": "add_noise", "clean": "predict_x0"},
     "molrl/machine/processes.py": {"first": "is_main", "texts": "gather_strings"},
     "": {"judge": "score_one", "noised": "add_noise"},  # of any module
 }

@@ -94,7 +94,7 @@ def adjoint_targets(
         for k in reversed(range(len(states) - 1)):
             with torch.enable_grad():
                 x = states[k, part].clone().requires_grad_()
-                kernel = reference.sampler.transition(reference.predict_noise, x, reference.at(k, x), context)
+                kernel = reference.sampler.transition(reference.predict_target, x, reference.at(k, x), context)
                 (before,) = torch.autograd.grad(kernel.mean, x, adjoint)
             targets[k, part] = kernel.mean.detach() - kernel.broadcast(kernel.std.square()) * adjoint
             adjoint = kernel.space.project(before, context)
@@ -109,7 +109,7 @@ def terminal_adjoint(
     sampler = reference.sampler
     with torch.enable_grad():
         last = x.clone().requires_grad_()
-        x0 = sampler.predict_x0(reference.predict_noise, last, reference.at(sampler.num_steps, last), context)
+        x0 = sampler.predict_x0(reference.predict_target, last, reference.at(sampler.num_steps, last), context)
         _, gradient, known = reward_gradient(task, x0, context)
         (pulled_back,) = torch.autograd.grad(x0, last, gradient)
     return sampler.space.project(-pulled_back / kl_weight, context), known

@@ -34,7 +34,7 @@ class AWM(AdvantageMatching):
         self, predicted: Float[Tensor, "m ..."], batch: Noised, error: Errors
     ) -> tuple[Float[Tensor, " m"], RowMetrics]:
         """Compute PPO's pessimistic surrogate of every row."""
-        log_ratio = error(cast(Tensor, batch.old), batch.noise) - error(predicted, batch.noise)
+        log_ratio = error(cast(Tensor, batch.old), batch.target) - error(predicted, batch.target)
         ratio, advantage = log_ratio.exp(), batch.weight
         surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * advantage)
         return -surrogate, {"log_ratio": log_ratio, "clipped": ((ratio - 1).abs() > self.clip).float()}

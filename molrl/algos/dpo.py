@@ -31,7 +31,7 @@ class Pairs:
 
     Attributes:
         x: x_t of winner and loser [m, 2, ...].
-        noise: the noise in both, the same draw on the space of each [m, 2, ...].
+        target: what the network is to predict in both [m, 2, ...]; their noise is one draw, on the space of each.
         step: grid point of both.
         weight: 1; 0 of a pair without a preference, which is there so that a round never is without rows.
         sample: the rollout that the pair is numbered by.
@@ -40,7 +40,7 @@ class Pairs:
     """
 
     x: Float[Tensor, "m 2 ..."]
-    noise: Float[Tensor, "m 2 ..."]
+    target: Float[Tensor, "m 2 ..."]
     step: Int[Tensor, " m"]
     weight: Float[Tensor, " m"]
     sample: Int[Tensor, " m"]
@@ -55,7 +55,7 @@ class Pairs:
         return replace(
             self,
             x=self.x[rows],
-            noise=self.noise[rows],
+            target=self.target[rows],
             step=self.step[rows],
             weight=self.weight[rows],
             sample=self.sample[rows],
@@ -187,28 +187,28 @@ class DiffusionDPO:
         points, shape = sampler.num_steps + 1, tuple(x0.shape[1:])
         start = torch.tensor([key.generator(number, Draw.GRID).random() for number in numbers], dtype=torch.float64)
         both, flat = select(context, rows.flatten()), x0[rows.flatten()]
-        x, noise, step = [], [], []
+        x, target, step = [], [], []
         for k in range(self.noisings):
             point = (((start + k / self.noisings) % 1.0) * points).long().to(x0.device)
             draws = key.normal(numbers, Draw.NOISING.at(k), shape).to(x0) if len(numbers) else x0[:0]
             eps = sampler.space.project(draws.repeat_interleave(2, 0), both)
             x.append(sampler.add_noise(flat, eps, point.repeat_interleave(2)).view(-1, 2, *shape))
-            noise.append(sampler.target(flat, eps).view(-1, 2, *shape))
+            target.append(sampler.target(flat, eps).view(-1, 2, *shape))
             step.append(point)
         again = rows.repeat(self.noisings, 1)
         weight, sample = x0.new_ones(len(again)), torch.zeros_like(again[:, 0])
-        return Pairs(torch.cat(x), torch.cat(noise), torch.cat(step), weight, sample, again, context)
+        return Pairs(torch.cat(x), torch.cat(target), torch.cat(step), weight, sample, again, context)
 
     def loss(self, learner: Learner, batch: Pairs) -> tuple[Float[Tensor, ""], RowMetrics]:
         """Compute -log sigmoid of the difference of the implicit rewards."""
         sampler, context = learner.policy.sampler, select(batch.contexts, batch.rows.flatten())
-        x, noise, step = batch.x.flatten(0, 1), batch.noise.flatten(0, 1), batch.step.repeat_interleave(2)
-        predicted = sampler.predict_noise(learner.policy.predict_noise, x, step, context)
+        x, target, step = batch.x.flatten(0, 1), batch.target.flatten(0, 1), batch.step.repeat_interleave(2)
+        predicted = sampler.predict_target(learner.policy.predict_target, x, step, context)
         with torch.no_grad():
-            anchor = sampler.predict_noise(learner.reference.predict_noise, x, step, context)
+            anchor = sampler.predict_target(learner.reference.predict_target, x, step, context)
         dof = sampler.space.dof(x, context)
         own, reference = (
-            sum_per_sample(sampler.space.project(eps - noise, context).square()) for eps in (predicted, anchor)
+            sum_per_sample(sampler.space.project(one - target, context).square()) for one in (predicted, anchor)
         )
         moved = (own - reference) / (dof if self.likelihood == "per_dim" else 1.0)
         rewards = -self.beta / 2 * moved.view(-1, 2)

@@ -75,7 +75,7 @@ class DRaFT(RewardGradient):
             else:
                 x, own = self.step(*inputs)
             kl = kl + own
-        final = policy.sampler.predict_x0(policy.predict_noise, x, policy.at(policy.sampler.num_steps, x), context)
+        final = policy.sampler.predict_x0(policy.predict_target, x, policy.at(policy.sampler.num_steps, x), context)
         rewards, known = linearised_reward(learner.task, final, context)
         metrics = {"reward_replayed": rewards.detach(), "gradient_lost": (~known).float()}
         return self.kl_weight * kl.mean() - rewards.mean(), metrics
@@ -85,10 +85,10 @@ class DRaFT(RewardGradient):
     ) -> tuple[Float[Tensor, "m ..."], Float[Tensor, " m"]]:
         """Return the next states and the KL of this step to the reference, zero where it has no weight."""
         policy, reference = learner.policy, learner.reference
-        kernel = policy.sampler.transition(policy.predict_noise, x, at, context)
+        kernel = policy.sampler.transition(policy.predict_target, x, at, context)
         kl = x.new_zeros(len(x))
         if self.kl_weight:
-            kl = kernel.kl(reference.sampler.transition(reference.predict_noise, x, at, context))
+            kl = kernel.kl(reference.sampler.transition(reference.predict_target, x, at, context))
         return kernel.sample(noise), kl
 
 

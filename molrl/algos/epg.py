@@ -17,8 +17,8 @@ from molrl.trajectory import Noised
 
 def lower_bound(predicted: Float[Tensor, "m ..."], batch: Noised, error: Errors) -> Float[Tensor, " m"]:
     """Compute E = -|eps_pred - eps|^2 / sg(mean |eps_pred - eps|), with the published adaptive weight."""
-    size = sum_per_sample((predicted - batch.noise).abs()) / error.space.dof(batch.noise, error.context)
-    return -error(predicted, batch.noise) / size.detach()
+    size = sum_per_sample((predicted - batch.target).abs()) / error.space.dof(batch.target, error.context)
+    return -error(predicted, batch.target) / size.detach()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,10 +23,10 @@ from molrl.task import Metrics, Rollouts, Task
 from molrl.trajectory import Noised, select
 
 
-def predict_noise(policy: Policy, batch: Noised) -> Float[Tensor, "m ..."]:
-    """Predict the noise in every row of the table, projected onto the space of the states."""
+def predict_target(policy: Policy, batch: Noised) -> Float[Tensor, "m ..."]:
+    """Return the prediction of the network in every row of the table, projected onto the space of the states."""
     sampler, context = policy.sampler, batch.context
-    predicted = sampler.predict_noise(policy.predict_noise, batch.x, batch.step, context)
+    predicted = sampler.predict_target(policy.predict_target, batch.x, batch.step, context)
     return sampler.space.project(predicted, context)
 
 
@@ -37,7 +37,7 @@ def mean_square(difference: Float[Tensor, "m ..."], space: Space, context: Conte
 
 def denoising_error(policy: Policy, batch: Noised) -> Float[Tensor, " m"]:
     """Compute |eps - eps_theta(x_t)|^2 per degree of freedom (Ho et al. 2020, arXiv:2006.11239, Eq. 14)."""
-    return mean_square(predict_noise(policy, batch) - batch.noise, policy.sampler.space, batch.context)
+    return mean_square(predict_target(policy, batch) - batch.target, policy.sampler.space, batch.context)
 
 
 def noise_samples(
@@ -66,26 +66,26 @@ def noise_samples(
     rows = (~weight.isnan()).nonzero().squeeze(1)
     kept, clean, context = [samples[row] for row in rows.tolist()], x0[rows], select(contexts, rows)
     start = torch.tensor([key.generator(sample, Draw.GRID).random() for sample in kept], dtype=torch.float64)
-    x, noise, step = [], [], []
+    x, target, step = [], [], []
     for k in range(count):
         point = points.start + (((start + k / count) % 1.0) * len(points)).long().to(rows.device)
         draws = key.normal(kept, Draw.NOISING.at(k), tuple(x0.shape[1:])).to(clean) if kept else clean
         eps = sampler.space.project(draws, context)
         x.append(sampler.add_noise(clean, eps, point))
-        noise.append(sampler.target(clean, eps))
+        target.append(sampler.target(clean, eps))
         step.append(point)
     sample = rows.repeat(count)
-    return Noised(torch.cat(x), torch.cat(noise), torch.cat(step), weight[sample], sample, contexts)
+    return Noised(torch.cat(x), torch.cat(target), torch.cat(step), weight[sample], sample, contexts)
 
 
 @torch.no_grad()
 def predict_table(policy: Policy, table: Noised, world: Processes) -> Float[Tensor, "m ..."]:
-    """Predict the noise in all rows of a table, a part at a time."""
+    """Return the predictions in all rows of a table, computed a part at a time."""
     slices = list(parts(len(table), table.x.shape[1:].numel(), table.x.device)) if len(table) else []
-    predicted = [predict_noise(policy, table[part]) for part in slices]
+    predicted = [predict_target(policy, table[part]) for part in slices]
     for _ in range(world.missing_passes(len(slices))):  # processes that share a network pass through it together
-        predict_noise(policy, table[:1])
-    return torch.cat(predicted) if predicted else table.noise
+        predict_target(policy, table[:1])
+    return torch.cat(predicted) if predicted else table.target
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,8 @@ from molrl.algos.forward import (
     denoising_error,
     mean_square,
     noise_samples,
-    predict_noise,
     predict_table,
+    predict_target,
 )
 from molrl.algos.steps import window_of
 from molrl.gaussian import Context, Space
@@ -151,7 +151,7 @@ class AdvantageMatching(ForwardProcess):
 
     def loss(self, learner: Learner, batch: Noised) -> tuple[Float[Tensor, ""], RowMetrics]:
         """Compute the mean of the method's own loss and of the anchors over the rows."""
-        predicted, error = predict_noise(learner.policy, batch), Errors(learner.policy.sampler.space, batch.context)
+        predicted, error = predict_target(learner.policy, batch), Errors(learner.policy.sampler.space, batch.context)
         moved = error(predicted, cast(Tensor, batch.old))
         loss, facts = self.rows(predicted, batch, error)
         loss = loss + self.old_weight * moved
@@ -159,7 +159,7 @@ class AdvantageMatching(ForwardProcess):
             loss = loss + self.reference_weight * error(predicted, cast(Tensor, batch.reference))
         if self.data_weight:
             loss = loss + self.data_weight * denoising_error(learner.policy, cast(Noised, batch.real))
-        reported = {"denoising_error": error(predicted, batch.noise), "moved": moved}
+        reported = {"denoising_error": error(predicted, batch.target), "moved": moved}
         return loss.mean(), {name: values.detach() for name, values in {**reported, **facts}.items()}
 
     def rows(

@@ -36,5 +36,8 @@ class NFT(AdvantageMatching):
         """Compute the loss of both sides."""
         old, b, m = cast(Tensor, batch.old), self.mixing, self.advantage_clip
         share = 0.5 + batch.weight / (2 * m)
-        good, bad = error((1 - b) * old + b * predicted, batch.noise), error((1 + b) * old - b * predicted, batch.noise)
+        good, bad = (
+            error((1 - b) * old + b * predicted, batch.target),
+            error((1 + b) * old - b * predicted, batch.target),
+        )
         return m / b * (share * good + (1 - share) * bad), {}

@@ -39,7 +39,7 @@ class RAM(AdvantageMatching):
     ) -> tuple[Float[Tensor, " m"], RowMetrics]:
         """Compute the squared distance to the corrected prediction of the reference."""
         tilt = broadcast(batch.weight / self.temperature, predicted)
-        target = cast(Tensor, batch.reference) + tilt * (batch.noise - predicted)
+        target = cast(Tensor, batch.reference) + tilt * (batch.target - predicted)
         return error(predicted, target.detach()), {}
 
 

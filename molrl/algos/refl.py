@@ -60,7 +60,7 @@ class ReFL(RewardGradient):
         """Compute -mean(min(r, ceiling)) + anchor mean(|eps - eps_ref|^2 / d)."""
         policy, reference, context = learner.policy, learner.reference, batch.context
         sampler = policy.sampler
-        eps = sampler.predict_noise(policy.predict_noise, batch.x, batch.step, context)
+        eps = sampler.predict_target(policy.predict_target, batch.x, batch.step, context)
         x0 = sampler.predict_x0(lambda *_: eps, batch.x, batch.step, context)
         rewards, known = linearised_reward(learner.task, x0, context)
         metrics = {"reward_estimated": rewards.detach(), "gradient_lost": (~known).float()}
@@ -68,7 +68,7 @@ class ReFL(RewardGradient):
         loss = -capped.mean()
         if self.anchor:
             with torch.no_grad():
-                anchor = sampler.predict_noise(reference.predict_noise, batch.x, batch.step, context)
+                anchor = sampler.predict_target(reference.predict_target, batch.x, batch.step, context)
             dof = sampler.space.dof(batch.x, context)
             moved = sum_per_sample(sampler.space.project(eps - anchor, context).square()) / dof
             loss, metrics["moved"] = loss + self.anchor * moved.mean(), moved.detach()

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from molrl.algos import Learner, RowMetrics, checks
-from molrl.algos.forward import mean_square, predict_noise
+from molrl.algos.forward import mean_square, predict_target
 from molrl.algos.rwr import WeightedDenoising
 from molrl.policy import Policy
 from molrl.trajectory import Noised
@@ -68,8 +68,8 @@ class SupervisedKLO(WeightedDenoising):
     def loss(self, learner: Learner, batch: Noised) -> tuple[Float[Tensor, ""], RowMetrics]:
         """Compute the sum of both errors, per degree of freedom."""
         space, context = learner.policy.sampler.space, batch.context
-        predicted = predict_noise(learner.policy, batch)
+        predicted = predict_target(learner.policy, batch)
         with torch.no_grad():
-            anchor = predict_noise(learner.reference, batch)
-        error, moved = (mean_square(predicted - other, space, context) for other in (batch.noise, anchor))
+            anchor = predict_target(learner.reference, batch)
+        error, moved = (mean_square(predicted - other, space, context) for other in (batch.target, anchor))
         return (batch.weight * error + self.gamma * moved).mean(), {"denoising_error": error.detach(), "moved": moved}

@@ -39,7 +39,7 @@ class Tilt(AdvantageMatching):
         """Compute the squared distance to the tilted prediction of the old policy."""
         old, exponent = cast(Tensor, batch.old), broadcast(self.tilt_step * batch.weight, predicted)
         if self.implicit:
-            target = old + exponent.expm1() * (batch.noise - predicted)
+            target = old + exponent.expm1() * (batch.target - predicted)
         else:
-            target = old + exponent * (batch.noise - old)
+            target = old + exponent * (batch.target - old)
         return error(predicted, target.detach()), {}

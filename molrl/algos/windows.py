@@ -66,8 +66,8 @@ class Windowed:
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Gaussian:
         """Return p(x_s | x_t), a point mass outside the window."""
-        eps, stochastic = self.inside.predict_noise(denoiser, x, step, context), is_stochastic(step, context)
-        inside, outside = (chain.kernel(x, eps, step, context) for chain in (self.inside, self.outside))
+        predicted, stochastic = self.inside.predict_target(denoiser, x, step, context), is_stochastic(step, context)
+        inside, outside = (chain.kernel(x, predicted, step, context) for chain in (self.inside, self.outside))
         rows = stochastic.view(-1, *[1] * (x.dim() - 1))
         return replace(
             inside, mean=inside.mean.where(rows, outside.mean), std=inside.std.where(stochastic, outside.std)
@@ -83,11 +83,11 @@ class Windowed:
         """Return what the network is to predict."""
         return self.inside.target(x0, noise)
 
-    def predict_noise(
+    def predict_target(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context
     ) -> Float[Tensor, "b ..."]:
-        """Predict the noise in states at grid point `step`."""
-        return self.inside.predict_noise(denoiser, x, step, context)
+        """Return the prediction of the network in states at grid point `step`."""
+        return self.inside.predict_target(denoiser, x, step, context)
 
     def predict_x0(
         self, denoiser: Denoiser, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context

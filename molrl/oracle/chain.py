@@ -120,8 +120,8 @@ class Chain:
         """Return the chain of eps(x) = slope x + offset at each of the K + 1 grid points, float64."""
         a, s = alpha(sampler.log_snr), sigma(sampler.log_snr)
         return cls(
-            tuple((sampler.x_coef + sampler.eps_coef * slope[:-1]).tolist()),
-            tuple((sampler.eps_coef * offset[:-1]).tolist()),
+            tuple((sampler.x_coef + sampler.prediction_coef * slope[:-1]).tolist()),
+            tuple((sampler.prediction_coef * offset[:-1]).tolist()),
             tuple(sampler.std.tolist()),
             ((1 - s * slope) / a)[-1].item(),
             (-s * offset / a)[-1].item(),
@@ -130,8 +130,8 @@ class Chain:
     def predicted_noise(self, sampler: DDIM) -> tuple[Float[Tensor, " points"], Float[Tensor, " points"]]:
         """Return slope and offset of the predicted noise at each grid point: the inverse of `from_noise`."""
         a, s = alpha(sampler.log_snr), sigma(sampler.log_snr)
-        slope = (torch.tensor(self.slope, dtype=torch.float64) - sampler.x_coef) / sampler.eps_coef
-        offset = torch.tensor(self.offset, dtype=torch.float64) / sampler.eps_coef
+        slope = (torch.tensor(self.slope, dtype=torch.float64) - sampler.x_coef) / sampler.prediction_coef
+        offset = torch.tensor(self.offset, dtype=torch.float64) / sampler.prediction_coef
         last = torch.stack([(1 - a[-1] * self.decode_slope) / s[-1], -a[-1] * self.decode_offset / s[-1]])
         return torch.cat([slope, last[:1]]), torch.cat([offset, last[1:]])
 

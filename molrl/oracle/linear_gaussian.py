@@ -56,7 +56,7 @@ class AffineDenoiser(nn.Module):
         self.register_buffer("base", torch.stack(exact).to(dtype), persistent=False)
         unit = torch.ones(points, dtype=torch.float64)
         if in_stds:
-            unit[:-1] = sampler.std / sampler.eps_coef
+            unit[:-1] = sampler.std / sampler.prediction_coef
         self.register_buffer("unit", unit.to(dtype), persistent=False)
         trained = sampler.num_steps if in_stds else points
         self.slope = nn.Parameter(torch.zeros(trained, dtype=dtype))

@@ -129,7 +129,7 @@ class ChainCase:
         in_stds = [math.sqrt(2 * kl) for kl in step_kls(target, reached)]
         if self.in_stds:
             return max(in_stds)
-        stds_of_noise: list[float] = (sampler.std / sampler.eps_coef.abs()).tolist()
+        stds_of_noise: list[float] = (sampler.std / sampler.prediction_coef.abs()).tolist()
         return max(error * std for error, std in zip(in_stds, stds_of_noise, strict=True))
 
 

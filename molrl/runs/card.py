@@ -16,10 +16,12 @@ from molrl.domains import is_shipped
 from molrl.machine.files import replace_file
 from molrl.override import as_value, command_line
 from molrl.runs.folder import FREE_SETTINGS, SETTINGS, load_plain_yaml, read_summary
+from molrl.runs.report.about import read_about
 
 CARD = "README.md"
 FOLDERS = ("model", "best")  # of a run: the last model, and the best one of its checkpoints
 SHIPPED_LICENCE = "apache-2.0"
+UNKNOWN = "not recorded"
 OWN_LICENCE = "other"  # the Hub then wants a name; the licence is that of the model that training began with
 BODY = """
 # {title}
@@ -63,24 +65,28 @@ def write_cards(run: Path, licence: str | None = None) -> list[Path]:
         OSError, ValueError: the run has no settings or no summary.
     """
     config, summary = load_plain_yaml(run / SETTINGS), read_summary(run)
+    launches = read_about(run).launches
+    versions = launches[-1].get("versions", UNKNOWN) if launches else UNKNOWN
     written = []
     for name in FOLDERS:
         if (run / name).is_dir():
-            text = render_card(config, summary, licence, is_best=name == "best")
+            text = render_card(config, summary, versions, licence, is_best=name == "best")
             replace_file(run / name / CARD, text.encode())
             written.append(run / name / CARD)
     return written
 
 
-def render_card(config: Mapping[str, Any], summary: Mapping[str, Any], licence: str | None, *, is_best: bool) -> str:
+def render_card(
+    config: Mapping[str, Any], summary: Mapping[str, Any], versions: str, licence: str | None, *, is_best: bool
+) -> str:
     """Return the card of a run's last or best model."""
     base, composition = str(config["policy"]["weights"]), composed(config)
     domain = (composition and composition.choices["policy"].domain) or "samples"
-    command, measured = command_of(config, composition), rows_of(summary)
+    made, measured = {"command": command_of(config, composition), "versions": versions}, rows_of(summary)
     best = summary.get("best") or {}
     selection = f"; this model is the one after {best.get('iteration')} rounds, the best by {best.get('metric')}"
     head = yaml.safe_dump(
-        front_matter(config, summary, licence, domain, command), sort_keys=False, allow_unicode=True, width=110
+        front_matter(config, summary, licence, domain, made), sort_keys=False, allow_unicode=True, width=110
     )
     body = BODY.format(
         title=f"{summary['task']}, {summary['reward']}, {summary['algo']}",
@@ -89,17 +95,16 @@ def render_card(config: Mapping[str, Any], summary: Mapping[str, Any], licence: 
         rows="\n".join(f"| {name} | {before} | {after} |" for name, before, after in measured),
         selection=f"{selection}, and the figures after are those of the last one" if is_best else "",
         changes="\n".join(["", *(f"- {change}" for change in summary["changes"]), ""] if summary["changes"] else [""]),
-        **{"command": command, "seed": summary["seed"], "iterations": summary["iterations"]},
+        **{**made, "seed": summary["seed"], "iterations": summary["iterations"]},
         **{"queries": summary["reward_queries"], "ended": summary["ended"]},
-        versions=", ".join(f"{name} {value}" for name, value in summary.get("versions", {}).items()) or "not recorded",
     )
     return f"---\n{head}---\n{body}"
 
 
 def front_matter(
-    config: Mapping[str, Any], summary: Mapping[str, Any], licence: str | None, domain: str, command: str
+    config: Mapping[str, Any], summary: Mapping[str, Any], licence: str | None, domain: str, made: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the head of a card as a table."""
+    """Return the head of a card as a table; `made` is how the model was made."""
     base = str(config["policy"]["weights"])
     licence = licence or (SHIPPED_LICENCE if is_shipped(base) else OWN_LICENCE)
     named = {"license_name": "that-of-the-base-model"} if licence == OWN_LICENCE else {}
@@ -109,7 +114,7 @@ def front_matter(
     return {
         **{"license": licence, **named, **hub, "library_name": "molrl"},
         "tags": ["molrl", "diffusion", "reinforcement-learning", domain],
-        "molrl": {**facts, "weights": base, "command": command, "versions": summary.get("versions", {}), **figures},
+        "molrl": {**facts, "weights": base, **made, **figures},
     }
 
 

@@ -47,7 +47,7 @@ def two_points(step: int = 6, wins: int = 3, losses: int = 1) -> tuple[Task, Pai
     ways = [[0, 1]] * wins + [[1, 0]] * losses
     pairs = Pairs(
         x=torch.stack([x[way] for way in ways]),
-        noise=torch.stack([eps[way] for way in ways]),
+        target=torch.stack([eps[way] for way in ways]),
         step=torch.full((wins + losses,), step),
         weight=torch.ones(wins + losses, dtype=F64),
         sample=torch.arange(wins + losses),
@@ -129,9 +129,9 @@ def test_a_round_pairs_the_best_with_the_worst_of_each_group() -> None:
     assert table.sample.tolist() == [0, 4, 8] * 2
     assert collected.metrics["preferences"] == 1
     x0 = collected.rollouts.trajectory.final[table.rows.flatten()]
-    noised = task.policy.sampler.add_noise(x0, table.noise.flatten(0, 1), table.step.repeat_interleave(2))
+    noised = task.policy.sampler.add_noise(x0, table.target.flatten(0, 1), table.step.repeat_interleave(2))
     assert_close(table.x.flatten(0, 1), noised)
-    assert_close(table.noise[:, 0], table.noise[:, 1], atol=0, rtol=0)
+    assert_close(table.target[:, 0], table.target[:, 1], atol=0, rtol=0)
 
 
 def test_winner_and_loser_share_their_noise_up_to_the_space_of_each() -> None:
@@ -143,9 +143,9 @@ def test_winner_and_loser_share_their_noise_up_to_the_space_of_each() -> None:
     task = cloud_task(width, sizes=(4, 2, 3))
     table = dpo(group_size=2, noisings=1).collect(learner(task), list(range(6)), KEY).table
     context = {"mask": table.contexts["mask"][table.rows.flatten()]}
-    flat = table.noise.flatten(0, 1)
+    flat = table.target.flatten(0, 1)
     assert_close(task.policy.sampler.space.project(flat, context), flat)
-    assert_close(table.noise[:, 0], table.noise[:, 1], atol=0, rtol=0)
+    assert_close(table.target[:, 0], table.target[:, 1], atol=0, rtol=0)
     assert (context["mask"].view(-1, 2, 4)[:, 0] == context["mask"].view(-1, 2, 4)[:, 1]).all()
 
 

@@ -16,7 +16,7 @@ from toy import cloud_task, lifted, number_task, scored, unheard
 
 from molrl.algos import Learner
 from molrl.algos.average import MovingAverage
-from molrl.algos.forward import denoising_error, predict_noise, predict_table
+from molrl.algos.forward import denoising_error, predict_table, predict_target
 from molrl.algos.matching import AdvantageMatching
 from molrl.diagnostics import chain_kl, pre_update_metrics, probe
 from molrl.finetune import check_setup, finetune, freeze_copy
@@ -104,7 +104,7 @@ def test_the_kl_of_a_deterministic_chain_is_that_of_its_ancestral_form() -> None
 
 def predicted(policy: Policy, table: Any) -> Tensor:
     with torch.no_grad():
-        return policy.sampler.predict_noise(policy.predict_noise, table.x, table.step, table.context)
+        return policy.sampler.predict_target(policy.predict_target, table.x, table.step, table.context)
 
 
 def test_a_deterministic_rollout_of_another_policy_is_noticed() -> None:
@@ -132,8 +132,8 @@ def test_each_row_has_what_old_policy_and_reference_predict() -> None:
     student = start(task, algorithm)
     shifted(task.policy, 0.4)
     table = algorithm.collect(student, SAMPLES, KEY).table
-    assert_close(table.old, predict_noise(task.policy, table).detach(), rtol=0, atol=1e-6)
-    assert_close(table.reference, predict_noise(student.reference, table).detach(), rtol=0, atol=1e-6)
+    assert_close(table.old, predict_target(task.policy, table).detach(), rtol=0, atol=1e-6)
+    assert_close(table.reference, predict_target(student.reference, table).detach(), rtol=0, atol=1e-6)
     rows = torch.tensor([3, 0])
     assert_close(table[rows].old, cast(Tensor, table.old)[rows], rtol=0, atol=0)
     assert_close(predict_table(task.policy, table, task.processes), table.old, rtol=0, atol=0)
@@ -184,7 +184,7 @@ def test_the_old_policy_is_the_moving_average_of_the_rounds() -> None:
         slow = replace(task, policy=Policy(AffineDenoiser(make_sampler()), make_sampler()))
         shifted(slow.policy, expected)
         assert_close(collected.rollouts.rewards, slow.rollout(SAMPLES, KEY).rewards)
-        assert_close(collected.table.old, predict_noise(slow.policy, collected.table).detach())
+        assert_close(collected.table.old, predict_target(slow.policy, collected.table).detach())
         assert pre_update_metrics(student, collected)["max_abs_log_ratio_first"] < 1e-4
     assert (trainable_module(task.policy).get_parameter("shift") == 3).all()
 
@@ -234,7 +234,7 @@ def test_a_real_sample_stands_beside_each_row_and_its_error_is_added() -> None:
     table = algorithm.collect(student, SAMPLES, KEY).table
     assert table.real is not None
     assert table.real.sample.tolist() == table.sample.tolist()
-    clean = (table.real.x - torch.sqrt(1 - alphas(table.real.step) ** 2) * table.real.noise) / alphas(table.real.step)
+    clean = (table.real.x - torch.sqrt(1 - alphas(table.real.step) ** 2) * table.real.target) / alphas(table.real.step)
     assert (clean[table.real.step > 0] - 3).abs().max() < 0.6
     with_real, without = (one.loss(student, table)[0] for one in (algorithm, LOSSES["nft"]()))
     assert_close(with_real - without, 0.6 * denoising_error(task.policy, table.real).mean())

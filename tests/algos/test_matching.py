@@ -87,8 +87,8 @@ def covariance(advantage: Tensor, noise: Tensor) -> Tensor:
 def test_a_complete_fit_of_nft_moves_by_the_covariance_over_b_m(mixing: float, bound: float, seed: int) -> None:
     batch = state(seed=seed)
     fit = complete_fit(LOSSES["nft"](mixing=mixing, advantage_clip=bound), batch)
-    old = batch.noise.mean(0)
-    assert_close(fit, old + covariance(batch.weight, batch.noise) / (mixing * bound), rtol=1e-9, atol=1e-9)
+    old = batch.target.mean(0)
+    assert_close(fit, old + covariance(batch.weight, batch.target) / (mixing * bound), rtol=1e-9, atol=1e-9)
 
 
 @settings(max_examples=20, deadline=None)
@@ -97,7 +97,7 @@ def test_a_complete_fit_of_ram_is_its_fixed_point(temperature: float, seed: int)
     """eps* = (eps_ref + E[R eps]) / (1 + E[R])."""
     batch = state(seed=seed)
     tilt = batch.weight / temperature
-    expected = (batch.noise.mean(0) + 0.2 + (tilt.unsqueeze(1) * batch.noise).mean(0)) / (1 + tilt.mean())
+    expected = (batch.target.mean(0) + 0.2 + (tilt.unsqueeze(1) * batch.target).mean(0)) / (1 + tilt.mean())
     assert_close(complete_fit(LOSSES["ram"](temperature=temperature), batch), expected, rtol=1e-9, atol=1e-9)
 
 
@@ -107,22 +107,22 @@ def test_a_complete_fit_of_tilt_matching_is_the_tilted_mean(step: float, seed: i
     """E[exp(h A) eps] / E[exp(h A)] whatever h; the explicit form is its first order, eps_old + h Cov(A, eps)."""
     batch = state(seed=seed)
     weight = (step * batch.weight).exp().unsqueeze(1)
-    tilted = (weight * batch.noise).mean(0) / weight.mean()
+    tilted = (weight * batch.target).mean(0) / weight.mean()
     assert_close(complete_fit(LOSSES["tilt"](tilt_step=step), batch), tilted, rtol=1e-8, atol=1e-8)
-    first_order = batch.noise.mean(0) + step * covariance(batch.weight, batch.noise)
+    first_order = batch.target.mean(0) + step * covariance(batch.weight, batch.target)
     assert_close(complete_fit(LOSSES["explicit tilt"](tilt_step=step), batch), first_order, rtol=1e-9, atol=1e-9)
 
 
 def test_small_advantages_move_awm_by_the_covariance_over_the_anchor() -> None:
     """eps_old + Cov(A, eps) / kappa to first order in A; the loss itself is not quadratic."""
     batch = state(scale=1e-5)
-    moved = complete_step(LOSSES["awm"](old_weight=0.7), batch) - batch.noise.mean(0)
-    assert_close(moved / 1e-5, covariance(batch.weight, batch.noise) / 0.7 / 1e-5, rtol=1e-3, atol=1e-4)
+    moved = complete_step(LOSSES["awm"](old_weight=0.7), batch) - batch.target.mean(0)
+    assert_close(moved / 1e-5, covariance(batch.weight, batch.target) / 0.7 / 1e-5, rtol=1e-3, atol=1e-4)
 
 
 def complete_step(algorithm: AdvantageMatching, batch: Noised) -> Tensor:
     """Return the minimum of a loss that is nearly quadratic, by Newton's method from the old prediction."""
-    value = batch.noise.mean(0)
+    value = batch.target.mean(0)
     for _ in range(5):
         first = gradient(algorithm, batch, value)
         unit = 1e-6 * torch.eye(DIMS, dtype=F64)
@@ -135,7 +135,7 @@ def complete_step(algorithm: AdvantageMatching, batch: Noised) -> Tensor:
 def test_all_losses_share_their_first_direction(name: str) -> None:
     """At eps_theta = eps_old the gradient is -2 A u; that of the bounds has each row's adaptive weight."""
     batch = state()
-    old, u = batch.noise.mean(0), batch.noise - batch.noise.mean(0)
+    old, u = batch.target.mean(0), batch.target - batch.target.mean(0)
     if name == "ram":
         batch = Noised(**{**vars(batch), "reference": batch.old})
     scale = {"ram": 1 / 4.5, "explicit tilt": 0.2}.get(name, 1.0)
@@ -150,9 +150,9 @@ def test_pepg_has_the_gradient_of_par() -> None:
     """PAR: sg(exp(l)) (A - (E - E_old))^2 / 2, by automatic differentiation, far from the old policy too."""
     batch, error = state(), Errors(Euclidean(), {})
     for seed in range(5):
-        value = (batch.noise.mean(0) + 0.5 * randn(DIMS, seed=seed)).requires_grad_()
-        bound = lower_bound(value.expand_as(batch.noise), batch, error)
-        log_ratio = bound - lower_bound(batch.noise.mean(0).expand_as(batch.noise), batch, error)
+        value = (batch.target.mean(0) + 0.5 * randn(DIMS, seed=seed)).requires_grad_()
+        bound = lower_bound(value.expand_as(batch.target), batch, error)
+        log_ratio = bound - lower_bound(batch.target.mean(0).expand_as(batch.target), batch, error)
         par = (log_ratio.detach().exp() * (batch.weight - log_ratio).square() / 2).mean()
         (expected,) = torch.autograd.grad(par, value)
         assert_close(gradient(LOSSES["pepg"](), batch, value.detach()), DIMS * expected, rtol=1e-9, atol=1e-12)
@@ -187,7 +187,7 @@ def test_awm_stops_at_its_clip_on_the_good_side_alone() -> None:
 def test_anchors_add_their_squared_distances(name: str) -> None:
     batch, value = state(), torch.tensor([0.1, -0.2, 0.3], dtype=F64)
     plain = gradient(LOSSES[name](), batch, value)
-    for anchor, centre in (("old_weight", batch.noise.mean(0)), ("reference_weight", batch.noise.mean(0) + 0.2)):
+    for anchor, centre in (("old_weight", batch.target.mean(0)), ("reference_weight", batch.target.mean(0) + 0.2)):
         anchored = gradient(LOSSES[name](**{anchor: 0.7}), batch, value)
         assert_close(anchored - plain, 1.4 * (value - centre), rtol=1e-9, atol=1e-12)
 
@@ -197,7 +197,7 @@ def test_without_advantages_the_old_prediction_is_at_rest(name: str) -> None:
     batch = state(scale=0.0)
     if name == "ram":
         batch = Noised(**{**vars(batch), "reference": batch.old})
-    assert gradient(LOSSES[name](), batch, batch.noise.mean(0)).abs().max() < 1e-12
+    assert gradient(LOSSES[name](), batch, batch.target.mean(0)).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("name", LOSSES)

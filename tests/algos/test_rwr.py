@@ -140,11 +140,11 @@ def test_states_have_the_mean_and_the_noise_of_their_grid_point() -> None:
         here = table.step == k
         assert sorted(table.sample[here].tolist()) == list(range(count))
         noise = (table.x[here] - a[k] * x0[table.sample[here]]) / s[k]
-        assert_close(noise, table.noise[here], rtol=0, atol=1e-9)
+        assert_close(noise, table.target[here], rtol=0, atol=1e-9)
         assert noise.mean().abs() < 4 / count**0.5
         assert (noise.var() - 1).abs() < 4 * (2 / count) ** 0.5
         assert torch.corrcoef(torch.cat([noise, x0[table.sample[here]]], 1).T)[0, 1].abs() < 4 / count**0.5
-    assert len(table.noise.unique()) > 0.999 * count * POINTS  # single-precision draws coincide now and then
+    assert len(table.target.unique()) > 0.999 * count * POINTS  # single-precision draws coincide now and then
 
 
 def test_noise_lies_in_the_space() -> None:
@@ -152,10 +152,10 @@ def test_noise_lies_in_the_space() -> None:
     task = cloud_task(lambda samples: torch.arange(len(samples)).float())
     table = rwr(noisings=200).collect(learner(task), list(range(6)), KEY).table
     mask = table.context["mask"]
-    for states in (table.noise, table.x):
+    for states in (table.target, table.x):
         assert (states[~mask] == 0).all()
         assert_close(states[..., :3].sum(1), torch.zeros(len(table), 3), rtol=0, atol=1e-4)
-    square = table.noise.square().flatten(1).sum(1)
+    square = table.target.square().flatten(1).sum(1)
     for size in (2, 3, 4):
         rows = square[mask.sum(1) == size]
         assert rows.mean().item() == pytest.approx(5 * size - 3, abs=4 * (2 * (5 * size - 3) / len(rows)) ** 0.5)
@@ -192,7 +192,7 @@ def test_a_sample_is_noised_alike_in_any_batch() -> None:
     together, alone = noised_in([3, 4, 5], 4), noised_in([4], 7)
     rows = together.sample == 1
     assert_close(together.step[rows], alone.step, rtol=0, atol=0)
-    assert_close(together.noise[rows], alone.noise[:, :4], rtol=0, atol=1e-6)
+    assert_close(together.target[rows], alone.target[:, :4], rtol=0, atol=1e-6)
     assert_close(together.x[rows], alone.x[:, :4], rtol=0, atol=2e-5)
     assert (alone.x[:, 4:] == 0).all()
 
@@ -210,7 +210,7 @@ def test_a_sample_that_is_left_out_does_not_move_the_noise_of_others() -> None:
 def test_each_round_has_noise_of_its_own() -> None:
     sampler, x0, weight = make_sampler(), randn(4, 1), torch.ones(4, dtype=F64)
     one, two = (noise_samples(sampler, x0, {}, weight, [0, 1, 2, 3], Key(0, stream), 3) for stream in (1, 2))
-    assert (one.noise != two.noise).all()
+    assert (one.target != two.target).all()
 
 
 def test_the_error_is_per_degree_of_freedom() -> None:
@@ -254,10 +254,10 @@ def test_the_gradient_is_that_of_the_weighted_squared_error() -> None:
     table = noise_samples(sampler, randn(30, dims, seed=3), {}, weight, range(30), KEY, POINTS)
     loss, facts = rwr().loss(learner(policy), table)
     a, s = (values[table.step].unsqueeze(1) for values in coefficients())
-    unit = torch.cat([sampler.std / sampler.eps_coef, torch.zeros(1, dtype=F64)])[table.step].unsqueeze(1)
+    unit = torch.cat([sampler.std / sampler.prediction_coef, torch.zeros(1, dtype=F64)])[table.step].unsqueeze(1)
     base = s * (table.x - a * BASE_MEAN) / (a**2 * BASE_VARIANCE + s**2)
     slope, shift = (torch.cat([p.detach(), torch.zeros(1, dtype=F64)])[table.step] for p in denoiser.parameters())
-    miss = base + unit * (slope.unsqueeze(1) * table.x + shift.unsqueeze(1)) - table.noise
+    miss = base + unit * (slope.unsqueeze(1) * table.x + shift.unsqueeze(1)) - table.target
     row = table.weight.unsqueeze(1) * unit * miss * 2 / (dims * len(table))
     assert loss.item() == pytest.approx((table.weight * miss.square().mean(1)).mean().item(), rel=1e-9)
     assert_close(facts["denoising_error"].detach(), miss.square().mean(1), rtol=1e-9, atol=1e-12)
@@ -299,7 +299,7 @@ def residuals(table: Noised, mean: float) -> Mapping[str, Tensor]:
     denoiser = ExactDenoiser(make_sampler().schedule, means=(mean,))
     step = table.step
     with torch.no_grad():
-        miss = (table.noise - denoiser(table.x, make_sampler().times[step], {})) * table.weight.unsqueeze(1)
+        miss = (table.target - denoiser(table.x, make_sampler().times[step], {})) * table.weight.unsqueeze(1)
     rows = {"1": miss, "x": miss * table.x}
     return {name: row.mean() / (row.std() / len(row) ** 0.5) for name, row in rows.items()}
 

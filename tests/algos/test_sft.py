@@ -59,7 +59,7 @@ def in_double(slope: float, shift: float) -> Learner:
 def distance(table: Noised, slope: float, shift: float) -> Tensor:
     """Compute the mean square over the dimensions of the noise that `AffineDenoiser` adds to the base's."""
     sampler = make_sampler()
-    unit = torch.cat([sampler.std / sampler.eps_coef, torch.zeros(1, dtype=F64)])[table.step]
+    unit = torch.cat([sampler.std / sampler.prediction_coef, torch.zeros(1, dtype=F64)])[table.step]
     return (unit.unsqueeze(1) * (slope * table.x + shift)).square().mean(1)
 
 
@@ -74,7 +74,7 @@ def test_samples_come_from_the_reference_wherever_the_policy_went(algorithm: Wei
     assert after.behaviour is student.reference
     assert after.reward_queries == 12
     assert_close(after.rollouts.rewards, before.rollouts.rewards, rtol=0, atol=0)
-    for name in ("x", "noise", "step", "weight", "sample"):
+    for name in ("x", "target", "step", "weight", "sample"):
         pair = (getattr(collected.table, name) for collected in (after, before))
         assert_close(*pair, rtol=0, atol=0)
 

@@ -86,7 +86,7 @@ def fitted(algorithm: AdvantageMatching, x0: Tensor, advantage: Tensor, old: Ten
 
         batch = Noised(
             x=rows,
-            noise=rows,
+            target=rows,
             step=torch.zeros(len(rows)).long(),
             sample=torch.zeros(len(rows)).long(),
             weight=advantage.expand_as(noise).reshape(-1),

@@ -114,7 +114,7 @@ def test_rollout_and_training_agree_and_every_weight_learns(name: str, folders: 
 def test_an_adapter_draws_the_same_image_in_plain_diffusers(
     name: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Of a rank and a scale of its own; and the run's model is read again, merged."""
+    """The LoRA has a rank and a scale of its own, and the model of the run is read again, merged."""
     task = moved(flow_task(name, folders[name], eta=0.0, rank=2, alpha=3.0), 0.3)
     task.decoder.save(trainable_module(task.policy), tmp_path / "model")  # type: ignore[attr-defined]
     plain = DIFFUSERS.DiffusionPipeline.from_pretrained(str(folders[name]), local_files_only=True)

@@ -284,7 +284,7 @@ def test_draft_with_an_adapter_differentiates_its_kl_through_the_reference(tiny_
     for reference in (freeze_copy(task.policy), original):
         x = trajectory.states[1].clone().requires_grad_()
         kernels = [
-            policy.sampler.transition(policy.predict_noise, x, policy.at(1, x), trajectory.context)
+            policy.sampler.transition(policy.predict_target, x, policy.at(1, x), trajectory.context)
             for policy in (task.policy, reference)
         ]
         found.append(torch.autograd.grad(kernels[0].kl(kernels[1]).sum(), x)[0])

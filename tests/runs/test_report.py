@@ -144,7 +144,7 @@ def page_of(folder: Path) -> Page:
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> Page:
     words = {"before": ["ape", "bear", "crab"], "after": ["dodo"]}
-    about = {"labels": LABELS, "sessions": [{"command": "molrl train task=qed", "device": "cpu"}]}
+    about = {"labels": LABELS, "launches": [{"command": "molrl train task=qed", "device": "cpu"}]}
     return page_of(a_run(tmp_path_factory.mktemp("run"), rounds(30), SUMMARY, words, about=about))
 
 
@@ -213,7 +213,7 @@ def test_markup_in_a_name_is_shown_not_run(tmp_path: Path) -> None:
             **{"task": name, "algo": name, f"fact {name}": name, "changes": [name], "ended": name},
             **{"before": {f"metric {name}": 0.5}, "after": {f"metric {name}": 0.5}},
         }
-        about = {"labels": {"validity": name}, "sessions": [{name: name, "command": name}]}
+        about = {"labels": {"validity": name}, "launches": [{name: name, "command": name}]}
         titles = {"bear": name, "b": name}
         run = a_run(folder, rounds(6), summary, {"before": ["bear"]}, titles, about, **{name: name})
         (run / f"{name.replace('/', '-')}.txt").write_text("")

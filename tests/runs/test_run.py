@@ -100,7 +100,6 @@ def test_the_summary_says_what_was_asked_and_what_came_of_it(algo: str, runs: Pa
         "after",
         "best",
         "changes",
-        "versions",
     ]
     assert [summary[name] for name in ("task", "reward", "algo", "seed")] == ["qed", "qed", algo, 0]
     assert summary["reward_queries"] == sum(row["reward_queries"] for row in untimed(runs / algo)) >= 16

@@ -1,6 +1,5 @@
 """The facts of a run beside its figures in a report: commands, versions, hardware and dates, in report/about.json."""
 
-import importlib.metadata
 import json
 import platform
 import re
@@ -12,11 +11,13 @@ from typing import NamedTuple
 
 from molrl.machine.files import read_bounded, replace_file
 from molrl.override import shell_line
+from molrl.requirements import installed, requirements
 from molrl.runs.report.sheet import FOLDER
+from molrl.version import __version__
 
 ABOUT = "about.json"
 MAX_BYTES = 1 << 20
-MAX_SESSIONS = 50  # beginnings of a run that are told
+MAX_LAUNCHES = 50  # of a run, which are kept
 PROGRAMS = ("molrl", "__main__.py")  # names of the command line's program
 
 
@@ -25,23 +26,23 @@ class About(NamedTuple):
 
     Attributes:
         labels: metric -> label of the domain's metrics, the most important first.
-        sessions: facts by name of each time that the run was begun or continued, the last one at the end.
+        launches: facts by name of each time that the run was begun or continued, the last one at the end.
     """
 
     labels: Mapping[str, str]
-    sessions: Sequence[Mapping[str, str]]
+    launches: Sequence[Mapping[str, str]]
 
 
 NOTHING = About({}, [])
 
 
 def write_about(folder: Path, labels: Mapping[str, str], device: str) -> None:
-    """Add this session to what a run's folder says of the run."""
+    """Record this launch of a run, with the labels of its metrics, in the folder of the run."""
     path = folder / FOLDER / ABOUT
-    earlier = read_about(folder).sessions
+    earlier = read_about(folder).launches
     path.parent.mkdir(exist_ok=True)
-    sessions = [*earlier, describe_session(device)][-MAX_SESSIONS:]
-    replace_file(path, json.dumps({"labels": dict(labels), "sessions": sessions}, indent=1).encode())
+    launches = [*earlier, describe_launch(device)][-MAX_LAUNCHES:]
+    replace_file(path, json.dumps({"labels": dict(labels), "launches": launches}, indent=1).encode())
 
 
 def read_about(folder: Path) -> About:
@@ -49,13 +50,13 @@ def read_about(folder: Path) -> About:
     try:
         found = json.loads(read_bounded(folder / FOLDER / ABOUT, MAX_BYTES))
         labels = {str(name): str(label) for name, label in found["labels"].items()}
-        sessions = [{str(name): str(value) for name, value in one.items()} for one in found["sessions"]]
-        return About(labels, sessions[-MAX_SESSIONS:])
+        launches = [{str(name): str(value) for name, value in one.items()} for one in found["launches"]]
+        return About(labels, launches[-MAX_LAUNCHES:])
     except (OSError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
         return NOTHING
 
 
-def describe_session(device: str) -> dict[str, str]:
+def describe_launch(device: str) -> dict[str, str]:
     """Return the command, the date, the hardware and the versions of this process."""
     from molrl.machine.device import usable_cores
 
@@ -86,12 +87,6 @@ def processor_name() -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, of molrl and of the packages that it requires."""
-    found = {"Python": platform.python_version()}
-    requires = importlib.metadata.requires("molrl") or []
-    names = [re.split(r"[^\w.-]", line)[0] for line in requires if "extra ==" not in line]
-    for name in ("molrl", *names):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    known = requirements()[""] if __version__ != "0" else []  # a checkout that was never installed has no metadata
+    required = {one.name: installed(one) or "not installed" for one in known}
+    return {"Python": platform.python_version(), "molrl": __version__, **required}

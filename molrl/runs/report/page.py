@@ -109,7 +109,7 @@ def describe_run(name: str, run: Contents, place: Path) -> dict[str, Any]:
         "facts": facts({name: value for name, value in run.facts.items() if name != "ended"}),
         "warnings": [*run.problems, *warnings(run.rows, run.summary, run.sheets, run.about.labels)],
         "measured": measured_rows(run.summary, run.about.labels),
-        "sessions": run.about.sessions,
+        "launches": run.about.launches,
         "settings": run.settings_text,
         "links": list_files(run.folder, place),
     }
