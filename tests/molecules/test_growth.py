@@ -190,7 +190,7 @@ def one_density(trajectory: Any, policy: Any, sample: int, step: int) -> float:
     """Compute the log-density of one step of one sample from its numbers, one by one."""
     row = slice(sample, sample + 1)
     kernel = policy.sampler.transition(
-        policy.predict_noise, trajectory.states[step][row], torch.tensor([step]), select(trajectory.context, row)
+        policy.predict_target, trajectory.states[step][row], torch.tensor([step]), select(trajectory.context, row)
     )
     real = trajectory.context["mask"][sample]
     error = (trajectory.states[step + 1][sample] - kernel.mean[0].detach())[real].double().flatten()
