@@ -74,9 +74,9 @@ def pretrain(folder: Path, qm9: str) -> None:
     """Write the training set and run `molrl pretrain`."""
     folder.mkdir(parents=True, exist_ok=True)
     full = np.load(qm9)
-    stops = np.cumsum(full["num_atoms"].astype(np.int64))
-    rows = np.sort(np.random.default_rng(0).permutation(len(stops))[:TRAINING])
-    atoms = np.concatenate([np.arange(stops[row] - full["num_atoms"][row], stops[row]) for row in rows])
+    molecule = np.repeat(np.arange(len(full["num_atoms"])), full["num_atoms"])
+    rows = np.sort(np.random.default_rng(0).permutation(len(full["num_atoms"]))[:TRAINING])
+    atoms = np.isin(molecule, rows)
     subset = {"index": full["index"][rows], "num_atoms": full["num_atoms"][rows]}
     subset |= {"atomic_numbers": full["atomic_numbers"][atoms], "positions": full["positions"][atoms]}
     np.savez_compressed(folder / "qm9.npz", **subset)
