@@ -1,59 +1,32 @@
 """The documents: links lead somewhere, commands compose, code runs, tables say what the settings say."""
 
-import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping
-from itertools import pairwise
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tables
-import torch
-from torch import nn
+from documents import (
+    DOCUMENTS,
+    INPUTS,
+    ROOT,
+    WALKS,
+    WITH_COMMANDS,
+    blocks,
+    command_lines,
+    commands,
+    name_of,
+    walk,
+    write_files,
+)
 
 from molrl.cli import main
 
-ROOT = Path(__file__).parents[1]
 MAX_README_LINES = 120
-NOT_OURS = {"molrl", "runs", "build", "dist", "shared"}  # links to the folders beside them, and what runs leave behind
-
-
-def is_ours(path: Path) -> bool:
-    """Return whether a document belongs to the project."""
-    parts = path.relative_to(ROOT).parts
-    return NOT_OURS.isdisjoint(parts) and not any(part.startswith(".") for part in parts)
-
-
-def name_of(path: Path) -> str:
-    """Return the name of a document in reports."""
-    return str(path.relative_to(ROOT))
-
-
-DOCUMENTS = sorted(path for path in ROOT.glob("**/*.md") if is_ours(path))
-WITH_COMMANDS = [path for path in DOCUMENTS if path.name == "README.md" or "docs" in path.relative_to(ROOT).parts]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-BLOCK = re.compile(
-    r"^```(?P<language>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
-)
-SETTINGS_ALONE = re.compile(r"molrl (train|pretrain|sample|score|evaluate|oracle) ")
-EARLIER_RUN = re.compile(r"(policy|resume|init|reference|known)=runs/|hydra[/.]| \.\.\. |=FOLDER|=FILE")
-
-
-def blocks(text: str, language: str) -> list[str]:
-    """Return the blocks of a language that are no files."""
-    return [block["text"] for block in BLOCK.finditer(text) if block["language"] == language and not block["title"]]
-
-
-def write_files(text: str, folder: Path) -> list[str]:
-    """Write the blocks of a document that have a title into files of that name, and return the names."""
-    files = {block["title"]: block["text"] for block in BLOCK.finditer(text) if block["title"]}
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(content, "utf-8")
-    return list(files)
 
 
 def prose(path: Path) -> str:
@@ -80,12 +53,6 @@ def broken_links(path: Path) -> list[str]:
     return broken
 
 
-def commands(text: str) -> list[str]:
-    """Return the name after `molrl` in each line of the console blocks."""
-    lines = "\n".join(blocks(text, "console")).splitlines()
-    return [match[1] for line in lines if (match := re.match(r"(?:.* -m )?molrl ([\w-]+)", line.partition("#")[0]))]
-
-
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_every_relative_link_and_image_leads_somewhere(path: Path) -> None:
     assert broken_links(path) == []
@@ -102,13 +69,6 @@ def test_every_command_in_a_console_block_exists(path: Path, capsys: pytest.Capt
     assert main(["--help"]) == 0
     existing = set(re.findall(r"^  (\w+)  +", capsys.readouterr().out, re.MULTILINE))
     assert set(commands(path.read_text("utf-8"))) <= existing
-
-
-def command_lines(text: str) -> list[str]:
-    """Return the commands that settings alone decide, on one line each; those on an earlier run need that run."""
-    lines = "\n".join(blocks(text, "console")).replace("\\\n", " ").splitlines()
-    plain = [" ".join(re.sub(r"(^| )#.*", "", line).split()) for line in lines]
-    return [line for line in plain if SETTINGS_ALONE.match(line) and not EARLIER_RUN.search(line)]
 
 
 TEXTS = [path.read_text("utf-8") for path in WITH_COMMANDS]
@@ -148,24 +108,6 @@ def test_commands_are_found_behind_a_launcher_and_not_in_comments() -> None:
     assert commands(text) == ["train", "fly"]
 
 
-def aesthetic_head(folder: Path) -> None:
-    """Write a stand-in for LAION's head, with its layers at a hundredth of their widths."""
-    widths = (8, 4, 3, 2, 2, 1)
-    layers = nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)))
-    torch.save(layers.state_dict(), folder / "sac+logos+ava1-l14-linearMSE.pth")
-
-
-def two_rounds(folder: Path) -> None:
-    """Write the metrics of a run of two rounds."""
-    (folder / "runs/mine").mkdir(parents=True)
-    rows = [{"iteration": number, "reward": 0.4 + 0.1 * number, "kl": number} for number in range(2)]
-    (folder / "runs/mine/metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-
-
-INPUTS: Mapping[str, Callable[[Path], None]] = {  # what the code of a page reads
-    "docs/howto/stable_diffusion.md": aesthetic_head,
-    "docs/troubleshooting.md": two_rounds,
-}
 SLOW = {"README.md", "docs/howto/own_algorithm.md", "docs/howto/own_reward.md"}  # they train
 WITH_CODE = [
     pytest.param(path, id=name_of(path), marks=[pytest.mark.slow] if name_of(path) in SLOW else [])
@@ -214,30 +156,15 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= MAX_README_LINES
 
 
-SHORT = {"iterations": 1, "rollouts": 8, "minibatch": 16, "evaluate": 8, "policy.num_steps": 4, "threads": 1}
-WALKS = ["docs/start.md", "docs/howto/own_reward.md", "docs/howto/slow_rewards.md"]
-
-
-def shortened(line: str) -> list[str]:
-    """Return the arguments of a command, with a run of one short round where it trains."""
-    arguments = shlex.split(line)[1:]
-    if arguments[0] != "train":
-        return arguments
-    kept = [item for item in arguments if item.partition("=")[0] not in SHORT]
-    return [*kept, *(f"{name}={value}" for name, value in SHORT.items())]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("page", WALKS)
 def test_the_commands_of_a_page_run_one_after_another(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In an empty folder, as a reader types them; what needs a cluster or a server is left out."""
+    """In an empty folder, as a reader types them."""
     text = (ROOT / page).read_text("utf-8")
     write_files(text, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    lines = "\n".join(blocks(text, "console")).splitlines()
-    for line in (re.sub(r"(^| )#.*", "", line) for line in lines):
-        if SETTINGS_ALONE.match(line) and "workers=ray" not in line:
-            assert main(shortened(line)) in (0, 4), line
+    for arguments in walk(text):
+        assert main(arguments) in (0, 4), arguments

@@ -4,24 +4,20 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
+from wheels import ROOT, SUBPACKAGES, build, build_wheel, copied_checkout
 
 LOWEST = {"transformers": (5, 5), "hydra-core": (1, 3, 8)}  # releases without a known hole; see pyproject.toml
-ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
-SUBPACKAGES = ("models", "rewards", "data", "conf")
-BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 
 
 def shipped_files() -> set[str]:
@@ -31,33 +27,10 @@ def shipped_files() -> set[str]:
     return {path.as_posix() if path.parts[0] == "molrl" else f"molrl/{path.as_posix()}" for path in relative}
 
 
-def build(command: str, source: Path, target: Path) -> Path:
-    """Run one of setuptools' build commands on a source tree, without the network; returns the file made."""
-    made = subprocess.run(
-        [sys.executable, "-c", BUILD, command, str(target)], cwd=source, capture_output=True, text=True, check=False
-    )
-    assert made.returncode == 0, made.stderr
-    return target / made.stdout.splitlines()[-1]
-
-
-def copied_checkout(checkout: Path) -> Path:
-    for folder in ("molrl", *SUBPACKAGES):
-        shutil.copytree(ROOT / folder, checkout / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
-        shutil.copy(ROOT / file, checkout)
-    return checkout
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the wheel that is built from the sdist, so that both are tested."""
-    checkout = copied_checkout(tmp_path_factory.mktemp("checkout"))
-    sdist = build("build_sdist", checkout, tmp_path_factory.mktemp("sdist"))
-    unpacked, target = tmp_path_factory.mktemp("unpacked"), tmp_path_factory.mktemp("wheel")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(unpacked, filter="data")
-    (source,) = unpacked.iterdir()
-    return build("build_wheel", source, target)
+    return build_wheel(tmp_path_factory.mktemp("build"))
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +164,7 @@ def test_the_citation_is_of_this_version() -> None:
     assert citation.keys() >= {"cff-version", "message", "title", "authors"}  # those that the format requires
     assert citation["version"] == PROJECT["version"]
     assert citation["license"] == PROJECT["license"]
+    assert citation.get("repository-code") == PROJECT.get("urls", {}).get("Repository")  # neither, or both the same
     released = f"## [{PROJECT['version']}] - {citation['date-released']}"
     assert released in (ROOT / "CHANGELOG.md").read_text("utf-8")
 

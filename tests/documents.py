@@ -1,0 +1,99 @@
+"""The documents of the project as tests read them: their blocks of code, commands and files."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import nn
+
+ROOT = Path(__file__).parents[1]
+NOT_OURS = {"molrl", "runs", "build", "dist", "shared"}  # links to the folders beside them, and what runs leave behind
+
+
+def is_ours(path: Path) -> bool:
+    """Return whether a document belongs to the project."""
+    parts = path.relative_to(ROOT).parts
+    return NOT_OURS.isdisjoint(parts) and not any(part.startswith(".") for part in parts)
+
+
+def name_of(path: Path) -> str:
+    """Return the name of a document in reports."""
+    return str(path.relative_to(ROOT))
+
+
+DOCUMENTS = sorted(path for path in ROOT.glob("**/*.md") if is_ours(path))
+WITH_COMMANDS = [path for path in DOCUMENTS if path.name == "README.md" or "docs" in path.relative_to(ROOT).parts]
+BLOCK = re.compile(
+    r"^```(?P<language>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
+)
+SETTINGS_ALONE = re.compile(r"molrl (train|pretrain|sample|score|evaluate|oracle) ")
+EARLIER_RUN = re.compile(r"(policy|resume|init|reference|known)=runs/|hydra[/.]| \.\.\. |=FOLDER|=FILE")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Return the blocks of a language that are no files."""
+    return [block["text"] for block in BLOCK.finditer(text) if block["language"] == language and not block["title"]]
+
+
+def write_files(text: str, folder: Path) -> list[str]:
+    """Write the blocks of a document that have a title into files of that name, and return the names."""
+    files = {block["title"]: block["text"] for block in BLOCK.finditer(text) if block["title"]}
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content, "utf-8")
+    return list(files)
+
+
+def commands(text: str) -> list[str]:
+    """Return the name after `molrl` in each line of the console blocks."""
+    lines = "\n".join(blocks(text, "console")).splitlines()
+    return [match[1] for line in lines if (match := re.match(r"(?:.* -m )?molrl ([\w-]+)", line.partition("#")[0]))]
+
+
+def command_lines(text: str) -> list[str]:
+    """Return the commands that settings alone decide, on one line each; those on an earlier run need that run."""
+    lines = "\n".join(blocks(text, "console")).replace("\\\n", " ").splitlines()
+    plain = [" ".join(re.sub(r"(^| )#.*", "", line).split()) for line in lines]
+    return [line for line in plain if SETTINGS_ALONE.match(line) and not EARLIER_RUN.search(line)]
+
+
+def aesthetic_head(folder: Path) -> None:
+    """Write a stand-in for LAION's head, with its layers at a hundredth of their widths."""
+    widths = (8, 4, 3, 2, 2, 1)
+    layers = nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)))
+    torch.save(layers.state_dict(), folder / "sac+logos+ava1-l14-linearMSE.pth")
+
+
+def two_rounds(folder: Path) -> None:
+    """Write the metrics of a run of two rounds."""
+    (folder / "runs/mine").mkdir(parents=True)
+    rows = [{"iteration": number, "reward": 0.4 + 0.1 * number, "kl": number} for number in range(2)]
+    (folder / "runs/mine/metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+INPUTS: Mapping[str, Callable[[Path], None]] = {  # what the code of a page reads
+    "docs/howto/stable_diffusion.md": aesthetic_head,
+    "docs/troubleshooting.md": two_rounds,
+}
+SHORT = {"iterations": 1, "rollouts": 8, "minibatch": 16, "evaluate": 8, "policy.num_steps": 4, "threads": 1}
+WALKS = ["docs/start.md", "docs/howto/own_reward.md", "docs/howto/slow_rewards.md"]
+
+
+def shortened(line: str) -> list[str]:
+    """Return the arguments of a command, with a run of one short round where it trains."""
+    arguments = shlex.split(line)[1:]
+    if arguments[0] != "train":
+        return arguments
+    kept = [item for item in arguments if item.partition("=")[0] not in SHORT]
+    return [*kept, *(f"{name}={value}" for name, value in SHORT.items())]
+
+
+def walk(text: str) -> list[list[str]]:
+    """Return the arguments of the commands of a page, in order; those that need a cluster or a server are left out."""
+    lines = "\n".join(blocks(text, "console")).splitlines()
+    plain = [re.sub(r"(^| )#.*", "", line) for line in lines]
+    return [shortened(line) for line in plain if SETTINGS_ALONE.match(line) and "workers=ray" not in line]
