@@ -14,7 +14,8 @@ The protocol, which was fixed before the first run:
   settings are the defaults of conf/algo, but for the precision, bfloat16, in which all are trained.
 - The model is trained on one half of QM9, so that new molecules in the other half are known to be real.
 - Whatever sampler trains, a policy is judged by `NUM_JUDGED` samples of one chain: 50 steps, eta = 1, float32, and the
-  noise of its seed, the same for all. Its KL is that of whole such chains to the pretrained model's, of `NUM_CHAINS`.
+  noise of its seed, the same for all. Its KL is that of whole such chains to the pretrained model's, of some of them
+  (`comparison_judge.py`).
 - Tuning: four trials of each algorithm, `FACTORS` of its default learning rate, seed `TRIAL_SEED`, on another task, the
   desirability of logP. The best by mean reward, where it is not the default, has rows of its own, "tuned".
 - Best-of-n, SVDD and SMC spend the queries on sampling the pretrained model; a fine-tuned policy draws on without any.
@@ -39,31 +40,28 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from comparison_judge import BATCH, NUM_JUDGED, Outcome, judge, judging, outcome_of
 from comparison_table import write_table
 from whole_chain import random_number
 
 from molrl.building import build
 from molrl.composition import compose
-from molrl.data.molecules.graphs import constitution
 from molrl.data.molecules.perception import perceive_bonds
 from molrl.data.molecules.qm9 import KEYS, in_half
 from molrl.finetune import finetune, freeze_copy
 from molrl.guidance import BestOf, Guidance
 from molrl.guidance.best_of import best_of_kl
 from molrl.machine.files import replace_file
-from molrl.noise import Key, Stream
 from molrl.policy import Policy
 from molrl.rewards.desirability import Desirability
-from molrl.rewards.molecules.graph import read_sound
 from molrl.rewards.molecules.logp import LogP
 from molrl.rewards.molecules.qed import QED
 from molrl.run import Run, prepare
 from molrl.samplers import Denoiser
 from molrl.task import Metrics, Reward, Task, sample_chains
-from molrl.trajectory import Trajectory
 
 SEEDS, TRIAL_SEED = "0,1,2,3,4", 100
-MAX_QUERIES, NUM_JUDGED, NUM_CHAINS, BATCH = 2304, 512, 64, 64
+MAX_QUERIES = 2304
 CHAIN = ("policy.num_steps=50", "policy.eta=1.0", "policy.order=1")
 FORWARD = ("iterations=24", "rollouts=96", "algo.noisings=12", "minibatch=576")
 FITTED = ("iterations=6", "rollouts=384")
@@ -94,25 +92,6 @@ def zero_reward(samples: Sequence[Any]) -> torch.Tensor:
 
 
 REWARDS: Mapping[str, Reward] = {"placebo": random_number, "zero": zero_reward}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The samples of a method, and what they took.
-
-    Attributes:
-        rewards: of each sample.
-        smiles: of each sample, canonical and without stereo marks; "" for one that is no sound, connected molecule.
-        kl: of each chain to the pretrained model, in nats; of best-of-n its exact value for rewards without ties.
-        queries: reward queries before these samples, or for them.
-        seconds: of CPU time for training, or for sampling.
-    """
-
-    rewards: Sequence[float]
-    smiles: Sequence[str]
-    kl: Sequence[float]
-    queries: int
-    seconds: float
 
 
 Job: TypeAlias = tuple[str, int, Callable[[], Outcome]]
@@ -198,14 +177,7 @@ class Comparison:
 
     def judge(self, policy: Policy, seed: int, reward: Reward = reward_of_qed) -> Outcome:
         """Draw samples of a policy, and compare its chains with those of the pretrained model."""
-        samples, kl = list[Any](), list[float]()
-        for start in range(0, NUM_JUDGED, BATCH):
-            rows = range(start, start + BATCH)
-            chains = sample_chains(policy, self.base.decoder, rows, judging(seed), self.base.device)
-            samples += self.base.decoder.decode(chains.final, chains.context)
-            if start < NUM_CHAINS:
-                kl += kl_of_chains(policy, self.base.policy, chains)
-        return outcome_of(samples, reward, kl)
+        return judge(policy, self.base, reward, judging(seed))
 
     def sample(self, name: str, seed: int) -> Outcome:
         """Spend the queries on samples of the pretrained model."""
@@ -223,10 +195,10 @@ class Comparison:
     def condition(self, data: Path, seed: int) -> Outcome:
         """Train the pretrained model on with the QED of some molecules, and ask it for a high one."""
         place, began = self.folder / "runs" / f"conditioned_{seed}", os.times()
-        place.mkdir(parents=True, exist_ok=True)
-        write_labelled(data, place / "labelled.npz", seed)
+        labelled = self.folder / "labelled" / f"{seed}.npz"
+        write_labelled(data, labelled, seed)
         init = base_weights(self.settings)
-        command = ["pretrain", "model=heavy_qed", f"init={init}", "data=qm9", f"data.path={place / 'labelled.npz'}"]
+        command = ["pretrain", "model=heavy_qed", f"init={init}", "data=qm9", f"data.path={labelled}"]
         command += [*LABELLED, f"training.seed={seed}", "threads=1", f"run={place}"]
         subprocess.run([sys.executable, "-m", "molrl", *command], check=True, stdout=subprocess.DEVNULL)
         conditional = prepared([*self.settings, *CHAIN, f"policy.weights={place / 'model'}"], reward_of_qed).task
@@ -276,30 +248,10 @@ def trial(name: str, factor: float) -> str:
     return f"trial {name} lr x {factor:g}"
 
 
-def judging(seed: int) -> Key:
-    """Return the key of the noise that the policies of a seed are judged with."""
-    return Key(seed, Stream.MEASUREMENT)
-
-
 def configured_guidance(name: str) -> Guidance:
     """Build a method of guided sampling as its file in conf/guidance has it."""
     guidance: Guidance = build(compose("sample", [f"guidance={name}"])["guidance"], "guidance")
     return guidance
-
-
-@torch.no_grad()
-def kl_of_chains(policy: Policy, reference: Policy, chains: Trajectory) -> list[float]:
-    """Compute the KL of each chain to the reference, in nats: the sum of the exact Gaussian KL of its steps."""
-    table = chains.transitions(torch.zeros_like(chains.log_prob[0]))
-    kl = policy.transition(table).kl(reference.transition(table))
-    return kl.view(chains.log_prob.shape).double().sum(0).tolist()
-
-
-def outcome_of(samples: Sequence[Any], reward: Reward, kl: Sequence[float]) -> Outcome:
-    """Score finished samples and read their bonds."""
-    readings = [read_sound(perceive_bonds, sample) for sample in samples]
-    smiles = ["" if reading.mol is None else constitution(reading.mol) for reading in readings]
-    return Outcome(reward(samples).tolist(), smiles, kl, 0, 0.0)
 
 
 def write_labelled(data: Path, path: Path, seed: int) -> None:
@@ -311,7 +263,8 @@ def write_labelled(data: Path, path: Path, seed: int) -> None:
     starts = np.concatenate([[0], np.cumsum(arrays["num_atoms"], dtype=np.int64)])
     atoms = np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows])
     taken = {key: arrays[key][rows if key in ("index", "num_atoms") else atoms] for key in KEYS}
-    np.savez_compressed(path, **taken)  # type: ignore[arg-type]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **taken)
 
 
 def run_jobs(comparison: Comparison) -> None:
@@ -338,6 +291,7 @@ def main() -> None:
     parser.add_argument("--known", default="qm9_heavy")
     parser.add_argument("--table", action="store_true")
     options, settings = parser.parse_known_args()
+    torch.set_num_threads(1)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     comparison = Comparison(options.folder, settings, options.names.split(","), seeds, options.data)
     if options.table:

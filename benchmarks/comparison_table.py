@@ -128,7 +128,8 @@ def reference(setting: str, source: str) -> Reference:
 
 def mean_of_valid(job: Mapping[str, Any]) -> float:
     """Return the mean reward of the sound molecules alone."""
-    return mean([reward for reward, text in zip(job["rewards"], job["smiles"], strict=True) if text] or [math.nan])
+    valid = [float(reward) for reward, text in zip(job["rewards"], job["smiles"], strict=True) if text]
+    return mean(valid) if valid else math.nan
 
 
 def or_nan(value: float | None) -> float:
