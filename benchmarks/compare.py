@@ -6,7 +6,7 @@
 The first command does the jobs that the folder lacks, one (method, seed) after the other in one process of one thread;
 killed, the same command goes on. All methods of a seed come before the next seed. The second prints the table of the
 jobs that are done and writes comparison.csv and frontier.png (`comparison_table.py`). Settings, such as
-`policy.weights=MODEL` or `policy=drugs`, are for all runs and for what they are judged by.
+`policy.weights=MODEL` or `policy=drugs`, are for all runs and for what they are judged by; a folder keeps to its first.
 
 The protocol, which was fixed before the first run:
 
@@ -18,6 +18,7 @@ The protocol, which was fixed before the first run:
   (`comparison_judge.py`).
 - Tuning: four trials of each algorithm, `FACTORS` of its default learning rate, seed `TRIAL_SEED`, on another task, the
   desirability of logP. The best by mean reward, where it is not the default, has rows of its own, "tuned".
+- A run that ends early, as its gradient is not finite or rollout and training disagree, is judged as it is then.
 - Best-of-n, SVDD and SMC spend the queries on sampling the pretrained model; a fine-tuned policy draws on without any.
 - "conditioned" is the pretrained model, trained on with the QED of as many molecules of its training set as there are
   queries (EDM: Hoogeboom et al. 2022, Sec. 5.2), and asked for `CONDITION`.
@@ -59,6 +60,7 @@ from molrl.rewards.molecules.qed import QED
 from molrl.run import Run, prepare
 from molrl.samplers import Denoiser
 from molrl.task import Metrics, Reward, Task, sample_chains
+from molrl.training_state import TrainingError
 
 SEEDS, TRIAL_SEED = "0,1,2,3,4", 100
 MAX_QUERIES = 2304
@@ -160,13 +162,16 @@ class Comparison:
         return self.judge(replace(self.base.policy, denoiser=denoiser), TRIAL_SEED, held_out_reward)
 
     def trained(self, title: str, name: str, seed: int, reward: Reward, factor: float) -> tuple[Denoiser, "Rounds"]:
-        """Return the denoiser that an algorithm trained, and its rounds."""
+        """Return the denoiser that an algorithm trained, as far as it came, and its rounds."""
         settings = [f"algo={name}", f"seed={seed}", "precision=bfloat16", "save_every=4", *RUNS[name], *self.settings]
         if factor != 1.0:
             rate = compose("train", ["task=qed", *settings])["optimizer"]["lr"]
             settings.append(f"optimizer.lr={factor * rate:g}")
         run, rounds = prepared(settings, reward), Rounds(self.folder / "runs" / f"{title}_{seed}")
-        finetune(run.finetuning, run.task, run.algorithm, freeze_copy(run.task.policy), rounds.folder, rounds.log)
+        try:
+            finetune(run.finetuning, run.task, run.algorithm, freeze_copy(run.task.policy), rounds.folder, rounds.log)
+        except TrainingError as error:  # such a run is a result as well: it is judged as it is then
+            print(f"{title}, seed {seed}: {error}", flush=True)
         return run.task.policy.denoiser, rounds
 
     def best_factor(self, name: str) -> float:
@@ -219,6 +224,7 @@ class Rounds:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.file, self.began = folder, folder / "rounds.jsonl", time.process_time()
+        self.file.touch()
 
     def log(self, row: Metrics) -> None:
         """Add a round, with the CPU seconds since the one before."""
@@ -259,16 +265,30 @@ def write_labelled(data: Path, path: Path, seed: int) -> None:
     with np.load(data, allow_pickle=False) as file:
         arrays = {key: file[key] for key in KEYS}
     half = [row for row, number in enumerate(arrays["index"].tolist()) if in_half(number, "first")]
-    rows = np.sort(np.random.default_rng(seed).choice(half, MAX_QUERIES, replace=False))
-    starts = np.concatenate([[0], np.cumsum(arrays["num_atoms"], dtype=np.int64)])
-    atoms = np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows])
-    taken = {key: arrays[key][rows if key in ("index", "num_atoms") else atoms] for key in KEYS}
+    molecules = np.zeros(len(arrays["index"]), dtype=np.bool_)
+    molecules[np.random.default_rng(seed).choice(half, MAX_QUERIES, replace=False)] = True
+    atoms = np.repeat(molecules, arrays["num_atoms"])
+    taken = {key: values[molecules if len(values) == len(molecules) else atoms] for key, values in arrays.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **taken)
 
 
+def refuse_other_settings(folder: Path, settings: Sequence[str]) -> None:
+    """Note the settings of a comparison in its folder.
+
+    Raises:
+        SystemExit: its jobs were begun with others.
+    """
+    file, text = folder / "settings.txt", "".join(f"{setting}\n" for setting in sorted(settings))
+    if file.exists() and (begun := file.read_text("utf-8")) != text:
+        sys.exit(f"{folder}: got the settings {text.splitlines()}, but its jobs were begun with {begun.splitlines()}")
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(file, text.encode())
+
+
 def run_jobs(comparison: Comparison) -> None:
     """Do the jobs that the folder lacks, one after the other."""
+    refuse_other_settings(comparison.folder, comparison.settings)
     for name, seed, work in comparison.jobs():
         file = comparison.file(name, seed)
         if file.exists():

@@ -92,6 +92,13 @@ def test_a_round_that_is_repeated_after_a_kill_counts_once(compare: ModuleType, 
     assert again.total("reward_queries") == 40.0
 
 
+def test_a_folder_keeps_to_the_settings_that_it_was_begun_with(compare: ModuleType, tmp_path: Path) -> None:
+    compare.refuse_other_settings(tmp_path / "new", ["policy=drugs", "iterations=2"])
+    compare.refuse_other_settings(tmp_path / "new", ["iterations=2", "policy=drugs"])
+    with pytest.raises(SystemExit, match=r"got the settings \['iterations=3'\], but its jobs were begun with \['iter"):
+        compare.refuse_other_settings(tmp_path / "new", ["iterations=3"])
+
+
 def test_labelled_molecules_are_of_the_first_half_alone(compare: ModuleType, tmp_path: Path) -> None:
     """6,000 molecules of one and two atoms; each atom has the number of its molecule as a coordinate."""
     index = np.arange(1, 6001)
