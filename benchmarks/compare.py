@@ -1,193 +1,323 @@
-"""All algorithms on one task at the same number of reward queries, beside methods without fine-tuning.
+"""All algorithms at the same number of reward queries, beside methods without fine-tuning.
 
-`python benchmarks/compare.py [folder] [conditional=DIR] [setting=value ...]` fine-tunes the shipped model to QED with
-every algorithm and three seeds, each run in a folder of its own below the given one (default runs/compare); complete
-runs are not repeated, and interrupted ones are resumed. Then it measures best-of-n and reward-guided sampling of the
-pretrained model, and a model conditioned on QED (`conditional=DIR`, from `molrl pretrain
-model=heavy_qed`). It prints a table in Markdown and leaves comparison.json and comparison.png in the folder.
+    python benchmarks/compare.py FOLDER [--data QM9.npz] [--seeds 0,1] [--names ddpo,nft] [setting=value ...]
+    python benchmarks/compare.py FOLDER --table [--known MODEL]
+
+The first command does the jobs that the folder lacks, one (method, seed) after the other in one process of one thread;
+killed, the same command goes on. All methods of a seed come before the next seed. The second prints the table of the
+jobs that are done and writes comparison.csv and frontier.png (`comparison_table.py`). Settings, such as
+`policy.weights=MODEL` or `policy=drugs`, are for all runs and for what they are judged by; a folder keeps to its first.
+
+The protocol, which was fixed before the first run:
+
+- The reward is QED. A method has `MAX_QUERIES` reward queries. `RUNS` divides them into rounds; an algorithm's other
+  settings are the defaults of conf/algo, but for the precision, bfloat16, in which all are trained.
+- The model is trained on one half of QM9, so that new molecules in the other half are known to be real.
+- Whatever sampler trains, a policy is judged by `NUM_JUDGED` samples of one chain: 50 steps, eta = 1, float32, and the
+  noise of its seed, the same for all. Its KL is that of whole such chains to the pretrained model's, of some of them
+  (`comparison_judge.py`).
+- Tuning: four trials of each algorithm, `FACTORS` of its default learning rate, seed `TRIAL_SEED`, on another task, the
+  desirability of logP. The best by mean reward, where it is not the default, has rows of its own, "tuned".
+- A run that ends early, as its gradient is not finite or rollout and training disagree, is judged as it is then.
+- Best-of-n, SVDD and SMC spend the queries on sampling the pretrained model; a fine-tuned policy draws on without any.
+- "conditioned" is the pretrained model, trained on with the QED of as many molecules of its training set as there are
+  queries (EDM: Hoogeboom et al. 2022, Sec. 5.2), and asked for `CONDITION`.
+- "placebo" learns from random numbers and "zero" from a constant reward: what they change is not the reward's doing.
+- Algorithms that need the reward's gradient (`draft`, `refl`, `adjoint`) cannot learn from QED and are left out.
 """
 
+import argparse
 import json
-import math
 import os
-import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from comparison_judge import BATCH, NUM_JUDGED, Outcome, judge, judging, outcome_of
+from comparison_table import write_table
+from whole_chain import random_number
 
+from molrl.building import build
 from molrl.composition import compose
-from molrl.guidance import BestOf, Guidance, GuidedSamples, RewardGuided
-from molrl.noise import Key
-from molrl.run import prepare
-from molrl.task import Task, open_reward
+from molrl.data.molecules.perception import perceive_bonds
+from molrl.data.molecules.qm9 import KEYS, in_half
+from molrl.finetune import finetune, freeze_copy
+from molrl.guidance import BestOf, Guidance
+from molrl.guidance.best_of import best_of_kl
+from molrl.machine.files import replace_file
+from molrl.policy import Policy
+from molrl.rewards.desirability import Desirability
+from molrl.rewards.molecules.logp import LogP
+from molrl.rewards.molecules.qed import QED
+from molrl.run import Run, prepare
+from molrl.samplers import Denoiser
+from molrl.task import Metrics, Reward, Task, sample_chains
+from molrl.training_state import TrainingError
 
-SEEDS = (0, 1, 2)
+SEEDS, TRIAL_SEED = "0,1,2,3,4", 100
 MAX_QUERIES = 2304
-NUM_EVALUATED = 256
-COMMON = ("task=qed", f"evaluate={NUM_EVALUATED}")
-RUNS: dict[str, tuple[str, ...]] = {  # queries of each; tuned as docs/results/comparison.md says
-    "ddpo": ("iterations=12", "rollouts=192", "minibatch=480"),
-    "ddpo_sf": ("iterations=18", "rollouts=128", "minibatch=1280"),
-    "dpok": ("iterations=12", "rollouts=192", "minibatch=480", "optimizer.lr=5e-4"),
-    "rgdm": ("iterations=12", "rollouts=21", "algo.states=4", "algo.candidates=2", "algo.held=2", "minibatch=63"),
-    "rwr": ("iterations=6", "rollouts=384"),
-    "rwr_sparse": ("iterations=6", "rollouts=384"),
-    "sft_kl_d": ("iterations=6", "rollouts=384"),
-    "sft_kl_o": ("iterations=6", "rollouts=384"),
+CHAIN = ("policy.num_steps=50", "policy.eta=1.0", "policy.order=1")
+FORWARD = ("iterations=24", "rollouts=96", "algo.noisings=12", "minibatch=576")
+FITTED = ("iterations=6", "rollouts=384")
+RUNS: Mapping[str, Sequence[str]] = {
+    "ddpo": ("iterations=12", "rollouts=192"),
+    "ddpo_sf": ("iterations=18", "rollouts=128"),
+    "dpok": ("iterations=12", "rollouts=192"),
+    "grpo": ("iterations=12", "rollouts=192"),
+    "dpo": ("iterations=12", "rollouts=192"),
+    "rgdm": ("iterations=12", "rollouts=21", "minibatch=63"),  # nine queries for a rollout and its candidates
+    **dict.fromkeys(("nft", "awm", "epg", "pepg", "ram"), FORWARD),
+    "tilt": (*FORWARD, "algo.tilt_step=0.1667"),  # the same tilt in all as with the default's 16 rounds
+    **dict.fromkeys(("rwr", "rwr_sparse", "sft_kl_d", "sft_kl_o"), FITTED),
 }
-SAMPLERS: dict[str, Guidance] = {
-    "best of 4": BestOf(of=4),
-    "best of 12": BestOf(of=12),
-    "guided, 2 candidates": RewardGuided(candidates=2, radius=1.0, temperature=0.02, first=0.4, last=0.64, lookahead=3),
-    "guided, 8 candidates": RewardGuided(candidates=8, radius=1.0, temperature=0.02, first=0.4, last=0.64, lookahead=3),
-}
-CONDITIONS = (0.55, 0.65)  # QED that a conditional model is conditioned on
-COLUMNS = {
-    "reward_mean": "mean QED",
-    "validity": "valid",
-    "uniqueness": "unique",
-    "novelty": "novel",
-    "sa": "SA",
-    "kl": "KL",
-    "queries": "queries",
-    "seconds": "seconds",
-}
+CONTROLS = ("ddpo", "nft", "rwr")  # one of each family learns from random numbers, and from a constant
+SAMPLERS = {"best of 4": 4, "best of 12": 12, "svdd": 12, "smc": 12}  # queries for a sample
+FACTORS = (0.25, 0.5, 1.0, 2.0)
+CONDITION = 0.55
+LABELLED = ("training.steps=600", "training.cooldown=200", "training.lr=3e-4", "training.bf16=true", "evaluate=2")
+
+reward_of_qed = QED(reader=perceive_bonds)
+held_out_reward = Desirability(goal="window", low=1.0, high=3.0, slack=2.0, scorer=LogP(reader=perceive_bonds))
 
 
-def fine_tune(folder: Path, algorithm: str, seed: int, settings: Sequence[str]) -> dict[str, Any]:
-    """Run `molrl train`, unless the run is complete, and return its final metrics."""
-    run = folder / f"{algorithm}_{seed}"
-    command = [sys.executable, "-m", "molrl.cli", "train", f"algo={algorithm}", f"seed={seed}", f"run={run}"]
-    subprocess.run([*command, *COMMON, *RUNS[algorithm], *settings], check=True, stdout=subprocess.DEVNULL)
-    summary = json.loads((run / "summary.json").read_text())
-    return {**summary["after"], "queries": summary["reward_queries"], "seconds": summary["wall_seconds"]}
+def zero_reward(samples: Sequence[Any]) -> torch.Tensor:
+    """Return zero for each sample."""
+    return torch.zeros(len(samples))
 
 
-def sample(name: str, seed: int) -> dict[str, Any]:
-    """Measure guided samples, as many as the queries allow and at most NUM_EVALUATED."""
-    task = prepare(compose("train", [*COMMON])).task
-    with open_reward(task.reward):
+REWARDS: Mapping[str, Reward] = {"placebo": random_number, "zero": zero_reward}
+
+
+Job: TypeAlias = tuple[str, int, Callable[[], Outcome]]
+"""Name and seed of a job, and its work."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The jobs of a comparison.
+
+    Attributes:
+        folder: of its files.
+        settings: of all runs.
+        names: the algorithms.
+        seeds: of the runs.
+        data: the file of QM9 that "conditioned" learns from; None: it is left out.
+    """
+
+    folder: Path
+    settings: Sequence[str]
+    names: Sequence[str]
+    seeds: Sequence[int]
+    data: Path | None
+
+    @cached_property
+    def base(self) -> Task:
+        """Return the pretrained model with the chain of the judge."""
+        return prepared([*self.settings, *CHAIN], reward_of_qed).task
+
+    def jobs(self) -> Iterator[Job]:
+        """Yield all jobs: those of a seed, those of the next, the trials, and what the trials chose."""
+        for seed in self.seeds:
+            yield from self.methods(seed)
+        for name, factor in product(self.names, FACTORS):
+            yield trial(name, factor), TRIAL_SEED, partial(self.try_rate, name, factor)
+        for seed, name in product(self.seeds, self.names):
+            if (factor := self.best_factor(name)) != 1.0:
+                title = f"{name} tuned, lr x {factor:g}"
+                yield title, seed, partial(self.fine_tune, title, name, seed, factor=factor)
+
+    def methods(self, seed: int) -> Iterator[Job]:
+        """Yield the jobs of a seed with the default learning rates."""
+        yield "pretrained", seed, partial(self.judge, self.base.policy, seed)
+        for name in self.names:
+            yield name, seed, partial(self.fine_tune, name, name, seed)
+        for name in SAMPLERS:
+            yield name, seed, partial(self.sample, name, seed)
+        if self.data is not None:
+            yield "conditioned", seed, partial(self.condition, self.data, seed)
+        for name, (control, reward) in product(CONTROLS, REWARDS.items()):
+            if name in self.names:
+                title = f"{control} {name}"
+                yield title, seed, partial(self.fine_tune, title, name, seed, reward=reward)
+
+    def fine_tune(
+        self, title: str, name: str, seed: int, *, reward: Reward = reward_of_qed, factor: float = 1.0
+    ) -> Outcome:
+        """Fine-tune with an algorithm, from the last checkpoint if there is one, and judge the policy."""
+        denoiser, rounds = self.trained(title, name, seed, reward, factor)
+        outcome = self.judge(replace(self.base.policy, denoiser=denoiser), seed)
+        return replace(outcome, queries=round(rounds.total("reward_queries")), seconds=rounds.total("cpu_seconds"))
+
+    def try_rate(self, name: str, factor: float) -> Outcome:
+        """Fine-tune toward the held-out task with a multiple of the default learning rate."""
+        denoiser, _ = self.trained(trial(name, factor), name, TRIAL_SEED, held_out_reward, factor)
+        return self.judge(replace(self.base.policy, denoiser=denoiser), TRIAL_SEED, held_out_reward)
+
+    def trained(self, title: str, name: str, seed: int, reward: Reward, factor: float) -> tuple[Denoiser, "Rounds"]:
+        """Return the denoiser that an algorithm trained, as far as it came, and its rounds."""
+        settings = [f"algo={name}", f"seed={seed}", "precision=bfloat16", "save_every=4", *RUNS[name], *self.settings]
+        if factor != 1.0:
+            rate = compose("train", ["task=qed", *settings])["optimizer"]["lr"]
+            settings.append(f"optimizer.lr={factor * rate:g}")
+        run, rounds = prepared(settings, reward), Rounds(self.folder / "runs" / f"{title}_{seed}")
+        try:
+            finetune(run.finetuning, run.task, run.algorithm, freeze_copy(run.task.policy), rounds.folder, rounds.log)
+        except TrainingError as error:  # such a run is a result as well: it is judged as it is then
+            print(f"{title}, seed {seed}: {error}", flush=True)
+        return run.task.policy.denoiser, rounds
+
+    def best_factor(self, name: str) -> float:
+        """Return the factor of the learning rate whose trial has the largest mean reward."""
+        files = {factor: self.file(trial(name, factor), TRIAL_SEED) for factor in FACTORS}
+        means = {factor: np.mean(json.loads(file.read_text("utf-8"))["rewards"]) for factor, file in files.items()}
+        return max(means, key=lambda factor: means[factor])
+
+    def judge(self, policy: Policy, seed: int, reward: Reward = reward_of_qed) -> Outcome:
+        """Draw samples of a policy, and compare its chains with those of the pretrained model."""
+        return judge(policy, self.base, reward, judging(seed))
+
+    def sample(self, name: str, seed: int) -> Outcome:
+        """Spend the queries on samples of the pretrained model."""
+        n, samples, queries, began = SAMPLERS[name], list[Any](), 0, os.times()
+        guidance: Guidance = BestOf(of=n) if name.startswith("best") else configured_guidance(name)
+        for start in range(0, min(NUM_JUDGED, MAX_QUERIES // n), BATCH):
+            rows = range(start, min(start + BATCH, NUM_JUDGED, MAX_QUERIES // n))
+            drawn = guidance.draw(self.base, rows, judging(seed))
+            samples += drawn.samples
+            queries += drawn.reward_queries
+        seconds = os.times().user - began.user
+        kl = [best_of_kl(n)] if name.startswith("best") else []
+        return replace(outcome_of(samples, reward_of_qed, kl), queries=queries, seconds=seconds)
+
+    def condition(self, data: Path, seed: int) -> Outcome:
+        """Train the pretrained model on with the QED of some molecules, and ask it for a high one."""
+        place, began = self.folder / "runs" / f"conditioned_{seed}", os.times()
+        labelled = self.folder / "labelled" / f"{seed}.npz"
+        write_labelled(data, labelled, seed)
+        init = base_weights(self.settings)
+        command = ["pretrain", "model=heavy_qed", f"init={init}", "data=qm9", f"data.path={labelled}"]
+        command += [*LABELLED, f"training.seed={seed}", "threads=1", f"run={place}"]
+        subprocess.run([sys.executable, "-m", "molrl", *command], check=True, stdout=subprocess.DEVNULL)
+        conditional = prepared([*self.settings, *CHAIN, f"policy.weights={place / 'model'}"], reward_of_qed).task
+        decoder = replace(conditional.decoder, condition={"qed": CONDITION})  # type: ignore[type-var]
+        chains = sample_chains(conditional.policy, decoder, range(NUM_JUDGED), judging(seed), conditional.device)
+        seconds = os.times().children_user - began.children_user
+        outcome = outcome_of(decoder.decode(chains.final, chains.context), reward_of_qed, [])
+        return replace(outcome, queries=MAX_QUERIES, seconds=seconds)
+
+    def file(self, name: str, seed: int) -> Path:
+        """Return the file of a job that is done."""
+        return self.folder / "jobs" / f"{name}_{seed}.json"
+
+
+class Rounds:
+    """The rounds of a run, kept in its folder: those before a kill count as well."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.file, self.began = folder, folder / "rounds.jsonl", time.process_time()
+        self.file.touch()
+
+    def log(self, row: Metrics) -> None:
+        """Add a round, with the CPU seconds since the one before."""
+        now = time.process_time()
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**row, "cpu_seconds": now - self.began}) + "\n")
+        self.began = now
+
+    def total(self, name: str) -> float:
+        """Return the sum of a figure over the rounds; one that was repeated after a kill counts once."""
+        rows = {row["iteration"]: row[name] for row in map(json.loads, self.file.read_text("utf-8").splitlines())}
+        return float(sum(rows.values()))
+
+
+def prepared(settings: Sequence[str], reward: Reward) -> Run:
+    """Build a run toward a reward that is computed in this process."""
+    return prepare(compose("train", ["task=qed", "threads=1", *settings]), reward)
+
+
+def base_weights(settings: Sequence[str]) -> str:
+    """Return the pretrained model that settings choose."""
+    return str(compose("train", ["task=qed", *settings])["policy"]["weights"])
+
+
+def trial(name: str, factor: float) -> str:
+    """Return the name of the trial of a learning rate."""
+    return f"trial {name} lr x {factor:g}"
+
+
+def configured_guidance(name: str) -> Guidance:
+    """Build a method of guided sampling as its file in conf/guidance has it."""
+    guidance: Guidance = build(compose("sample", [f"guidance={name}"])["guidance"], "guidance")
+    return guidance
+
+
+def write_labelled(data: Path, path: Path, seed: int) -> None:
+    """Write as many molecules of the first half of QM9 as there are queries, drawn at random."""
+    with np.load(data, allow_pickle=False) as file:
+        arrays = {key: file[key] for key in KEYS}
+    half = [row for row, number in enumerate(arrays["index"].tolist()) if in_half(number, "first")]
+    molecules = np.zeros(len(arrays["index"]), dtype=np.bool_)
+    molecules[np.random.default_rng(seed).choice(half, MAX_QUERIES, replace=False)] = True
+    atoms = np.repeat(molecules, arrays["num_atoms"])
+    taken = {key: values[molecules if len(values) == len(molecules) else atoms] for key, values in arrays.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **taken)
+
+
+def refuse_other_settings(folder: Path, settings: Sequence[str]) -> None:
+    """Note the settings of a comparison in its folder.
+
+    Raises:
+        SystemExit: its jobs were begun with others.
+    """
+    file, text = folder / "settings.txt", "".join(f"{setting}\n" for setting in sorted(settings))
+    if file.exists() and (begun := file.read_text("utf-8")) != text:
+        sys.exit(f"{folder}: got the settings {text.splitlines()}, but its jobs were begun with {begun.splitlines()}")
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(file, text.encode())
+
+
+def run_jobs(comparison: Comparison) -> None:
+    """Do the jobs that the folder lacks, one after the other."""
+    refuse_other_settings(comparison.folder, comparison.settings)
+    for name, seed, work in comparison.jobs():
+        file = comparison.file(name, seed)
+        if file.exists():
+            continue
         began = time.perf_counter()
-        drawn = draw_within_budget(SAMPLERS[name], task, seed)
-        seconds = time.perf_counter() - began
-        rewards = task.reward(drawn.samples)
-    metrics = task.decoder.measure(drawn.samples)
-    return {**metrics, **reward_metrics(rewards), "kl": None, "queries": drawn.reward_queries, "seconds": seconds}
-
-
-def draw_within_budget(guidance: Guidance, task: Task, seed: int) -> GuidedSamples:
-    """Draw batches until the queries are spent."""
-    samples: list[Any] = []
-    queries, batch, key = 0, 8, Key(seed, stream=2**61)
-    while len(samples) < NUM_EVALUATED:
-        drawn = guidance.draw(task, range(len(samples), len(samples) + batch), key)
-        if samples and queries + drawn.reward_queries > MAX_QUERIES:
-            break
-        samples += drawn.samples
-        queries += drawn.reward_queries
-    return GuidedSamples(samples, queries)
-
-
-def sample_conditional(weights: str, qed: float, seed: int) -> dict[str, Any]:
-    """Measure samples of a conditional model, which needs no queries: it was trained with the rewards of its data."""
-    task = prepare(compose("train", [*COMMON, f"policy.weights={weights}"])).task
-    task = replace(task, decoder=replace(task.decoder, condition={"qed": qed}))  # type: ignore[type-var]
-    with open_reward(task.reward):
-        rollouts = task.rollout(range(NUM_EVALUATED), Key(seed, stream=2**61))
-    seconds = rollouts.seconds["rollout"] + rollouts.seconds["reward"]
-    metrics = {**task.decoder.measure(rollouts.samples), **reward_metrics(rollouts.rewards)}
-    return {**metrics, "kl": None, "queries": 0, "seconds": seconds}
-
-
-def reward_metrics(rewards: torch.Tensor) -> dict[str, float]:
-    """Return the mean reward and the number of samples."""
-    return {"reward_mean": rewards.nanmean().item(), "n": float(len(rewards))}
-
-
-def format_mean(values: Sequence[float | None], name: str) -> str:
-    """Format the mean over the seeds and its standard error."""
-    finite = [value for value in values if value is not None and math.isfinite(value)]
-    if not finite:
-        return "-"
-    error = stdev(finite) / math.sqrt(len(finite)) if len(finite) > 1 else 0.0
-    if name in ("queries", "seconds"):
-        return f"{mean(finite):,.0f}"
-    digits = 1 if name == "kl" else 2 if name == "sa" else 3
-    return f"{mean(finite):.{digits}f} ± {error:.{digits}f}"
-
-
-def pretrained_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return the metrics of the pretrained model, as every run measured it first."""
-    summaries = [json.loads((folder / f"ddpo_{seed}" / "summary.json").read_text()) for seed in SEEDS]
-    return [{**summary["before"], "queries": 0, "seconds": 0.0} for summary in summaries]
-
-
-def markdown(results: dict[str, list[dict[str, Any]]]) -> str:
-    """Return the table in Markdown, one row per method, the best first."""
-    head = f"| | samples | {' | '.join(COLUMNS.values())} |"
-    lines = [head, "|" + "---|" * (head.count("|") - 1)]
-    for name, rows in sorted(results.items(), key=lambda item: -mean(row["reward_mean"] for row in item[1])):
-        cells = [format_mean([row.get(column) for row in rows], column) for column in COLUMNS]
-        lines.append(f"| {name} | {mean(row['n'] for row in rows):.0f} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Plot a line per method, the best on top, with a point per seed and a bar at their mean."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    panels: dict[str, Callable[[dict[str, Any]], float]] = {
-        "mean QED, 0 for invalid samples": lambda row: row["reward_mean"],
-        "valid and unique": lambda row: row["validity"] * row["uniqueness"],
-        "novel": lambda row: row["novelty"],
-    }
-    names = sorted(results, key=lambda name: mean(row["reward_mean"] for row in results[name]))
-    figure, all_axes = plt.subplots(1, len(panels), figsize=(10, 5), sharey=True, layout="constrained")
-    for axes, (title, value) in zip(all_axes, panels.items(), strict=True):
-        for place, name in enumerate(names):
-            points = [value(row) for row in results[name]]
-            colour = "C0" if name in RUNS else "0.6" if name == "pretrained" else "C1"
-            axes.plot(points, [place] * len(points), "o", color=colour, alpha=0.6, markersize=5)
-            axes.plot(mean(points), place, "|", color=colour, markersize=16, markeredgewidth=2)
-        axes.set_title(title, fontsize=10)
-        axes.grid(alpha=0.3)
-    all_axes[0].set_yticks(range(len(names)), names)
-    figure.suptitle(
-        f"{MAX_QUERIES:,} reward queries: fine-tuned (blue), or spent on sampling and conditioning (orange)"
-    )
-    figure.savefig(path, dpi=130)
+        outcome = work()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(file, json.dumps({"name": name, "seed": seed, **asdict(outcome)}).encode())
+        took = time.perf_counter() - began
+        print(f"{name}, seed {seed}: reward {np.mean(outcome.rewards):.3f}, {took:.0f} s", flush=True)
 
 
 def main() -> None:
-    """Run what is missing, measure all methods and print the table."""
-    arguments = sys.argv[1:]
-    weights = next((item.partition("=")[2] for item in arguments if item.startswith("conditional=")), None)
-    arguments = [item for item in arguments if not item.startswith("conditional=")]
-    folder = Path(arguments.pop(0)) if arguments and "=" not in arguments[0] else Path("runs/compare")
-    results: dict[str, list[dict[str, Any]]] = {
-        algorithm: [fine_tune(folder, algorithm, seed, arguments) for seed in SEEDS] for algorithm in RUNS
-    }
-    results["pretrained"] = pretrained_metrics(folder)
-    for name in SAMPLERS:
-        results[name] = [sample(name, seed) for seed in SEEDS]
-    if weights is not None:
-        for qed in CONDITIONS:
-            results[f"conditioned on {qed}"] = [sample_conditional(weights, qed, seed) for seed in SEEDS]
-    (folder / "comparison.json").write_text(json.dumps(results, indent=1) + "\n")
-    draw(results, folder / "comparison.png")
-    print(markdown(results))
-    cores = f"{os.cpu_count()} cores ({platform.machine()}), torch {torch.__version__}"
-    print(f"\nMean and standard error over seeds {', '.join(map(str, SEEDS))}. {cores}.")
+    """Do the missing jobs of a folder, or print the table of those that are done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--names", default=",".join(RUNS))
+    parser.add_argument("--seeds", default=SEEDS)
+    parser.add_argument("--known", default="qm9_heavy")
+    parser.add_argument("--table", action="store_true")
+    options, settings = parser.parse_known_args()
+    torch.set_num_threads(1)
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    comparison = Comparison(options.folder, settings, options.names.split(","), seeds, options.data)
+    if options.table:
+        write_table(options.folder, base_weights(settings), options.known)
+    else:
+        run_jobs(comparison)
 
 
 if __name__ == "__main__":
