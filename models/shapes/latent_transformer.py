@@ -66,7 +66,9 @@ class LatentTransformer(nn.Module):
         if self.class_embedding is not None:
             embedding = embedding + self.class_embedding(context["class"]).to(embedding.dtype)
         embedding = nn.functional.silu(embedding)
-        points = self.point_embedding(positional_encoding(x)).to(x.dtype)  # the sum over the blocks keeps full precision
+        points = self.point_embedding(positional_encoding(x)).to(
+            x.dtype
+        )  # the sum over the blocks keeps full precision
         read, points = self.norm(points), points[:, :written]
         latents = self.latents.expand(len(x), -1, -1)
         for block in self.blocks:
