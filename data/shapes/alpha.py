@@ -59,7 +59,7 @@ class Cells:
     Attributes:
         points: [n, 3].
         corners: rows of the points, int [t, 4].
-        beyond: the tetrahedron behind the face opposite to each corner, int [t, 4]; t: the outside.
+        beyond: the tetrahedron on the other side of the face opposite to each corner, int [t, 4]; t: the outside.
         openings: radius of the largest ball that passes through each face, from one side to the other, [t, 4].
     """
 
@@ -139,10 +139,10 @@ def openings_of(
     faces = points[corners[:, SIDES]]  # [t, 4, 3, 3]
     centres, circles = circumcircles(faces)
     tips = np.append(points[corners], np.full((1, 4, 3), np.inf), 0)  # the outside has none
-    behind = tips[beyond]  # [t, 4, 4, 3]: three of them are corners of the face
+    next_tips = tips[beyond]  # [t, 4, 4, 3]: three of them are corners of the face
     inside = np.linalg.norm(points[corners] - centres, axis=-1) < circles * (1 - 1e-9)
     with np.errstate(invalid="ignore"):
-        inside |= (np.linalg.norm(behind - centres[:, :, None], axis=-1) < circles[..., None] * (1 - 1e-9)).any(-1)
+        inside |= (np.linalg.norm(next_tips - centres[:, :, None], axis=-1) < circles[..., None] * (1 - 1e-9)).any(-1)
     passage = np.where(inside, np.inf, circles)
     return np.minimum(np.minimum(radii[:-1, None], radii[beyond]), passage)
 

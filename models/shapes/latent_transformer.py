@@ -1,11 +1,11 @@
 """A transformer of point clouds that computes on a few latents: points are read and written, and never meet.
 
-Latents read the points by cross-attention, as in Jaegle et al. 2021 (Perceiver, arXiv:2103.03206), think among
-themselves, and are written to the points, block by block as in Jabri et al. 2023 (RIN, arXiv:2212.11972). Unlike there,
-every block reads the points as they were embedded, not as earlier blocks wrote them: so the output of a point does not
-depend on which other points are written, and training can write some of the points that it reads. Noise level and
-class modulate every layer by shift, scale and a gate that starts at zero (adaLN-Zero: Peebles and Xie 2023,
-arXiv:2212.09748, Sec. 3.2).
+Latents read the points by cross-attention, as in Jaegle et al. 2021 (Perceiver, arXiv:2103.03206), attend to each
+other, and are written to the points, block by block as in Jabri et al. 2023 (RIN, arXiv:2212.11972). Unlike there, every
+block reads the points as they were embedded, not as earlier blocks wrote them: so the output of a point does not depend
+on which other points are written, and training can write some of the points that it reads. Noise level and class
+modulate every layer by shift, scale and a gate that starts at zero (adaLN-Zero: Peebles and Xie 2023, arXiv:2212.09748,
+Sec. 3.2).
 """
 
 import torch
@@ -79,12 +79,12 @@ class LatentTransformer(nn.Module):
 
 
 class LatentBlock(nn.Module):
-    """Latents read the points and think; then the points that are written read the latents."""
+    """Latents read the points and attend to each other; then the points that are written read the latents."""
 
     def __init__(self, width: int, latent_width: int, layers: int, heads: int) -> None:
         super().__init__()
         self.read = AttentionLayer(latent_width, width, latent_width, heads)
-        self.think = nn.ModuleList(AttentionLayer(latent_width, None, latent_width, heads) for _ in range(layers))
+        self.layers = nn.ModuleList(AttentionLayer(latent_width, None, latent_width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(latent_width, elementwise_affine=False)
         self.write = AttentionLayer(width, latent_width, latent_width, heads)
 
@@ -97,7 +97,7 @@ class LatentBlock(nn.Module):
     ) -> tuple[Float[Tensor, "b m w"], Float[Tensor, "b k p"]]:
         """Return the new states of the latents and of the points that are written."""
         latents = self.read(latents, read, embedding)
-        for layer in self.think:
+        for layer in self.layers:
             latents = layer(latents, None, embedding)
         return latents, self.write(points, self.norm(latents), embedding)
 
