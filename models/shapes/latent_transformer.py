@@ -1,7 +1,7 @@
 """A transformer of point clouds that computes on a few latents: points are read and written, and never meet.
 
 Latents read the points by cross-attention, as in Jaegle et al. 2021 (Perceiver, arXiv:2103.03206), attend to each
-other, and are written to the points, block by block as in Jabri et al. 2023 (RIN, arXiv:2212.11972). Unlike there, each
+other, and are written to the points, block by block as in Jabri et al. 2023 (arXiv:2212.11972). Unlike there, each
 block reads the points as they were embedded, not as earlier blocks wrote them: so the output of a point does not depend
 on which other points are written, and training can write some of the points that it reads. Noise level and class
 modulate every layer by shift, scale and a gate that starts at zero (adaLN-Zero: Peebles and Xie 2023, arXiv:2212.09748,

@@ -1,6 +1,6 @@
 """Stability by margin and by simulation, of shells and of solids, against the solid that the points were drawn from.
 
-`python benchmarks/solids.py [shapes=60] [out=solids.csv]` takes procedural chairs and tables of the validation split,
+`python benchmarks/closed_meshes.py [shapes=60] [out=closed_meshes.csv]` takes procedural chairs and tables of the validation split,
 draws 256, 1,024 and 2,048 points of each, and compares with the exact solid: margin and drop test of the points, and
 volume and drop test of the closed mesh that `molrl.data.shapes.alpha` makes of them. Rows of single shapes go to a CSV.
 """
@@ -52,7 +52,7 @@ def measure(source: Procedural, index: int) -> list[dict[str, Any]]:
 def main() -> None:
     """Measure the shapes and print a row for each number of points."""
     given = dict(item.split("=", 1) for item in sys.argv[1:])
-    shapes, out = int(given.pop("shapes", 60)), Path(given.pop("out", "solids.csv"))
+    shapes, out = int(given.pop("shapes", 60)), Path(given.pop("out", "closed_meshes.csv"))
     if given:
         sys.exit(f"{', '.join(given)}: allowed are shapes and out")
     source = Procedural(families=("chair", "table"), split="validation")
