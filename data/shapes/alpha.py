@@ -71,7 +71,7 @@ class Cells:
     def reached(self, radius: float) -> Flags:
         """Tell which tetrahedra [t] an empty ball reaches from outside."""
         start, count = np.nonzero(self.openings > radius), len(self.corners)
-        return self.labels(start[0], self.beyond[start], count + 1)[:count] == 0
+        return np.asarray(self.labels(start[0], self.beyond[start], count + 1)[:count] == 0)
 
     def labels(self, start: NDArray[np.intp], end: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """Label `count` cells, equally if they are connected by pairs; the outside, the last one, has 0."""
@@ -88,7 +88,7 @@ class Cells:
         if not solid.any():
             return solid
         sizes = np.bincount(labels[solid], np.abs(determinants(self.points[self.corners[solid]])))
-        return solid & (labels == sizes.argmax())
+        return np.asarray(solid & (labels == sizes.argmax()))
 
     def without_pinches(self, solid: Flags) -> Flags:
         """Return the solid [t] with every tetrahedron around an edge at which it touches itself."""
@@ -105,7 +105,7 @@ class Cells:
         """Return the faces [f, 3] between a solid [t] and the rest, counter-clockwise from outside."""
         inner = np.append(solid, False)
         rows, opposite = np.nonzero(solid[:, None] & ~inner[self.beyond])
-        faces = self.corners[rows[:, None], SIDES[opposite]]
+        faces: NDArray[np.int64] = self.corners[rows[:, None], SIDES[opposite]]
         a, b, c = (self.points[faces[:, corner]] for corner in range(3))
         tip = self.points[self.corners[rows, opposite]]
         inward = ((np.cross(b - a, c - a)) * (tip - a)).sum(1) > 0
@@ -144,7 +144,7 @@ def openings_of(
     with np.errstate(invalid="ignore"):
         inside |= (np.linalg.norm(next_tips - centres[:, :, None], axis=-1) < circles[..., None] * (1 - 1e-9)).any(-1)
     passage = np.where(inside, np.inf, circles)
-    return np.minimum(np.minimum(radii[:-1, None], radii[beyond]), passage)
+    return np.asarray(np.minimum(np.minimum(radii[:-1, None], radii[beyond]), passage))
 
 
 def determinants(tetrahedra: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -163,7 +163,7 @@ def circumradii(tetrahedra: NDArray[np.float64]) -> NDArray[np.float64]:
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         radii = np.linalg.norm(offset, axis=-1) / np.abs(2 * determinants(tetrahedra))
-    return np.nan_to_num(radii, nan=np.inf)
+    return np.asarray(np.nan_to_num(radii, nan=np.inf))
 
 
 def circumcircles(triangles: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
