@@ -40,8 +40,8 @@ def write_each(samples: Sequence[PointCloud], path: Path, *, meshes: bool) -> in
     for row, file in files.items():
         WRITERS[path.suffix](file, *contents[row])
     if len(samples) > 1 and files:
-        first, *_, last = [*files.values(), *files.values()]
-        print(f"{path.suffix} holds one shape: wrote {len(files)} files, {first} to {last.name}")
+        names = list(files.values())
+        print(f"{path.suffix} holds one shape: wrote {len(files)} files, {names[0]} to {names[-1].name}")
     if problems:
         print(f"{len(problems)} of {len(samples)} samples have no closed mesh and no file: {problems[0]}")
     return len(files)
