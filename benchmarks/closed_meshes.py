@@ -1,8 +1,9 @@
 """Stability by margin and by simulation, of shells and of solids, against the solid that the points were drawn from.
 
-`python benchmarks/closed_meshes.py [shapes=60] [out=closed_meshes.csv]` takes procedural chairs and tables of the validation split,
-draws 256, 1,024 and 2,048 points of each, and compares with the exact solid: margin and drop test of the points, and
-volume and drop test of the closed mesh that `molrl.data.shapes.alpha` makes of them. Rows of single shapes go to a CSV.
+`python benchmarks/closed_meshes.py [shapes=60] [out=closed_meshes.csv]` takes procedural chairs and tables of the
+validation split, draws 256, 1,024 and 2,048 points of each, and compares with the exact solid: margin and drop test of
+the points, and volume and drop test of the closed mesh that `molrl.data.shapes.alpha` makes of them. Rows of single
+shapes go to a CSV.
 """
 
 import csv

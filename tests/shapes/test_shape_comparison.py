@@ -41,8 +41,8 @@ def test_the_scores_of_concentric_balls() -> None:
 
 def test_the_unit_does_not_matter_and_the_size_of_a_single_shape_does() -> None:
     def scored(drawn: Points, real: Points) -> dict[str, float]:
-        shapes = ([cloud(scale * BALL, "ball") for scale in scales] for scales in (drawn, real))
-        (row,) = compare_by_class(*shapes, METRICS)
+        samples, references = ([cloud(scale * BALL, "ball") for scale in scales] for scales in (drawn, real))
+        (row,) = compare_by_class(samples, references, METRICS)
         return row
 
     drawn, real = np.array([1.0, 1.5, 2.0]), np.array([1.2, 1.4, 2.2])
