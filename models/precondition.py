@@ -74,13 +74,20 @@ class Preconditioned(nn.Module):
         t: Float[Tensor, " b"],
         context: Context,
         estimate: Float[Tensor, "b n c"] | None = None,
-    ) -> Float[Tensor, "b n c"]:
-        """Compute the network's output F at x_t in one pass, with the estimate of an earlier pass if there was one."""
+        written: int | None = None,
+    ) -> Float[Tensor, "b k c"]:
+        """Compute the network's output F at x_t in one pass, with the estimate of an earlier pass if there was one.
+
+        Args:
+            written: the number of points that the output is computed of, the first ones, for a network that can read
+                more points than it writes; None: all.
+        """
         log_snr = self.schedule.log_snr(t)
         a, s = alpha(log_snr).view(-1, 1, 1), (-log_snr / 2).exp().view(-1, 1, 1)
         scaled = x / a / (s.square() + self.data_std.to(x.dtype).square()).sqrt()
         earlier = () if estimate is None else (estimate,)
-        return cast(Tensor, self.network(scaled, -log_snr / 2, context, *earlier))
+        some = {} if written is None else {"written": written}
+        return cast(Tensor, self.network(scaled, -log_snr / 2, context, *earlier, **some))
 
     def clean_estimate(
         self, x: Float[Tensor, "b n c"], t: Float[Tensor, " b"], raw: Float[Tensor, "b n c"]

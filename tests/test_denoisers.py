@@ -15,6 +15,7 @@ from molrl.models.molecules.egnn import EGNN
 from molrl.models.molecules.pair_network import PairNetwork
 from molrl.models.molecules.tensor_field import TensorField
 from molrl.models.precondition import Preconditioned
+from molrl.models.shapes.latent_transformer import LatentTransformer
 from molrl.models.shapes.set_transformer import SetTransformer
 from molrl.models.shapes.value import ShapeValue
 from molrl.schedule import LogLinear
@@ -118,32 +119,61 @@ def set_transformer() -> nn.Module:
     return Preconditioned(network, LogLinear(noise_min=0.02, noise_max=30.0), [1.0, 0.9, 1.1])
 
 
+def latent_transformer() -> nn.Module:
+    network = LatentTransformer(classes=4, width=16, latents=5, latent_width=24, blocks=2, layers=1, heads=2)
+    return Preconditioned(network, LogLinear(noise_min=0.02, noise_max=30.0), [1.0, 0.9, 1.1])
+
+
+CLOUD_NETWORKS = (set_transformer, latent_transformer)
+
+
 @cache
-def cloud_case(dtype: torch.dtype) -> Case:
+def cloud_case(dtype: torch.dtype, build: Callable[[], nn.Module] = set_transformer) -> Case:
     context = {"class": torch.tensor([0, 3, 1, 2])}
     with built_in(dtype):
         torch.manual_seed(0)
-        network = perturb_parameters(set_transformer())
+        network = perturb_parameters(build())
     return Case(network, *random_point_sets(context, channels=3, dtype=dtype, points=9), context)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("build", CLOUD_NETWORKS)
 @pytest.mark.parametrize("law", SET_LAWS, ids=lambda law: law.__name__)
-def test_law_of_clouds(law: Law, dtype: torch.dtype) -> None:
-    check_law(law, cloud_case(dtype))
+def test_law_of_clouds(law: Law, build: Callable[[], nn.Module], dtype: torch.dtype) -> None:
+    check_law(law, cloud_case(dtype, build))
 
 
-def test_every_class_has_its_own_output() -> None:
-    case = cloud_case(torch.float64)
+@pytest.mark.parametrize("build", CLOUD_NETWORKS)
+@pytest.mark.parametrize("law", SET_LAWS, ids=lambda law: law.__name__)
+def test_law_of_clouds_in_bfloat16(law: Law, build: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    case = cloud_case(torch.float32, build)
+    monkeypatch.setitem(TOLERANCE, torch.float32, 20 * 2.0**-9)
+    check_law(law, case._replace(denoiser=InBfloat16(case.denoiser)))
+
+
+@pytest.mark.parametrize("build", CLOUD_NETWORKS)
+def test_every_class_has_its_own_output(build: Callable[[], nn.Module]) -> None:
+    case = cloud_case(torch.float64, build)
     other = case._replace(context={"class": (case.context["class"] + 1) % 4})
     assert ((other.output() - case.output()).abs().flatten(1).amax(1) > 1e-6).all()
 
 
-def test_a_cloud_with_every_point_twice_is_the_same_cloud() -> None:
+@pytest.mark.parametrize("build", CLOUD_NETWORKS)
+def test_a_cloud_with_every_point_twice_is_the_same_cloud(build: Callable[[], nn.Module]) -> None:
     """The network sees a distribution of points, not their number."""
-    case = cloud_case(torch.float64)
+    case = cloud_case(torch.float64, build)
     twice = case._replace(x=torch.cat([case.x, case.x], 1)).output()
     torch.testing.assert_close(twice, torch.cat([case.output()] * 2, 1))
+
+
+def test_points_are_written_as_if_all_were() -> None:
+    """The latents read all points, so the output of those that are written depends on those that are not."""
+    case = cloud_case(torch.float64, latent_transformer)
+    denoiser, (x, t, context) = case.denoiser, (case.x, case.t, case.context)
+    assert isinstance(denoiser, Preconditioned)
+    complete, some = denoiser.raw(x, t, context), denoiser.raw(x, t, context, written=4)
+    torch.testing.assert_close(some, complete[:, :4])
+    assert (denoiser.raw(x[:, :4], t, context) - some).abs().max() > 1e-3
 
 
 def test_the_value_of_a_cloud_has_no_order() -> None:

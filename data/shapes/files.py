@@ -6,6 +6,7 @@ bounded, also after decompression.
 
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -72,6 +73,7 @@ def read_shapes(
     normalise: Mode = "shape_bbox",
     classes: Sequence[str] | None = None,
     split: str | None = None,
+    min_points: int | None = None,
 ) -> tuple[list[PointCloud], ReadReport]:
     """Read every shape of a file or of a folder, and report what was skipped.
 
@@ -83,6 +85,7 @@ def read_shapes(
         normalise: see `normalise_point_clouds`.
         classes: read only these.
         split: read only this split of a folder with CLASS/train or train/CLASS and so on.
+        min_points: of a file without faces; fewer than `points` are repeated in turn. None: as many as `points`.
 
     Raises ValueError for a source that is missing or holds no shape file, and for unknown classes, splits and settings.
     """
@@ -96,14 +99,20 @@ def read_shapes(
                 skipped.append(entry)
                 continue
             try:
-                if len(entry) < points:
-                    raise ShapeError(f"{len(entry)} points, {points} are wanted")
-                point_clouds += normalise_point_clouds([entry], "none" if normalise == "global_unit" else normalise)
+                filled = fill_up(entry, points, points if min_points is None else min_points)
+                point_clouds += normalise_point_clouds([filled], "none" if normalise == "global_unit" else normalise)
             except ValueError as error:
                 skipped.append(Skipped(entry.name or where, str(error)))
     if normalise == "global_unit" and point_clouds:
         point_clouds = normalise_point_clouds(point_clouds, normalise)
     return point_clouds, report_of(point_clouds, skipped, str(source))
+
+
+def fill_up(cloud: PointCloud, points: int, min_points: int) -> PointCloud:
+    """Return a cloud of so many points, those that it has in turn; raise ShapeError if it has too few."""
+    if len(cloud) < min_points:
+        raise ShapeError(f"{len(cloud)} points, {min_points} are wanted")
+    return replace(cloud, points=np.resize(cloud.points, (points, 3)))
 
 
 def check_settings(points: int, up: str) -> None:

@@ -64,6 +64,13 @@ class Mesh:
         _, counts = np.unique(edges[:, 0] * len(self.vertices) + edges[:, 1], return_counts=True)
         return int((counts > 2).sum())
 
+    def is_closed(self) -> bool:
+        """Tell whether each edge belongs to two triangles that run along it in opposite directions."""
+        ends = np.concatenate([self.faces[:, [0, 1]], self.faces[:, [1, 2]], self.faces[:, [2, 0]]])
+        along, back = (ends @ np.array(order) for order in ([len(self.vertices), 1], [1, len(self.vertices)]))
+        single = len(np.unique(along)) == len(along)
+        return bool(len(ends)) and single and bool((np.sort(along) == np.sort(back)).all())
+
     def without_doubles(self) -> "Mesh":
         """Return the mesh with one triangle of each set of corners, which a front and a back have in common."""
         a, b, c = np.sort(self.places, axis=1).T

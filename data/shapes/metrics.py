@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molrl.data.shapes.cloud import PointCloud
-from molrl.data.shapes.neighbours import import_scipy
+from molrl.data.shapes.neighbours import import_scipy, tree
 
 Points: TypeAlias = NDArray[np.floating]
 Matrix: TypeAlias = NDArray[np.float64]
@@ -24,6 +24,7 @@ Kind: TypeAlias = Literal["chamfer", "emd"]
 
 MAX_MATCHED = 512  # points: the exact matching of 2048 takes a second
 MATCHING_SEED = 0  # of their choice
+MIN_TREE_POINTS = 513  # of a shape, from which k-d trees are faster than all distances
 BLOCK_SIZE = 1 << 16  # distances at a time: half a megabyte, which fits into the cache of a core
 
 
@@ -34,6 +35,8 @@ def chamfer(first: Points, second: Points) -> float:
 
 def chamfer_matrix(first: Points, second: Points) -> Matrix:
     """Return the Chamfer distances [k, l] between all shapes of two sets [k, n, 3] and [l, m, 3]."""
+    if min(first.shape[1], second.shape[1]) >= MIN_TREE_POINTS:
+        return nearest_squares(first, second) + nearest_squares(second, first).T
     left, right = lift(first, ones_first=False), lift(second, ones_first=True)
     left[..., :3] *= -2.0  # |a - b|^2 = -2 a b + |a|^2 + |b|^2 as one product
     distances = np.empty((len(first), len(second)))
@@ -45,6 +48,13 @@ def chamfer_matrix(first: Points, second: Points) -> Matrix:
             square = np.maximum(one @ block.reshape(-1, 5).T, 0.0).reshape(len(one), len(block), points)
             distances[row, start : start + step] = square.min(2).mean(0) + square.min(0).mean(1)
     return distances
+
+
+def nearest_squares(query: Points, shapes: Points) -> Matrix:
+    """Return the mean squared distances [k, l] from the points of shapes [k, n, 3] to the nearest of [l, m, 3]."""
+    flat = query.reshape(-1, 3)
+    columns = [np.square(tree(shape).query(flat)[0]).reshape(query.shape[:2]).mean(1) for shape in shapes]
+    return np.stack(columns, 1)
 
 
 def lift(points: Points, *, ones_first: bool) -> Matrix:
@@ -171,6 +181,9 @@ def distances_between(first: Points, second: Points, kind: Kind) -> Matrix:
 
 def distances_within(shapes: Points, kind: Kind) -> Matrix:
     """Return the distances [k, k] of shapes [k, n, 3] to each other."""
+    if kind == "chamfer" and shapes.shape[1] >= MIN_TREE_POINTS:
+        directed = nearest_squares(shapes, shapes)
+        return directed + directed.T
     matrix = np.zeros((len(shapes), len(shapes)))
     for row in range(len(shapes) - 1):
         matrix[row, row + 1 :] = matrix[row + 1 :, row] = distances_between(shapes[row, None], shapes[row + 1 :], kind)[

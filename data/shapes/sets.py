@@ -46,13 +46,20 @@ def procedural_set(
     return ShapeSet(point_clouds["train"], point_clouds["validation"])
 
 
-def file_set(*, path: str, held_out: int, seed: int, up: Up, points: int) -> ShapeSet:
+def file_set(*, path: str, held_out: int, seed: int, up: Up, points: int, min_points: int | None = None) -> ShapeSet:
     """Read the shapes of a file, or of a folder with a folder for each class, and hold out some, drawn by the seed.
+
+    Args:
+        points: number of points of each.
+        min_points: number of points that a file without faces needs; fewer than `points` are repeated in turn. None: as
+            many as `points`.
 
     Raises ValueError unless there are more shapes than are held out.
     """
+    if min_points is not None and not 0 < min_points <= points:
+        raise ValueError(f"min_points: got {min_points}, allowed 1 to {points} (points)")
     with reading():
-        shapes, report = read_shapes(path, points, seed=seed, up=up)
+        shapes, report = read_shapes(path, points, seed=seed, up=up, min_points=min_points)
     print(report)
     if not 0 <= held_out < len(shapes):
         raise ValueError(f"held_out: got {held_out} of {len(shapes)} shapes with {points} points, need fewer")

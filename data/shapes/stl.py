@@ -2,12 +2,14 @@
 
 from array import array
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from molrl.data.shapes.mesh import MAX_FACES, Mesh, ShapeError, merge_places
 from molrl.data.shapes.text import BYTE_ORDER_MARK, PADDING, UTF_16, decode_lines, parse_point
+from molrl.machine.files import replace_file
 
 HEADER_BYTES, FACE = 84, np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("rest", "<u2")])
 
@@ -65,3 +67,14 @@ def without_name(words: list[str]) -> list[str]:
     """Return the words of a line behind the name of the solid, in which any word may stand: from the first facet on."""
     starts = (place for place, pair in enumerate(pairwise(words)) if pair == ("facet", "normal"))
     return words[next(starts, len(words)) :]
+
+
+def write_stl(path: Path, points: NDArray[np.floating], faces: NDArray[np.integer]) -> None:
+    """Write a binary STL file of a mesh of points [n, 3] with triangles [f, 3], completely or not at all."""
+    table = np.zeros(len(faces), FACE)
+    table["corners"] = corners = points[faces].astype(np.float64)
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    table["normal"] = np.divide(normals, lengths, out=np.zeros_like(normals), where=lengths > 0)
+    head = b"molrl".ljust(HEADER_BYTES - 4, b" ") + len(faces).to_bytes(4, "little")
+    replace_file(path, head + table.tobytes())

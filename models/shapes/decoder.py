@@ -12,8 +12,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from molrl.data.shapes.cloud import PointCloud
-from molrl.data.shapes.glb import write_glb
-from molrl.data.shapes.ply import write_ply
 from molrl.data.shapes.sets import ShapeSet
 from molrl.exhibit import Counts, Exhibit
 from molrl.gaussian import Context
@@ -23,6 +21,7 @@ from molrl.models.shapes.exhibits import count_makeup, exhibit_shape
 from molrl.models.shapes.model import ShapeModel, save_shapes
 from molrl.models.shapes.outcomes import DESCRIPTORS, describe_shape
 from molrl.models.shapes.quality import quality
+from molrl.models.shapes.sample_files import WRITERS, write_each
 from molrl.noise import Key
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 MAX_ROUND_SAMPLES = 48  # samples that the metrics of a round are computed of
 MAX_RUN_SAMPLES = 512  # samples that the metrics before and after a run are computed of
-WRITERS = {".ply": write_ply, ".glb": write_glb}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +39,13 @@ class ShapeDecoder:
         model: brings the coding of states, the classes, and held-out shapes for the metrics.
         points: number of points per sample; None: as many as the model was trained with.
         classes: one or several classes to draw from, all equally likely; None: all that the model knows.
+        meshes: write closed meshes instead of points, to formats that hold both.
     """
 
     model: ShapeModel
     points: int | None = None
     classes: str | Sequence[str] | None = None
+    meshes: bool = False
     suffixes: ClassVar[tuple[str, ...]] = (".npz", *WRITERS)
     descriptors: ClassVar[tuple[str, ...]] = DESCRIPTORS
 
@@ -122,17 +122,11 @@ class ShapeDecoder:
     def write(self, samples: Sequence[PointCloud], path: Path, values: Mapping[str, Sequence[float]]) -> int:
         """Write the shapes to a file and return their number; a sample that is no shape is left out.
 
-        An .npz holds points [k, n, 3], label [k] and the values. A .ply or .glb holds one sample; several samples go to
-        numbered files, and a line is printed that names them.
+        An .npz holds points [k, n, 3], label [k] and the values; other files hold one sample each (`write_each`).
         """
-        rows = [row for row, sample in enumerate(samples) if len(sample) > 1]
         if path.suffix in WRITERS:
-            files = [path if len(samples) == 1 else path.with_stem(f"{path.stem}-{row}") for row in rows]
-            for file, row in zip(files, rows, strict=True):
-                WRITERS[path.suffix](file, samples[row].points)
-            if len(samples) > 1 and files:
-                print(f"{path.suffix} holds one shape: wrote {len(files)} files, {files[0]} to {files[-1].name}")
-            return len(rows)
+            return write_each(samples, path, meshes=self.meshes)
+        rows = [row for row, sample in enumerate(samples) if len(sample) > 1]
         arrays: dict[str, Any] = {name: np.asarray(column)[rows] for name, column in values.items()}
         arrays["points"] = np.stack([samples[row].points for row in rows]) if rows else np.zeros((0, 0, 3), np.float32)
         arrays["label"] = np.array([samples[row].label for row in rows], dtype=np.str_)

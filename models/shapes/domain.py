@@ -68,13 +68,15 @@ class ShapeDomain:
         own: dict[str, Any] = {"classes": classes, "data": None, "records": records}
         return shape_task(name=name, policy=policy, reward=reward, device=device, **own)
 
-    def sampling(self, *, policy: "ShapePolicy", condition: Mapping[str, Any], device: "torch.device") -> Sampling:
-        """Return what to draw shapes from, asked for a class."""
+    def sampling(
+        self, *, policy: "ShapePolicy", condition: Mapping[str, Any], device: "torch.device", meshes: bool = False
+    ) -> Sampling:
+        """Return what to draw shapes from, asked for a class, and how to write them."""
         from molrl.models.shapes.decoder import ShapeDecoder
 
         if unknown := condition.keys() - {"class"}:
             raise ValueError(f"condition.{min(unknown)}: a model of shapes takes condition.class only")
-        decoder = ShapeDecoder(model=policy.model, points=policy.points, classes=condition.get("class"))
+        decoder = ShapeDecoder(model=policy.model, points=policy.points, classes=condition.get("class"), meshes=meshes)
         return Sampling(policy.build(device), decoder)
 
     def source(self, *, reader: "ShapeReader") -> "ShapeFiles":

@@ -7,7 +7,6 @@ two protocols must not be compared, so the protocol is printed and stored with t
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,64 +17,22 @@ from molrl.data.files import ReadReport, Skipped, suffix
 from molrl.data.shapes.cloud import PointCloud
 from molrl.data.shapes.files import report_of
 from molrl.data.shapes.folders import SHAPE_SUFFIXES
-from molrl.data.shapes.metrics import Kind, References, SetScores
 from molrl.data.shapes.records import ShapeReader
 from molrl.exit_codes import ExitCode
 from molrl.machine.files import replace_file
 from molrl.machine.workers.local import Workers
 from molrl.machine.workers.protocol import Lost
+from molrl.models.shapes.comparison import SET_METRICS, ShapeMetrics, compare_by_class, compare_sets, format_classes
 from molrl.models.shapes.model import load_shapes
-from molrl.models.shapes.quality import pair_with_reference
 from molrl.models.shapes.recognition import count_recognised
 from molrl.models.shipped import locate
 from molrl.progress import stage
 from molrl.rewards.scores import category
-from molrl.rewards.shapes.body import MIN_POINTS
 from molrl.rewards.shapes.exam import Exam, Examined
 from molrl.runs.errors import CheckpointError
 
 HELD_OUT = "shapes"  # the shipped model whose held-out shapes are the references unless others are named
 MAX_STABLE_TILT = 20.0  # degrees that a stable shape tips by at most (DSO, Li et al. 2025, arXiv:2503.22677)
-
-SET_METRICS = {
-    "nna": ("one_nna", "1-NNA; 0.5: cannot be told apart, 1: bad or collapsed, 0: memorised"),
-    "coverage": ("coverage", "references that are nearest to some sample; about 0.6 at best"),
-    "mmd": ("mmd", "from a reference to the nearest sample"),
-    "nearest": ("nearest", "from a sample to the nearest reference; 0 for copies"),
-    "diversity": ("diversity", "between two samples, of one class where classes are known"),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShapeMetrics:
-    """The settings of the metrics of a set of shapes.
-
-    Attributes:
-        compared: number of points of each shape that are compared; fewer if some shape has fewer.
-        most: largest number of shapes that are compared, with as many references.
-        seeds: number of seeds (0, 1 and so on), each with its own draw of shapes, references and points.
-        emd: compare by the exact earth mover's distance as well: 4 ms for two shapes of 256 points, 30,000 times.
-        seconds: of simulated time in the drop test.
-        plate: setting of the stability margin, see `StabilityMargin`.
-        judge: a classifier that no policy was trained against, by name or folder.
-        workers: number of processes for the physics; 0: this process.
-        timeout: time limit for each shape, in seconds.
-    """
-
-    compared: int
-    most: int
-    seeds: int
-    emd: bool
-    seconds: float
-    plate: float
-    judge: str
-    workers: int
-    timeout: float
-
-    def __post_init__(self) -> None:
-        if self.compared < MIN_POINTS or self.most < 2 or self.seeds < 1:
-            got = f"{self.compared}, {self.most}, {self.seeds}"
-            raise ValueError(f"compared, most, seeds: got {got}; need at least {MIN_POINTS}, 2 and 1")
 
 
 def evaluate_shapes(
@@ -102,10 +59,14 @@ def evaluate_shapes(
     figures |= {"recognised": recognised / labelled if labelled else None, "recognised_of": labelled}
     with stage("comparison with the references"):
         comparison = compare_sets(samples, references, metrics)
+        by_class = compare_by_class(samples, references, metrics) if metrics.pvd else []
     figures |= comparison.figures
     figures["protocol"] = {**comparison.protocol, "reference": reference or HELD_OUT, "up": reader.up}
     print(format_table(figures, metrics, lost))
     print(comparison.describe(reference or HELD_OUT))
+    if metrics.pvd:
+        figures["pvd"] = by_class
+        print(format_classes(by_class))
     flaws = Counter(category(exam.flaw) for exam in exams if exam.flaw)
     if flaws:
         print(f"no sound shape: {', '.join(f'{count} {reason}' for reason, count in flaws.most_common())}")
@@ -179,79 +140,6 @@ def average_exams(exams: Sequence[Examined], records: int) -> dict[str, float | 
         "sdi": mean([exam.sdi for exam in exams]),
         "asymmetry": mean([exam.asymmetry for exam in exams]),
     }
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The metrics of a set of shapes against references.
-
-    Attributes:
-        figures: means over the seeds, and standard deviations between them.
-        protocol: the numbers and choices that the figures depend on.
-        problem: why there are no figures; empty if there are.
-    """
-
-    figures: dict[str, float | None]
-    protocol: dict[str, Any]
-    problem: str
-
-    def describe(self, reference: str) -> str:
-        """Describe the protocol of the comparison in one sentence."""
-        if self.problem:
-            return f"not compared with {reference}: {self.problem}"
-        protocol = self.protocol
-        seeds = f"seeds 0 to {protocol['seeds'] - 1}" if protocol["seeds"] > 1 else "seed 0"
-        return (
-            f"protocol: {protocol['compared']} samples against as many of {reference}, {protocol['matched']}; "
-            f"{protocol['points']} points each, in the unit box; {seeds}; Chamfer of squared distances, both "
-            "directions added. Compare only with scores of the same protocol."
-        )
-
-
-def compare_sets(samples: Sequence[PointCloud], references: Sequence[PointCloud], metrics: ShapeMetrics) -> Comparison:
-    """Compare the samples as a set with references, class by class if the references have all classes."""
-    samples = [sample for sample in samples if len(sample) >= MIN_POINTS]
-    classes = {shape.label for shape in references}
-    unknown = sorted({sample.label for sample in samples} - classes)
-    matched = "of the same classes"
-    if unknown or classes == {""}:
-        labels = ", ".join(repr(label) if label else "none" for label in unknown[:3])
-        matched = f"of any class, as the samples' ({labels}) are not known there" if unknown else "without classes"
-        samples = [replace(sample, label="") for sample in samples]
-        references = [replace(shape, label="") for shape in references]
-    points = min([metrics.compared, *(len(shape) for shape in (*samples, *references))])
-    kinds: tuple[Kind, ...] = ("chamfer", "emd") if metrics.emd else ("chamfer",)
-    scores: dict[Kind, list[SetScores]] = {kind: [] for kind in kinds}
-    count = 0
-    for seed in range(metrics.seeds):
-        generator = np.random.default_rng(seed)
-        pair = pair_with_reference(shuffle(samples, generator), shuffle(references, generator), metrics.most)
-        chosen, matches = ([subsample(shape, points, generator) for shape in shapes] for shapes in pair)
-        count = len(chosen)
-        if count < 2:
-            return Comparison({}, {}, f"{count} samples with a reference, need at least 2")
-        for kind in kinds:
-            scores[kind].append(References(matches, kind).compare(chosen))
-    protocol = {"compared": count, "points": points, "seeds": metrics.seeds, "matched": matched}
-    protocol |= {"normalise": "shape_bbox", "distances": list(kinds)}
-    figures: dict[str, float | None] = {}
-    for kind in kinds:
-        for field, (name, _) in SET_METRICS.items():
-            values = np.array([asdict(of_seed)[field] for of_seed in scores[kind]])
-            key = name if kind == "chamfer" else f"emd_{name}"
-            figures[key] = float(values.mean()) if np.isfinite(values).all() else None
-            figures[f"{key}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else None
-    return Comparison(figures, protocol, "")
-
-
-def shuffle(shapes: Sequence[PointCloud], generator: np.random.Generator) -> list[PointCloud]:
-    """Return the shapes in random order."""
-    return [shapes[row] for row in generator.permutation(len(shapes))]
-
-
-def subsample(shape: PointCloud, count: int, generator: np.random.Generator) -> PointCloud:
-    """Return a shape of `count` random points of it."""
-    return replace(shape, points=shape.points[generator.permutation(len(shape))[:count]])
 
 
 def format_table(figures: dict[str, Any], metrics: ShapeMetrics, lost: dict[str, int]) -> str:

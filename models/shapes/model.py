@@ -15,6 +15,7 @@ from molrl.models.description import with_header
 from molrl.models.loading import WEIGHTS, load_network
 from molrl.models.networks import build_network
 from molrl.models.precondition import Preconditioned
+from molrl.models.shapes.latent_transformer import LatentTransformer
 from molrl.models.shapes.set_transformer import SetTransformer
 from molrl.models.shipped import locate
 from molrl.runs import checkpoint
@@ -25,7 +26,7 @@ from molrl.schedule import LogLinear
 DOMAIN = "shapes"
 REFERENCE = "reference"  # file of the held-out shapes
 MAX_HELD_OUT_POINTS = 2**24
-NETWORKS: Mapping[str, Any] = {"set_transformer": SetTransformer}
+NETWORKS: Mapping[str, Any] = {"set_transformer": SetTransformer, "latent_transformer": LatentTransformer}
 NO_SHAPE = np.zeros((1, 3), dtype=np.float32)
 
 

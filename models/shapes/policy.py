@@ -21,6 +21,7 @@ class ShapePolicy:
         num_steps: of the chain, one network call each.
         grid_power: above 1 the steps are finer toward the data.
         eta: 1 is ancestral sampling, 0 deterministic.
+        order: of the steps: 1, or 2 to sample in fewer of them; densities need 1.
         points: of each shape; None: as many as the model was trained with.
     """
 
@@ -29,6 +30,7 @@ class ShapePolicy:
     grid_power: float
     eta: float
     points: int | None = None
+    order: int = 1
     domain: ClassVar[str] = "shapes"
 
     @cached_property
@@ -43,12 +45,19 @@ class ShapePolicy:
     def build(self, device: torch.device) -> Policy:
         """Return the model's denoiser with its chain."""
         return shape_policy(
-            self.model, num_steps=self.num_steps, grid_power=self.grid_power, eta=self.eta, device=device
+            self.model,
+            num_steps=self.num_steps,
+            grid_power=self.grid_power,
+            eta=self.eta,
+            device=device,
+            order=self.order,
         )
 
 
-def shape_policy(model: ShapeModel, *, num_steps: int, grid_power: float, eta: float, device: torch.device) -> Policy:
+def shape_policy(
+    model: ShapeModel, *, num_steps: int, grid_power: float, eta: float, device: torch.device, order: int = 1
+) -> Policy:
     """Return a model's denoiser and the chain that draws point clouds from it."""
     grid = PowerGrid(grid_power)
     sampler = DDIM(schedule=model.schedule, num_steps=num_steps, space=Euclidean(), eta=eta, grid=grid)
-    return Policy(model.denoiser.to(device), sampler)
+    return Policy(model.denoiser.to(device), sampler, order=order)

@@ -1,5 +1,6 @@
 """Pretraining of shape models: a training set of point clouds in one frame, and the network that learns it."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +14,10 @@ from molrl.config import settings
 from molrl.data.shapes.cloud import MAX_POINTS, PointCloud
 from molrl.data.shapes.sets import ShapeSet
 from molrl.gaussian import Euclidean
+from molrl.models.networks import network_class
 from molrl.models.pretraining import SamplingSettings, count_parameters, require_grid_power
 from molrl.models.shapes.decoder import ShapeDecoder
-from molrl.models.shapes.model import DOMAIN, ShapeArchitecture, ShapeModel, load_shapes, save_shapes
+from molrl.models.shapes.model import DOMAIN, NETWORKS, ShapeArchitecture, ShapeModel, load_shapes, save_shapes
 from molrl.models.shapes.policy import shape_policy
 from molrl.models.shapes.stable_target import Pools, StableLoss
 from molrl.policy import Policy
@@ -32,6 +34,7 @@ class ShapeDesign:
         points: number of points of a point cloud.
         pool: points drawn of each shape, of which a point cloud is a part; as many as `points`: the usual loss.
         noise_min, noise_max: ends of the log-linear schedule, in units of the data's standard deviation.
+        written: number of points of a cloud that a training step writes, for a network that reads more; None: all.
     """
 
     network: Mapping[str, Any]
@@ -39,6 +42,7 @@ class ShapeDesign:
     pool: int
     noise_min: float
     noise_max: float
+    written: int | None = None
     domain: ClassVar[str] = DOMAIN
     data_argument: ClassVar[str] = "points"
 
@@ -47,11 +51,21 @@ class ShapeDesign:
             raise ValueError(f"points: got {self.points}, need at least 2")
         if not self.points <= self.pool <= MAX_POINTS:
             raise ValueError(f"pool: got {self.pool}, allowed {self.points} (points) to {MAX_POINTS}")
+        if self.written is not None:
+            self.check_written(self.written)
+
+    def check_written(self, written: int) -> None:
+        """Raise ValueError unless the network can write so many of the points, and the loss is one of pools."""
+        if not 0 < written <= self.points < self.pool:
+            raise ValueError(f"written: got {written}, allowed 1 to {self.points} (points), with a larger pool")
+        network = network_class(str(self.network.get("kind")), NETWORKS)
+        if "written" not in inspect.signature(network.forward).parameters:  # type: ignore[attr-defined]
+            raise ValueError(f"written: got {written}, but a {self.network['kind']} writes all points that it reads")
 
     @property
     def loss(self) -> Loss:
         """Return the loss of stable targets where a pool has more points than a point cloud, else the usual one."""
-        return StableLoss(self.points) if self.pool > self.points else cast(Loss, denoising_loss)
+        return StableLoss(self.points, self.written) if self.pool > self.points else cast(Loss, denoising_loss)
 
     def load_data(self, data: Callable[..., ShapeSet]) -> ShapeSet:
         """Return the data set with a pool of points for each shape."""

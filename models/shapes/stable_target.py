@@ -56,9 +56,12 @@ class StableLoss:
 
     Attributes:
         points: number of points of a point cloud, which are the first ones of its pool.
+        written: number of points that the loss is the mean of, the first ones, for a network that reads more points
+            than it writes; None: all.
     """
 
     points: int
+    written: int | None = None
 
     def __call__(
         self,
@@ -73,9 +76,11 @@ class StableLoss:
         x0, log_snr = pool[:, : self.points], model.schedule.log_snr(t).view(-1, 1, 1)
         a, s = alpha(log_snr), sigma(log_snr)
         x_t = a * x0 + s * space.project(noise[:, : self.points], context)
-        expected = posterior_mean(x_t / a, pool, s / a)
-        error = model.raw(x_t, t, context).float() - model.target(expected, (x_t - a * expected) / s, t)
-        return sum_per_sample(space.project(error, context).square()) / space.dof(x0, context)
+        own = x_t[:, : self.written]
+        expected = posterior_mean(own / a, pool, s / a)
+        raw = model.raw(x_t, t, context, written=self.written)
+        error = raw.float() - model.target(expected, (own - a * expected) / s, t)
+        return sum_per_sample(space.project(error, context).square()) / space.dof(own, context)
 
 
 @torch.no_grad()

@@ -6,40 +6,51 @@ the up axes, so that a spin about the vertical does not count.
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from molrl.data.shapes.alpha import solid_mesh
+from molrl.data.shapes.mass import Mass, mass_of_points, mass_of_solid
+from molrl.data.shapes.mesh import ShapeError
 from molrl.data.shapes.neighbours import import_scipy
 from molrl.rewards.scores import Scored
 from molrl.rewards.shapes.body import Body, PointCloudReward, UnsoundError
 
 TIME_STEP = 0.002  # seconds
+TO_Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # a rotation
+Substance = Literal["points", "solid"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DropTest(PointCloudReward):
     """Minus the tilt in degrees after a simulation on a floor; -180 for a bad sample.
 
-    The shape is rigid, collides as its convex hull, and has its mass in its points. DSO calls a tilt of less than 20
-    degrees stable; this includes a low shape whose body soon meets the floor.
+    The shape is rigid and collides as its convex hull, which is all of it that a plane can touch. DSO calls a tilt of
+    less than 20 degrees stable; this includes a low shape whose body soon meets the floor.
 
     Attributes:
         seconds: of simulated time.
+        mass: "points": the mass is in the points, as of an empty shell; "solid": it fills the alpha shape of the
+            points, as of a print in one piece.
     """
 
     seconds: float
+    mass: Substance = "points"
     floor: float = -180.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.seconds <= 60:
             raise ValueError(f"seconds: got {self.seconds}, need more than 0, up to 60")
+        if self.mass not in get_args(Substance):
+            raise ValueError(f"mass: got {self.mass!r}, allowed are {', '.join(get_args(Substance))}")
         simulator()
 
     def measure(self, body: Body) -> Scored:
-        return Scored(max(-tilt(body.points, self.seconds), self.floor))
+        mass = mass_of_points(body.points) if self.mass == "points" else mass_within(body.points)
+        return Scored(max(-tilt(body.points, mass, self.seconds), self.floor))
 
 
 def simulator() -> Any:
@@ -50,14 +61,19 @@ def simulator() -> Any:
         raise ImportError("DropTest needs MuJoCo: pip install 'molrl[shapes]'") from error
 
 
-def tilt(points: NDArray[np.float64], seconds: float) -> float:
+def mass_within(points: NDArray[np.float64]) -> Mass:
+    """Return the mass of the solid that points [n, 3] enclose; UnsoundError where they enclose none."""
+    try:
+        return mass_of_solid(solid_mesh(points))
+    except ShapeError as error:
+        raise UnsoundError(f"no solid: {error}") from None
+
+
+def tilt(points: NDArray[np.float64], mass: Mass, seconds: float) -> float:
     """Return the angle in degrees between the up axes before and after, for points [n, 3] with y up."""
     mujoco = simulator()
-    upright = points[:, [0, 2, 1]] * np.array([1.0, -1.0, 1.0])  # z up, and no mirror image
-    centre = upright.mean(0)
-    corners = hull(upright - centre)
-    mass = np.cov((upright - centre).T, bias=True)
-    inertia = np.trace(mass) * np.eye(3) - mass
+    corners = hull((points - mass.centre) @ TO_Z_UP.T)
+    inertia = TO_Z_UP @ mass.inertia @ TO_Z_UP.T
     upper = " ".join(f"{inertia[i, j]:.9g}" for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)))
     model = mujoco.MjModel.from_xml_string(f"""
 <mujoco>

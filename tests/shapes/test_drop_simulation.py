@@ -5,6 +5,7 @@ import pytest
 from solids import Points, box, cloud, sphere, table
 from test_shape_rewards import oblique
 
+from molrl.data.shapes.mass import mass_of_points
 from molrl.rewards.shapes.drop_simulation import DropTest, tilt
 from molrl.rewards.shapes.stability import StabilityMargin
 
@@ -14,7 +15,8 @@ DROP = DropTest(seconds=3.0)
 
 
 def test_a_cube_stays_and_a_table_with_its_feet_at_one_end_falls() -> None:
-    assert tilt(box(1, 1, 1), 2.0) < 0.5
+    cube = box(1, 1, 1)
+    assert tilt(cube, mass_of_points(cube), 2.0) < 0.5
     assert DROP.score_one(cloud(table(0.08, 0.3))).value < -20
 
 
@@ -29,7 +31,7 @@ def test_a_spin_about_the_vertical_is_no_tilt() -> None:
     points = box(1, 1, 1)
     angle = 0.7
     turned = points @ np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
-    assert tilt(turned, 1.0) < 0.5
+    assert tilt(turned, mass_of_points(turned), 1.0) < 0.5
 
 
 @pytest.mark.parametrize("points", [table(0.4), table(0.08, 0.3)])
@@ -44,3 +46,5 @@ def test_bad_clouds_and_settings() -> None:
     assert DROP.score_one(cloud(sphere(20))) == (-180.0, "too few points: 20, at least 128")
     with pytest.raises(ValueError, match="seconds: got 0"):
         DropTest(seconds=0)
+    with pytest.raises(ValueError, match="mass: got 'lead', allowed are points, solid"):
+        DropTest(seconds=1, mass="lead")  # type: ignore[arg-type]

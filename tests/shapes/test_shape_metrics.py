@@ -7,7 +7,14 @@ import pytest
 from solids import box, cloud, sphere
 
 from molrl.data.shapes.cloud import PointCloud, place_in_unit_box
-from molrl.data.shapes.metrics import References, chamfer, emd, one_nearest_neighbour
+from molrl.data.shapes.metrics import (
+    References,
+    chamfer,
+    chamfer_matrix,
+    distances_within,
+    emd,
+    one_nearest_neighbour,
+)
 
 pytest.importorskip("scipy")
 
@@ -34,6 +41,16 @@ def test_chamfer_is_the_sum_of_both_mean_squares() -> None:
     square = np.square(first[:, None] - second[None]).sum(-1)
     assert chamfer(first, second) == pytest.approx(square.min(1).mean() + square.min(0).mean())
     assert chamfer(first[:1], first[:1] + np.array([3, 4, 0])) == pytest.approx(50)
+
+
+@pytest.mark.parametrize("points", [512, 513])
+def test_large_clouds_are_compared_by_trees_with_the_same_result(points: int) -> None:
+    """All squared distances give the same matrix; that of a set with itself is symmetric and 0 on the diagonal."""
+    shapes = np.stack([each.points for each in family(4, 3, points)])
+    square = np.square(shapes[:, None, :, None] - shapes[None, :, None].astype(np.float64)).sum(-1)
+    exact = square.min(3).mean(2) + square.min(2).mean(2)
+    np.testing.assert_allclose(chamfer_matrix(shapes[:3], shapes[1:]), exact[:3, 1:], atol=1e-12)
+    np.testing.assert_allclose(distances_within(shapes, "chamfer"), exact, atol=1e-12)
 
 
 def test_the_earth_movers_distance_is_that_of_the_best_matching() -> None:

@@ -12,6 +12,7 @@ from command import complaint, molrl
 from molrl.data.shapes.ply import write_ply
 from molrl.data.shapes.procedural import Procedural
 from molrl.data.shapes.sets import file_set, procedural_set
+from molrl.data.shapes.stl import write_stl
 from molrl.models.shapes.model import load_shapes
 from molrl.models.shapes.pretraining import ShapeDesign
 from molrl.models.shapes.stable_target import StableLoss
@@ -88,6 +89,8 @@ def test_training_may_start_from_another_model(trained: Path, tmp_path: Path) ->
         (["data.families=[boat]"], "boat airplane"),
         (["data.n=0"], "n 0 1"),
         (["model.noise_min=-1"], "noise_min -1"),
+        (["model.written=8"], "written 8 set_transformer writes all points that it reads"),
+        (["model.written=17"], "written 17 1 16"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -102,6 +105,10 @@ def test_without_spare_points_the_loss_is_the_usual_one() -> None:
     sizes: dict[str, Any] = {"network": {}, "points": 16, "noise_min": 0.05, "noise_max": 20.0}
     assert ShapeDesign(**sizes, pool=16).loss is denoising_loss
     assert ShapeDesign(**sizes, pool=17).loss == StableLoss(16)
+    latents: dict[str, Any] = {**sizes, "network": {"kind": "latent_transformer"}, "written": 4}
+    assert ShapeDesign(**latents, pool=17).loss == StableLoss(16, 4)
+    with pytest.raises(ValueError, match="written: got 4, allowed 1 to 16"):
+        ShapeDesign(**latents, pool=16)
 
 
 def test_molecules_are_not_learnt_from_shapes(tmp_path: Path) -> None:
@@ -131,6 +138,49 @@ def test_shapes_may_come_from_files(tmp_path: Path) -> None:
     assert (len(shapes.train), len(shapes.held_out)) == (5, 3)
     with pytest.raises(ValueError, match="held_out: got 8 of 8"):
         file_set(path=str(tmp_path / "mine"), held_out=8, seed=0, up="y", points=16)
+
+
+def test_a_small_file_of_points_fills_a_pool_and_no_cloud_repeats_a_point(tmp_path: Path) -> None:
+    """Of 20 points a pool of 48 repeats each two or three times; clouds of 16 have 16 different ones."""
+    rng, folder = np.random.default_rng(0), tmp_path / "mine" / "rock"
+    folder.mkdir(parents=True)
+    for number, count in enumerate((20, 48, 15)):
+        np.savetxt(folder / f"{number}.xyz", rng.random((count, 3)))
+    shapes = file_set(path=str(tmp_path / "mine"), held_out=0, seed=0, up="y", points=48, min_points=16)
+    assert sorted(len(np.unique(cloud.points, axis=0)) for cloud in shapes.train) == [20, 48]
+    design = ShapeDesign(network={"kind": "set_transformer"}, points=16, pool=48, noise_min=0.02, noise_max=20.0)
+    pools = design.describe(shapes)[1]
+    drawn = pools.rows(torch.arange(6))[0][:, :16]
+    assert [len(cloud.unique(dim=0)) for cloud in drawn] == [16] * 6
+    with pytest.raises(ValueError, match="min_points: got 49, allowed 1 to 48"):
+        file_set(path=str(tmp_path / "mine"), held_out=0, seed=0, up="y", points=48, min_points=49)
+
+
+@pytest.mark.parametrize("points", [24, 200])
+def test_a_folder_of_meshes_trains_a_model_of_any_number_of_points(tmp_path: Path, points: int) -> None:
+    """Boxes and wedges, in files of two formats: read, learned by latents, drawn, and written as closed meshes."""
+    rng = np.random.default_rng(1)
+    cube = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float64)
+    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    faces = np.array([part for a, b, c, d in quads for part in ((a, b, c), (a, c, d))])
+    for label, top in (("box", 1.0), ("wedge", 0.3)):
+        (tmp_path / "mine" / label).mkdir(parents=True)
+        for number, write in enumerate([write_ply, write_stl] * 3):
+            corners = cube * rng.uniform(0.5, 1.0, 3) * np.where(cube[:, [1]] > 0, [top, 1, 1], 1)
+            write(tmp_path / "mine" / label / f"{number}{'.ply' if write is write_ply else '.stl'}", corners, faces)
+    network = "{kind: latent_transformer, width: 8, latents: 4, latent_width: 16, blocks: 1, layers: 1, heads: 2}"
+    settings = [f"model.network={network}", f"model.points={points}", f"model.pool={2 * points}", "model.written=16"]
+    quick = [item for item in QUICK if not item.startswith(("data.", "model"))]
+    source = ["model=shapes_1024", "data=shape_files", f"data.path={tmp_path / 'mine'}", "data.held_out=4"]
+    done = molrl("pretrain", f"run={tmp_path / 'run'}", *source, *quick, *settings)
+    assert done.code == 0, done.err
+    model = load_shapes(str(tmp_path / "run" / "model"))
+    assert model.architecture.points == points
+    assert list(model.architecture.classes) == ["box", "wedge"]
+    drawn = molrl("sample", f"policy={tmp_path / 'run'}", "n=2", f"out={tmp_path / 'new.npz'}", "policy.num_steps=2")
+    assert drawn.code == 0, drawn.err
+    with np.load(tmp_path / "new.npz", allow_pickle=False) as archive:
+        assert archive["points"].shape == (2, points, 3)
 
 
 def test_states_have_mean_zero_and_scale_one() -> None:

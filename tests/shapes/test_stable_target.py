@@ -10,10 +10,12 @@ from torch.testing import assert_close
 from molrl.data.shapes.procedural import Procedural
 from molrl.gaussian import Euclidean
 from molrl.models.precondition import Preconditioned
+from molrl.models.shapes.latent_transformer import LatentTransformer
 from molrl.models.shapes.set_transformer import SetTransformer
 from molrl.models.shapes.stable_target import Pools, StableLoss, posterior_mean
 from molrl.pretrain import denoising_loss
 from molrl.schedule import LogLinear
+from molrl.testing.denoisers import perturb_parameters
 
 F64 = torch.float64
 SCHEDULE = LogLinear(0.02, 20.0)
@@ -104,6 +106,22 @@ def test_gradients_agree_on_average_and_differ_in_their_noise() -> None:
     assert 0.7 < z.square().mean().sqrt() < 1.3
     assert difference.mean(0).norm() < 0.1 * one.mean(0).norm()
     assert one.var(0).sum() < other.var(0).sum() / 3
+
+
+def test_the_loss_of_the_points_that_are_written_is_that_of_a_network_that_writes_all() -> None:
+    """The mean of the losses of the two halves of a cloud is the loss of the cloud."""
+    torch.manual_seed(0)
+    raw = LatentTransformer(classes=0, width=8, latents=4, latent_width=16, blocks=2, layers=1, heads=2)
+    model = Preconditioned(perturb_parameters(raw), SCHEDULE, [1.0, 1.0, 1.0]).double()
+    draw = generator(2)
+    pools = table()[torch.stack([torch.randperm(POOL, generator=draw) for _ in range(3)])]
+    noise, t = torch.randn(pools.shape, generator=draw, dtype=F64), torch.tensor([0.3, 0.5, 0.7], dtype=F64)
+    order = torch.cat([torch.arange(POINTS // 2, POINTS), torch.arange(POINTS // 2), torch.arange(POINTS, POOL)])
+    half = StableLoss(POINTS, POINTS // 2)
+    halves = [half(model, Euclidean(), pools[:, rows], t, noise[:, rows], {}) for rows in (torch.arange(POOL), order)]
+    every = StableLoss(POINTS)(model, Euclidean(), pools, t, noise, {})
+    assert_close(torch.stack(halves).mean(0), every)
+    assert (halves[0] - halves[1]).abs().min() > 1e-6
 
 
 def test_the_clouds_of_a_pool_share_no_point() -> None:
