@@ -42,4 +42,5 @@ def pairwise_distances(
 ) -> Float[NDArray[np.float64], "a b"]:
     """Return the root mean squared difference of each two rows."""
     square = (first**2).sum(1)[:, None] + (second**2).sum(1) - 2 * first @ second.T
-    return np.sqrt(np.maximum(square, 0) / first.shape[1])
+    distances: NDArray[np.float64] = np.sqrt(np.maximum(square, 0) / first.shape[1])
+    return distances

@@ -11,7 +11,7 @@ from PIL import Image
 
 from molrl.data.images.drawings import Caption, captions_by_text, read_drawing
 from molrl.data.images.image import CaptionedImage
-from molrl.data.images.scene_reader import judge_scene
+from molrl.data.images.scene_reader import match_scene
 from molrl.data.images.scenes import is_held_out_scene, scenes_by_text
 
 DARK_THRESHOLD = 0.1  # of full brightness
@@ -69,15 +69,15 @@ def scene_metrics(samples: Sequence[CaptionedImage]) -> dict[str, float]:
     with a thing that no training image shows.
     """
     captions = [scenes_by_text()[sample.prompt] for sample in samples]
-    verdicts = [judge_scene(sample, caption) for sample, caption in zip(samples, captions, strict=True)]
+    matches = [match_scene(sample, caption) for sample, caption in zip(samples, captions, strict=True)]
     names = [[f"right_{caption.kind}", *(["right_held_out"] * is_held_out_scene(caption))] for caption in captions]
     right_by_name: dict[str, list[bool]] = {name: [] for name in ("right", *sorted({*chain.from_iterable(names)}))}
-    for verdict, own in zip(verdicts, names, strict=True):
+    for match, own in zip(matches, names, strict=True):
         for name in ("right", *own):
-            right_by_name[name].append(verdict.right)
+            right_by_name[name].append(match.right)
     return {
-        "right_colours": float(np.mean([verdict.colour for verdict in verdicts])),
-        "right_shapes": float(np.mean([verdict.shape for verdict in verdicts])),
+        "right_colours": float(np.mean([match.colour for match in matches])),
+        "right_shapes": float(np.mean([match.shape for match in matches])),
         **{name: float(np.mean(right)) for name, right in right_by_name.items()},
     }
 

@@ -40,7 +40,7 @@ class Found(NamedTuple):
     y: float
 
 
-class Verdict(NamedTuple):
+class SceneMatch(NamedTuple):
     """The comparison of an image with its caption.
 
     Attributes:
@@ -54,10 +54,10 @@ class Verdict(NamedTuple):
     right: bool
 
 
-def judge_scene(image: CaptionedImage, caption: SceneCaption) -> Verdict:
+def match_scene(image: CaptionedImage, caption: SceneCaption) -> SceneMatch:
     """Compare the figures of an image with those of a caption."""
     found = read_scene(image)
-    return Verdict(
+    return SceneMatch(
         overlap([figure.thing.colour for figure in found], [thing.colour for thing in caption.things]),
         overlap([figure.thing.shape for figure in found], [thing.shape for thing in caption.things]),
         is_right(found, caption),

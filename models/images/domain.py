@@ -35,7 +35,7 @@ class ImageDomain:
 
     def claims(self, path: Path) -> bool:
         """Tell whether a file is one of images: an archive with captions. Of a folder say domain=images."""
-        return path.suffix.lower() in self.suffixes and path.is_file()
+        return path.suffix.lower() in self.suffixes
 
     def recognises(self, source: str) -> bool:
         """Tell whether a model is a pipeline in diffusers' format, here or on the Hugging Face Hub."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from molrl.data.images.image import CaptionedImage
-from molrl.data.images.scene_reader import judge_scene
+from molrl.data.images.scene_reader import match_scene
 from molrl.data.images.scenes import scenes_by_text
 from molrl.rewards.scores import Explained, PerSample, Scored
 
@@ -33,6 +33,6 @@ class SceneAlignment(PerSample[CaptionedImage]):
             return Scored(0.0, sample.flaw)
         if (caption := scenes_by_text().get(sample.prompt)) is None:
             raise ValueError(f"prompt {sample.prompt!r} is no caption of a scene")
-        parts = {name: float(value) for name, value in judge_scene(sample, caption)._asdict().items()}
+        parts = {name: float(value) for name, value in match_scene(sample, caption)._asdict().items()}
         total = sum(getattr(self, part) for part in self.parts)
         return Explained(sum(getattr(self, part) * parts[part] for part in self.parts) / total, "", parts)

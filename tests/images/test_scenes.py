@@ -13,7 +13,7 @@ from molrl.data.images.drawings import SHAPES
 from molrl.data.images.image import CaptionedImage
 from molrl.data.images.metrics import image_metrics
 from molrl.data.images.prompts import prompt_list
-from molrl.data.images.scene_reader import AREA_BY_SHAPE, Found, connected_parts, is_right, judge_scene, read_scene
+from molrl.data.images.scene_reader import AREA_BY_SHAPE, Found, connected_parts, is_right, match_scene, read_scene
 from molrl.data.images.scenes import (
     COUNTS,
     KINDS,
@@ -45,14 +45,14 @@ def scene(text: str, seed: int = 0, edge: int = 64) -> CaptionedImage:
 
 def is_drawn_right(pixels: NDArray[Any], text: str) -> bool:
     image = CaptionedImage(np.asarray(pixels).clip(0, 255).astype(np.uint8), text)
-    return judge_scene(image, scenes_by_text()[text]).right
+    return match_scene(image, scenes_by_text()[text]).right
 
 
 @given(st.sampled_from(CAPTIONS), st.integers(0, 2**32 - 1), st.sampled_from([64, 96]))
 @settings(max_examples=150, deadline=None)
 def test_a_drawn_scene_is_read_back(caption: SceneCaption, seed: int, edge: int) -> None:
     image = draw_scene(caption, np.random.default_rng(seed), edge)
-    assert judge_scene(image, caption) == (1.0, 1.0, True)
+    assert match_scene(image, caption) == (1.0, 1.0, True)
 
 
 @given(st.sampled_from(KINDS), st.integers(0, 2**32 - 1), st.data())
@@ -62,7 +62,7 @@ def test_a_scene_is_wrong_for_every_caption_of_something_else(kind: str, seed: i
     other = data.draw(st.sampled_from(CAPTIONS))
     image = draw_scene(caption, np.random.default_rng(seed))
     same_things = sorted(other.things) == sorted(caption.things)
-    assert judge_scene(image, other).right <= same_things
+    assert match_scene(image, other).right <= same_things
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(CAPTIONS))
