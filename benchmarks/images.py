@@ -6,6 +6,10 @@ ones are not repeated), compares the samples before and after, which have the sa
 in Markdown. A gain has its standard error over the pairs of one seed and, in the rows of means, over the three seeds;
 t is their ratio. `dpok_free` is DPOK without its KL, `dpok_held` with a weight of 1. TASK.png in the
 folder shows the first samples of the first run.
+
+With `model=FOLDER`, a pipeline of scenes (`molrl pretrain model=images64`), that is fine-tuned instead, by DDPO, DPOK
+and NFT, with captions that it was trained with. A second table has the captions that are all right among samples with
+held-out captions, before and after.
 """
 
 import csv
@@ -29,13 +33,14 @@ SEEDS = (0, 1, 2)
 TASKS = ("compressibility", "incompressibility", "alignment")
 VARIANTS = {"dpok_free": ["algo=dpok", "algo.kl_weight=0"], "dpok_held": ["algo=dpok", "algo.kl_weight=1"]}
 ALGORITHMS = ("ddpo", "dpok", *VARIANTS, "rwr")
+SCENE_ALGORITHMS = ("ddpo", "dpok", "nft")
 COLUMNS = {
     "reward_mean": "reward",
     "right": "all right",
-    "right_shape": "right shape",
     "bytes_per_pixel": "bytes per pixel",
     "diversity": "diversity",
 }
+HELD_OUT_COUNT, HELD_OUT_SEED = 256, 7  # samples with held-out captions
 WHEN = ("before", "after")
 PREVIEW_COUNT = 8  # samples in a row of the image
 
@@ -52,11 +57,44 @@ def train(folder: Path, task: str, algo: str, seed: int, settings: Sequence[str]
     """Run `molrl train`, unless the run is complete, and return its results."""
     run = folder / f"{task}_{algo}_{seed}"
     chosen = VARIANTS.get(algo, [f"algo={algo}"])
-    command = ["train", f"task={task}", *chosen, f"seed={seed}", f"run={run}", *settings]
-    subprocess.run([sys.executable, "-m", "molrl.cli", *command], check=True, stdout=sys.stderr)
+    molrl("train", f"task={task}", *chosen, f"seed={seed}", f"run={run}", *settings)
     before, after = ([float(line["reward"]) for line in index(run, when)] for when in WHEN)
     summary = json.loads((run / "summary.json").read_text("utf-8"))
     return Run(summary, [b - a for a, b in zip(before, after, strict=True)], summary["wall_seconds"] / 60)
+
+
+def scene_settings(model: str, task: str) -> list[str]:
+    """Return the settings of a task of scenes."""
+    reward = ["reward=scene_alignment"] if task == "alignment" else []
+    return [f"policy={model}", "task.prompts=scenes", *reward]
+
+
+def held_out_right(model: str, file: Path) -> float:
+    """Return the fraction of samples with held-out captions that are all right, drawn unless they are there."""
+    metrics = file.with_suffix(".json")
+    if not metrics.exists():
+        asked = ["condition.prompts=scenes_held_out", f"n={HELD_OUT_COUNT}", f"seed={HELD_OUT_SEED}", "threads=1"]
+        molrl("sample", f"policy={model}", "policy.guidance_scale=1", *asked, f"out={file}", "overwrite=true")
+        molrl("evaluate", f"file={file}", f"out={metrics}")
+    return float(json.loads(metrics.read_text("utf-8"))["right"])
+
+
+def print_held_out(folder: Path, model: str, tasks: Sequence[str], algorithms: Sequence[str]) -> None:
+    """Print how many held-out captions are all right before and after, with the standard error over the seeds."""
+    before = held_out_right(model, folder / "held_out.zip")
+    print("\n| task | algorithm | held-out captions all right | gain |\n|---|---|---|---|")
+    for task in tasks:
+        for algo in algorithms:
+            runs = [folder / f"{task}_{algo}_{seed}" for seed in SEEDS]
+            after = [held_out_right(str(run), run / "held_out.zip") for run in runs]
+            error = stdev(after) / len(after) ** 0.5
+            gain = f"{mean(after) - before:+.3f} ± {error:.3f}"
+            print(f"| {task} | {algo} | {before:.3f} → {mean(after):.3f} | {gain} |", flush=True)
+
+
+def molrl(*arguments: str) -> None:
+    """Run a command of molrl, its output to the error stream."""
+    subprocess.run([sys.executable, "-m", "molrl.cli", *arguments], check=True, stdout=sys.stderr)
 
 
 def index(run: Path, when: str) -> list[dict[str, str]]:
@@ -94,7 +132,8 @@ def main() -> None:
     folder = Path(arguments.pop(0)) if arguments and "=" not in arguments[0] else Path("runs/images")
     given = dict(item.split("=", 1) for item in arguments)
     tasks = [given.pop("task")] if "task" in given else TASKS
-    algorithms = [given.pop("algo")] if "algo" in given else ALGORITHMS
+    model = given.pop("model", None)
+    algorithms = [given.pop("algo")] if "algo" in given else (SCENE_ALGORITHMS if model else ALGORITHMS)
     settings = [f"{name}={value}" for name, value in given.items()]
     reward, *others = COLUMNS.values()
     for task in tasks:
@@ -103,10 +142,13 @@ def main() -> None:
         for algo in algorithms:
             runs = []
             for seed in SEEDS:
-                runs.append(train(folder, task, algo, seed, settings))
+                own = scene_settings(model, task) if model else []
+                runs.append(train(folder, task, algo, seed, [*own, *settings]))
                 print(row(f"{algo}, seed {seed}", runs[-1:]), flush=True)
             print(row(f"**{algo}**", runs), flush=True)
         save_preview(folder / f"{task}_{algorithms[0]}_{SEEDS[0]}", task, folder)
+    if model:
+        print_held_out(folder, model, tasks, algorithms)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import math
 import shutil
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import yaml
 from command import QUICK_RUN
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors.torch import save as save_tensors
 from test_finetune import ALGORITHMS, finetuning, run
 from test_meshes import GOOD
@@ -29,6 +31,7 @@ from molrl.composition import compose
 from molrl.config import ConfigError
 from molrl.data.cache import load_arrays
 from molrl.data.files import Skipped
+from molrl.data.images.captioned_files import read_captioned
 from molrl.data.images.prompts import prompt_list
 from molrl.data.molecules.conformers import load_conformers
 from molrl.data.molecules.files import stream
@@ -128,6 +131,36 @@ def beside(name: str, model: Path, reader: Callable[[str], object]) -> tuple[byt
         reader(str(folder))
 
     return (model / name).read_bytes(), Path(name).suffix, read
+
+
+def captioned(name: str, content: bytes) -> tuple[bytes, str, Reader]:
+    """Return a file of a folder of captioned images, its suffix, and a reader of the folder."""
+
+    def read(path: Path) -> None:
+        folder = path.parent / f"captioned_{name}"
+        folder.mkdir(exist_ok=True)
+        (folder / "0.png").write_bytes(PAGE)
+        (folder / "captions.csv").write_text("file,caption\n0.png,a page\n")
+        (folder / name).write_bytes(path.read_bytes())
+        read_captioned(folder, 8)
+
+    return content, Path(name).suffix, read
+
+
+def encoded_image() -> bytes:
+    """Return a small PNG file."""
+    file = io.BytesIO()
+    Image.new("RGB", (9, 7), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+def archive_of(image: bytes) -> bytes:
+    """Return an archive of one captioned image."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("0.png", image)
+        archive.writestr("captions.json", '{"0.png": "a page"}')
+    return file.getvalue()
 
 
 def in_run(name: str) -> tuple[bytes, str, Reader]:
@@ -251,6 +284,7 @@ MODEL, SHAPES, CLASSIFIER = (
     SHIPPED / name for name in ("molecules/qm9_heavy", "shapes/shapes", "shapes/shape_classifier")
 )
 
+PAGE = encoded_image()
 CONFORMERS = arrays(
     found=np.array([True, False]),
     reasons=np.frombuffer(b"no embedding\n", np.uint8),
@@ -309,6 +343,10 @@ READERS: dict[str, tuple[bytes, str, Reader]] = {
         for name in ("denoiser.safetensors", "algorithm.safetensors", "optimizer.safetensors", "random.safetensors")
     },
     "prompts": (b"a cat\na dog on the moon\n", ".txt", lambda path: prompt_list(str(path))),
+    "captions json": captioned("captions.json", b'[{"file": "0.png", "caption": "a page"}]'),
+    "captions csv": captioned("captions.csv", b"file,caption\n0.png,a page\n"),
+    "captioned image": captioned("0.png", PAGE),
+    "captioned archive": (archive_of(PAGE), ".zip", read_captioned),
     "aesthetic head": (save_tensors({"weight": torch.ones(4), "bias": torch.ones(1)}), ".safetensors", read_head),
     "image adapter": (json.dumps(ADAPTER).encode(), ".json", adapted),
     "inputs of a run": (b"{\n}\n", ".json", unchanged),
@@ -337,6 +375,9 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "data/molecules/pdbqt.py: records": ("pdb", "pdbqt receptor", "pdbqt ligand"),
     "data/shapes/point_arrays.py: parse_npz": ("shape .npz",),
     "data/images/prompts.py: prompt_list": ("prompts",),
+    "data/images/captioned_files.py: opened read": ("captioned archive", "captions json"),
+    "data/images/captioned_files.py: json_rows": ("captions json",),
+    "data/images/captioned_files.py: read_captioned read_pixels": ("captioned image", "captions csv"),
     "data/molecules/qm9.py: read_arrays": ("qm9 npz",),
     "data/molecules/records.py: records": ("sdf records", "xyz records", "smiles records", "csv"),
     "data/molecules/sdf.py: stream_sdf blocks": ("sdf", "mol"),

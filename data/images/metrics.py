@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,8 @@ from PIL import Image
 
 from molrl.data.images.drawings import Caption, captions_by_text, read_drawing
 from molrl.data.images.image import CaptionedImage
+from molrl.data.images.scene_reader import match_scene
+from molrl.data.images.scenes import is_held_out_scene, scenes_by_text
 
 DARK_THRESHOLD = 0.1  # of full brightness
 COLOUR_LEVELS = 4  # of each channel in the histogram
@@ -44,8 +47,10 @@ def image_metrics(samples: Sequence[CaptionedImage]) -> Mapping[str, float]:
 def caption_metrics(samples: Sequence[CaptionedImage]) -> dict[str, float]:
     """Compute the fractions of drawings with the colour, shape and background of the caption, and with all three.
 
-    Returns nothing unless all prompts are captions of drawings.
+    Of scenes see `scene_metrics`. Returns nothing unless all prompts are captions of drawings, or all of scenes.
     """
+    if all(sample.prompt in scenes_by_text() for sample in samples):
+        return scene_metrics(samples)
     captions = [captions_by_text().get(sample.prompt) for sample in samples]
     if None in captions:
         return {}
@@ -55,6 +60,26 @@ def caption_metrics(samples: Sequence[CaptionedImage]) -> dict[str, float]:
         for part in Caption._fields
     }
     return {**parts, "right": float(np.mean([seen == caption for seen, caption in pairs]))}
+
+
+def scene_metrics(samples: Sequence[CaptionedImage]) -> dict[str, float]:
+    """Compute the mean fractions of right colours and shapes, and the fraction of scenes where all is right.
+
+    The last one also for each kind of caption that there is: right_count and so on; right_held_out is that of captions
+    with a thing that no training image shows.
+    """
+    captions = [scenes_by_text()[sample.prompt] for sample in samples]
+    matches = [match_scene(sample, caption) for sample, caption in zip(samples, captions, strict=True)]
+    names = [[f"right_{caption.kind}", *(["right_held_out"] * is_held_out_scene(caption))] for caption in captions]
+    right_by_name: dict[str, list[bool]] = {name: [] for name in ("right", *sorted({*chain.from_iterable(names)}))}
+    for match, own in zip(matches, names, strict=True):
+        for name in ("right", *own):
+            right_by_name[name].append(match.right)
+    return {
+        "right_colours": float(np.mean([match.colour for match in matches])),
+        "right_shapes": float(np.mean([match.shape for match in matches])),
+        **{name: float(np.mean(right)) for name, right in right_by_name.items()},
+    }
 
 
 def jpeg_bytes(image: CaptionedImage, quality: int = JPEG_QUALITY) -> int:

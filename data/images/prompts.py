@@ -8,9 +8,11 @@ from typing import Any
 import yaml
 
 from molrl.data.images.drawings import captions, with_article
+from molrl.data.images.scenes import KINDS, scene_captions, scene_prompts
 from molrl.machine.files import read_bounded
 
 LISTS_FILE = Path(__file__).with_name("prompts.yaml")
+OWN_LISTS = ("drawings", "scenes", *(f"scenes_{kind}" for kind in KINDS))  # each also with "_held_out"
 MAX_PROMPTS = 100_000  # of a file
 MAX_LENGTH = 2000  # letters of a prompt
 MAX_BYTES = 2**26  # of a file
@@ -20,20 +22,21 @@ def prompt_list(name: str) -> tuple[str, ...]:
     """Return the prompts of a list in order, each once.
 
     Args:
-        name: a list of prompts.yaml; "drawings" or "drawings_held_out", captions that the small pipeline was or was not
-            trained with; or a text file, UTF-8, with one prompt in each line.
+        name: a list of prompts.yaml; "drawings" or "scenes", captions that a small pipeline was trained with;
+            "scenes_KIND", those of one kind; any of these with "_held_out", captions that it was not trained with; or a
+            text file, UTF-8, with one prompt in each line.
 
     Raises:
         ValueError: there is no such list or file, or the file has no prompts, too many, or a line that is none.
     """
-    if name in (drawings := {"drawings": False, "drawings_held_out": True}):
-        return tuple(captions(held_out=drawings[name]))
+    if (own := own_list(name)) is not None:
+        return own
     if name in (published := published_lists()):
         return tuple(expand(published[name]))
     path = Path(name)
     if not path.is_file():
         raise ValueError(
-            f"prompts: got {name!r}, no such file; known lists are {', '.join([*drawings, *published])}, "
+            f"prompts: got {name!r}, no such file; known lists are {', '.join([*OWN_LISTS, *published])}, "
             "or name a text file with one prompt in each line"
         )
     if path.stat().st_size > MAX_BYTES:
@@ -43,6 +46,19 @@ def prompt_list(name: str) -> tuple[str, ...]:
     if not 0 < len(prompts) <= MAX_PROMPTS:
         raise ValueError(f"prompts: {name} has {len(prompts)} prompts, need 1 to {MAX_PROMPTS}")
     return prompts
+
+
+def own_list(name: str) -> tuple[str, ...] | None:
+    """Return the captions of drawings or of scenes that a name stands for, None for another name."""
+    base = name.removesuffix("_held_out")
+    if base not in OWN_LISTS:
+        return None
+    held_out, kind = base != name, base.removeprefix("scenes_")
+    if base == "drawings":
+        return tuple(captions(held_out=held_out))
+    if base == "scenes":
+        return tuple(scene_prompts(held_out=held_out))
+    return tuple(map(str, scene_captions(kind, held_out=held_out)))
 
 
 def read_line(line: bytes, where: str) -> str:

@@ -25,7 +25,7 @@ class ImageDomain:
     """Images of prompts, drawn by text-to-image pipelines."""
 
     name = "images"
-    suffixes = ()  # none are read yet
+    suffixes = (".zip",)
     headline: Mapping[str, str] = {
         "validity": "valid",
         "bytes_per_pixel": "bytes per pixel",
@@ -34,8 +34,8 @@ class ImageDomain:
     }
 
     def claims(self, path: Path) -> bool:
-        """Tell whether a file is one of images: none is read yet."""
-        return False
+        """Tell whether a file is one of images: an archive with captions. Of a folder say domain=images."""
+        return path.suffix.lower() in self.suffixes
 
     def recognises(self, source: str) -> bool:
         """Tell whether a model is a pipeline in diffusers' format, here or on the Hugging Face Hub."""
@@ -65,25 +65,31 @@ class ImageDomain:
         return image_task(name=name, policy=policy, prompts=prompts, reward=reward, device=device)
 
     def sampling(self, *, policy: "ImagePolicy", condition: Mapping[str, Any], device: "torch.device") -> Sampling:
-        """Return what to draw images from, asked for a prompt or for the captions of drawings."""
+        """Return what to draw images from, asked for a prompt or for a list of prompts, by default of drawings."""
         from molrl.data.images.prompts import prompt_list
         from molrl.models.images.decoder import ImageDecoder
 
-        if unknown := condition.keys() - {"prompt"}:
-            raise ValueError(f"condition.{min(unknown)}: a model of images takes condition.prompt only")
-        texts = (str(condition["prompt"]),) if "prompt" in condition else prompt_list("drawings")
+        if unknown := condition.keys() - {"prompt", "prompts"}:
+            raise ValueError(f"condition.{min(unknown)}: a model of images takes condition.prompt and prompts only")
+        listed = str(condition.get("prompts", "drawings"))
+        texts = (str(condition["prompt"]),) if "prompt" in condition else prompt_list(listed)
         built, note = policy.build(texts, device, trained=False)
         pipeline, source = policy.loaded
         decoder = ImageDecoder(pipeline=pipeline, source=source, texts=texts, batch=policy.batch, size=policy.pixels)
         return Sampling(built, decoder, [f"scheduler: {note}"] if note else [], batch=policy.batch)
 
     def source(self, **settings: Any) -> Any:
-        """Raise ConfigError: files of images are not read yet."""
+        """Raise ConfigError: files of images are not scored yet."""
         raise ConfigError("reward: files of images cannot be scored; rewards of images work in molrl train and sample")
 
     def evaluate(self, *, file: str, reference: str | None, out: str | None, **settings: Any) -> int:
-        """Raise ConfigError: files of images are not read yet."""
-        raise ConfigError(f"{file}: files of images cannot be measured yet; molrl train measures those it draws")
+        """Print the metrics of a folder or archive of captioned images and return the exit code."""
+        from molrl.config import check_arguments
+        from molrl.models.images.evaluation import evaluate_images
+
+        own = {"file": file, "reference": reference, "out": out, **settings}
+        check_arguments(evaluate_images, own, "", partial=False)
+        return evaluate_images(**own)
 
     def upgrade(
         self, description: Mapping[str, Any], weights: Mapping[str, "Tensor"]

@@ -2,24 +2,25 @@
 (latent diffusion: Rombach et al. 2022, arXiv:2112.10752).
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from molrl.config import settings
-from molrl.data.images.drawings import WORDS
+from molrl.config import ConfigError, settings
 from molrl.data.images.image import CaptionedImage
 from molrl.data.images.sets import ImageSet
 from molrl.gaussian import Context, Euclidean, Space
 from molrl.models.images.decoder import ImageDecoder
 from molrl.models.images.diffusers_library import require_extra
-from molrl.models.images.pipeline import DOMAIN, load_pipeline
+from molrl.models.images.pipeline import DOMAIN, DTYPE_BY_NAME, load_pipeline
 from molrl.models.images.policy import image_policy
 from molrl.models.images.scheduler_chain import diffusers_chain
 from molrl.models.images.small_pipeline import PipelineDesign, small_pipeline
@@ -30,13 +31,13 @@ from molrl.runs.checkpoint import check_fits
 from molrl.samplers import per_row
 from molrl.schedule import Tabulated
 
-KL_WEIGHT = 1e-6  # of the latents' KL to N(0, I), per number (Rombach et al. 2022, Sec. G)
+KL_WEIGHT = 1e-6  # of the latents' KL to N(0, I), in nats per image (Rombach et al. 2022, Sec. G)
 IMAGE_BATCH = 64  # images that are encoded, drawn or decoded at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageDesign:
-    """A text-to-image pipeline that has not met its data set yet; the words of the drawings' captions are its tokens.
+    """A text-to-image pipeline that has not met its data set yet, whose words will be its tokens.
 
     Attributes:
         image_size, tokens, vae, latent, unet, text, prediction: sizes of the pipeline, see PipelineDesign.
@@ -44,6 +45,7 @@ class ImageDesign:
         vae_lr: peak learning rate of the autoencoder.
         dropped: fraction of the images that are trained with the empty caption, for classifier-free guidance.
         guidance_scale: guidance of the samples in reports.
+        dtype: of the weights in files, "float32" or "bfloat16".
     """
 
     image_size: int
@@ -57,6 +59,7 @@ class ImageDesign:
     vae_lr: float
     dropped: float
     guidance_scale: float
+    dtype: Literal["float32", "bfloat16"]
     domain: ClassVar[str] = DOMAIN
     data_argument: ClassVar[str] = "edge"
 
@@ -67,13 +70,14 @@ class ImageDesign:
             )
         if not 0 <= self.dropped < 1:
             raise ValueError(f"dropped: got {self.dropped}, allowed 0 to below 1")
-        _ = self.sizes
+        if self.dtype not in (allowed := ("float32", "bfloat16")):
+            raise ValueError(f"dtype: got {self.dtype!r}, allowed {', '.join(allowed)}")
+        self.sizes(())
 
-    @property
-    def sizes(self) -> PipelineDesign:
-        """Return the sizes of the pipeline."""
+    def sizes(self, words: Sequence[str]) -> PipelineDesign:
+        """Return the sizes of the pipeline for a data set of these words."""
         return PipelineDesign(
-            words=WORDS,
+            words=words,
             tokens=self.tokens,
             image_size=self.image_size,
             vae=list(self.vae),
@@ -92,7 +96,7 @@ class ImageDesign:
     def fit(self, examples: ImageSet) -> "ImageTrainee":
         """Build the pipeline with random weights; its statistics of the data come with the autoencoder."""
         with settings("model"):
-            pipeline = small_pipeline(self.sizes)
+            pipeline = small_pipeline(self.sizes(examples.words))
         schedule = Tabulated(pipeline.scheduler.alphas_cumprod.double())
         denoiser = TextDenoiser(pipeline.unet, pipeline.text_encoder, schedule, self.prediction)
         return ImageTrainee(self, examples, pipeline, denoiser)
@@ -135,12 +139,11 @@ class ImageTrainee:
     denoiser: nn.Module
     batches: Sequence[Bucket] = field(default=(), init=False)
     sample_batch: ClassVar[int] = IMAGE_BATCH
-    progress_metrics: ClassVar[Mapping[str, str]] = {
-        "right colour": "right_colour",
-        "right shape": "right_shape",
-        "right background": "right_background",
-        "all": "right",
-    }
+
+    @property
+    def progress_metrics(self) -> Mapping[str, str]:
+        """Return the measured figures of the progress line, those of the data set."""
+        return self.images.progress_metrics
 
     @property
     def space(self) -> Euclidean:
@@ -161,7 +164,7 @@ class ImageTrainee:
     @property
     def description(self) -> Mapping[str, Any]:
         """Return the sizes, and the settings that decide the training set."""
-        sizes = vars(self.design.sizes)
+        sizes = vars(self.design.sizes(list(self.images.words)))
         return {"domain": DOMAIN, **sizes, "vae_steps": self.design.vae_steps, "dropped": self.design.dropped}
 
     def warm_start(self, init: str) -> None:
@@ -185,23 +188,31 @@ class ImageTrainee:
     ) -> None:
         """Train the autoencoder, continuing from the folder, and encode the training set with it."""
         vae, images = self.pipeline.vae.to(device), self.images.train
+        ids = caption_ids(self.pipeline.tokenizer, images, self.design.dropped, training.seed)
         train_vae(vae, images, self.design, training, folder, should_stop)
         if should_stop():
             return
+        if tests := self.images.held_out:
+            print(
+                f"autoencoder: PSNR {mean_psnr(vae, tests, device):.2f} dB on {len(tests)} held-out images", flush=True
+            )
         latents = encode_images(vae, images, device)
         scale = 1 / float(latents.std())
         vae.register_to_config(scaling_factor=scale)
-        ids = caption_ids(self.pipeline.tokenizer, images, self.design.dropped, training.seed)
         self.batches = [Bucket(latents * scale, {"ids": ids})]
 
     def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
-        """Write a pipeline in diffusers' format."""
-        current = {name: value.clone() for name, value in self.denoiser.state_dict().items()}
+        """Write a pipeline in diffusers' format, its weights in the dtype of the design."""
+        networks = networks_of(self.pipeline)
+        current = {name: deepcopy(network.state_dict()) for name, network in networks.items()}
         self.denoiser.load_state_dict(dict(state))
         try:
+            for network in networks.values():
+                network.to(DTYPE_BY_NAME[self.design.dtype])
             self.pipeline.save_pretrained(folder, safe_serialization=True)
         finally:
-            self.denoiser.load_state_dict(current)
+            for name, network in networks.items():
+                network.float().load_state_dict(current[name])
 
     def load(self, folder: Path, sampling: SamplingSettings) -> tuple[Policy, ImageDecoder]:
         """Load a pipeline, ready to draw images of the captions that reports are about, and to measure them."""
@@ -225,12 +236,16 @@ def networks_of(pipeline: Any) -> dict[str, nn.Module]:
 
 
 def reconstruction_loss(
-    vae: Any, _space: Space, x0: Float[Tensor, "b c h w"], _t: Tensor, noise: Tensor, _context: Context
+    vae: Any, _space: Space, x0: UInt8[Tensor, "b 3 h w"], _t: Tensor, noise: Tensor, _context: Context
 ) -> Float[Tensor, " b"]:
-    """Return |x - decoded(z)| + KL_WEIGHT KL(q(z | x) || N(0, I)), both per number (Rombach et al. 2022, Eq. 25).
+    """Return |x - decoded(z)| per number + KL_WEIGHT KL(q(z | x) || N(0, I)) (Rombach et al. 2022, Eq. 25).
 
     The latents' noise is the first part of the images' own, so that it is keyed as all noise.
+
+    Args:
+        x0: pixels in 8 bits.
     """
+    x0 = scale_pixels(x0)
     posterior = vae.encode(x0).latent_dist
     latent_size = posterior.mean[0].numel()
     z = posterior.mean + posterior.std * noise.flatten(1)[:, :latent_size].view_as(posterior.mean)
@@ -249,13 +264,14 @@ def train_vae(
 ) -> None:
     """Train the autoencoder and give it the averaged weights; at once where the folder has them already."""
     steps = design.vae_steps
-    vae_training = replace(training, steps=steps, lr=design.vae_lr, cooldown=steps // 4, save_every=max(1, steps // 4))
+    every = min(training.save_every, max(1, steps // 4))
+    vae_training = replace(training, steps=steps, lr=design.vae_lr, cooldown=steps // 4, save_every=every)
 
     def report(metrics: Mapping[str, float], _: Mapping[str, Tensor]) -> None:
         error = f"error {metrics['loss']:.4f} of 2 (black to white), {metrics['seconds']:.0f} s"
         print(f"autoencoder: step {metrics['step']:.0f}/{steps}, {error}", flush=True)
 
-    bucket = Bucket(as_tensor(images), {})
+    bucket = Bucket(stack_pixels(images), {})
     average = vae_training.run(
         vae.train(), Euclidean(), [bucket], folder / "vae", report, should_stop, reconstruction_loss
     )
@@ -263,23 +279,48 @@ def train_vae(
     vae.requires_grad_(False).eval()
 
 
-def as_tensor(images: Sequence[CaptionedImage]) -> Float[Tensor, "b 3 h w"]:
+def stack_pixels(images: Sequence[CaptionedImage]) -> UInt8[Tensor, "b 3 h w"]:
+    """Return the pixels of images in 8 bits."""
+    return torch.from_numpy(np.stack([image.pixels for image in images])).permute(0, 3, 1, 2)
+
+
+def scale_pixels(pixels: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     """Return pixels from -1 to 1, as an autoencoder takes them."""
-    pixels = np.stack([image.pixels for image in images])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return pixels.float() / 127.5 - 1
 
 
 @torch.no_grad()
 def encode_images(vae: Any, images: Sequence[CaptionedImage], device: torch.device) -> Float[Tensor, "b c h w"]:
     """Return the means of the images' latents, on the CPU."""
     parts = [images[start : start + IMAGE_BATCH] for start in range(0, len(images), IMAGE_BATCH)]
-    return torch.cat([vae.encode(as_tensor(part).to(device)).latent_dist.mean.cpu() for part in parts])
+    return torch.cat([vae.encode(scale_pixels(stack_pixels(part).to(device))).latent_dist.mean.cpu() for part in parts])
 
 
 def caption_ids(tokenizer: Any, images: Sequence[CaptionedImage], dropped: float, seed: int) -> Int[Tensor, "b tokens"]:
-    """Return the padded tokens of the images' captions, and of the empty caption for a fraction `dropped` of them."""
+    """Return the padded tokens of the images' captions, and of the empty caption for a fraction `dropped` of them.
+
+    Raises:
+        ConfigError: a caption is longer than the text encoder reads.
+    """
     is_dropped = np.random.default_rng(seed).random(len(images)) < dropped
     texts = ["" if empty else image.prompt for empty, image in zip(is_dropped, images, strict=True)]
-    encoding = tokenizer(texts, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
-    ids: Tensor = encoding.input_ids
-    return ids
+    rows: list[list[int]] = tokenizer(texts, padding="max_length", max_length=tokenizer.model_max_length).input_ids
+    longest = max(range(len(rows)), key=lambda row: len(rows[row]))
+    if len(rows[longest]) > tokenizer.model_max_length:
+        raise ConfigError(
+            f"model.tokens: got {tokenizer.model_max_length}, need {len(rows[longest])} for the caption "
+            f"{texts[longest]!r} (words that occur once are spelt)"
+        )
+    return torch.tensor(rows)
+
+
+@torch.no_grad()
+def mean_psnr(vae: Any, images: Sequence[CaptionedImage], device: torch.device) -> float:
+    """Return the mean over images of the autoencoder's PSNR, 10 log10(255^2 / mean squared error of 8-bit pixels)."""
+    values = []
+    for start in range(0, len(images), IMAGE_BATCH):
+        pixels = stack_pixels(images[start : start + IMAGE_BATCH]).to(device)
+        decoded = vae.decode(vae.encode(scale_pixels(pixels)).latent_dist.mean).sample
+        error = ((decoded + 1) * 127.5).round().clamp(0, 255) - pixels
+        values.append(20 * math.log10(255) - 10 * error.square().flatten(1).mean(1).clamp(min=1e-9).log10())
+    return float(torch.cat(values).mean())

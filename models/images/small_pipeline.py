@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import pairwise
-from string import ascii_lowercase
 from typing import Any
 
 from molrl.models.images.diffusers_library import diffusers
@@ -18,7 +17,7 @@ class PipelineDesign:
     """The sizes of a pipeline.
 
     Attributes:
-        words: words that are one token each; others are spelt, a token for each letter.
+        words: words that are one token each; others are spelt, a token for each byte.
         tokens: longest prompt, its two ends included.
         image_size: pixels of an edge.
         vae: widths of the autoencoder's blocks; each but the last halves the image.
@@ -57,7 +56,7 @@ class PipelineDesign:
 
 
 def word_tokenizer(words: Sequence[str], tokens: int) -> Any:
-    """Return a CLIP tokenizer with one token for each of these words and one for each letter.
+    """Return a CLIP tokenizer with one token for each of these words and one for each byte of UTF-8.
 
     A word's merges are appended in the order of its letters, to what earlier merges make of it, so that they never
     undo an earlier word.
@@ -65,22 +64,32 @@ def word_tokenizer(words: Sequence[str], tokens: int) -> Any:
     Args:
         tokens: longest prompt, its two ends included.
     """
-    merges: list[tuple[str, str]] = []
+    rank: dict[tuple[str, str], int] = {}
     for word in dict.fromkeys(words):
-        pieces = apply_merges(word, merges)
+        pieces = apply_merges(word, rank)
         while len(pieces) > 1:
-            merges.append((pieces[0], pieces[1]))
-            pieces = apply_merges(word, merges)
-    letters = sorted({*ascii_lowercase, *"".join(words)})
+            rank[pieces[0], pieces[1]] = len(rank)
+            pieces = apply_merges(word, rank)
+    merges, letters = list(rank), byte_letters()
     entries = [*letters, *(letter + WORD_END for letter in letters), *("".join(pair) for pair in merges)]
     vocabulary = {entry: number for number, entry in enumerate(dict.fromkeys([*entries, START_TOKEN, END_TOKEN]))}
     tokenizer: Any = import_module("transformers").CLIPTokenizer
     return tokenizer(vocab=vocabulary, merges=merges, model_max_length=tokens)
 
 
-def apply_merges(word: str, merges: Sequence[tuple[str, str]]) -> list[str]:
+def byte_letters() -> list[str]:
+    """Return the letter that byte-level tokenizers write for each byte: its own if printable, else one from 256 on.
+
+    (Radford et al. 2019, "Language models are unsupervised multitask learners", Sec. 2.2, and their code.)
+    """
+    printable = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
+    others = iter(range(256, 512))
+    return [chr(byte if byte in printable else next(others)) for byte in range(256)]
+
+
+def apply_merges(word: str, rank: Mapping[tuple[str, str], int]) -> list[str]:
     """Split a word into pieces, merging pairs by the rank of their merge (Sennrich et al. 2016, arXiv:1508.07909)."""
-    pieces, rank = [*word[:-1], word[-1] + WORD_END], {pair: number for number, pair in enumerate(merges)}
+    pieces = [*word[:-1], word[-1] + WORD_END]
     while candidates := [pair for pair in pairwise(pieces) if pair in rank]:
         best = min(candidates, key=lambda pair: rank[pair])
         joined, index = list[str](), 0

@@ -1,19 +1,34 @@
 """`molrl pretrain model=images` leaves a pipeline that diffusers and the other commands take."""
 
 import json
+import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from command import complaint, molrl
+from safetensors.torch import load_file
 from tiny_images import PROMPTS, design, tiny, tiny_task
 
+from molrl.config import ConfigError
 from molrl.data.images.drawings import WORDS, all_captions
+from molrl.data.images.image import CaptionedImage
 from molrl.data.images.sets import drawing_set
 from molrl.gaussian import Euclidean
 from molrl.models.images.guided_unet import GuidedUNet
 from molrl.models.images.pipeline import load_pipeline
-from molrl.models.images.pretraining import TextDenoiser, as_tensor, caption_ids, reconstruction_loss
+from molrl.models.images.pretraining import (
+    ImageDesign,
+    TextDenoiser,
+    caption_ids,
+    mean_psnr,
+    reconstruction_loss,
+    scale_pixels,
+    stack_pixels,
+)
 from molrl.models.images.prompt_embedding import embed_prompts
 from molrl.models.images.scheduler_chain import diffusers_chain
 from molrl.models.images.small_pipeline import PipelineDesign, small_pipeline, word_tokenizer
@@ -57,7 +72,10 @@ def test_latents_have_scale_one(trained: Path) -> None:
     pipeline, _ = load_pipeline(str(trained / "model"), None, torch.float32)
     images = drawing_set(n=20, seed=0, edge=16).train
     with torch.no_grad():
-        latents = pipeline.vae.encode(as_tensor(images)).latent_dist.mean * pipeline.vae.config.scaling_factor
+        latents = (
+            pipeline.vae.encode(scale_pixels(stack_pixels(images))).latent_dist.mean
+            * pipeline.vae.config.scaling_factor
+        )
     assert latents.std().item() == pytest.approx(1, abs=1e-3)
 
 
@@ -160,7 +178,7 @@ def test_training_and_sampling_ask_the_network_the_same() -> None:
 
 def test_an_autoencoder_is_charged_for_each_image_by_itself() -> None:
     vae = small_pipeline(design()).vae
-    x0 = as_tensor(drawing_set(n=3, seed=0, edge=16).train)
+    x0 = stack_pixels(drawing_set(n=3, seed=0, edge=16).train)
     noise = torch.randn(3, 3, 16, 16)
     together = reconstruction_loss(vae, Euclidean(), x0, torch.zeros(3), noise, {})
     alone = torch.cat(
@@ -168,6 +186,53 @@ def test_an_autoencoder_is_charged_for_each_image_by_itself() -> None:
     )
     torch.testing.assert_close(together, alone)
     assert not torch.allclose(reconstruction_loss(vae, Euclidean(), x0, torch.zeros(3), noise * 0, {}), together)
+
+
+def test_the_psnr_is_that_of_its_definition() -> None:
+    """An autoencoder that returns grey: the mean squared error of black and of white pixels is 127.5^2, rounded."""
+
+    class Grey:
+        def encode(self, x: torch.Tensor) -> Any:
+            return SimpleNamespace(latent_dist=SimpleNamespace(mean=x))
+
+        def decode(self, z: torch.Tensor) -> Any:
+            return SimpleNamespace(sample=torch.zeros_like(z))
+
+    images = [CaptionedImage(np.full((4, 4, 3), value, np.uint8)) for value in (0, 255)]
+    expected = (20 * math.log10(255 / 128) + 20 * math.log10(255 / 127)) / 2
+    assert mean_psnr(Grey(), images, torch.device("cpu")) == pytest.approx(expected, abs=1e-4)
+
+
+def test_every_script_is_spelt_byte_by_byte() -> None:
+    tokenizer = word_tokenizer(["cat"], 30)
+    ids = tokenizer("piñata ’ 猫").input_ids[1:-1]
+    assert tokenizer.unk_token_id not in ids
+    assert tokenizer.decode(ids) == "piñata ’ 猫"
+    assert len(ids) == len("piñata’猫".encode())
+
+
+def test_a_caption_that_is_too_long_is_refused_before_anything_is_trained() -> None:
+    images = [CaptionedImage(np.zeros((4, 4, 3), np.uint8), "a long caption of many letters")]
+    with pytest.raises(ConfigError, match=r"model.tokens: got 12, need \d+ for the caption 'a long"):
+        caption_ids(word_tokenizer(WORDS, 12), images, 0.0, 0)
+
+
+def test_weights_are_written_in_the_dtype_of_the_design_and_trained_in_float32(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "image_size": 16,
+        "tokens": 12,
+        "vae": [8, 16],
+        "latent": 4,
+        "unet": [8, 16],
+        "text": 16,
+    }
+    settings |= {"prediction": "epsilon", "vae_steps": 1, "vae_lr": 1e-3, "dropped": 0.1, "guidance_scale": 1.0}
+    trainee = ImageDesign(**settings, dtype="bfloat16").fit(drawing_set(n=2, seed=0, edge=16))
+    before = {name: value.clone() for name, value in trainee.denoiser.state_dict().items()}
+    trainee.save(tmp_path / "model", before)
+    stored = load_file(tmp_path / "model/unet/diffusion_pytorch_model.safetensors")
+    assert {value.dtype for value in stored.values()} == {torch.bfloat16}
+    assert all(torch.equal(value, before[name]) for name, value in trainee.denoiser.state_dict().items())
 
 
 def test_sizes_that_cannot_be_are_refused() -> None:
