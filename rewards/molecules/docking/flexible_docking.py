@@ -1,5 +1,6 @@
 """Docking as a reward: the best Vina score of a molecule whose rotors turn."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,8 @@ from molrl.rewards.molecules.docking.contacts import count_contacts
 from molrl.rewards.molecules.docking.maps import Maps
 from molrl.rewards.molecules.docking.monte_carlo import DockedPose, MonteCarlo, dock
 from molrl.rewards.molecules.docking.pose_file import write_poses
-from molrl.rewards.molecules.docking.preparation import Preparation, Prepared
+from molrl.rewards.molecules.docking.pose_strain import pose_strain
+from molrl.rewards.molecules.docking.preparation import Preparation, Prepared, place
 from molrl.rewards.molecules.docking.proxy import MIN_DISTANCE, min_distance
 from molrl.rewards.molecules.docking.scoring_function import Ligands, Pocket, with_types
 from molrl.rewards.molecules.docking.site import Site
@@ -30,13 +32,14 @@ class FlexibleDocking(GeometryReward):
 
     Position, orientation and rotors are searched; bond lengths, angles and rings are those of the sample or of embedded
     conformers, as `preparation` says. No torsion of the sample matters. The energy within the ligand decides which pose
-    is best, and is not part of its score, as in Vina. A second function, Vinardo, judges the pose: a part that no value
-    depends on.
+    is best, and is not part of its score, as in Vina. Two judges are parts that no value depends on: a second function,
+    Vinardo, and the strain of the best pose.
 
     Attributes:
         site: the receptor and a box, into which a good sample must fit.
         preparation: of the molecule, its protonation and its conformers.
         search: its effort.
+        strain_conformers: of the ensemble that the strain of the best pose refers to; 0 computes none.
         folder: where an SDF file of the poses of each molecule is written, or None.
         device: of the search.
     """
@@ -44,15 +47,18 @@ class FlexibleDocking(GeometryReward):
     site: Site
     preparation: Preparation
     search: MonteCarlo
+    strain_conformers: int
     folder: str | None = None
     device: str = "cpu"
     floor: ClassVar[float] = 0.0
     parts: ClassVar[tuple[str, ...]] = (
-        *("heavy_atoms", "per_heavy_atom", "rotors", "internal", "vinardo"),
+        *("heavy_atoms", "per_heavy_atom", "rotors", "internal", "vinardo", "strain"),
         *("hydrogen_bonds", "hydrophobic_contacts", "clashes"),
     )
 
     def __post_init__(self) -> None:
+        if self.strain_conformers < 0:
+            raise ValueError(f"strain_conformers: got {self.strain_conformers}, need at least 0")
         choose_device(self.device)
         self.pocket, self.judge  # noqa: B018  # a bad receptor fails here, and workers need its file no more
 
@@ -99,6 +105,14 @@ class FlexibleDocking(GeometryReward):
         parts: Mapping[str, float] = {
             **{"heavy_atoms": n, "per_heavy_atom": value / n, "rotors": flexible.ligand.rotors},
             **{"internal": pose.internal, "vinardo": -self.judge.score(pose.positions[None], second).item()},
+            "strain": self.strain(pose, prepared),
             **count_contacts(self.pocket, flexible.ligand, pose.positions),
         }
         return Explained(value, "", parts)
+
+    def strain(self, pose: DockedPose, prepared: Prepared) -> float:
+        """Return the strain of a pose, kcal/mol; NaN if it is not to be computed or cannot be."""
+        if not self.strain_conformers:
+            return math.nan
+        placed = place(prepared.mol, pose.positions.double().cpu().numpy())
+        return pose_strain(placed, self.strain_conformers, self.preparation.seed)
