@@ -29,7 +29,7 @@ SITE = [
     "reward.site.size=[20,20,20]",
 ]
 REQUIRED: dict[str, list[str]] = {  # settings without a default, by the reward
-    **dict.fromkeys(("docking", "docking_qed", "pose", "vina"), SITE),
+    **dict.fromkeys(("docking", "docking_flexible", "docking_qed", "pose", "vina"), SITE),
     "overlap": [f"reward.scorer.reference='{POCKET.parent / 'imatinib.sdf'}'"],
     "shape_target": [f"reward.target='{CUBE}'"],
     "aesthetic": ["reward.model=owner/name", f"reward.head='{CUBE}'"],  # neither is read before an image is scored

@@ -18,7 +18,6 @@ from molrl.config import ConfigError
 from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.molecule import Molecule, count_hydrogens
 from molrl.rewards.molecules.docking.atom_types import graph_ligand
-from molrl.rewards.molecules.docking.placement import Placement
 from molrl.rewards.molecules.docking.proxy import MAX_ROTORS, DockingProxy, clash_fraction
 from molrl.rewards.molecules.docking.scoring_function import Box, Ligands
 from molrl.rewards.molecules.docking.site import Site, ligand_positions
@@ -213,7 +212,10 @@ def test_molecules_with_more_rotors_than_a_rigid_placement_serves_are_counted(tm
     assert done.code == 0, done.err
     rotors = [line.split(",")[8] for line in table.read_text().splitlines()]
     assert rotors == ["docking.rotors", "2", "9", "9"]
-    assert f"\n    2 with more than {MAX_ROTORS} rotors, which are not turned: reward=vina turns them\n" in done.out
+    assert (
+        f"\n    2 with more than {MAX_ROTORS} rotors, which are not turned: reward=docking_flexible turns them\n"
+        in done.out
+    )
     again = molrl("score", str(file), "reward=docking", *quick, f"out={table}")
     assert "2 with more than" in again.out
 
@@ -226,7 +228,7 @@ def test_atoms_on_top_of_the_receptor_clash() -> None:
     free = torch.from_numpy(ligand_positions(LIGAND)[:1]).float()
     pose = torch.cat([atoms[inside][:1], free])
     ligand = graph_ligand(Chem.MolFromSmiles("CC"))
-    assert clash_fraction(docking.pocket, ligand, Placement(0.0, pose)) == 0.5
+    assert clash_fraction(docking.pocket, ligand, pose) == 0.5
 
 
 def test_a_short_run_in_a_pocket_trains(tmp_path: Path) -> None:

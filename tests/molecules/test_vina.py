@@ -28,14 +28,14 @@ from molrl.rewards.molecules.docking.scoring_function import (
     CUTOFF,
     MAX_REPULSION,
     ROTOR_WEIGHT,
-    WEIGHTS,
+    VINA,
     Box,
     Ligands,
     Pocket,
     Terms,
-    pair_terms,
-    weighted_sum,
+    with_types,
 )
+from molrl.rewards.molecules.docking.vinardo import VINARDO, vinardo_types
 
 DATA = Path(__file__).parents[1] / "data/docking"
 RECEPTOR = read_receptor(DATA / "1iep_pocket.pdbqt")
@@ -76,7 +76,7 @@ def all_pairs(pose: Tensor, ligand: Ligand, receptor: Structure, at: Callable[[T
     sums = []
     for distance in at(r):
         bond = ((kinds[2] * mine[3] + kinds[3] * mine[2]) > 0).double()
-        terms = pair_terms(distance - kinds[0] - mine[0], kinds[1] * mine[1], bond)
+        terms = VINA.pair_terms(distance - kinds[0] - mine[0], kinds[1] * mine[1], bond)
         sums.append(torch.stack([(term * (distance < CUTOFF) * (r < CUTOFF)).sum(-1) for term in terms]))
     return list(torch.stack(sums).mean(0).unbind())
 
@@ -93,8 +93,10 @@ def test_terms_and_scores_are_those_of_the_package(golden: dict[str, Any]) -> No
     pose, ligand = golden_pose(golden)
     ligands = Ligands([ligand], dtype=torch.float64)
     computed = torch.stack([term.sum() for term in pocket().terms(pose[None], ligands)])
-    off = (computed - torch.tensor(golden["terms"], dtype=torch.float64)) * torch.tensor(WEIGHTS, dtype=torch.float64)
-    clash = WEIGHTS[2] * golden["terms"][2]
+    off = (computed - torch.tensor(golden["terms"], dtype=torch.float64)) * torch.tensor(
+        VINA.weights, dtype=torch.float64
+    )
+    clash = VINA.weights[2] * golden["terms"][2]
     assert off[[0, 1, 3, 4]].abs().max() < 0.01
     assert off[2].abs() < 0.01 + 0.003 * clash
     assert pocket().energy(pose[None], ligands).item() == pytest.approx(golden["inter"], abs=0.015 + 0.003 * clash)
@@ -105,7 +107,7 @@ def test_terms_and_scores_are_those_of_the_package(golden: dict[str, Any]) -> No
 def test_with_the_table_of_the_package_the_energy_is_its_own_to_the_last_digit(golden: dict[str, Any]) -> None:
     pose, ligand = golden_pose(golden)
     terms = all_pairs(pose, ligand, RECEPTOR, nodes)
-    e = weighted_sum(Terms(*terms))
+    e = VINA.weighted_sum(Terms(*terms))
     capped = torch.where(e > 0, MAX_REPULSION * e / (MAX_REPULSION + e), e).sum().item()
     assert capped == pytest.approx(golden["inter"], abs=0.0015)
     assert capped / (1 + ROTOR_WEIGHT * ligand.rotors) == pytest.approx(golden["score"], abs=0.0015)
@@ -371,6 +373,34 @@ def test_a_file_that_cannot_be_read_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "empty.pdbqt").write_text("\n")
     with pytest.raises(ValueError, match="empty file"):
         read_ligand(tmp_path / "empty.pdbqt")
+
+
+def test_vinardo_is_that_of_the_package() -> None:
+    """AutoDock Vina 1.2.7 with `sf_name="vinardo"`: -12.936 kcal/mol of the crystal pose and a score of -9.180."""
+    second = Pocket(RECEPTOR, BOX, dtype=torch.float64, function=VINARDO)
+    ligand = with_types(structure_ligand(IMATINIB), VINARDO)
+    ligands = Ligands([ligand], dtype=torch.float64)
+    assert second.energy(CRYSTAL[None], ligands).item() == pytest.approx(-12.936, abs=0.02)
+    assert second.score(CRYSTAL[None], ligands).item() == pytest.approx(-9.180, abs=0.02)
+
+
+def test_vinardo_has_its_own_radii() -> None:
+    """Of carbon, nitrogen and oxygen; chlorine, as large as nitrogen in Vina, keeps its own."""
+    ligand = graph_ligand(Chem.MolFromSmiles("CNOCCl"))
+    assert vinardo_types(ligand.types).radius.tolist() == [2.0, 1.7, 1.6, 2.0, 1.8]
+    assert ligand.types.radius.tolist() == [1.9, 1.8, 1.7, 1.9, 1.8]
+
+
+def test_vinardo_has_its_own_ramps() -> None:
+    """By hand at three surface distances: gauss1, repulsion, hydrophobic and hydrogen bond of the paper."""
+    one = torch.ones(3, dtype=torch.float64)
+    terms = VINARDO.pair_terms(torch.tensor([-0.3, 0.8, 1.25], dtype=torch.float64), one, one)
+    assert terms.gauss1.tolist() == pytest.approx([math.exp(-((0.3 / 0.8) ** 2)), math.exp(-1), math.exp(-2.44140625)])
+    assert terms.repulsion.tolist() == pytest.approx([0.09, 0, 0])
+    assert terms.hydrophobic.tolist() == pytest.approx([1, 0.68, 0.5])
+    assert terms.hydrogen_bond.tolist() == pytest.approx([0.5, 0, 0])
+    expected = -0.045 * terms.gauss1[0] + 0.8 * 0.09 - 0.035 - 0.6 * 0.5
+    assert VINARDO.weighted_sum(terms)[0].item() == pytest.approx(expected.item())
 
 
 @pytest.mark.slow

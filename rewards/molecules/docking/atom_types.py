@@ -147,7 +147,13 @@ def graph_ligand(mol: Chem.Mol) -> Ligand:
 
 
 def count_rotors(mol: Chem.Mol) -> float:
-    """Count a half for each end of a rotatable bond whose atom has another heavy neighbour.
+    """Count a half for each end of a rotatable bond whose atom has another heavy neighbour."""
+    ends = [mol.GetAtomWithIdx(end) for bond in rotatable_bonds(mol) for end in bond]
+    return sum(heavy_degree(atom) > 1 for atom in ends) / 2
+
+
+def rotatable_bonds(mol: Chem.Mol) -> list[tuple[int, int]]:
+    """Return the atoms at the ends of each rotatable bond, those to a terminal OH or NH2 among them.
 
     Rotatable are single bonds outside rings, except amides (but not tertiary ones with two different substituents) and
     bonds beside a triple bond; an inner triple bond counts in their place.
@@ -157,16 +163,14 @@ def count_rotors(mol: Chem.Mol) -> float:
         rigid.add(frozenset((end, first)))
         if has_other_heavy(mol.GetAtomWithIdx(second), first):
             rotatable.add(frozenset((first, second)))
-    total = 0.0
+    found = []
     for bond in mol.GetBonds():
-        pair = frozenset((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))
-        single = bond.GetBondType() == Chem.BondType.SINGLE and pair not in rigid
-        if bond.IsInRing() or not (single or pair in rotatable):
-            continue
         ends = (bond.GetBeginAtom(), bond.GetEndAtom())
-        if all(visible_neighbours(atom) > 1 for atom in ends):
-            total += sum(heavy_degree(atom) > 1 for atom in ends) / 2
-    return total
+        pair = frozenset(atom.GetIdx() for atom in ends)
+        single = bond.GetBondType() == Chem.BondType.SINGLE and pair not in rigid
+        if not bond.IsInRing() and (single or pair in rotatable) and all(visible_neighbours(atom) > 1 for atom in ends):
+            found.append((ends[0].GetIdx(), ends[1].GetIdx()))
+    return found
 
 
 def rigid_amides(mol: Chem.Mol) -> set[frozenset[int]]:

@@ -11,7 +11,6 @@ from rdkit import Chem
 from molrl.data.molecules.molecule import Molecule
 from molrl.machine.device import choose_device
 from molrl.rewards.molecules.docking.atom_types import graph_ligand
-from molrl.rewards.molecules.docking.placement import Placement
 from molrl.rewards.molecules.docking.proxy import MIN_DISTANCE, clash_fraction, min_distance
 from molrl.rewards.molecules.docking.scoring_function import Ligands, Pocket
 from molrl.rewards.molecules.docking.site import Site
@@ -56,5 +55,5 @@ class PoseScore(GeometryReward):
         if score == np.inf:
             return Scored(self.floor, "box: the molecule lies outside, and a pose is not moved")
         value, n = max(-score, self.floor), len(ligand)
-        clashes = clash_fraction(self.pocket, ligand, Placement(score, x))
+        clashes = clash_fraction(self.pocket, ligand, x)
         return Explained(value, "", {"heavy_atoms": n, "per_heavy_atom": value / n, "clashes": clashes})

@@ -6,14 +6,16 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from rdkit import Chem
+from torch import Tensor
 
 from molrl.data.molecules.molecule import Molecule
 from molrl.machine.device import choose_device
 from molrl.rewards.molecules.docking.atom_types import Ligand, graph_ligand
 from molrl.rewards.molecules.docking.gradient import score_gradient
-from molrl.rewards.molecules.docking.placement import Placement, place
+from molrl.rewards.molecules.docking.placement import place
 from molrl.rewards.molecules.docking.scoring_function import Ligands, Pocket
 from molrl.rewards.molecules.docking.site import Site
 from molrl.rewards.molecules.geometry import GeometryReward
@@ -51,7 +53,10 @@ class DockingProxy(GeometryReward):
     floor: ClassVar[float] = 0.0
     parts: ClassVar[tuple[str, ...]] = ("heavy_atoms", "per_heavy_atom", "clashes", "rotors")
     limits: ClassVar[Mapping[str, tuple[float, str]]] = {
-        "rotors": (MAX_ROTORS, f"with more than {MAX_ROTORS} rotors, which are not turned: reward=vina turns them")
+        "rotors": (
+            MAX_ROTORS,
+            f"with more than {MAX_ROTORS} rotors, which are not turned: reward=docking_flexible turns them",
+        )
     }
 
     def __post_init__(self) -> None:
@@ -75,7 +80,7 @@ class DockingProxy(GeometryReward):
         if placement is None:
             return Scored(self.floor, "box: the molecule does not fit in")
         value, n = max(-placement.score, self.floor), len(ligand)
-        clashes = clash_fraction(self.pocket, ligand, placement)
+        clashes = clash_fraction(self.pocket, ligand, placement.positions)
         parts = {"heavy_atoms": n, "per_heavy_atom": value / n, "clashes": clashes, "rotors": ligand.rotors}
         gradient = np.zeros(sample.positions.shape)
         if value > self.floor:
@@ -84,9 +89,8 @@ class DockingProxy(GeometryReward):
         return Explained(value, "", parts, gradient)
 
 
-def clash_fraction(pocket: Pocket, ligand: Ligand, placement: Placement) -> float:
-    """Return the fraction of a ligand's atoms that overlap with one of the receptor by more than 1 angstrom."""
-    x = placement.positions
+def clash_fraction(pocket: Pocket, ligand: Ligand, x: Float[Tensor, "n 3"]) -> float:
+    """Return the fraction of a ligand's atoms, at x, that overlap with one of the receptor by more than 1 angstrom."""
     terms, in_range = pocket.pairs(x[None], Ligands([ligand], dtype=x.dtype, device=x.device))
     return ((terms.repulsion > CLASH_OVERLAP**2) & in_range).any(-1).float().mean().item()
 

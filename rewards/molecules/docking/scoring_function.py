@@ -1,12 +1,12 @@
-"""The scoring function of AutoDock Vina for batches of poses, differentiable in the positions.
+"""Scoring functions of AutoDock Vina's form for batches of poses, differentiable in the positions.
 
 Trott and Olson 2010, J. Comput. Chem. 31, 455, with the weights of version 1.2 (Eberhardt et al. 2021, J. Chem. Inf.
 Model. 61, 3891). The package tabulates its pair functions in steps of 1/32 square angstrom; here they are exact, which
-changes the score of a good pose by some 0.01 kcal/mol.
+changes the score of a good pose by some 0.01 kcal/mol. Another function of the form is Vinardo (`vinardo`).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from molrl.data.molecules.pdbqt import Structure
-from molrl.rewards.molecules.docking.atom_types import Ligand, heavy, structure_types
+from molrl.rewards.molecules.docking.atom_types import AtomTypes, Ligand, heavy, structure_types
 
 CUTOFF = 8.0  # angstrom
 ROTOR_WEIGHT = 0.05846
@@ -37,29 +37,55 @@ class Terms(NamedTuple):
     hydrogen_bond: Tensor
 
 
-WEIGHTS = (-0.035579, -0.005156, 0.840245, -0.035069, -0.587439)  # in the order of `Terms`
+@dataclass(frozen=True)
+class ScoringFunction:
+    """The numbers of a scoring function.
 
-
-def pair_terms(d: Tensor, hydrophobic: Tensor, hydrogen_bond: Tensor) -> Terms:
-    """Return the unweighted terms of pairs of atoms at surface distance d = r - R_i - R_j, angstrom.
-
-    Args:
-        hydrophobic: 1 where both atoms are, else 0.
-        hydrogen_bond: 1 where one atom is a donor and the other an acceptor, else 0.
+    Attributes:
+        weights: kcal/mol, in the order of `Terms`.
+        gauss1_width: angstrom.
+        hydrophobic: surface distances up to which the term is 1 and from which it is 0, angstrom.
+        hydrogen_bond: surface distance up to which the term is 1, angstrom; from 0 on it is 0.
+        types: types of atoms from those of Vina.
     """
-    return Terms(
-        gauss1=torch.exp(-((d / 0.5) ** 2)),
-        gauss2=torch.exp(-(((d - 3.0) / 2.0) ** 2)),
-        repulsion=d.clamp(max=0.0) ** 2,
-        hydrophobic=hydrophobic * (1.5 - d).clamp(0.0, 1.0),
-        hydrogen_bond=hydrogen_bond * (d / -0.7).clamp(0.0, 1.0),
-    )
+
+    weights: tuple[float, float, float, float, float]
+    gauss1_width: float
+    hydrophobic: tuple[float, float]
+    hydrogen_bond: float
+    types: Callable[[AtomTypes], AtomTypes]
+
+    def pair_terms(self, d: Tensor, hydrophobic: Tensor, hydrogen_bond: Tensor) -> Terms:
+        """Return the unweighted terms of pairs of atoms at surface distance d = r - R_i - R_j, angstrom.
+
+        Args:
+            hydrophobic: 1 where both atoms are, else 0.
+            hydrogen_bond: 1 where one atom is a donor and the other an acceptor, else 0.
+        """
+        good, bad = self.hydrophobic
+        return Terms(
+            gauss1=torch.exp(-((d / self.gauss1_width) ** 2)),
+            gauss2=torch.exp(-(((d - 3.0) / 2.0) ** 2)),
+            repulsion=d.clamp(max=0.0) ** 2,
+            hydrophobic=hydrophobic * ((bad - d) / (bad - good)).clamp(0.0, 1.0),
+            hydrogen_bond=hydrogen_bond * (d / self.hydrogen_bond).clamp(0.0, 1.0),
+        )
+
+    def weighted_sum(self, terms: Terms) -> Tensor:
+        """Return the energy, the weighted sum of the terms, kcal/mol."""
+        gauss1, gauss2, repulsion, hydrophobic, hydrogen_bond = (
+            w * t for w, t in zip(self.weights, terms, strict=True)
+        )
+        return gauss1 + gauss2 + repulsion + hydrophobic + hydrogen_bond
 
 
-def weighted_sum(terms: Terms) -> Tensor:
-    """Return the energy, the weighted sum of the terms, kcal/mol."""
-    gauss1, gauss2, repulsion, hydrophobic, hydrogen_bond = (w * t for w, t in zip(WEIGHTS, terms, strict=True))
-    return gauss1 + gauss2 + repulsion + hydrophobic + hydrogen_bond
+VINA = ScoringFunction(
+    weights=(-0.035579, -0.005156, 0.840245, -0.035069, -0.587439),
+    gauss1_width=0.5,
+    hydrophobic=(0.5, 1.5),
+    hydrogen_bond=-0.7,
+    types=AtomTypes._make,
+)
 
 
 @dataclass(frozen=True)
@@ -130,14 +156,20 @@ class Pocket:
     """
 
     def __init__(
-        self, receptor: Structure, box: Box, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        self,
+        receptor: Structure,
+        box: Box,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        function: ScoringFunction = VINA,
     ) -> None:
         """Assign the types of the receptor's atoms and make the neighbour lists.
 
         Raises:
             ValueError: no receptor atom is within the cutoff of the box.
         """
-        self.box = box
+        self.box, self.function = box, function
         positions = receptor.positions[heavy(receptor)]
         low, high = np.array(box.low), np.array(box.high)
         outside = np.linalg.norm(positions - positions.clip(low, high), axis=-1)
@@ -147,7 +179,8 @@ class Pocket:
                 f"box: centre {list(box.centre)}, size {list(box.size)} is {outside.min():.1f} angstrom away from the "
                 f"nearest receptor atom, which is beyond the cutoff of {CUTOFF:g}"
             )
-        types = np.stack([np.asarray(column, dtype=np.float64)[near] for column in structure_types(receptor)], axis=-1)
+        columns = function.types(structure_types(receptor))
+        types = np.stack([np.asarray(column, dtype=np.float64)[near] for column in columns], axis=-1)
         # Positions relative to the centre keep their digits in float32.
         atoms = np.concatenate([positions[near] - np.array(box.centre), types], axis=-1)
         self.size = len(atoms)
@@ -174,7 +207,7 @@ class Pocket:
         r = torch.as_tensor(squared).clamp(min=1e-12).sqrt()  # its derivative is infinite at 0
         radius, hydrophobic, donor, acceptor = near[..., 3:, :].unbind(-2)
         either_way = (donor * ligands.acceptor[..., None] + acceptor * ligands.donor[..., None]).clamp(max=1.0)
-        terms = pair_terms(
+        terms = self.function.pair_terms(
             r - (radius + ligands.radius[..., None]), hydrophobic * ligands.hydrophobic[..., None], either_way
         )
         return terms, (r < CUTOFF) & ligands.mask[..., None]
@@ -187,7 +220,7 @@ class Pocket:
     def energy(self, poses: Float[Tensor, "b n 3"], ligands: Ligands) -> Float[Tensor, " b"]:
         """Return the intermolecular energy, kcal/mol; that of a clashing atom is capped, E -> 1000 E / (1000 + E)."""
         terms, in_range = self.pairs(poses, ligands)
-        e = (weighted_sum(terms) * in_range).sum(-1)
+        e = (self.function.weighted_sum(terms) * in_range).sum(-1)
         return torch.where(e > 0, MAX_REPULSION * e / (MAX_REPULSION + e.clamp(min=0.0)), e).sum(-1)
 
     def score(self, poses: Float[Tensor, "b n 3"], ligands: Ligands) -> Float[Tensor, " b"]:
@@ -212,6 +245,11 @@ class Pocket:
         counts = torch.tensor(self.cells, device=x.device)
         index = ((x + self.half) / CELL_SIZE).nan_to_num().long().clamp(min=0).minimum(counts - 1)
         return (index[..., 0] * self.cells[1] + index[..., 1]) * self.cells[2] + index[..., 2]
+
+
+def with_types(ligand: Ligand, function: ScoringFunction) -> Ligand:
+    """Return a ligand with the types of a scoring function in place of Vina's."""
+    return Ligand(function.types(ligand.types), ligand.rotors)
 
 
 def neighbour_lists(positions: NDArray[np.float64], cells: Sequence[int], size: Sequence[float]) -> NDArray[np.int64]:

@@ -1,0 +1,118 @@
+"""Docking as a reward: the best Vina score of a molecule whose rotors turn."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from rdkit import Chem
+
+from molrl.data.molecules.molecule import Molecule
+from molrl.machine.device import choose_device
+from molrl.rewards.molecules.docking.complexes import FlexibleLigand
+from molrl.rewards.molecules.docking.contacts import count_contacts
+from molrl.rewards.molecules.docking.maps import Maps
+from molrl.rewards.molecules.docking.monte_carlo import DockedPose, MonteCarlo, dock
+from molrl.rewards.molecules.docking.pose_file import write_poses
+from molrl.rewards.molecules.docking.pose_strain import pose_strain
+from molrl.rewards.molecules.docking.preparation import Preparation, Prepared, place
+from molrl.rewards.molecules.docking.proxy import MIN_DISTANCE, min_distance
+from molrl.rewards.molecules.docking.scoring_function import Ligands, Pocket, with_types
+from molrl.rewards.molecules.docking.site import Site
+from molrl.rewards.molecules.docking.vinardo import VINARDO
+from molrl.rewards.molecules.geometry import GeometryReward
+from molrl.rewards.scores import Explained, Scored
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlexibleDocking(GeometryReward):
+    """Minus the best Vina score in kcal/mol, larger is better; 0 for a bad sample and for one that binds nowhere.
+
+    Position, orientation and rotors are searched; bond lengths, angles and rings are those of the sample or of embedded
+    conformers, as `preparation` says. No torsion of the sample matters. The energy within the ligand decides which pose
+    is best, and is not part of its score, as in Vina. Two judges are parts that no value depends on: a second function,
+    Vinardo, and the strain of the best pose.
+
+    Attributes:
+        site: the receptor and a box, into which a good sample must fit.
+        preparation: of the molecule, its protonation and its conformers.
+        search: its effort.
+        strain_conformers: of the ensemble that the strain of the best pose refers to; 0 computes none.
+        folder: where an SDF file of the poses of each molecule is written, or None.
+        device: of the search.
+    """
+
+    site: Site
+    preparation: Preparation
+    search: MonteCarlo
+    strain_conformers: int
+    folder: str | None = None
+    device: str = "cpu"
+    floor: ClassVar[float] = 0.0
+    parts: ClassVar[tuple[str, ...]] = (
+        *("heavy_atoms", "per_heavy_atom", "rotors", "internal", "vinardo", "strain"),
+        *("hydrogen_bonds", "hydrophobic_contacts", "clashes"),
+    )
+
+    def __post_init__(self) -> None:
+        if self.strain_conformers < 0:
+            raise ValueError(f"strain_conformers: got {self.strain_conformers}, need at least 0")
+        choose_device(self.device)
+        self.pocket, self.judge  # noqa: B018  # a bad receptor fails here, and workers need its file no more
+
+    @cached_property
+    def pocket(self) -> Pocket:
+        """Return the receptor around the box."""
+        return Pocket(self.site.structure(), self.site.box(), device=choose_device(self.device))
+
+    @cached_property
+    def judge(self) -> Pocket:
+        """Return the receptor for Vinardo, whose score of the pose is shown and enters no value."""
+        return Pocket(self.site.structure(), self.site.box(), device=choose_device(self.device), function=VINARDO)
+
+    @cached_property
+    def maps(self) -> Maps:
+        """Return the maps of the pocket, to which each new type of atom adds one."""
+        return Maps(self.pocket)
+
+    def measure(self, mol: Chem.Mol, sample: Molecule) -> Scored:
+        positions = sample.positions[sample.numbers > 1]
+        if min_distance(positions) < MIN_DISTANCE:
+            return Scored(self.floor, f"no geometry: atoms closer than {MIN_DISTANCE} angstrom")
+        prepared = self.preparation(mol, positions)
+        if not prepared:
+            return Scored(self.floor, "conformers: none could be embedded")
+        try:
+            flexible = [one.flexible for one in prepared]
+        except ValueError as error:
+            return Scored(self.floor, str(error))
+        docked = list(zip(prepared, dock(self.maps, flexible, self.search), strict=True))
+        found = [(pose, one) for one, poses in docked for pose in poses]
+        if not found:
+            return Scored(self.floor, "box: the molecule does not fit in")
+        found.sort(key=lambda pair: pair[0].score)
+        if self.folder is not None:
+            write_poses(Path(self.folder), mol, found[: self.search.poses], self.pocket)
+        return self.explained(*found[0])
+
+    def explained(self, pose: DockedPose, prepared: Prepared) -> Explained:
+        """Return the value of the best pose and its parts."""
+        flexible: FlexibleLigand = prepared.flexible
+        value, n = max(-pose.score, self.floor), len(flexible.ligand)
+        second = Ligands([with_types(flexible.ligand, VINARDO)], device=pose.positions.device)
+        parts: Mapping[str, float] = {
+            **{"heavy_atoms": n, "per_heavy_atom": value / n, "rotors": flexible.ligand.rotors},
+            **{"internal": pose.internal, "vinardo": -self.judge.score(pose.positions[None], second).item()},
+            "strain": self.strain(pose, prepared),
+            **count_contacts(self.pocket, flexible.ligand, pose.positions),
+        }
+        return Explained(value, "", parts)
+
+    def strain(self, pose: DockedPose, prepared: Prepared) -> float:
+        """Return the strain of a pose, kcal/mol; NaN if it is not to be computed or cannot be."""
+        if not self.strain_conformers:
+            return math.nan
+        placed = place(prepared.mol, pose.positions.double().cpu().numpy())
+        return pose_strain(placed, self.strain_conformers, self.preparation.seed)
