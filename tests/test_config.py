@@ -30,6 +30,7 @@ SITE = [
 ]
 REQUIRED: dict[str, list[str]] = {  # settings without a default, by the reward
     **dict.fromkeys(("docking", "docking_qed", "vina"), SITE),
+    "queue": ["reward.folder=queue"],
     "predictor": [f"reward.scorer.file='{POCKET.parents[1] / 'sum.onnx'}'"],
     "overlap": [f"reward.scorer.reference='{POCKET.parent / 'imatinib.sdf'}'"],
     "shape_target": [f"reward.target='{CUBE}'"],

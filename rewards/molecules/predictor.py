@@ -11,7 +11,7 @@ from rdkit import Chem
 from molrl.data.molecules.bonds import BondReader
 from molrl.data.molecules.molecule import Molecule
 from molrl.rewards.molecules.features import Features
-from molrl.rewards.molecules.graph import read_sound, refused
+from molrl.rewards.molecules.graph import graph_key, read_sound, refused
 from molrl.rewards.scores import PerSample, Scored
 from molrl.rewards.user_models import UserModel, load_user_model
 
@@ -55,6 +55,10 @@ class Predictor(PerSample[Molecule]):
         if mol is None:
             return refused(reason, self.floor)
         return Scored(self.predict(Chem.MolToSmiles(mol)))
+
+    def cache_key(self, sample: Molecule, /) -> str | None:
+        """Return the canonical SMILES; None for a bad sample."""
+        return graph_key(self.reader, sample)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the settings alone for pickling: each worker reads the file."""
