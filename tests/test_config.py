@@ -30,6 +30,11 @@ SITE = [
 ]
 REQUIRED: dict[str, list[str]] = {  # settings without a default, by the reward
     **dict.fromkeys(("docking", "docking_qed", "vina"), SITE),
+    "interactions": [
+        f"reward.scorer.receptor='{POCKET.parents[1] / 'serine.pdb'}'",
+        "reward.scorer.residues=[A:SER10:hbond]",
+    ],
+    "selectivity": [*SITE, *(one.replace("reward.site", "reward.off_site") for one in SITE)],
     "queue": ["reward.folder=queue"],
     "predictor": [f"reward.scorer.file='{POCKET.parents[1] / 'sum.onnx'}'"],
     "overlap": [f"reward.scorer.reference='{POCKET.parent / 'imatinib.sdf'}'"],
