@@ -26,18 +26,24 @@ def predict_by_size(
         predict: of each set by itself, whatever the order of its points and the padding, for which it gives zeros.
         x: sets, padded to n points.
         t: times.
-        context: with the mask [b, n] of the real points.
+        context: with the mask [b, n] of the real points, and other marks of points of its type and shape.
     """
     order = context["mask"].argsort(dim=1, descending=True, stable=True)  # of the points: the real ones first
-    mask, points = context["mask"].gather(1, order), x.take_along_dim(order.unsqueeze(-1), 1)
+    marks = {name: value.gather(1, order) for name, value in context.items() if is_mark(value, order)}
+    mask, points = marks["mask"], x.take_along_dim(order.unsqueeze(-1), 1)
     parts, groups = list[Tensor](), list[Tensor]()
     for rows, width in size_groups(mask):
-        own = {**select(context, rows), "mask": mask[rows, :width]}
+        own = {**select(context, rows), **{name: mark[rows, :width] for name, mark in marks.items()}}
         parts.append(pad(predict(points[rows, :width], t[rows], own), (0, 0, 0, x.shape[1] - width)))
         groups.append(rows)
     if not parts:
         return x
     return torch.cat(parts)[torch.cat(groups).argsort()].take_along_dim(order.argsort(1).unsqueeze(-1), 1)
+
+
+def is_mark(value: Tensor, points: Tensor) -> bool:
+    """Tell whether an entry of the context is a mark of each point, bool [b, n]."""
+    return value.dtype == torch.bool and value.shape == points.shape
 
 
 def size_groups(mask: Bool[Tensor, "b n"]) -> Iterator[tuple[Tensor, int]]:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -10,8 +11,9 @@ from torch import Tensor
 from molrl.algos import Collected, Learner, RowMetrics, Table
 from molrl.gaussian import Gaussian, sum_per_sample
 from molrl.machine.processes import SINGLE_PROCESS, Processes
+from molrl.multistep import clean_estimate, extrapolate
 from molrl.policy import Policy
-from molrl.samplers import Sampler
+from molrl.samplers import DDIM, Sampler
 from molrl.task import Metrics, Rollouts
 from molrl.trajectory import Trajectory, Transitions
 
@@ -94,10 +96,11 @@ def pre_update_metrics(learner: Learner, collected: Collected[Table]) -> Metrics
     table, world = probe_rollouts(collected.rollouts), learner.task.processes
     policy, reference = Evaluated.at(learner.policy, table), Evaluated.at(learner.reference, table)
     behaviour = policy if collected.behaviour is learner.policy else Evaluated.at(collected.behaviour, table)
+    repeated = as_stepped(behaviour, collected.behaviour, collected.rollouts.trajectory)
     norms = [world.gather(one.square_norm).mean() for one in (policy, reference)]
     return {
-        "max_abs_log_ratio_first": world.gather(behaviour.rerun_errors()).max().item(),
-        "max_prediction_error_first": world.gather(behaviour.prediction_errors()).max().item(),
+        "max_abs_log_ratio_first": world.gather(repeated.rerun_errors()).max().item(),
+        "max_prediction_error_first": world.gather(repeated.prediction_errors()).max().item(),
         "kl": chain_total(world.gather(policy.kl(reference)), learner.policy),
         "noise_norm": (norms[0] / norms[1]).sqrt().item(),
     }
@@ -108,7 +111,8 @@ class Evaluated:
     """A policy at the states of some reverse steps.
 
     A deterministic chain has no densities. Its KL is that of the ancestral chain with the same predictions, and its
-    rollouts are repeated to within so many stds of ancestral steps, which is the std of a log-ratio.
+    rollouts are repeated to within so many stds of ancestral steps, which is the std of a log-ratio. The KL of a chain
+    of second order is that of first order with the same predictions, at the states of its rollouts.
 
     Attributes:
         sampler: of the policy.
@@ -157,6 +161,17 @@ class Evaluated:
         moved = sum_per_sample((kernel.mean - idle.mean).square()).sqrt()
         off = self.rerun_errors() * self.kernel(densities(self.sampler)).std
         return off / moved.clamp(min=torch.finfo(moved.dtype).tiny)
+
+
+def as_stepped(evaluated: Evaluated, policy: Policy, trajectory: Trajectory) -> Evaluated:
+    """Return a policy with the predictions that its rollout took steps with: of second order, extrapolated ones."""
+    if policy.order == 1:
+        return evaluated
+    table, sampler = evaluated.table, cast(DDIM, policy.sampler)
+    before = (table.step - 1).clamp(min=0)
+    earlier = Evaluated.at(policy, replace(table, x=trajectory.states[before, table.sample], step=before))
+    now, then = (clean_estimate(sampler, one.table.x, one.prediction, one.table.step) for one in (evaluated, earlier))
+    return replace(evaluated, prediction=extrapolate(sampler, evaluated.prediction, now, then, table.step))
 
 
 def densities(sampler: Sampler) -> Sampler:

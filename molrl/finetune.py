@@ -166,8 +166,9 @@ def check_setup(config: FinetuneConfig, task: Task, algorithm: Algorithm) -> Non
     if getattr(task.policy.sampler, "eta", 1.0) == 0 and getattr(algorithm, "needs_densities", True):
         name = type(algorithm).__name__
         raise ValueError(f"eta: got 0, a deterministic chain, whose steps have no density; {name} needs eta above 0")
-    if task.policy.order != 1:  # its steps depend on the state before, too
-        raise ValueError(f"order: got {task.policy.order}; fine-tuning needs steps of order 1")
+    if task.policy.order != 1 and getattr(algorithm, "needs_steps", True):  # they depend on the state before, too
+        name = type(algorithm).__name__
+        raise ValueError(f"order: got {task.policy.order}; {name} learns from single steps and needs those of order 1")
     parameters_to_freeze(trainable_module(task.policy), config.trainable_parameters)
     build_modules(config, task, algorithm)
     if config.ahead:

@@ -35,16 +35,44 @@ class Multistep:
         if not isinstance(self.sampler, DDIM):
             raise ValueError(f"order: got 2 for a {type(self.sampler).__name__}, which has steps of first order alone")
         self.previous: Tensor | None = None
-        self.width = self.sampler.log_snr.diff() / 2
 
     def transition(self, x: Float[Tensor, "b ..."], step: Int[Tensor, " b"], context: Context) -> Gaussian:
         """Return the kernel of the next state, for a batch of states that are all at grid point `step`."""
-        log_snr = self.sampler.log_snr
-        scale, noise = per_row(alpha(log_snr), step, x), per_row(sigma(log_snr), step, x)
         eps = self.sampler.predict_target(self.denoiser, x, step, context)
-        clean = (x - noise * eps) / scale
-        if self.previous is not None:
-            half_ratio = per_row(torch.cat([self.width[:1], self.width[1:] / self.width[:-1]]) / 2, step, x)
-            eps = eps - scale / noise * half_ratio * (clean - self.previous)
+        clean = clean_estimate(self.sampler, x, eps, step)
+        eps = extrapolate(self.sampler, eps, clean, clean if self.previous is None else self.previous, step)
         self.previous = clean
         return self.sampler.transition(lambda *_: eps, x, step, context)
+
+    def rearrange(self, parents: Int[Tensor, " b"]) -> None:
+        """Go on with other rows of the batch: row i with what is remembered of row `parents[i]`."""
+        self.previous = None if self.previous is None else self.previous[parents]
+
+
+def clean_estimate(
+    sampler: DDIM, x: Float[Tensor, "b ..."], eps: Float[Tensor, "b ..."], step: Int[Tensor, " b"]
+) -> Float[Tensor, "b ..."]:
+    """Return D = (x - sigma eps) / alpha."""
+    return (x - per_row(sigma(sampler.log_snr), step, x) * eps) / per_row(alpha(sampler.log_snr), step, x)
+
+
+def extrapolate(
+    sampler: DDIM,
+    eps: Float[Tensor, "b ..."],
+    clean: Float[Tensor, "b ..."],
+    previous: Float[Tensor, "b ..."],
+    step: Int[Tensor, " b"],
+) -> Float[Tensor, "b ..."]:
+    """Return the noise that belongs to the clean estimate D_k + (D_k - D_{k-1}) / (2 r).
+
+    Args:
+        sampler: with the grid.
+        eps: predicted noise.
+        clean: D_k, which it belongs to.
+        previous: D_{k-1}; that of the first step is its own.
+        step: k.
+    """
+    width = sampler.log_snr.diff()
+    half_ratio = torch.cat([width[:1], width[1:] / width[:-1]]) / 2
+    snr = alpha(sampler.log_snr) / sigma(sampler.log_snr)
+    return eps - per_row(snr, step, eps) * per_row(half_ratio, step, eps) * (clean - previous)

@@ -21,8 +21,9 @@ from molrl.trajectory import Trajectory, Transitions, select
 Noise = Callable[[int], Tensor]
 """The standard normal noise [b, ...] of draw i: 0 for the prior, k + 1 for step k."""
 
-Choose = Callable[[Gaussian, int, Tensor], Tensor]
-"""The next state [b, ...] of a chain, from the kernel of step k, k, and the noise of that step."""
+Choose = Callable[[Gaussian, int, Tensor], tuple[Tensor, Tensor | None]]
+"""The next states [b, ...] of a chain, from the kernel of step k, k, and the noise of that step; and the rows that each
+of them comes from, None: its own."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Policy:
         autocast: dtype that the network computes in, by torch's autocast; None: that of its input. In any case states,
             means and log-probabilities are float32 or wider.
         order: of the steps of a rollout: 1, or 2 to sample in fewer of them (`molrl.multistep`); only those of first
-            order have a density that a policy gradient can be taken of.
+            order have a density that a policy gradient can be taken of. Methods that learn from finished samples alone
+            train on both.
         rows: samples that the network is called with, always as many; None: with all of a batch at once.
     """
 
@@ -75,13 +77,15 @@ class Policy:
             noise: noise of each draw.
             choose: selects the next state of each step, as in guided sampling; None: a sample of the kernel.
         """
-        second = Multistep(cast(DDIM, self.sampler), self.predict_target).transition if self.order == 2 else None
-        transition = second or partial(self.sampler.transition, self.predict_target)
+        second = Multistep(cast(DDIM, self.sampler), self.predict_target) if self.order == 2 else None
+        transition = second.transition if second else partial(self.sampler.transition, self.predict_target)
         x = self.sampler.prior(noise(0), context)
         states, log_prob = [x], []
         for k in range(self.sampler.num_steps):
             kernel = transition(x, self.at(k, x), context)
-            x = kernel.sample(noise(k + 1)) if choose is None else choose(kernel, k, noise(k + 1))
+            x, parents = (kernel.sample(noise(k + 1)), None) if choose is None else choose(kernel, k, noise(k + 1))
+            if second and parents is not None:
+                second.rearrange(parents)
             states.append(x)
             log_prob.append(kernel.log_prob(x))
         final = self.sampler.predict_x0(self.predict_target, x, self.at(self.sampler.num_steps, x), context)

@@ -87,6 +87,22 @@ def test_the_same_policy_has_no_error_of_its_predictions() -> None:
         assert first_metrics(with_eta(number_task(), eta), lambda policy: policy)["max_prediction_error_first"] < 1e-5
 
 
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_rollout_of_second_order_is_repeated_with_what_it_extrapolated(eta: float) -> None:
+    """The steps repeat to rounding, and a policy that predicts 1 % more is noticed."""
+    task = with_eta(number_task(), eta)
+    task = replace(task, policy=replace(task.policy, order=2))
+    assert first_metrics(task, lambda policy: policy)["max_prediction_error_first"] < 1e-5
+    assert first_metrics(task, scaled)["max_prediction_error_first"] > 0.005
+    assert first_metrics(task, lambda policy: replace(policy, order=1))["max_prediction_error_first"] > 0.005
+
+
+@pytest.mark.parametrize("name", NO_DENSITIES)
+def test_a_method_that_needs_no_steps_learns_from_a_chain_of_second_order(name: str) -> None:
+    task = number_task()
+    train_once(replace(task, policy=replace(task.policy, order=2)), name)
+
+
 @pytest.mark.parametrize("name", NO_DENSITIES)
 def test_a_method_without_densities_learns_in_bfloat16_whatever_the_shape_of_a_call_changes(name: str) -> None:
     train_once(rounding_task(0.005, torch.bfloat16), name)

@@ -29,7 +29,7 @@ SITE = [
     "reward.site.size=[20,20,20]",
 ]
 REQUIRED: dict[str, list[str]] = {  # settings without a default, by the reward
-    **dict.fromkeys(("docking", "docking_qed", "vina"), SITE),
+    **dict.fromkeys(("docking", "docking_qed", "pose", "vina"), SITE),
     "interactions": [
         f"reward.scorer.receptor='{POCKET.parents[1] / 'serine.pdb'}'",
         "reward.scorer.residues=[A:SER10:hbond]",
@@ -70,6 +70,7 @@ REWARDS = {  # of each task
     "incompressibility": "incompressibility",
     "qed": "qed",
     "docking": "docking_qed",
+    "grow": "pose",
     "match_target": "shape_target",
     "stability": "shape_standing",
     "symmetry": "shape_symmetric",
@@ -81,6 +82,7 @@ IMAGES = (
     "imagereward",
     "incompressibility",
 )  # tasks that need a pipeline
+GROW = [f"task.core='{POCKET.parent / 'imatinib_hinge.sdf'}'", "task.attach=13", "task.atoms=4"]
 TASK_OF = {"molecules": "qed", "shapes": "symmetry", "images": "alignment"}
 MODEL_OF = {"molecules": "heavy", "shapes": "shapes", "images": "images"}
 TASKS = [task for task in choices("task") if task != "custom"]
@@ -123,7 +125,9 @@ class Box:
 
 
 def needed(task: str, request: pytest.FixtureRequest) -> list[str]:
-    """Return the settings that a task needs to be built here: a small pipeline for those of images."""
+    """Return the settings that a task needs to be built here: a core, or a small pipeline for those of images."""
+    if task == "grow":
+        return GROW
     if task not in IMAGES:
         return []
     folder = request.getfixturevalue("tiny_pipeline")

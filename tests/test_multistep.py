@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from toy import ExactDenoiser, number_task
 
 from molrl.finetune import check_setup
-from molrl.gaussian import Euclidean, MaskedPoints
+from molrl.gaussian import Euclidean, Gaussian, MaskedPoints
 from molrl.multistep import Multistep
 from molrl.policy import Policy
 from molrl.samplers import DDIM, PowerGrid
@@ -108,6 +108,21 @@ def test_a_rollout_remembers_nothing_of_another() -> None:
     assert_close(last(policy, noise), first, rtol=0, atol=0)
 
 
+def test_rows_that_change_places_take_their_history_along() -> None:
+    """Reversed after step 2, by choice or by the noise from the start, a batch comes to the same end."""
+    policy = chain(5, 1.0, 2, MIXTURE)
+    noise = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=F64)
+    back = torch.arange(3, -1, -1)
+
+    def choose(kernel: Gaussian, step: int, drawn: Tensor) -> tuple[Tensor, Tensor | None]:
+        states = kernel.sample(drawn)
+        return (states[back], back) if step == 2 else (states, None)
+
+    draws = torch.cat([noise[:4], noise[4:, back]]).unsqueeze(2)
+    turned = policy.rollout({}, lambda draw: draws[draw], choose).states[-1].squeeze(1)
+    assert_close(turned, last(policy, noise)[back], rtol=0, atol=0)
+
+
 def test_states_stay_in_the_space() -> None:
     mask = torch.arange(5) < torch.tensor([[4], [2]])
     sampler = DDIM(schedule=Cosine(), num_steps=4, space=MaskedPoints())
@@ -121,11 +136,11 @@ def test_states_stay_in_the_space() -> None:
 def test_nothing_is_trained_on_steps_without_a_density() -> None:
     task = number_task()
     second = replace(task, policy=replace(task.policy, order=2))
-    with pytest.raises(ValueError, match="order: got 2; fine-tuning needs steps of order 1"):
+    with pytest.raises(ValueError, match="order: got 2; DDPO learns from single steps and needs those of order 1"):
         check_setup(finetuning(), second, ALGORITHMS["DDPO"])
     refused = molrl("train", "policy.order=2", "threads=1")
     assert refused.code == 2
-    assert "order: got 2; fine-tuning needs" in refused.err
+    assert "order: got 2; RGDM learns" in refused.err
 
 
 def test_there_are_two_orders_and_the_second_needs_a_grid() -> None:

@@ -17,6 +17,23 @@ AROMATIC = 4  # the order of an aromatic bond; others have 1, 2 and 3
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Core:
+    """The first atoms of a molecule, which were given with their bonds.
+
+    Attributes:
+        bonds: of the core, rows (i, j, order) with i < j and an order of 1, 2 or 3, int64 [k, 3].
+        open: sum of the orders of the bonds that each atom has to make to other atoms, int64 [size]; 0 where it may
+            make none.
+    """
+
+    bonds: NDArray[np.int64]
+    open: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.open)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Molecule:
     """Atoms at positions, from which everything else about a molecule is derived.
 
@@ -31,6 +48,7 @@ class Molecule:
         charges: formal charge of each atom, int64 [n]; None where it is unknown.
         bonds: rows (i, j, order) with i < j and an order of 1, 2, 3 or `AROMATIC`, int64 [k, 3]; None where they are
             unknown.
+        core: the part of it that was given, its first atoms; None where no part was.
 
     Raises ValueError for arrays of other shapes.
     """
@@ -42,6 +60,7 @@ class Molecule:
     graph: "Chem.Mol | None" = None
     charges: NDArray[np.int64] | None = None
     bonds: NDArray[np.int64] | None = None
+    core: Core | None = None
 
     def __post_init__(self) -> None:
         n = len(self.numbers)

@@ -1,10 +1,11 @@
-"""Bond perception by what is known of a molecule: the bonds, the types of its atoms, or elements and positions only."""
+"""Bond perception by what is known of a molecule: the bonds, some of them, atom types, or elements and positions."""
 
 from dataclasses import replace
 
 from rdkit import Chem
 
 from molrl.data.molecules.bonds import Reading, molecule_problem, rdkit_bonds, read_graph
+from molrl.data.molecules.core_bonds import core_bonds
 from molrl.data.molecules.graphs import to_graph
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.valence import valence_bonds
@@ -13,9 +14,11 @@ from molrl.data.molecules.valence import valence_bonds
 def perceive_bonds(molecule: Molecule) -> Reading:
     """Return the bonds of a molecule where they are known; else from its atom types if it has charges, or by RDKit.
 
-    A molecule whose charges are known has known hydrogens as well, and `valence_bonds` is exact. Without charges
-    `rdkit_bonds` has to guess them.
+    Of a molecule with a core those of the core are known (`core_bonds`). A molecule whose charges are known has known
+    hydrogens as well, and `valence_bonds` is exact. Without charges `rdkit_bonds` has to guess them.
     """
+    if molecule.core is not None:
+        return core_bonds(molecule)
     if molecule.charges is None:
         return rdkit_bonds(molecule)
     return valence_bonds(molecule) if molecule.graph is not None or molecule.bonds is None else known_bonds(molecule)
@@ -36,4 +39,4 @@ def known_bonds(molecule: Molecule) -> Reading:
 
 def without_bonds(molecule: Molecule) -> Molecule:
     """Return a molecule whose bonds have to be perceived; hydrogens and charges stay."""
-    return replace(molecule, graph=None, bonds=None)
+    return replace(molecule, graph=None, bonds=None, core=None)

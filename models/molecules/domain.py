@@ -1,7 +1,7 @@
 """Molecules as a domain: what the commands need to know of them. Heavy packages are imported when they are used."""
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ class MoleculeDomain:
     headline: Mapping[str, str] = {
         "validity": "valid",
         "validity_connected": "connected",
+        "core_unchanged": "core unchanged",
+        "attach_only": "new bonds at attach only",
         "uniqueness": "unique",
         "novelty": "novel",
         "valence_molecule_stability": "stable by valence",
@@ -64,6 +66,7 @@ class MoleculeDomain:
         records: str | None = None,
         fragments: "Fragments" = "keep",
         atoms: "AtomsRequest" = None,
+        **growth: Any,
     ) -> "Task":
         """Return the task of fine-tuning a policy toward a reward, with bonds read by `perceive_bonds`."""
         from molrl.data.molecules.perception import perceive_bonds
@@ -79,6 +82,7 @@ class MoleculeDomain:
             atoms=atoms,
             reward=reward,
             device=device,
+            **growth,
         )
 
     def sampling(
@@ -89,10 +93,19 @@ class MoleculeDomain:
         device: "torch.device",
         reader: "BondReader",
         atoms: "AtomsRequest" = None,
+        core: str | None = None,
+        attach: Sequence[int] | int | None = None,
+        steer: float = 0.0,
+        avoid: str | None = None,
     ) -> Sampling:
-        """Return what to draw molecules from, asked for the values of some properties and for numbers of atoms."""
+        """Return what to draw molecules from, asked for the values of some properties, numbers of atoms or a core."""
         from molrl.models.molecules.decoder import MoleculeDecoder
+        from molrl.models.molecules.growth import growth_settings
 
+        growth = growth_settings(core, attach, atoms, steer, avoid)
+        if growth is not None:
+            grown = growth.decoder(policy.model, reader)
+            return Sampling(growth.policy(policy, grown, device), grown, grown.notes)
         decoder = MoleculeDecoder(model=policy.model, reader=reader, condition=condition, atoms=atoms)
         notes = decoder.notes
         for property_ in policy.model.conditions:

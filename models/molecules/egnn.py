@@ -33,6 +33,7 @@ class EGNN(nn.Module):
         blocks: depth.
         radial: number of radial basis functions of a distance.
         conditions: numbers that a molecule is conditioned on, `context["condition"]` [b, conditions], standardised.
+        cores: 1 for a network that is told which atoms are exact, `context["fixed"]` [b, n]; 0 for others.
     """
 
     compilable: ClassVar[bool] = True
@@ -40,7 +41,15 @@ class EGNN(nn.Module):
     feature_outputs: ClassVar[tuple[str, ...]] = ("out.3.weight", "out.3.bias")
 
     def __init__(
-        self, *, features: int, width: int, pair_width: int, blocks: int, radial: int, conditions: int = 0
+        self,
+        *,
+        features: int,
+        width: int,
+        pair_width: int,
+        blocks: int,
+        radial: int,
+        conditions: int = 0,
+        cores: int = 0,
     ) -> None:
         super().__init__()
         self.radial_basis = RadialBasis(radial, decay=2.0)
@@ -58,6 +67,7 @@ class EGNN(nn.Module):
             if conditions
             else None
         )
+        self.core_embedding = nn.Parameter(torch.zeros(width)) if cores else None
 
     def forward(
         self, x: Float[Tensor, "b n c"], log_noise: Float[Tensor, " b"], context: Context
@@ -70,6 +80,8 @@ class EGNN(nn.Module):
         if self.condition_embedding is not None:
             embedding = embedding + self.condition_embedding(context["condition"].to(embedding.dtype))
         h = self.node_embedding(features) + embedding.unsqueeze(1)
+        if self.core_embedding is not None and "fixed" in context:
+            h = h + self.core_embedding * context["fixed"].unsqueeze(-1)
         position, edge = start, None
         for block in self.blocks:
             unit, distance = directions(position)

@@ -21,7 +21,7 @@ class MoleculePolicy:
         num_steps: of the chain, one network call each.
         grid_power: above 1 the steps are finer toward the data.
         eta: 1 is ancestral sampling, 0 deterministic.
-        order: of the steps: 1, or 2 to sample in fewer of them; training needs 1.
+        order: of the steps: 1, or 2 to sample in fewer of them; densities need 1.
     """
 
     weights: str

@@ -21,8 +21,10 @@ from molrl.gaussian import MaskedPoints
 from molrl.models.molecules.codec import Codec, CodecDesign
 from molrl.models.molecules.condition import Condition, label_molecules, standardise
 from molrl.models.molecules.decoder import MoleculeDecoder
-from molrl.models.molecules.model import MOLECULES, Architecture, Pretrained, Reference, load, save
+from molrl.models.molecules.masked import CoreLoss, check_cores, draw_cores
+from molrl.models.molecules.model import MOLECULES, NETWORKS, Architecture, Pretrained, Reference, load, save
 from molrl.models.molecules.policy import molecule_policy
+from molrl.models.networks import takes
 from molrl.models.pretraining import SamplingSettings, count_parameters, require_grid_power
 from molrl.models.recycling import recycling_loss
 from molrl.policy import Policy
@@ -35,6 +37,7 @@ MAX_SKIPPED_LINES = 20  # printed
 WITHOUT_EFFECT = {  # at first: prefix of the names of zero-initialised layers -> what they read
     "network.condition_embedding.": "the condition",
     "network.estimate_": "the estimate of an earlier pass",
+    "network.core_embedding": "which atoms are exact",
 }
 
 
@@ -67,6 +70,7 @@ class MoleculeDesign:
         reader: reads bonds, for the training set's SMILES and for the metrics of samples.
         reference: how the model keeps its training set for the novelty of samples: "smiles", or "hashes" of them.
         max_skipped: largest share of the data set's records that may be left out.
+        core_probability: of training a molecule with a random core, see `molrl.models.molecules.masked`; 0: never.
     """
 
     network: Mapping[str, Any]
@@ -78,6 +82,7 @@ class MoleculeDesign:
     reader: BondReader
     reference: Literal["smiles", "hashes"]
     max_skipped: float
+    core_probability: float
     domain: ClassVar[str] = MOLECULES
     data_argument: ClassVar[str] = "hydrogens"
 
@@ -86,6 +91,9 @@ class MoleculeDesign:
             raise ValueError(f"bucket: got {self.bucket}, need at least 1")
         if not 0 <= self.max_skipped <= 1:
             raise ValueError(f"max_skipped: got {self.max_skipped}, allowed 0 to 1")
+        if self.core_probability:
+            knows_cores = takes(str(self.network.get("kind")), NETWORKS, "cores")
+            check_cores(self.core_probability, self.codec.hydrogens, knows_cores=knows_cores)
         if self.reference not in ("smiles", "hashes"):
             raise ValueError(f"reference: got {self.reference!r}, allowed are 'smiles', 'hashes'")
         for name, reward in self.conditions.items():
@@ -132,7 +140,9 @@ class MoleculeDesign:
             model = architecture.build()
         smiles = examples.reference
         reference = SmilesHashes.of(smiles) if self.reference == "hashes" else smiles
-        return MoleculeTrainee(model, architecture, buckets, len(examples.molecules), reference, self.reader)
+        return MoleculeTrainee(
+            model, architecture, buckets, len(examples.molecules), reference, self.reader, self.core_probability
+        )
 
     def describe(self, examples: Examples) -> tuple[Architecture, list[Bucket]]:
         """Return the architecture with the statistics of the training set, and the set in buckets of nearly one size.
@@ -155,7 +165,7 @@ class MoleculeDesign:
         sizes = Sizes.of(atoms.tolist())
         conditions = [Condition.fit(name, values[:, column], atoms) for column, name in enumerate(self.conditions)]
         architecture = Architecture(
-            network=dict(self.network),
+            network={**self.network, **({"cores": 1} if self.core_probability else {})},
             noise_min=self.noise_min,
             noise_max=self.noise_max,
             data_std=tuple(round(value, 4) for value in std.tolist()),
@@ -169,6 +179,9 @@ class MoleculeDesign:
             contexts = [
                 {**context, "condition": inputs[group]} for context, group in zip(contexts, groups, strict=True)
             ]
+        if self.core_probability:
+            for context, group in zip(contexts, groups, strict=True):
+                context["cuts"] = draw_cores([kept[row] for row in group], group, self.reader, context["mask"].shape[1])
         return architecture, [Bucket(x, context) for (x, _), context in zip(encoded, contexts, strict=True)]
 
 
@@ -187,6 +200,7 @@ class MoleculeTrainee:
     size: int
     reference: Reference
     reader: BondReader
+    core_probability: float = 0.0
     sample_batch: ClassVar[int] = 256
     progress_metrics: ClassVar[Mapping[str, str]] = {
         "validity": "validity",
@@ -208,6 +222,8 @@ class MoleculeTrainee:
     @property
     def loss(self) -> Loss:
         """Return the usual denoising loss; a network of several passes learns from half of each batch in two."""
+        if self.core_probability:
+            return cast(Loss, CoreLoss(self.core_probability))
         return cast(Loss, recycling_loss if getattr(self.denoiser, "passes", 1) > 1 else denoising_loss)
 
     @property

@@ -89,7 +89,8 @@ class Algorithm(Protocol):
     """The interface of a fine-tuning algorithm.
 
     One that has no use for the densities of reverse steps says so with `needs_densities = False`, and may then run on a
-    deterministic chain (eta = 0).
+    deterministic chain (eta = 0). One that learns from finished samples alone says `needs_steps = False` as well, and
+    may run on a chain of second order.
     """
 
     def modules(self, task: Task) -> nn.ModuleDict:

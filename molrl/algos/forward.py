@@ -1,7 +1,8 @@
 """The forward process: learning from noised copies of finished samples, whatever sampler drew them.
 
 Nothing here needs the states of a chain or their densities: only finished samples x_0, their rewards, and the law
-x_t = alpha x_0 + sigma eps that the model was pretrained with. The chain may be deterministic (eta = 0).
+x_t = alpha x_0 + sigma eps that the model was pretrained with. The chain may be deterministic (eta = 0) or of second
+order (order = 2).
 """
 
 from collections.abc import Sequence
@@ -98,6 +99,7 @@ class ForwardProcess:
 
     noisings: int
     needs_densities: ClassVar[bool] = False
+    needs_steps: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         checks.require_positive(noisings=self.noisings)

@@ -53,13 +53,13 @@ class RewardGuided:
         require_noise(task.policy)
         window = window_of(task.policy.sampler.num_steps, self.first, self.last)
 
-        def choose(kernel: Gaussian, step: int, noise: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        def choose(kernel: Gaussian, step: int, noise: Float[Tensor, "b ..."]) -> tuple[Tensor, Tensor | None]:
             if step not in window:
-                return kernel.sample(noise)
+                return kernel.sample(noise), None
             candidates = self.candidates_around(kernel, step, noise, samples, key)
             rewards = score_estimates(task, candidates, step + 1, self.lookahead, kernel.context)
             chosen = choose_by_reward(rewards, self.temperature, samples, key, step)
-            return candidates[chosen, torch.arange(len(samples), device=noise.device)]
+            return candidates[chosen, torch.arange(len(samples), device=noise.device)], None
 
         trajectory = sample_chains(task.policy, task.decoder, samples, key, task.device, choose)
         finished = list(task.decoder.decode(trajectory.final, trajectory.context))

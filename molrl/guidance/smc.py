@@ -110,15 +110,16 @@ class SMC:
         scored = spread_steps(task.policy.sampler.num_steps, self.first, self.last, self.scored)
         weights = ParticleWeights(len(systems), self.particles)
 
-        def choose(kernel: Gaussian, step: int, noise: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        def choose(kernel: Gaussian, step: int, noise: Float[Tensor, "b ..."]) -> tuple[Tensor, Tensor | None]:
             states = kernel.sample(noise)
             if step not in scored:
-                return states
+                return states, None
             rewards = score_estimates(task, states.unsqueeze(0), step + 1, self.lookahead, kernel.context)
             weights.reweight(self.potentials(rewards))
             ancestors = weights.resample(self.threshold, self.uniform(systems, key, step))
             places = ancestors + self.particles * torch.arange(len(systems)).unsqueeze(1)
-            return states[places.flatten().to(states.device)]
+            parents = places.flatten().to(states.device)
+            return states[parents], parents
 
         trajectory = task.policy.rollout(context, ChainNoise(key, rows, shape, task.device), choose)
         queue = RewardQueue(task.reward)

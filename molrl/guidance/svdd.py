@@ -61,14 +61,14 @@ class SVDD:
             for j in range(self.candidates)
         ]
 
-        def choose(kernel: Gaussian, step: int, noise: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        def choose(kernel: Gaussian, step: int, noise: Float[Tensor, "b ..."]) -> tuple[Tensor, Tensor | None]:
             if step not in guided:
-                return kernel.sample(noise)
+                return kernel.sample(noise), None
             others = (kernel.sample(candidate(step + 1)) for candidate in noises[1:])
             candidates = torch.stack([kernel.sample(noise), *others])
             rewards = score_estimates(task, candidates, step + 1, self.lookahead, kernel.context)
             chosen = choose_by_reward(rewards, self.temperature, samples, key, step)
-            return candidates[chosen, torch.arange(len(samples), device=noise.device)]
+            return candidates[chosen, torch.arange(len(samples), device=noise.device)], None
 
         trajectory = task.policy.rollout(context, noises[0], choose)
         finished = list(task.decoder.decode(trajectory.final, trajectory.context))

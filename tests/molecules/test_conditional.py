@@ -143,6 +143,7 @@ def trained(steps: int, folder: Path) -> Pretrained:
         reader=rdkit_bonds,
         reference="smiles",
         max_skipped=0.0,
+        core_probability=0.0,
     )
     examples = design.load_data(lambda **_: MoleculeSet(squares(40)))
     assert len(examples.molecules) == 40

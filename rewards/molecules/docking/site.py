@@ -124,6 +124,19 @@ def box_around(positions: NDArray[np.floating], margin: float) -> Box:
     return Box(((low + high) / 2).tolist(), (high - low).tolist())
 
 
+def atoms_near(receptor: str, positions: NDArray[np.floating], reach: float) -> tuple[NDArray[np.floating], float]:
+    """Return the heavy atoms of a receptor [k, 3] within reach of positions [n, 3], and the least distance, angstrom.
+
+    Raises:
+        ValueError: the file is missing or no receptor.
+    """
+    site = Site(receptor=receptor, centre=[float(x) for x in positions.mean(0)], size=[1.0, 1.0, 1.0])
+    structure = site.structure()
+    atoms = structure.positions[heavy(structure)]
+    distance = np.linalg.norm(atoms[:, None] - positions[None], axis=-1).min(1)
+    return atoms[distance <= reach], float(distance.min(initial=np.inf))
+
+
 def ligand_positions(path: str) -> NDArray[np.floating]:
     """Return the positions of the heavy atoms of the first molecule of a file, angstrom [n, 3]."""
     if suffix(path) == PDBQT:

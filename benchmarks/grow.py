@@ -1,0 +1,141 @@
+"""Molecules grown from a core: how many are valid and connected, before and after training with cores, and after RL.
+
+`python benchmarks/grow.py STAGE FOLDER [QM9.npz or CORE ...]` does one stage after the other in a folder:
+
+- `pretrain` takes 12,000 random molecules of QM9 and trains the shipped qm9_heavy with cores, 600 steps;
+- `sample` draws molecules from six cores with both models, with and without steering, and prints a table;
+- `learn` fine-tunes the trained model on each core, or on those named, toward `reward=geometry`, and prints a table.
+
+A sample is good if it is valid, connected, and has new bonds at the open atoms alone; the core is compared bit by bit.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rdkit import Chem
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+
+import molrl
+from molrl.cli import main
+from molrl.data.molecules.bonds import is_connected
+from molrl.data.molecules.perception import perceive_bonds
+
+TRAINING = 12_000  # molecules
+PRETRAINING = (
+    *("model=heavy", "init=qm9_heavy", "data=qm9", "model.core_probability=0.7", "evaluate=64", "num_steps=25"),
+    *("training.steps=600", "training.batch=128", "training.lr=1e-3", "training.warmup=50", "training.cooldown=400"),
+    *("training.ema=0.99", "training.bf16=true", "training.save_every=600", "threads=1"),
+)
+STEER = (0.0, 30.0)
+
+
+class Core(NamedTuple):
+    """A fragment: SMILES of its pieces, atoms that make new bonds, numbers of new atoms."""
+
+    smiles: tuple[str, ...]
+    attach: tuple[int, ...]
+    atoms: str
+
+
+CORES = {
+    "pyrrolidine, C2": Core(("C1CCNC1",), (1,), "2..4"),
+    "furan, C2": Core(("c1ccoc1",), (1,), "2..4"),
+    "acetamide, C": Core(("CC(=O)N",), (1,), "2..5"),
+    "acetamide, N": Core(("CC(=O)N",), (4,), "2..5"),
+    "benzene, 1 and 4": Core(("c1ccccc1",), (1, 4), "2..3"),
+    "link of methanol and methylamine": Core(("CO", "CN"), (1, 3), "2..3"),
+}
+GAP = 2.5  # angstrom between the open atoms of two pieces, as across one atom
+
+
+def write_core(core: Core, path: Path) -> None:
+    """Write the pieces of a core, relaxed by MMFF; a second one is mirrored to face the first across a gap."""
+    with Chem.SDWriter(str(path)) as writer:
+        end, outward = np.zeros(3), np.zeros(3)
+        for row, smiles in enumerate(core.smiles):
+            mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+            rdDistGeom.EmbedMolecule(mol, randomSeed=1)
+            rdForceFieldHelpers.MMFFOptimizeMolecule(mol)
+            x = mol.GetConformer().GetPositions()
+            axis = (x[0] - x[1]) / np.linalg.norm(x[0] - x[1])
+            if row:
+                normal = (axis + outward) / np.linalg.norm(axis + outward)
+                turned = (x - x[0]) - 2 * np.outer((x - x[0]) @ normal, normal)
+                mol.GetConformer().SetPositions(end + GAP * outward + turned)
+            end, outward = x[0], axis
+            writer.write(mol)
+
+
+def pretrain(folder: Path, qm9: str) -> None:
+    """Write the training set and run `molrl pretrain`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    full = np.load(qm9)
+    molecule = np.repeat(np.arange(len(full["num_atoms"])), full["num_atoms"])
+    rows = np.sort(np.random.default_rng(0).permutation(len(full["num_atoms"]))[:TRAINING])
+    atoms = np.isin(molecule, rows)
+    subset = {"index": full["index"][rows], "num_atoms": full["num_atoms"][rows]}
+    subset |= {"atomic_numbers": full["atomic_numbers"][atoms], "positions": full["positions"][atoms]}
+    np.savez_compressed(folder / "qm9.npz", **subset)
+    main(["pretrain", *PRETRAINING, f"data.path={folder / 'qm9.npz'}", f"run={folder / 'pretrained'}"])
+
+
+def settings_of(name: str, folder: Path) -> dict[str, Any]:
+    """Return the settings of a core, whose file is written."""
+    core, path = CORES[name], folder / f"{list(CORES).index(name)}.sdf"
+    write_core(core, path)
+    return {"core": str(path), "attach": list(core.attach), "atoms": core.atoms}
+
+
+def good(samples: Sequence[Any]) -> float:
+    """Return the fraction of samples that are valid, connected and obey the core."""
+    mols = [perceive_bonds(sample).mol for sample in samples]
+    return float(np.mean([mol is not None and is_connected(mol) for mol in mols]))
+
+
+def sample(folder: Path, n: int = 100) -> None:
+    """Print the share of good samples of both models, core by core."""
+    models = {"qm9_heavy": "qm9_heavy", "with cores": str(folder / "pretrained")}
+    print("| core | new atoms |" + "".join(f" {model}, steer={steer:g} |" for model in models for steer in STEER))
+    for name, core in CORES.items():
+        given, cells = settings_of(name, folder), []
+        for weights in models.values():
+            drawn = [molrl.sample(weights, n, seed=0, device="cpu", steer=steer, **given) for steer in STEER]
+            cells += [good(samples) for samples in drawn]
+        print(f"| {name} | {core.atoms} |" + "".join(f" {100 * cell:.1f} % |" for cell in cells), flush=True)
+
+
+def learn(folder: Path, *names: str, seed: int = 0) -> None:
+    """Print the share of good samples before and after RL, core by core: of those that are named, or of all."""
+    print("| core | before | after | queries | minutes |")
+    for name in names or CORES:
+        given, began = settings_of(name, folder), time.perf_counter()
+        run = folder / f"run{list(CORES).index(name)}"
+        loop: dict[str, Any] = {
+            "iterations": 8,
+            "rollouts": 96,
+            "evaluate": 128,
+            "seed": seed,
+            "threads": 1,
+            "compile": False,
+        }
+        finished = molrl.train(
+            f"policy={folder / 'pretrained'}",
+            *("policy.num_steps=25", "reward=geometry", "algo=ddpo", f"run={run}", "reward.workers=0"),
+            *(f"task.{key}={value}".replace(" ", "") for key, value in given.items()),
+            task="grow",
+            **loop,
+        )
+        ends = [finished.summary[end]["validity_connected"] for end in ("before", "after")]
+        queries, minutes = finished.summary["reward_queries"], (time.perf_counter() - began) / 60
+        cells = " | ".join(f"{100 * end:.1f} %" for end in ends)
+        print(f"| {name} | {cells} | {queries} | {minutes:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    stages: dict[str, Callable[..., None]] = {"pretrain": pretrain, "sample": sample, "learn": learn}
+    stage, place, *more = sys.argv[1:]
+    stages[stage](Path(place), *more)

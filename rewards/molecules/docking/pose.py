@@ -1,0 +1,60 @@
+"""The Vina score of a sample where it lies in a pocket: for molecules that are drawn in the frame of the receptor."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from rdkit import Chem
+
+from molrl.data.molecules.molecule import Molecule
+from molrl.machine.device import choose_device
+from molrl.rewards.molecules.docking.atom_types import graph_ligand
+from molrl.rewards.molecules.docking.placement import Placement
+from molrl.rewards.molecules.docking.proxy import MIN_DISTANCE, clash_fraction, min_distance
+from molrl.rewards.molecules.docking.scoring_function import Ligands, Pocket
+from molrl.rewards.molecules.docking.site import Site
+from molrl.rewards.molecules.geometry import GeometryReward
+from molrl.rewards.scores import Explained, Scored
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseScore(GeometryReward):
+    """Minus the Vina score in kcal/mol of the sample as it lies, larger is better; 0 for a bad sample, for one outside
+    the box, and for one that clashes more than it binds.
+
+    Nothing is searched or relaxed. The score grows with the number of atoms, so the parts also give it for each heavy
+    atom, with the fraction of the heavy atoms that clash with the receptor.
+
+    Attributes:
+        site: the receptor and a box, in which a good sample lies.
+        device: of the computation.
+    """
+
+    site: Site
+    device: str = "cpu"
+    pocket: Pocket = field(init=False, repr=False, compare=False)
+    floor: ClassVar[float] = 0.0
+    parts: ClassVar[tuple[str, ...]] = ("heavy_atoms", "per_heavy_atom", "clashes")
+    limits: ClassVar[Mapping[str, tuple[float, str]]] = {}
+
+    def __post_init__(self) -> None:
+        device = choose_device(self.device)
+        object.__setattr__(self, "pocket", Pocket(self.site.structure(), self.site.box(), device=device))
+
+    def measure(self, mol: Chem.Mol, sample: Molecule) -> Scored:
+        positions = sample.positions[sample.numbers > 1]
+        if min_distance(positions) < MIN_DISTANCE:
+            return Scored(self.floor, f"no geometry: atoms closer than {MIN_DISTANCE} angstrom")
+        try:
+            ligand = graph_ligand(mol)
+        except ValueError as error:
+            return Scored(self.floor, str(error))
+        x = torch.from_numpy(positions.astype(np.float32)).to(self.pocket.centre)
+        score = self.pocket.score(x[None], Ligands([ligand], dtype=x.dtype, device=x.device)).item()
+        if score == np.inf:
+            return Scored(self.floor, "box: the molecule lies outside, and a pose is not moved")
+        value, n = max(-score, self.floor), len(ligand)
+        clashes = clash_fraction(self.pocket, ligand, Placement(score, x))
+        return Explained(value, "", {"heavy_atoms": n, "per_heavy_atom": value / n, "clashes": clashes})
