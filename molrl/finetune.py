@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from molrl.agreement import check_agreement
+from molrl.ahead import RecordedWeights, check_ahead, learner_of_round, round_of
 from molrl.algos import Algorithm, Collected, Learner, Table
 from molrl.diagnostics import RowFacts, pre_update_metrics
 from molrl.diversity import Diversity
@@ -55,6 +56,7 @@ class FinetuneConfig:
             None: all.
         kl_round: nats that a round may move the policy by; its learning rate is adapted to that. None: any.
         kl_total: nats that the policy may move away from the pretrained one (`molrl.kl_budget`). None: any.
+        ahead: rounds that are drawn, and their rewards asked for, before they are learned from (`molrl.ahead`).
     """
 
     iterations: int
@@ -73,6 +75,7 @@ class FinetuneConfig:
     trainable_parameters: str | Sequence[str] | None = None
     kl_round: float | None = None
     kl_total: float | None = None
+    ahead: int = 0
 
     def __post_init__(self) -> None:
         for name in ("iterations", "rollouts", "minibatch", "epochs", "save_every", "microbatch"):
@@ -84,6 +87,8 @@ class FinetuneConfig:
         for name in ("kl_round", "kl_total"):
             if (value := getattr(self, name)) is not None and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{name}: got {value}, need a number of nats above 0, or null for no limit")
+        if self.ahead < 0:
+            raise ValueError(f"ahead: got {self.ahead}, need a number of rounds from 0")
         if not 0 <= self.lost_limit <= 1:
             raise ValueError(f"lost_limit: got {self.lost_limit}, allowed 0 to 1")
 
@@ -124,14 +129,14 @@ def finetune(
     if not done:
         measure_reference(shaped_task, reference, Key(config.seed, Stream.REFERENCE))
     for iteration in range(done, config.iterations):
-        key = Key(config.seed, Stream.ROUND.at(iteration))
+        samples, key = round_of(iteration, config.rollouts, config.seed)
         collecting, measuring, learning = Stopwatch(), Stopwatch(), Stopwatch()
-        samples = list(range(iteration * config.rollouts, (iteration + 1) * config.rollouts))
         with collecting:
-            collected = algorithm.collect(state.learner, samples, key)
+            learner = collecting_learner(config, state, algorithm, iteration)
+            collected = algorithm.collect(learner, samples, key)
         with measuring:
             check_lost_rewards(task, collected.rollouts, config.lost_limit)
-            metrics = summarise_rollouts(shaped_task, collected) | pre_update_metrics(state.learner, collected)
+            metrics = summarise_rollouts(shaped_task, collected) | pre_update_metrics(learner, collected)
             dtype = collected.behaviour.autocast or collected.rollouts.trajectory.states.dtype
             check_agreement(metrics, algorithm, config.ratio_tolerance, dtype)
         with learning:
@@ -166,6 +171,8 @@ def check_setup(config: FinetuneConfig, task: Task, algorithm: Algorithm) -> Non
         raise ValueError(f"order: got {task.policy.order}; {name} learns from single steps and needs those of order 1")
     parameters_to_freeze(trainable_module(task.policy), config.trainable_parameters)
     build_modules(config, task, algorithm)
+    if config.ahead:
+        check_ahead(task, algorithm)
     size = getattr(algorithm, "group_size", 1)
     if config.rollouts % size:
         raise ValueError(f"rollouts: got {config.rollouts}, need a multiple of the group size {size}")
@@ -183,7 +190,16 @@ def build_state(config: FinetuneConfig, task: Task, algorithm: Algorithm, refere
     for parameter in parameters_to_freeze(trainable_module(task.policy), config.trainable_parameters):
         parameter.requires_grad = False
     learner = Learner(task, reference, build_modules(config, task, algorithm).to(task.device))
-    return State(learner, config.optimizer(parameter_groups(learner, algorithm)), config.keep)
+    recorded = RecordedWeights(trainable_module(learner.policy), config.ahead) if config.ahead else None
+    return State(learner, config.optimizer(parameter_groups(learner, algorithm)), config.keep, recorded=recorded)
+
+
+def collecting_learner(config: FinetuneConfig, state: State, algorithm: Algorithm, iteration: int) -> Learner:
+    """Return the learner that draws a round: the one in training, or with `ahead` the one of some rounds before."""
+    if state.recorded is None:
+        return state.learner
+    last = config.iterations - 1
+    return learner_of_round(state.recorded, state.learner, algorithm, iteration, last, config.rollouts, config.seed)
 
 
 def restore(state: State, folder: Path | None) -> int:

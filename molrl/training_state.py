@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from molrl.advantages import reserve_rows
+from molrl.ahead import RecordedWeights
 from molrl.algos import Learner
 from molrl.diversity.shaped_reward import ShapedReward
 from molrl.policy import Policy
@@ -55,6 +56,7 @@ class State:
         best: the best checkpoints so far, at most `CANDIDATES`.
         saved: number of rounds behind the last checkpoint.
         rate_factor: of the policy's learning rate, by its KL (`molrl.kl_budget`).
+        recorded: weights that rounds ahead were drawn with (`molrl.ahead`); None: no round is drawn ahead.
     """
 
     learner: Learner
@@ -63,6 +65,7 @@ class State:
     best: Candidates = field(default_factory=list)
     saved: int = 0
     rate_factor: float = 1.0
+    recorded: RecordedWeights | None = None
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -70,6 +73,8 @@ class State:
         modules = {"denoiser": trainable_module(self.learner.policy), "algorithm": self.learner.modules}
         if isinstance(reward := self.learner.task.reward, ShapedReward):
             modules["diversity"] = reward.diversity
+        if self.recorded is not None:
+            modules["ahead"] = self.recorded
         return {name: module for name, module in modules.items() if module.state_dict()}
 
     @property

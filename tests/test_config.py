@@ -30,6 +30,13 @@ SITE = [
 ]
 REQUIRED: dict[str, list[str]] = {  # settings without a default, by the reward
     **dict.fromkeys(("docking", "docking_flexible", "docking_qed", "pose", "vina"), SITE),
+    "interactions": [
+        f"reward.scorer.receptor='{POCKET.parents[1] / 'serine.pdb'}'",
+        "reward.scorer.residues=[A:SER10:hbond]",
+    ],
+    "selectivity": [*SITE, *(one.replace("reward.site", "reward.off_site") for one in SITE)],
+    "queue": ["reward.folder=queue"],
+    "predictor": [f"reward.scorer.file='{POCKET.parents[1] / 'sum.onnx'}'"],
     "overlap": [f"reward.scorer.reference='{POCKET.parent / 'imatinib.sdf'}'"],
     "shape_target": [f"reward.target='{CUBE}'"],
     "aesthetic": ["reward.model=owner/name", f"reward.head='{CUBE}'"],  # neither is read before an image is scored
@@ -41,6 +48,7 @@ REQUIRED: dict[str, list[str]] = {  # settings without a default, by the reward
 EXTRAS: dict[str, tuple[str, ...]] = {  # packages that may be missing
     **dict.fromkeys(("reward=xtb_force", "reward=xtb_energy"), ("tblite",)),
     "reward=vina": PACKAGES,
+    "reward=predictor": ("onnxruntime",),
     **dict.fromkeys(("reward=aesthetic", "reward=clip_score", "reward=pick_score"), ("transformers",)),
     "model=images": ("diffusers", "transformers", "peft"),
     **{f"tracker={name}": (name,) for name in ("mlflow", "trackio", "wandb")},

@@ -53,6 +53,8 @@ from molrl.preferences import read_preferences
 from molrl.rewards.images.clip import read_head
 from molrl.rewards.molecules.docking.site import read_box
 from molrl.rewards.scoring.journal import Journal
+from molrl.rewards.user_models import load_user_model
+from molrl.rewards.workers.external_queue import parse_answer
 from molrl.runs import checkpoint
 from molrl.runs.checkpoints import CHECKPOINTS, Series
 from molrl.runs.folder import describe_finished, refuse_another
@@ -323,6 +325,8 @@ READERS: dict[str, tuple[bytes, str, Reader]] = {
     "compressed mmcif": (gzip.compress(MMCIF), ".cif.gz", read_pdb),
     "pdbqt receptor": (PDBQT[:2000], ".pdbqt", read_receptor),
     "pdbqt ligand": (LIGAND, ".pdbqt", read_ligand),
+    "onnx model": ((DATA / "sum.onnx").read_bytes(), ".onnx", lambda path: load_user_model(str(path), 2048)),
+    "answer": (b'{"value": -7.5, "id": "a"}', ".json", lambda path: parse_answer(path.read_bytes(), "a")),
     "box": (b"center_x = 1\ncenter_y = 2\ncenter_z = 3\nsize_x = 4\nsize_y = 5\nsize_z = 6\n", ".txt", read_box),
     **{
         f"model {name}": beside(name, MODEL, load)
@@ -411,6 +415,9 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "rewards/images/clip.py: read_head": ("aesthetic head",),
     "rewards/scoring/journal.py: read": ("state of a job",),
     "rewards/molecules/docking/site.py: read_box": ("box",),
+    "rewards/workers/external_queue.py: answer parse_answer": ("answer",),
+    "rewards/stored.py: find": "what it has kept itself",
+    "rewards/user_models.py: load_user_model skops_model": ("onnx model",),
     "data/molecules/filters.py: molsets_patterns": "tables of an installed package",
     "data/molecules/drawing.py: draw_molecule": "an image that was just drawn",
     "data/shapes/drawing.py: draw_views": "an image that was just drawn",

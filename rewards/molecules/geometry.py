@@ -1,10 +1,12 @@
 """Rewards that depend on the geometry of a molecule, which a sample given as a graph alone does not have."""
 
+import hashlib
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 from rdkit import Chem, rdBase
 
 from molrl.data.molecules.bonds import BondReader, molecule_problem
@@ -41,6 +43,21 @@ class GeometryReward(PerSample[Molecule]):
             return Scored(math.nan, NO_GEOMETRY)
         mol, reason = read_sound(self.reader, sample)
         return refused(reason, self.floor) if mol is None else self.measure(heavy_graph(mol), sample)
+
+    def cache_key(self, sample: Molecule, /) -> str:
+        """Return what tells a sample with these atoms at these positions from any other."""
+        return geometry_key(sample)
+
+
+def geometry_key(sample: Molecule) -> str:
+    """Return the SHA-256 of all that a sample is made of, bit by bit, its name left out."""
+    state = hashlib.sha256()
+    for name in ("numbers", "positions", "hydrogens", "charges", "bonds"):
+        array = getattr(sample, name)
+        state.update(name.encode() + (b"-" if array is None else np.ascontiguousarray(array).tobytes()))
+    if sample.graph is not None:
+        state.update(Chem.MolToSmiles(sample.graph, canonical=False).encode())
+    return state.hexdigest()
 
 
 def without_positions(sample: Molecule, floor: float) -> Scored | None:

@@ -42,6 +42,16 @@ class GraphReward(PerSample[Molecule]):
         smiles = Chem.MolToSmiles(mol)
         return Scored(self.value(smiles), "")
 
+    def cache_key(self, sample: Molecule, /) -> str | None:
+        """Return the canonical SMILES; None for a bad sample."""
+        return graph_key(self.reader, sample)
+
+
+def graph_key(reader: BondReader, sample: Molecule) -> str | None:
+    """Return the canonical SMILES of a sample, stereo marks included; None where it is no sound molecule."""
+    mol, _ = read_sound(reader, sample)
+    return None if mol is None else str(Chem.MolToSmiles(mol))
+
 
 def size_problem(sample: Molecule) -> str:
     """Return that a sample has too many heavy atoms to be scored, or "" if it has not; hydrogens may be no atoms."""

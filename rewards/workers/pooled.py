@@ -19,6 +19,7 @@ from molrl.rewards.scores import (
     scores,
     values_of,
 )
+from molrl.rewards.stored import Stored
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Pooled:
     Attributes:
         scorer: scores one sample (`score_one`), for instance `QED(reader=rdkit_bonds)`.
         workers: a number, or "ray" for those of a Ray cluster (`molrl.rewards.workers.ray`).
+        cache: a folder in which values are kept for this run and others (`molrl.rewards.stored`); None: nowhere.
     """
 
     scorer: Scorer[Any]
@@ -47,8 +49,11 @@ class Pooled:
     chunk: int = 8
     memory: int = 4096
     recycle: int = 20_000
+    cache: str | None = None
 
     def __post_init__(self) -> None:
+        if self.cache is not None:
+            self.scorer = Stored(self.scorer, self.cache)
         self._pool = make_pool(
             ScoreTask(self.scorer),
             workers=self.workers,
