@@ -12,7 +12,7 @@ import pytest
 from documents import INPUTS, ROOT, WALKS, WITH_COMMANDS, blocks, command_lines, name_of, walk, write_files
 from wheels import build_wheel
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a page draws, trains and scores, as its reader does
 MINUTES = {"README.md"}  # its code trains for minutes
 FROM_CHECKOUT = "tests/data/"  # commands on files that a wheel does not have
 TEXTS = {name_of(path): path.read_text("utf-8") for path in WITH_COMMANDS}
