@@ -74,7 +74,7 @@ def scene_set(*, n: int, seed: int, edge: int, path: str | None, repeats: int, h
     others = None if path is None else captioned_set(path=path, held_out=held_out, edge=edge)
     scenes, tests = Scenes(seed, edge), Scenes(seed, edge, held_out=True)
     return ImageSet(
-        [*(scenes[index] for index in range(n)), *([] if others is None else others.train) * repeats],
+        [*(scenes[index] for index in range(n)), *(() if others is None else tuple(others.train) * repeats)],
         scene_prompts(held_out=False),
         tuple(dict.fromkeys([*SCENE_WORDS, *RELATION_WORDS, *(() if others is None else others.words)])),
         [*(tests[index] for index in range(NUM_HELD_OUT)), *(() if others is None else others.held_out)],
