@@ -60,7 +60,8 @@ class FlexibleDocking(GeometryReward):
         if self.strain_conformers < 0:
             raise ValueError(f"strain_conformers: got {self.strain_conformers}, need at least 0")
         choose_device(self.device)
-        self.pocket, self.vinardo  # noqa: B018  # a bad receptor fails here, and workers need its file no more
+        self.pocket  # noqa: B018  # a bad receptor fails here, and workers need its file no more
+        self.vinardo  # noqa: B018
 
     @cached_property
     def pocket(self) -> Pocket:
