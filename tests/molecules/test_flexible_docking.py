@@ -245,8 +245,8 @@ def test_a_search_repeats_itself_and_ranks_distinct_poses() -> None:
         assert 1 <= len(one) <= 4
     for a, pose in enumerate(first[0]):
         assert pose.positions.abs().max() <= 3.5 + 1e-5
-        for other in first[0][:a]:
-            assert (pose.positions - other.positions).square().sum(-1).mean() >= 1.0
+        for better in first[0][:a]:
+            assert (pose.positions - better.positions).square().sum(-1).mean() >= 1.0
 
 
 def test_the_score_of_the_best_pose_is_its_energy_by_the_scoring_function() -> None:

@@ -1,6 +1,8 @@
 """The reward of flexible docking: what is prepared, scored and written."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -217,15 +219,15 @@ def test_worker_processes_give_the_same_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("prepared", "message"),
     [
-        ({"ph": 15.0}, "ph: got 15.0, need a number from 0 to 14"),
-        ({"conformers": 101}, "conformers: got 101, need 0 to"),
+        (lambda: replace(AS_IS, ph=15.0), "ph: got 15.0, need a number from 0 to 14"),
+        (lambda: replace(AS_IS, conformers=101), "conformers: got 101, need 0 to 100"),
     ],
 )
-def test_a_preparation_out_of_range_is_refused(settings: dict[str, float], message: str) -> None:
+def test_a_preparation_out_of_range_is_refused(prepared: Callable[[], Preparation], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Preparation(**{"ph": None, "canonical_tautomer": False, "conformers": 0, "seed": 0, **settings})
+        prepared()
 
 
 def test_the_settings_build_the_reward() -> None:

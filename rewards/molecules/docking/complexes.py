@@ -46,7 +46,7 @@ class Complexes:
     """Energies of l flexible ligands, each in the same pocket and alone there."""
 
     def __init__(self, maps: Maps, flexible: Sequence[FlexibleLigand]) -> None:
-        """Arrange the ligands."""
+        """Arrange the ligands, padded to the largest."""
         self.maps, self.pocket = maps, maps.pocket
         self.ligands, trees = [one.ligand for one in flexible], [one.tree for one in flexible]
         dtype, device = self.pocket.half.dtype, self.pocket.half.device

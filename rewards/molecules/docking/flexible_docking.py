@@ -60,7 +60,8 @@ class FlexibleDocking(GeometryReward):
         if self.strain_conformers < 0:
             raise ValueError(f"strain_conformers: got {self.strain_conformers}, need at least 0")
         choose_device(self.device)
-        self.pocket, self.judge  # noqa: B018  # a bad receptor fails here, and workers need its file no more
+        self.pocket  # noqa: B018  # a bad receptor fails here, and workers need its file no more
+        self.vinardo  # noqa: B018
 
     @cached_property
     def pocket(self) -> Pocket:
@@ -68,7 +69,7 @@ class FlexibleDocking(GeometryReward):
         return Pocket(self.site.structure(), self.site.box(), device=choose_device(self.device))
 
     @cached_property
-    def judge(self) -> Pocket:
+    def vinardo(self) -> Pocket:
         """Return the receptor for Vinardo, whose score of the pose is shown and enters no value."""
         return Pocket(self.site.structure(), self.site.box(), device=choose_device(self.device), function=VINARDO)
 
@@ -104,7 +105,7 @@ class FlexibleDocking(GeometryReward):
         second = Ligands([with_types(flexible.ligand, VINARDO)], device=pose.positions.device)
         parts: Mapping[str, float] = {
             **{"heavy_atoms": n, "per_heavy_atom": value / n, "rotors": flexible.ligand.rotors},
-            **{"internal": pose.internal, "vinardo": -self.judge.score(pose.positions[None], second).item()},
+            **{"internal": pose.internal, "vinardo": -self.vinardo.score(pose.positions[None], second).item()},
             "strain": self.strain(pose, prepared),
             **count_contacts(self.pocket, flexible.ligand, pose.positions),
         }

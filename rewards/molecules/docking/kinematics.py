@@ -18,7 +18,7 @@ from molrl.rewards.molecules.docking.torsion_tree import TorsionTree
 
 
 class Coordinates(NamedTuple):
-    """What a search moves: s poses of each of l ligands.
+    """The coordinates that a search moves, of s poses of each of l ligands.
 
     Attributes:
         shift: positions of the origin of the conformer, angstrom [l, s, 3].
@@ -106,8 +106,8 @@ class Skeletons:
         ends = take_poses(self.conformers, self.bonds.flatten(1)).unflatten(1, (-1, 2))
         axis = torch.nn.functional.normalize(ends[:, :, 1] - ends[:, :, 0], dim=-1)
         none = self.conformers.new_zeros(len(ends), 1, 3)
-        slots = (take_poses(torch.cat([part, none], dim=1), self.torsion) for part in (axis, ends[:, :, 1]))
-        return next(slots), next(slots)
+        axis, origin = (torch.cat([part, none], dim=1) for part in (axis, ends[:, :, 1]))
+        return take_poses(axis, self.torsion), take_poses(origin, self.torsion)
 
     def poses(self, at: Coordinates) -> Float[Tensor, "l s n 3"]:
         """Return the positions of the atoms, angstrom; padding lies at the origin of the conformer."""

@@ -38,7 +38,7 @@ def pose_strain(pose: Chem.Mol, conformers: int, seed: int) -> float:
             bound = restrained_energy(complete)
         except (ValueError, RuntimeError):
             return math.nan
-        return bound - min(energy for _, energy in relaxed)
+        return bound - min(float(energy) for _, energy in relaxed)
 
 
 def restrained_energy(mol: Chem.Mol) -> float:
