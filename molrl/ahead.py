@@ -55,20 +55,20 @@ class RecordedWeights(nn.Module):
         return {name: self.get_buffer(self.buffer_name(round_number, name)).clone() for name in names}
 
 
-class AskedError(Exception):
+class CollectionEnded(Exception):
     """The end of a collection whose rewards have been asked for."""
 
 
 @dataclass(frozen=True)
-class Asking:
+class RequestOnly:
     """A reward in name, which ends a collection as soon as it has asked for the values of the samples."""
 
     request: Callable[[Sequence[Any]], None]
 
     def __call__(self, samples: Sequence[Any]) -> Float[Tensor, " b"]:
-        """Ask for the values, and raise `AskedError`."""
+        """Ask for the values, and raise `CollectionEnded`."""
         self.request(samples)
-        raise AskedError
+        raise CollectionEnded
 
 
 def round_of(number: int, rollouts: int, seed: int) -> tuple[list[int], Key]:
@@ -117,9 +117,9 @@ def learner_of_round(
     recorded.record(newest, network)
     request = request_of(learner.task)
     assert request is not None
-    asking = replace(learner, task=replace(learner.task, reward=Asking(request)))
+    requesting = replace(learner, task=replace(learner.task, reward=RequestOnly(request)))
     for one in range(newest if number else 0, min(newest, last) + 1):  # the first time also those before
-        with contextlib.suppress(AskedError):
-            algorithm.collect(asking, *round_of(one, rollouts, seed))
+        with contextlib.suppress(CollectionEnded):
+            algorithm.collect(requesting, *round_of(one, rollouts, seed))
     drawn = replace(learner.policy, denoiser=Reweighted(network, weights))
     return replace(learner, task=replace(learner.task, policy=drawn))

@@ -26,7 +26,7 @@ from molrl.runs.inputs import digest
 from molrl.version import __version__
 
 FILE = "scores.sqlite"
-PATIENCE = 60.0  # seconds that a process waits for another one's write
+LOCK_TIMEOUT = 60.0  # seconds that a process waits for another one's write
 TABLES = """
 CREATE TABLE IF NOT EXISTS settings (digest TEXT PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS scores (
@@ -170,7 +170,7 @@ class Stored(PerSample[Any]):
         with contextlib.suppress(FileNotFoundError):
             check_plain(path, path.lstat())
         try:
-            with contextlib.closing(sqlite3.connect(path, timeout=PATIENCE)) as database, database:
+            with contextlib.closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT)) as database, database:
                 database.execute("PRAGMA trusted_schema = OFF")
                 yield database
         except sqlite3.DatabaseError as error:

@@ -37,7 +37,7 @@ class Late:
         self.before_each_value.append(len(self.asked))
         points = torch.stack(list(samples))
         late = torch.tensor([point not in known for point in points.flatten().tolist()])
-        return torch.where(late, torch.nan, lifted(points))
+        return torch.where(late, torch.nan, lifted(list(points)))
 
 
 def drawn_rounds(ahead: int, **changes: Any) -> tuple[list[Rollouts], list[dict[str, Tensor]]]:

@@ -17,7 +17,7 @@ Fingerprint: TypeAlias = Literal["morgan", "rdkit", "atom_pair", "torsion", "mac
 
 MAX_SIZE = 1 << 20  # numbers of a fingerprint
 MACCS_SIZE = 167  # keys 1 to 166, after an unused one
-DESCRIPTORS: Mapping[str, Callable[[Chem.Mol], float]] = dict(Descriptors.descList)  # type: ignore[attr-defined]
+DESCRIPTORS: Mapping[str, Callable[[Chem.Mol], float]] = dict(Descriptors.descList)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ MAX_REASON = 300  # letters of an error that are kept
 
 
 class Request(NamedTuple):
-    """What is asked about a sample.
+    """A question about a sample.
 
     Attributes:
         key: the same for samples with the same value.
@@ -71,7 +71,7 @@ class ExternalQueue:
         return getattr(self.describe, "kind", None)
 
     def start(self) -> None:
-        """Make the folders."""
+        """Make the folders of requests and answers."""
         for name in ("requests", "answers"):
             (self.place / name).mkdir(parents=True, exist_ok=True)
 
@@ -96,10 +96,10 @@ class ExternalQueue:
         """Ask about samples, and return a function that waits for values and reasons."""
         self.start()
         due = time.monotonic() + self.wait
-        asked = [self.ask(sample) for sample in samples]
-        return lambda: scores(one if isinstance(one, Scored) else self.await_answer(one, due) for one in asked)
+        entries = [self.file_request(sample) for sample in samples]
+        return lambda: scores(one if isinstance(one, Scored) else self.await_answer(one, due) for one in entries)
 
-    def ask(self, sample: Any) -> str | Scored:
+    def file_request(self, sample: Any) -> str | Scored:
         """Write the request for a sample, unless it is there; return its ID, or the value of one that needs none."""
         found = self.describe(sample)
         if isinstance(found, Scored):

@@ -33,7 +33,14 @@ ETHANOL = from_smiles("CCO")  # three heavy atoms, one donor
 
 
 def features(**changes: Any) -> Features:
-    plain = {"fingerprint": None, "radius": 2, "size": 64, "counts": False, "stereo": False, "descriptors": []}
+    plain: dict[str, Any] = {
+        "fingerprint": None,
+        "radius": 2,
+        "size": 64,
+        "counts": False,
+        "stereo": False,
+        "descriptors": [],
+    }
     return Features(**{**plain, **changes})
 
 

@@ -163,7 +163,8 @@ def test_a_wrong_answer_costs_its_sample_and_says_why(tmp_path: Path, content: b
 
 def test_an_error_is_the_answer_of_a_measurement_that_failed(tmp_path: Path) -> None:
     queue(tmp_path).request(SAMPLES[:1])
-    answer(tmp_path, *requests(tmp_path), b'{"error": "no convergence\\u0007"}')
+    (name,) = requests(tmp_path)
+    answer(tmp_path, name, b'{"error": "no convergence\\u0007"}')
     began = time.monotonic()
     scored = queue(tmp_path).score(SAMPLES[:1]).scored[0]
     assert (math.isnan(scored.value), scored.reason) == (True, "error: no convergence ")
