@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "measure a set of samples",
     "report": "write the report of a run, or compare several",
     "oracle": "try every algorithm on problems with known answers",
+    "export": "write a model as a folder that other programs load",
     "migrate": "rewrite a model folder of an older version",
 }
 TOOLS = {  # commands that no YAML describes; `molrl.cli.TOOL_FUNCTIONS` has what carries them out
@@ -31,7 +32,8 @@ TOOLS = {  # commands that no YAML describes; `molrl.cli.TOOL_FUNCTIONS` has wha
 }
 OPTIONS = ("--cfg", "--multirun", "--config-dir", "--plugin", "--help")
 QUOTES = ("'", '"', "[", "{")  # openings of values in which a comma parts nothing
-FILES = {"score": "file", "evaluate": "file", "migrate": "folder", "report": "runs"}  # whose first word is this setting
+# The setting that the first word of a command stands for.
+FILES = {"score": "file", "evaluate": "file", "export": "policy", "migrate": "folder", "report": "runs"}
 SEVERAL = ("report",)  # commands that take any number of such words
 PATHS = {
     "file",
@@ -48,7 +50,7 @@ PATHS = {
     "ligand",
     "prompts",
 }
-PATHS |= {"head", "target", "model", "source"}  # last parts of the names of settings that take a path
+PATHS |= {"head", "target", "model", "source", "config"}  # last parts of the names of settings that take a path
 
 
 @dataclass

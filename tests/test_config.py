@@ -20,7 +20,7 @@ from molrl.finetune import FinetuneConfig
 from molrl.rewards.molecules.docking.vina import PACKAGES
 from molrl.run import OWN, prepare
 
-FILES = {"score": ["file=x.sdf"], "evaluate": ["file=x.sdf"]}
+FILES = {"score": ["file=x.sdf"], "evaluate": ["file=x.sdf"], "export": ["out=x"]}
 POCKET = Path(__file__).parent / "data/docking/1iep_pocket.pdbqt"
 CUBE = Path(__file__).parent / "data/cube.off"
 SITE = [

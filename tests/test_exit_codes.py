@@ -74,6 +74,8 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (ExitCode.BAD_INPUT, "evaluate empty.sdf"),
         (ExitCode.BAD_INPUT, "evaluate good.smi reference=absent.sdf"),
         (ExitCode.BAD_INPUT, "evaluate absent.obj"),
+        (ExitCode.USAGE, "export"),
+        (ExitCode.USAGE, "export nowhere out=new"),
         (ExitCode.BAD_INPUT, "migrate nowhere"),
         (ExitCode.BAD_INPUT, "migrate model"),
         (ExitCode.NOTHING_SCORED, "score bad.smi reward.workers=0"),

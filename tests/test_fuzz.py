@@ -44,7 +44,7 @@ from molrl.data.molecules.unembedded import read_canonical_smiles
 from molrl.data.shapes.files import read_shapes
 from molrl.finetune import finetune, freeze_copy
 from molrl.models.description import describe
-from molrl.models.images.pipeline import read_adapter_description
+from molrl.models.images.source import read_adapter_description
 from molrl.models.molecules.model import load, read_reference
 from molrl.models.shapes.classifier import load_classifier
 from molrl.models.shapes.model import load_shapes
@@ -426,7 +426,7 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "models/molecules/policy.py: model": "by load",
     "models/shapes/domain.py: claims": "names in an archive; test_shape_evaluation.py",
     "models/images/pipeline.py: pipeline_class": "damaged ones in test_images.py",
-    "models/images/pipeline.py: read_adapter_description": ("image adapter",),
+    "models/images/source.py: read_adapter_description": ("image adapter",),
     "models/images/foreign_folder.py: check_file read_config": "damaged ones in test_foreign_folder.py",
     "models/images/lora.py: check_finite merge_lora": "damaged ones in test_lora.py",
     "models/loading.py: load_network": ("model model.json", "model weights.safetensors", "classifier"),

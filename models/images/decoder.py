@@ -21,8 +21,9 @@ from molrl.models.images.exhibits import count_makeup, exhibit_image
 from molrl.models.images.families.family import Size
 from molrl.models.images.guided_network import GuidedNetwork
 from molrl.models.images.outcomes import DESCRIPTORS, describe_image
-from molrl.models.images.pipeline import Source, save_trained
+from molrl.models.images.pipeline import save_trained
 from molrl.models.images.pipeline_parts import decode_latents, latent_shape
+from molrl.models.images.source import Source
 from molrl.noise import Key
 
 if TYPE_CHECKING:

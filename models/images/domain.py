@@ -38,10 +38,11 @@ class ImageDomain:
         return path.suffix.lower() in self.suffixes
 
     def recognises(self, source: str) -> bool:
-        """Tell whether a model is a pipeline in diffusers' format, here or on the Hugging Face Hub."""
+        """Tell whether a model is a pipeline in diffusers' format, here or on the Hub, or a single file."""
         folder = find_model(source)
         if folder is None:
-            return HUB_ID.fullmatch(source) is not None
+            single = source.endswith(".safetensors") and Path(source).is_file()
+            return single or HUB_ID.fullmatch(source) is not None
         return any((folder / name).is_file() for name in (INDEX, LORA))
 
     def policy(self, **settings: Any) -> "ImagePolicy":
@@ -90,6 +91,12 @@ class ImageDomain:
         own = {"file": file, "reference": reference, "out": out, **settings}
         check_arguments(evaluate_images, own, "", partial=False)
         return evaluate_images(**own)
+
+    def export(self, *, policy: "ImagePolicy", folder: Path) -> str:
+        """Write the pipeline of a policy into an empty folder, and return the line that loads it in diffusers."""
+        from molrl.models.images.export import write_merged
+
+        return write_merged(policy, folder)
 
     def upgrade(
         self, description: Mapping[str, Any], weights: Mapping[str, "Tensor"]

@@ -34,14 +34,18 @@ SAFETENSORS = ".safetensors"
 
 
 @contextlib.contextmanager
-def checked_folder(folder: Path) -> Iterator[None]:
+def checked_folder(folder: Path, weights: Header | None = None) -> Iterator[None]:
     """Check a folder, and let the libraries read it within the block: offline, and nothing larger than its weights.
+
+    Args:
+        folder: a model or a pipeline.
+        weights: what a file beside the folder holds of its weights; None: there is none.
 
     Raises:
         CheckpointError: the folder holds or asks for what a model does not need; the message names the file.
     """
     header = {f"{path}:{name}": entry for path in files_of(folder) for name, entry in check_file(path, folder).items()}
-    with offline(), no_larger_than(header, str(folder)):
+    with offline(), no_larger_than({**header, **(weights or {})}, str(folder)):
         yield
 
 

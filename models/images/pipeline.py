@@ -5,38 +5,35 @@ safetensors alone, and no code that comes with a model is run.
 """
 
 import json
-import os
 import re
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
-from molrl.machine.files import read_bounded, replace_file
-from molrl.models.description import check_format, with_header
+from molrl.machine.files import replace_file
+from molrl.models.description import with_header
 from molrl.models.images.diffusers_library import diffusers, require_extra
 from molrl.models.images.families import FAMILIES, family_of
 from molrl.models.images.families.family import Family
-from molrl.models.images.foreign_folder import MAX_CONFIG_BYTES, checked_folder, offline, read_config
+from molrl.models.images.foreign_folder import MAX_CONFIG_BYTES, checked_folder, read_config
 from molrl.models.images.guided_network import GuidedNetwork, WithAdapter
 from molrl.models.images.lora import LORA, Adapter, adapter_of, join, lora_file, merge_lora, write_lora
 from molrl.models.images.pipeline_parts import encoders, network_name, network_of, tokenizers
-from molrl.models.shipped import SHIPPED, find_model, shipped_names
-from molrl.override import as_value, shell_line
+from molrl.models.images.single_file import read_parts, single_file_header
+from molrl.models.images.source import ADAPTER, INDEX, Source, fetch, find_base, first_line, resolve_folder
 from molrl.runs.errors import CheckpointError
 from molrl.runs.headers import first_names
 
 DOMAIN = "images"
-INDEX, ADAPTER = "model_index.json", "adapter.json"
 PIPELINE_CLASSES = {
     **{"StableDiffusionPipeline": "Stable Diffusion 1.x and 2.x", "StableDiffusionXLPipeline": "SDXL"},
     **{name: family.models for name, family in FAMILIES.items()},
 }
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 VARIANT = re.compile(r"[A-Za-z0-9_-]{1,40}")
 NETWORK_WEIGHTS = "diffusion_pytorch_model"  # name of a network's files in diffusers' format
 DTYPE_BY_NAME = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -50,8 +47,6 @@ PART_CLASSES = {
     "vae": r"diffusers\.AutoencoderKL",
 }
 ANY_CLASS = r"(diffusers|transformers|stable_diffusion)\.\w+"  # of parts that are not read
-HUB = "hub:"  # before a Hub id on the command line
-MAX_ADAPTERS = 8  # on top of each other
 MAX_CLIP_TOKENS = 4096  # which every prompt is filled up to
 UNUSED_PARTS: dict[str, dict[str, Any]] = {
     "StableDiffusionPipeline": {
@@ -63,58 +58,34 @@ UNUSED_PARTS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class Source:
-    """The origin of a pipeline, enough to find it again.
-
-    Attributes:
-        base: the name of a shipped one, a folder, or a Hub id; never one with an adapter.
-        revision: revision of a Hub id; None: its main branch.
-        variant: of the base's files, such as fp16; None: those without one.
-        adapter: what LoRAs have changed of the base since; it is merged into the weights.
-        fetched: a Hub id may be fetched, because the user named it and no file did.
-    """
-
-    base: str
-    revision: str | None = None
-    variant: str | None = None
-    adapter: Adapter = field(default_factory=dict, compare=False, repr=False)
-    fetched: bool = field(default=True, compare=False, repr=False)
-
-
-def is_image_model(weights: str) -> bool:
-    """Return whether a name, a folder or a Hub id is one that `load_pipeline` reads."""
-    folder = resolve_folder(weights)
-    if folder.exists():
-        return any((folder / name).is_file() for name in (INDEX, ADAPTER))
-    return HUB_ID.fullmatch(weights) is not None
-
-
-def resolve_folder(weights: str) -> Path:
-    """Return the folder of a model that `find_model` knows, or the path itself."""
-    return find_model(weights) or Path(weights)
-
-
 def load_pipeline(
-    weights: str, revision: str | None, dtype: torch.dtype, *, variant: str | None = None, lora: str | None = None
+    weights: str,
+    revision: str | None,
+    dtype: torch.dtype,
+    *,
+    variant: str | None = None,
+    lora: str | None = None,
+    config: str | None = None,
 ) -> tuple[Any, Source]:
-    """Read a text-to-image pipeline: a shipped one by name, a folder, a Hub id, or a run's model with its adapter.
+    """Read a text-to-image pipeline: a shipped one by name, a folder, a single file, a Hub id, or a run's model with
+    its adapter.
 
     Adapters are merged into the weights. The network and the text encoders have the dtype, the autoencoder is float32.
 
     Args:
-        weights: a name, a folder or a Hub id.
+        weights: a name, a folder, a file or a Hub id.
         revision: of a Hub id; None: its main branch.
         dtype: of the networks.
         variant: of the files, such as fp16; None: those without one.
         lora: a LoRA that is merged on top: a folder or a safetensors file; None: none.
+        config: of a single file: the pipeline that has its configurations and tokenizers, as `weights` names one.
 
     Raises:
         CheckpointError: it is missing, damaged, cannot be fetched, or is of a class that is not supported.
         ImportError: the extra is not installed.
     """
     require_extra()
-    source, files = find_base(Source(weights, revision, variant))
+    source, files = find_base(Source(weights, revision, variant, config))
     files += [] if lora is None else [lora_file(lora)]
     pipeline = read_pipeline(source, torch.float32 if files else dtype)
     adapter: Adapter = {}
@@ -128,67 +99,18 @@ def load_pipeline(
     return pipeline, replace(source, adapter=adapter)
 
 
-def find_base(source: Source) -> tuple[Source, list[Path]]:
-    """Return the base that a pipeline's description leads to, and the LoRAs on it in order."""
-    files: list[Path] = []
-    while os.path.lexists((folder := resolve_folder(source.base)) / ADAPTER):
-        if folder.resolve() / LORA in files or len(files) == MAX_ADAPTERS:
-            raise CheckpointError(
-                f"{folder / ADAPTER}: names itself as its base, or has more than {MAX_ADAPTERS} bases"
-            )
-        files.insert(0, folder.resolve() / LORA)
-        described = read_adapter_description(folder)
-        for name in ("revision", "variant"):
-            if getattr(source, name) not in (None, getattr(described, name)):
-                got, known = getattr(source, name), getattr(described, name)
-                raise CheckpointError(
-                    f"{source.base}: {name} {got}, but its adapter is for the {name} {known} of a base"
-                )
-        source = described
-    weights, local = source.base, folder.is_dir()
-    if (folder / LORA).is_file() and not (folder / INDEX).is_file():
-        lora = shell_line([f"policy.lora={as_value(weights)}"])
-        raise CheckpointError(f"{weights}: a LoRA without its base; name both: policy=BASE {lora}")
-    if not local and (Path(weights).exists() or not HUB_ID.fullmatch(weights)):
-        shipped = shipped_names(marker=INDEX)
-        raise CheckpointError(
-            f"{weights}: no such pipeline; shipped are {shipped}, or name a folder in diffusers' format, or a "
-            "Hugging Face Hub id such as owner/name"
-        )
-    if files and not local:
-        source = replace(source, fetched=False)
-    return replace(
-        source, base=str(folder.resolve()) if local and not folder.is_relative_to(SHIPPED) else weights
-    ), files
-
-
-def read_adapter_description(folder: Path) -> Source:
-    """Return the base that a run's adapter belongs to."""
-    try:
-        description = json.loads(read_bounded(folder / ADAPTER, MAX_CONFIG_BYTES))
-        check_format(folder, description)
-        named = [description["base"], description["revision"], description.get("variant")]
-    except CheckpointError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{folder / ADAPTER}: does not say whose adapter it is ({error!r})") from error
-    if not isinstance(named[0], str) or not all(isinstance(name, str | None) for name in named):
-        raise CheckpointError(
-            f"{folder / ADAPTER}: does not say whose adapter it is (base, revision, variant: {named})"
-        )
-    return Source(*named)
-
-
 def read_pipeline(source: Source, dtype: torch.dtype) -> Any:
     """Return the pipeline of a folder or of a Hub id; raises one CheckpointError for everything that may be wrong."""
-    library, folder = diffusers(), resolve_folder(source.base)
+    library, file = diffusers(), None if source.config is None else Path(source.base)
+    folder = resolve_folder(source.config or source.base)
     if not folder.is_dir():
         folder = fetch(source)
     check_variant(folder, source.variant)
     options: dict[str, Any] = {"local_files_only": True, "variant": source.variant, "use_safetensors": True}
     try:
-        with checked_folder(folder):
+        with checked_folder(folder, None if file is None else single_file_header(file)):
             kind = pipeline_class(folder)
+            options |= {} if file is None else read_parts(file, folder, kind)
             options |= {"add_watermarker": False} if kind == "StableDiffusionXLPipeline" else {}
             pipeline = getattr(library, kind).from_pretrained(str(folder), **options, **UNUSED_PARTS[kind], dtype=dtype)
     except CheckpointError:
@@ -205,25 +127,6 @@ def read_pipeline(source: Source, dtype: torch.dtype) -> Any:
     for part in (network_of(pipeline), pipeline.vae, *encoders(pipeline)):
         part.requires_grad_(False).eval()
     return pipeline
-
-
-def fetch(source: Source) -> Path:
-    """Return the folder of a Hub id in the cache of the Hub's library, fetched where the user named it.
-
-    Raises:
-        CheckpointError: it cannot be had.
-    """
-    options = {"revision": source.revision, "variant": source.variant, "local_files_only": not source.fetched}
-    try:
-        with nullcontext() if source.fetched else offline():
-            return Path(diffusers().DiffusionPipeline.download(source.base, **options, use_safetensors=True))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        reason = first_line(error)
-        if not source.fetched:
-            reason = (
-                f"an adapter names it, and what a file names is not fetched; name it once: policy={HUB}{source.base}"
-            )
-        raise CheckpointError(f"{source.base}: cannot be had from the Hugging Face Hub ({reason})") from error
 
 
 def pipeline_class(folder: Path) -> str:
@@ -303,12 +206,7 @@ def save_trained(denoiser: GuidedNetwork, pipeline: Any, source: Source, folder:
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_lora(type(pipeline), join(source.adapter, {network_name(pipeline): adapter_of(denoiser.network)}), folder)
-    origin = {"base": source.base, "revision": source.revision, "variant": source.variant}
+    origin = {name: getattr(source, name) for name in ("base", "revision", "variant", "config")}
     replace_file(folder / ADAPTER, (json.dumps(with_header(DOMAIN, origin), indent=1) + "\n").encode())
     with suppress(OSError):
         (folder / LORA).chmod(0o644)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message."""
-    return str(error).strip().partition("\n")[0]

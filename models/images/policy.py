@@ -14,10 +14,11 @@ from molrl.models.images.flow_chain import Discretisation, flow_chain
 from molrl.models.images.guided_flow import AdaptedFlow, GuidedFlow
 from molrl.models.images.guided_network import LORA_TARGETS, add_lora
 from molrl.models.images.guided_unet import AdaptedUNet, GuidedUNet
-from molrl.models.images.pipeline import DTYPE_BY_NAME, HUB, Source, load_pipeline
+from molrl.models.images.pipeline import DTYPE_BY_NAME, load_pipeline
 from molrl.models.images.pipeline_parts import latent_shape, network_of
 from molrl.models.images.prompt_embedding import LongPrompts, embed_flow_prompts, embed_prompts
 from molrl.models.images.scheduler_chain import diffusers_chain
+from molrl.models.images.source import HUB, Source
 from molrl.models.shipped import find_model
 from molrl.policy import Policy
 
@@ -27,7 +28,7 @@ class ImagePolicy:
     """A text-to-image pipeline, the chain of its scheduler, and what of it is trained.
 
     Attributes:
-        weights: a shipped pipeline by name, a folder, a run, or `hub:OWNER/NAME`.
+        weights: a shipped pipeline by name, a folder, a run, a single file, or `hub:OWNER/NAME`.
         num_steps: of the chain, one network call each (two with guidance).
         eta: noise of the chain, 0 is deterministic; of a diffusion 1 is ancestral sampling, of a flow see `FlowSDE`.
         revision: of a model of the Hugging Face Hub; None: its main branch.
@@ -40,11 +41,13 @@ class ImagePolicy:
         shard: each of several processes keeps a part of the frozen weights (FSDP2), for a network that fits no device.
         variant: of the files of the weights, such as fp16; None: those without one.
         lora: a LoRA to start from, merged into the weights: a folder or a safetensors file; None: none.
+        config: of a single file: a pipeline that has its configurations and tokenizers, a folder or `hub:OWNER/NAME`.
         alpha: scale of the adapter times its rank; None: a scale of 1.
         lora_targets: last parts of the names of the adapted layers; None: the attention layers of the family.
         size: height and width of an image in pixels; None: the pipeline's own.
         negative_prompt: what guidance leads away from.
-        long_prompts: a prompt longer than a text encoder reads is refused, or truncated as diffusers does.
+        long_prompts: a prompt longer than a text encoder reads is refused, truncated as diffusers does, or read in
+            chunks.
         discretisation: of a flow's SDE.
         distilled_guidance: for flows whose network takes the scale of guidance as an input.
     """
@@ -62,6 +65,7 @@ class ImagePolicy:
     shard: bool
     variant: str | None = None
     lora: str | None = None
+    config: str | None = None
     alpha: float | None = None
     lora_targets: Sequence[str] | None = None
     size: Sequence[int] | None = None
@@ -93,7 +97,7 @@ class ImagePolicy:
         if name.startswith(HUB) and find_model(name) is None:  # a pipeline, which the library of the Hub fetches
             name, _, named_revision = name.removeprefix(HUB).partition("@")
             revision = named_revision or revision
-        return load_pipeline(name, revision, kept, variant=self.variant, lora=self.lora)
+        return load_pipeline(name, revision, kept, variant=self.variant, lora=self.lora, config=self.config)
 
     def trainable(self) -> Any:
         """Return the network with what is to be trained of it: an adapter, or all of it."""
@@ -196,7 +200,7 @@ def image_policy(
         device: of the network and its states.
         adapted: the UNet has an adapter, and the reference is the UNet without it.
         negative: what guidance leads away from.
-        long_prompts: whether prompts that are too long are refused or truncated.
+        long_prompts: what is done with prompts that are longer than a text encoder reads.
         size: height and width in pixels, which SDXL is told; None: the pipeline's own.
     """
     chain = diffusers_chain(pipeline.scheduler.config, num_steps, eta)

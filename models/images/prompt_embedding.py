@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from molrl.models.images.chunked_prompts import embed_chunks
 from molrl.models.images.families import family_of
 from molrl.models.images.families.family import Family, Size
 from molrl.models.images.guided_flow import FlowPrompts
@@ -14,22 +15,23 @@ from molrl.models.images.guided_unet import Prompts
 from molrl.models.images.pipeline_parts import encoders, image_size, tokenizers
 
 PROMPT_BATCH = 64  # prompts that are embedded at a time
-LongPrompts = Literal["refuse", "truncate"]
+LongPrompts = Literal["refuse", "truncate", "chunk"]
 
 
 def check_prompts(pipeline: Any, texts: Sequence[str], long_prompts: LongPrompts = "refuse") -> None:
-    """Check that there are prompts, and that each text encoder reads all of them, unless they may be truncated.
+    """Check that there are prompts, and that each text encoder reads all of them, unless the rule is another.
 
     Raises:
-        ValueError: there are none, or one is longer than a text encoder reads.
+        ValueError: there are none, one is longer than a text encoder reads, or there is no such rule for the pipeline.
     """
     if not texts:
         raise ValueError("prompts: got none, need at least one")
-    if long_prompts not in ("refuse", "truncate"):
-        raise ValueError(f"long_prompts: got {long_prompts!r}, allowed refuse and truncate")
-    if long_prompts == "truncate":
-        return
     family = family_of(pipeline)
+    if long_prompts == "chunk" and family is not None:
+        reason = f"the encoders of {family.models} read one sequence; chunks are for Stable Diffusion 1.x to XL"
+        raise ValueError(f"long_prompts: got 'chunk', allowed refuse and truncate: {reason}")
+    if long_prompts != "refuse":
+        return
     for tokenizer in tokenizers(pipeline):
         limit = int(tokenizer.model_max_length) if family is None else family.token_limit(tokenizer)
         for text in texts:
@@ -38,6 +40,7 @@ def check_prompts(pipeline: Any, texts: Sequence[str], long_prompts: LongPrompts
                 raise ValueError(
                     f"prompt {text!r:.80}: {tokens} tokens with its two ends, this text encoder reads {limit}; "
                     "policy.long_prompts=truncate lets each encoder read the beginning, as diffusers does"
+                    + ("" if family else ", and chunk has it read in parts")
                 )
 
 
@@ -58,7 +61,7 @@ def embed_prompts(
         texts: the prompts.
         device: of the embeddings.
         negative: what classifier-free guidance leads away from.
-        long_prompts: whether prompts may be truncated.
+        long_prompts: what is done with prompts that are longer than a text encoder reads.
         size: height and width in pixels, which SDXL is told; None: the pipeline's own.
 
     Raises:
@@ -67,17 +70,24 @@ def embed_prompts(
     check_prompts(pipeline, [*texts, negative] if texts else texts, long_prompts)
     for encoder in encoders(pipeline):
         encoder.to(device)
+    embed = embed_chunks if long_prompts == "chunk" else embed_whole
+    (embeddings, null), *pooled = embed(pipeline, texts, negative, device)
+    if not pooled:
+        return Prompts(tuple(texts), embeddings, null)
+    height, width = image_size(pipeline, size)
+    sizes = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=device)
+    return Prompts(tuple(texts), embeddings, null, *pooled[0], sizes)
+
+
+def embed_whole(pipeline: Any, texts: Sequence[str], negative: str, device: torch.device) -> list[list[Tensor]]:
+    """Return the embeddings of prompts and of the negative one by the pipeline's own method, as `embed_chunks` does."""
     options = {"device": device, "num_images_per_prompt": 1, "do_classifier_free_guidance": True}
     options |= {"negative_prompt": negative} if negative else {}  # without one, SDXL's is all zeros
     batches = [list(texts[start : start + PROMPT_BATCH]) for start in range(0, len(texts), PROMPT_BATCH)]
     encoded = [[part.float() for part in pipeline.encode_prompt(batch, **as_many(options, batch))] for batch in batches]
     embeddings = [torch.cat(rows) for rows in zip(*encoded, strict=True)][::2]
     nulls = [null[0] for null in encoded[0][1::2]]
-    if len(embeddings) == 1:
-        return Prompts(tuple(texts), embeddings[0], nulls[0])
-    height, width = image_size(pipeline, size)
-    sizes = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=device)
-    return Prompts(tuple(texts), embeddings[0], nulls[0], embeddings[1], nulls[1], sizes)
+    return [list(pair) for pair in zip(embeddings, nulls, strict=True)]
 
 
 def as_many(options: dict[str, Any], batch: Sequence[str]) -> dict[str, Any]:

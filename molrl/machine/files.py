@@ -7,6 +7,7 @@ opened for reading or written through.
 import contextlib
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +122,29 @@ def staged(path: str | Path) -> Iterator[IO[bytes]]:
     finally:
         with contextlib.suppress(OSError):
             staging.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def staged_folder(path: str | Path) -> Iterator[Path]:
+    """Write a new folder completely or not at all, and wait until it is on the disk.
+
+    Raises:
+        OSError: it cannot be written, or something has its name by the end.
+    """
+    path = Path(path)
+    staging = path.with_name(f".{path.name}.staging-{os.getpid()}")
+    try:
+        staging.mkdir()
+        yield staging
+        for file in staging.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+        if os.path.lexists(path):
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        staging.rename(path)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def replace_file(path: str | Path, data: bytes) -> None:

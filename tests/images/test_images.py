@@ -22,8 +22,9 @@ from molrl.models.images.decoder import ImageDecoder
 from molrl.models.images.guided_network import add_lora
 from molrl.models.images.guided_unet import GuidedUNet, Prompts
 from molrl.models.images.lora import LORA
-from molrl.models.images.pipeline import is_image_model, load_pipeline
+from molrl.models.images.pipeline import load_pipeline
 from molrl.models.images.prompt_embedding import embed_prompts
+from molrl.models.images.source import is_image_model
 from molrl.noise import Key
 from molrl.policy import Policy
 from molrl.run import train
