@@ -22,9 +22,10 @@ from molrl.data.images.scenes import KINDS, Scenes
 from molrl.data.images.sets import captioned_set
 from molrl.models.draws import draw_samples
 from molrl.models.images.decoder import ImageDecoder
-from molrl.models.images.pipeline import Source, load_pipeline
+from molrl.models.images.pipeline import load_pipeline
 from molrl.models.images.policy import image_policy
 from molrl.models.images.pretraining import mean_psnr
+from molrl.models.images.source import Source
 
 SEED = 1
 BATCH = 32

@@ -174,4 +174,5 @@ def hindered(atoms: Roles, partners: Floats) -> NDArray[np.bool_]:
     lengths = np.linalg.norm(to_partner, axis=-1)[:, :, None] * np.linalg.norm(to_bonded, axis=-1)[:, None]
     cosine = dot / np.maximum(lengths, 1e-9)
     sharp = cosine > math.cos(math.radians(MIN_ANGLE)) + 1e-9
-    return (sharp & atoms.bonds[:, None]).any(-1)
+    found: NDArray[np.bool_] = (sharp & atoms.bonds[:, None]).any(-1)
+    return found
