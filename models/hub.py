@@ -20,7 +20,6 @@ from molrl.runs.errors import CheckpointError
 HUB = "hub:"
 NAME = re.compile(r"hub:([A-Za-z0-9][\w.-]*/[\w.-]+?)(?:@([\w./-]+))?", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
-CARD = "README.md"
 ALLOWED = re.compile(r"[A-Za-z0-9][\w.-]*\.(safetensors|json)|README\.md", re.ASCII)  # at the top of the repository
 MARKERS = ("manifest.json", "adapter.json")  # a repository without one is no model of ours
 MAX_TOTAL = 2**35  # bytes of one model

@@ -7,13 +7,13 @@ from molrl.arguments import Options
 from molrl.config import ConfigError
 from molrl.exit_codes import ExitCode
 from molrl.machine.files import open_regular, refuse_special_files
-from molrl.models.hub import CARD, HUB, client, parse
+from molrl.models.hub import HUB, client, parse
 from molrl.models.shipped import locate
 from molrl.progress import stage
 from molrl.runs import checkpoint
 from molrl.runs.card import write_cards
 from molrl.runs.errors import CheckpointError
-from molrl.runs.folder import SUMMARY
+from molrl.runs.folder import CARD, SUMMARY
 from molrl.runs.headers import read_header
 from molrl.suggestions import did_you_mean
 

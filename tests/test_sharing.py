@@ -20,8 +20,9 @@ from molrl.domains import domain_of_model
 from molrl.models import hub as fetching
 from molrl.models.shipped import SHIPPED, find_model
 from molrl.runs import checkpoint
-from molrl.runs.card import CARD, write_cards
+from molrl.runs.card import write_cards
 from molrl.runs.errors import CheckpointError
+from molrl.runs.folder import CARD
 
 SHAPES, MOLECULES = SHIPPED / "shapes/shapes", SHIPPED / "molecules/qm9_heavy"
 

@@ -9,10 +9,10 @@ from molrl.data.molecules.sizes import AtomsRequest
 from molrl.data.molecules.standardise import Fragments
 from molrl.models.molecules.dataset import RealMolecules
 from molrl.models.molecules.decoder import MoleculeDecoder
-from molrl.models.molecules.growth import Growth, GrowthValue, growth_settings, refuse_outside
+from molrl.models.molecules.growth import Growth, growth_settings, refuse_outside
 from molrl.models.molecules.policy import MoleculePolicy
 from molrl.models.molecules.records import MoleculeRecords
-from molrl.models.molecules.value import MoleculeValue
+from molrl.models.molecules.value import GrowthValue, MoleculeValue
 from molrl.task import Reward, Task
 
 

@@ -15,10 +15,9 @@ from molrl.config import ConfigError
 from molrl.domains import is_shipped
 from molrl.machine.files import replace_file
 from molrl.override import as_value, command_line
-from molrl.runs.folder import FREE_SETTINGS, SETTINGS, load_plain_yaml, read_summary
+from molrl.runs.folder import CARD, FREE_SETTINGS, SETTINGS, load_plain_yaml, read_summary
 from molrl.runs.report.about import read_about
 
-CARD = "README.md"
 FOLDERS = ("model", "best")  # of a run: the last model, and the best one of its checkpoints
 SHIPPED_LICENCE = "apache-2.0"
 UNKNOWN = "not recorded"

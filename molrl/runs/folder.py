@@ -37,6 +37,7 @@ FREE_SETTINGS = (
 GROWING_SETTINGS = ("iterations",)  # they may be larger
 SETTINGS, SUMMARY = "config.yaml", "summary.json"  # the summary is written last
 MAX_BYTES, MAX_DEPTH = 1 << 18, 32  # of a file of settings
+CARD = "README.md"  # of a model
 MAX_SUMMARY_BYTES = 1 << 20
 
 

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from rdkit import Chem, rdBase
 
-from molrl.data.molecules.bonds import BondReader
+from molrl.data.molecules.bonds import BondReader, molecule_problem
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.records import has_geometry
-from molrl.rewards.molecules.graph import read_sound, refused
+from molrl.rewards.molecules.graph import read_sound, refused, size_problem
 from molrl.rewards.scores import PerSample, Scored
 
 NO_GEOMETRY = "no geometry"
@@ -41,6 +41,15 @@ class GeometryReward(PerSample[Molecule]):
             return Scored(math.nan, NO_GEOMETRY)
         mol, reason = read_sound(self.reader, sample)
         return refused(reason, self.floor) if mol is None else self.measure(heavy_graph(mol), sample)
+
+
+def without_positions(sample: Molecule, floor: float) -> Scored | None:
+    """Return the score of a sample that no reward of positions can look at; None for all others."""
+    if problem := size_problem(sample):
+        return Scored(math.nan, problem)
+    if reason := molecule_problem(sample):
+        return Scored(floor, reason)
+    return None if has_geometry(sample) else Scored(math.nan, NO_GEOMETRY)
 
 
 def heavy_graph(mol: Chem.Mol) -> Chem.Mol:

@@ -1,14 +1,11 @@
 """EDM's atom stability as a reward (Hoogeboom et al. 2022, arXiv:2203.17003, Section 5)."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from molrl.data.molecules.bonds import molecule_problem, stable_atoms
+from molrl.data.molecules.bonds import stable_atoms
 from molrl.data.molecules.molecule import Molecule
-from molrl.data.molecules.records import has_geometry
-from molrl.rewards.molecules.geometry import NO_GEOMETRY
-from molrl.rewards.molecules.graph import size_problem
+from molrl.rewards.molecules.geometry import without_positions
 from molrl.rewards.scores import PerSample, Scored
 
 
@@ -24,10 +21,6 @@ class Stability(PerSample[Molecule]):
     floor: ClassVar[float] = 0.0
 
     def score_one(self, sample: Molecule, /) -> Scored:
-        if problem := size_problem(sample):
-            return Scored(math.nan, problem)
-        if reason := molecule_problem(sample):
-            return Scored(self.floor, reason)
-        if not has_geometry(sample):
-            return Scored(math.nan, NO_GEOMETRY)
+        if (scored := without_positions(sample, self.floor)) is not None:
+            return scored
         return Scored(float(stable_atoms(sample).mean()))

@@ -4,12 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from molrl.data.molecules.bonds import molecule_problem
 from molrl.data.molecules.molecule import Molecule
-from molrl.data.molecules.records import has_geometry
 from molrl.data.molecules.valence import count_defects
-from molrl.rewards.molecules.geometry import NO_GEOMETRY
-from molrl.rewards.molecules.graph import size_problem
+from molrl.rewards.molecules.geometry import without_positions
 from molrl.rewards.scores import PerSample, Scored
 
 NO_CHARGES = "no formal charges"
@@ -30,12 +27,8 @@ class Valence(PerSample[Molecule]):
     floor: ClassVar[float] = 0.0
 
     def score_one(self, sample: Molecule, /) -> Scored:
-        if problem := size_problem(sample):
-            return Scored(math.nan, problem)
-        if reason := molecule_problem(sample):
-            return Scored(self.floor, reason)
-        if not has_geometry(sample):
-            return Scored(math.nan, NO_GEOMETRY)
+        if (scored := without_positions(sample, self.floor)) is not None:
+            return scored
         if sample.charges is None:
             return Scored(math.nan, NO_CHARGES)
         defects = count_defects(sample)

@@ -23,12 +23,14 @@ from molrl.finetune import freeze_copy
 from molrl.gaussian import Context, MaskedPoints
 from molrl.models.molecules.core_fixed import CoreFixed, centre, whole_context
 from molrl.models.molecules.egnn import EGNN
-from molrl.models.molecules.growth import Growth, GrowthDecoder, GrowthValue
+from molrl.models.molecules.growth import Growth
+from molrl.models.molecules.growth_decoder import GrowthDecoder
 from molrl.models.molecules.model import load
 from molrl.models.molecules.pair_network import PairNetwork
 from molrl.models.molecules.policy import MoleculePolicy
 from molrl.models.molecules.steering import Steering
 from molrl.models.molecules.task import molecule_task
+from molrl.models.molecules.value import GrowthValue
 from molrl.models.precondition import Preconditioned
 from molrl.noise import Key
 from molrl.rewards.molecules.plausibility import Plausibility
