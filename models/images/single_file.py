@@ -20,9 +20,7 @@ from molrl.runs.errors import CheckpointError
 from molrl.runs.headers import Header, check_header, read_header
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
-ENCODERS: dict[
-    str, dict[str, tuple[str, ...]]
-] = {  # of a class of pipelines: the prefixes that a text encoder may have
+ENCODERS: dict[str, dict[str, tuple[str, ...]]] = {  # of a class: prefixes that a text encoder may have
     "StableDiffusionPipeline": {"text_encoder": ("cond_stage_model.transformer.", "cond_stage_model.model.")},
     "StableDiffusionXLPipeline": {
         "text_encoder": ("conditioner.embedders.0.transformer.",),
