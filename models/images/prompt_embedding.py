@@ -71,12 +71,13 @@ def embed_prompts(
     for encoder in encoders(pipeline):
         encoder.to(device)
     embed = embed_chunks if long_prompts == "chunk" else embed_whole
-    (embeddings, null), *pooled = embed(pipeline, texts, negative, device)
-    if not pooled:
+    (embeddings, null), *of_xl = embed(pipeline, texts, negative, device)
+    if not of_xl:
         return Prompts(tuple(texts), embeddings, null)
+    ((pooled, null_pooled),) = of_xl
     height, width = image_size(pipeline, size)
     sizes = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=device)
-    return Prompts(tuple(texts), embeddings, null, *pooled[0], sizes)
+    return Prompts(tuple(texts), embeddings, null, pooled, null_pooled, sizes)
 
 
 def embed_whole(pipeline: Any, texts: Sequence[str], negative: str, device: torch.device) -> list[list[Tensor]]:

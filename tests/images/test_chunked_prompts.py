@@ -31,7 +31,7 @@ def own(pipeline: Any, *texts: str, negative: str | None = None) -> tuple[Tensor
 def test_prompts_that_fit_have_the_pipelines_embeddings(build: Any, negative: str) -> None:
     pipeline = build()
     chunked, whole = (
-        embed_prompts(pipeline, [FIRST, SECOND, ""], CPU, negative=negative, long_prompts=rule)  # type: ignore[arg-type]
+        embed_prompts(pipeline, [FIRST, SECOND, ""], CPU, negative=negative, long_prompts=rule)
         for rule in ("chunk", "refuse")
     )
     for name in ("embeddings", "null", "pooled", "null_pooled", "size"):

@@ -201,7 +201,7 @@ def test_long_prompts_are_refused_or_truncated(folders: dict[str, Path]) -> None
     with pytest.raises(ValueError, match="13 tokens with its two ends, this text encoder reads 12"):
         embed_flow_prompts(family, pipeline, [long], CPU)
     with pytest.raises(ValueError, match="long_prompts: got 'chunk', allowed refuse and truncate"):
-        embed_flow_prompts(family, pipeline, [long], CPU, long_prompts="chunk")  # type: ignore[arg-type]
+        embed_flow_prompts(family, pipeline, [long], CPU, long_prompts="chunk")
     rows = embed_flow_prompts(family, pipeline, [long, "red " * 10], CPU, long_prompts="truncate").conditions
     pooled = rows["pooled_projections"]
     torch.testing.assert_close(pooled[0], pooled[1])
