@@ -59,6 +59,7 @@ PATHS = {
     "pyg": ["data.root=x"],
     "smiles": ["data.path=x"],
     "drugs": ["data.path=x"],
+    "captioned": ["data.path=x"],
     "shape_files": ["data.path=x"],
 }
 REWARDS = {  # of each task

@@ -454,6 +454,7 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "molrl/machine/workers/process.py: limit_memory children": "the kernel's files",
     "molrl/machine/files.py: open_regular read_bounded read_text": "bytes; test_files.py",
     "molrl/runs/checkpoint.py: open_file": "bytes; test_received_models.py",
+    "models/images/single_file.py: single_file_header read_parts": "cut and misshaped ones in test_single_file.py",
 }
 WRITERS = (
     *(
@@ -468,6 +469,7 @@ WRITERS = (
         "molrl/runs/tracking.py: __enter__",
         "molrl/machine/files.py: open_in_place",
         "molrl/machine/files.py: staged",
+        "molrl/machine/files.py: staged_folder",
         "molrl/machine/files.py: replace_file",
     ),
     *("models/images/decoder.py: write", "molrl/machine/printable.py: muted"),

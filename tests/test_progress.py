@@ -128,7 +128,8 @@ sys.exit(cli.main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "pretrain", "sample", "score a.sdf", "evaluate a.sdf", "oracle", "export a out=b", "migrate a"]
+    "command",
+    ["train", "pretrain", "sample", "score a.sdf", "evaluate a.sdf", "oracle", "export images out=b", "migrate a"],
 )
 def test_every_command_speaks(command: str) -> None:
     def run(**environment: str) -> str:

@@ -27,7 +27,7 @@ from command import complaint
         (["algo=rgdm", "algo.guidance=gradient"], "has no gradient; use candidates"),
         (
             ["algo=draft"],
-            "has no gradient, which this algorithm follows; those that have one: docking, docking_qed, shape_",
+            "has no gradient, which this algorithm follows; those that have one: docking, docking_qed, selectivity, ",
         ),
         (["algo=refl", "algo.first=1.0"], "need 0 <= first < last <= 1"),
         (["algo=adjoint", "algo.split=0.0"], "need 0 <= first < last <= 1"),

@@ -120,6 +120,12 @@ TRUTH: dict[str, tuple[list[tuple[Molecule, float]], float]] = {
 ELSEWHERE = {  # where the published values of the others are tested
     "docking": "test_vina.py",  # Vina's scores of imatinib in its kinase, and test_docking.py
     "docking_qed": "test_docking.py",
+    "docking_flexible": "test_flexible_docking.py",
+    "pose": "test_pose.py",
+    "selectivity": "test_selectivity.py",
+    "interactions": "test_interactions.py",
+    "predictor": "test_predictor.py",
+    "queue": "test_external_queue.py",  # what another program answers
     "vina": "test_vina_docking.py",
     "overlap": "test_overlap.py",  # a molecule with itself, its mirror image and others
     "valence": "test_valence_reward.py",  # atoms that are wrong, counted by hand
@@ -127,13 +133,15 @@ ELSEWHERE = {  # where the published values of the others are tested
     "xtb_energy": "test_xtb.py",
 }
 IMAGES = {  # and those of images
+    **dict.fromkeys(("scene_alignment",), "test_scenes.py"),
     **dict.fromkeys(("compressibility", "incompressibility", "alignment"), "test_image_rewards.py"),
     **dict.fromkeys(("aesthetic", "clip_score", "pick_score"), "test_clip_scores.py"),
     **dict.fromkeys(("remote", "vlm_judge"), "test_remote_rewards.py"),
 }
 
 
-HERE = sorted({*TRUTH, *ELSEWHERE} - {"vina"})  # Vina runs in worker processes only; test_vina_docking.py has the same
+# Vina runs in worker processes only; test_vina_docking.py has the same. A queue waits for another program.
+HERE = sorted({*TRUTH, *ELSEWHERE} - {"vina", "queue"})
 
 
 @cache
@@ -160,7 +168,7 @@ def test_values_are_those_that_were_published(name: str) -> None:
 # Abuse
 
 SALT = "CC(=O)[O-].[Na+]"
-FLOORS = {"sa": 10.0, "logp": -10.0, "xtb_force": -5.0}  # 0 for the others
+FLOORS = {"sa": 10.0, "logp": -10.0, "xtb_force": -5.0, "selectivity": -10.0}  # 0 for the others
 GRAPHS = [name for name in TRUTH if name not in ("stability", "geometry", "strain")]
 
 

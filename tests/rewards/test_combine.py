@@ -471,8 +471,9 @@ def scorer_classes(node: Any) -> Iterator[Any]:
         for value in node.values():
             yield from scorer_classes(value)
         module, _, name = str(node.get("_target_", "")).rpartition(".")
-        if name and callable(scorer := getattr(import_module(module), name)) and hasattr(scorer, "score"):
-            yield from () if hasattr(scorer, "inner") else (scorer,)
+        if name and callable(scorer := getattr(import_module(module), name)) and hasattr(scorer, "kind"):
+            wraps = hasattr(scorer, "inner") or isinstance(scorer.kind, property)
+            yield from () if wraps else (scorer,)
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*/*.yaml")), ids=lambda path: path.stem)

@@ -164,7 +164,7 @@ def test_what_a_file_holds_is_told_from_the_file(tmp_path: Path) -> None:
         ("in.npz reference=qm9_heavy", 5, "a model of molecules one of shapes"),
         ("in.npz metrics.judge=shapes", 5, "shapes a model of shapes one of shape classifier"),
         ("in.npz metrics.compared=3", 2, "compared 3 at least 128"),
-        ("in.npz domain=images", 2, "in.npz images cannot be measured"),
+        ("in.npz domain=images", 5, "in.npz no table of captions"),
         ("missing.glb", 5, "missing.glb no such file"),
         ("x.sdf domain=shapes", 5, "x.sdf '.sdf' .glb"),
     ],

@@ -1,0 +1,37 @@
+"""Selectivity is the difference of two docking scores, and nothing for what binds nowhere."""
+
+from pathlib import Path
+
+import pytest
+
+from molrl.building import build
+from molrl.composition import compose
+from molrl.data.molecules.files import read
+
+DOCKING = Path(__file__).parents[1] / "data" / "docking"
+
+
+def scores(*settings: str) -> list[float]:
+    """Return the scores of imatinib where it binds."""
+    imatinib, _ = read(DOCKING / "imatinib.sdf", "counts")
+    sites = [f"reward.{site}.receptor='{DOCKING / '1iep_pocket.pdbqt'}'" for site in ("site", "off_site")]
+    sites += [f"reward.{site}.ligand='{DOCKING / 'imatinib.sdf'}'" for site in ("site", "off_site")]
+    config = compose("score", ["file=x.sdf", "reward=selectivity", "reward.workers=0", *sites, *settings])
+    return list(build(config["reward"], "reward").score(imatinib).values)
+
+
+def test_a_pocket_is_not_preferred_to_itself() -> None:
+    assert scores("reward.scorer.terms.target.threshold=null") == pytest.approx([0.0], abs=1e-5)
+
+
+def test_weights_are_of_the_two_pockets() -> None:
+    """A half and a quarter of the score are left."""
+    weight, threshold = "reward.scorer.terms.off_target.weight", "reward.scorer.terms.target.threshold=null"
+    (half,) = scores(f"{weight}=-0.5", threshold)
+    (quarter,) = scores(f"{weight}=-0.75", threshold)
+    assert half > 1
+    assert quarter == pytest.approx(half / 2, rel=1e-5)
+
+
+def test_what_binds_to_the_wanted_pocket_too_weakly_has_the_floor() -> None:
+    assert scores("reward.scorer.terms.target.threshold=50") == [-10.0]
