@@ -471,7 +471,8 @@ def scorer_classes(node: Any) -> Iterator[Any]:
         for value in node.values():
             yield from scorer_classes(value)
         module, _, name = str(node.get("_target_", "")).rpartition(".")
-        if name and callable(scorer := getattr(import_module(module), name)) and hasattr(scorer, "kind"):
+        scorer: Any = getattr(import_module(module), name) if name else None
+        if hasattr(scorer, "kind"):
             wraps = hasattr(scorer, "inner") or isinstance(scorer.kind, property)
             yield from () if wraps else (scorer,)
 
