@@ -44,7 +44,7 @@ COLUMNS: Mapping[str, tuple[str, int]] = {  # heading and digits
 
 @dataclass(frozen=True)
 class Judgement:
-    """What makes figures of samples.
+    """The references that figures of samples are made with.
 
     Attributes:
         training: of the pretrained model.

@@ -11,11 +11,10 @@ Sec. 3.2).
 import torch
 from jaxtyping import Float
 from torch import Tensor, addcmul, nn
-from torch.nn.functional import scaled_dot_product_attention
 
 from molrl.gaussian import Context
 from molrl.models.layers import FourierFeatures, zero_init
-from molrl.models.shapes.set_transformer import OCTAVES, modulate, positional_encoding
+from molrl.models.shapes.set_transformer import OCTAVES, CrossAttention, modulate, positional_encoding
 
 
 class LatentTransformer(nn.Module):
@@ -114,11 +113,9 @@ class AttentionLayer(nn.Module):
 
     def __init__(self, width: int, source_width: int | None, embedding_width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
         self.modulation = zero_init(nn.Linear(embedding_width, 6 * width))
         self.norms = nn.ModuleList(nn.LayerNorm(width, elementwise_affine=False) for _ in range(2))
-        self.to_q, self.to_kv = nn.Linear(width, width), nn.Linear(source_width or width, 2 * width, bias=False)
-        self.to_out = nn.Linear(width, width)
+        self.attend = CrossAttention(width, heads, source_width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU("tanh"), nn.Linear(2 * width, width))
 
     def forward(
@@ -129,13 +126,3 @@ class AttentionLayer(nn.Module):
         normed = modulate(self.norms[0](states), shift_1, scale_1)
         states = addcmul(states, gate_1, self.attend(normed, normed if source is None else source))
         return addcmul(states, gate_2, self.mlp(modulate(self.norms[1](states), shift_2, scale_2)))
-
-    def attend(self, queries: Float[Tensor, "b q w"], source: Float[Tensor, "b k s"]) -> Float[Tensor, "b q w"]:
-        """Return multi-head softmax attention (Vaswani et al. 2017, arXiv:1706.03762, Sec. 3.2)."""
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in (self.to_q(queries), *self.to_kv(source).chunk(2, -1))
-        )
-        attended = scaled_dot_product_attention(query, key, value)
-        result: Tensor = self.to_out(attended.transpose(1, 2).flatten(2))
-        return result

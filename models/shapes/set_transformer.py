@@ -91,15 +91,22 @@ class SetTransformerLayer(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head softmax attention from one set to another (Vaswani et al. 2017, arXiv:1706.03762, Sec. 3.2)."""
+    """Multi-head softmax attention from one set to another (Vaswani et al. 2017, arXiv:1706.03762, Sec. 3.2).
 
-    def __init__(self, width: int, heads: int) -> None:
+    Args:
+        width: channels of an element that reads.
+        heads: they divide the width.
+        source_width: channels of an element that is read; None: the same.
+    """
+
+    def __init__(self, width: int, heads: int, source_width: int | None = None) -> None:
         super().__init__()
         self.heads = heads
-        self.to_q, self.to_kv = nn.Linear(width, width), nn.Linear(width, 2 * width, bias=False)
+        self.to_q = nn.Linear(width, width)
+        self.to_kv = nn.Linear(source_width or width, 2 * width, bias=False)
         self.to_out = nn.Linear(width, width)
 
-    def forward(self, queries: Float[Tensor, "b q w"], source: Float[Tensor, "b k w"]) -> Float[Tensor, "b q w"]:
+    def forward(self, queries: Float[Tensor, "b q w"], source: Float[Tensor, "b k s"]) -> Float[Tensor, "b q w"]:
         """Return what each element of `queries` reads from all elements of `source`."""
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)

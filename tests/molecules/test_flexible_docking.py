@@ -92,7 +92,7 @@ def test_torsions_are_the_rotors_that_move_heavy_atoms() -> None:
 
 
 def test_pairs_are_those_beyond_three_bonds_whose_distance_changes() -> None:
-    """Of hexane, by hand: C1 and C6 end both outer torsions; C1-C5 and C2-C6 turn about two each.
+    """Hexane by hand: C1 and C6 end both outer torsions; C1-C5 and C2-C6 turn about two each.
 
     Of biphenyl 5 by 5, without the ends of the bond, less the 4 of two ortho carbons.
     """

@@ -170,7 +170,7 @@ def test_another_state_keeps_the_order_of_the_atoms() -> None:
 
 
 def test_the_canonical_tautomer_is_one_for_all() -> None:
-    """2-hydroxypyridine and 2-pyridone."""
+    """The two are 2-hydroxypyridine and 2-pyridone."""
     prepare = Preparation(ph=None, canonical_tautomer=True, conformers=0, seed=0)
     states = [prepare(Chem.MolFromSmiles(smiles), np.zeros((7, 3)))[0].mol for smiles in ("Oc1ccccn1", "O=c1cccc[nH]1")]
     assert len({Chem.MolToSmiles(state) for state in states}) == 1

@@ -385,7 +385,7 @@ def test_vinardo_is_that_of_the_package() -> None:
 
 
 def test_vinardo_has_its_own_radii() -> None:
-    """Of carbon, nitrogen and oxygen; chlorine, as large as nitrogen in Vina, keeps its own."""
+    """The elements are carbon, nitrogen and oxygen; chlorine, as large as nitrogen in Vina, keeps its own."""
     ligand = graph_ligand(Chem.MolFromSmiles("CNOCCl"))
     assert vinardo_types(ligand.types).radius.tolist() == [2.0, 1.7, 1.6, 2.0, 1.8]
     assert ligand.types.radius.tolist() == [1.9, 1.8, 1.7, 1.9, 1.8]

@@ -141,7 +141,7 @@ def test_shapes_may_come_from_files(tmp_path: Path) -> None:
 
 
 def test_a_small_file_of_points_fills_a_pool_and_no_cloud_repeats_a_point(tmp_path: Path) -> None:
-    """Of 20 points a pool of 48 repeats each two or three times; clouds of 16 have 16 different ones."""
+    """A pool of 48 repeats each of 20 points two or three times; clouds of 16 have 16 different ones."""
     rng, folder = np.random.default_rng(0), tmp_path / "mine" / "rock"
     folder.mkdir(parents=True)
     for number, count in enumerate((20, 48, 15)):
