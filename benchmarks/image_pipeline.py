@@ -72,7 +72,7 @@ def print_distances(name: str, images: Sequence[CaptionedImage], training: Seque
 
 
 def main() -> None:
-    """Print all tables."""
+    """Print the tables of all parts."""
     settings = dict(item.split("=", 1) for item in sys.argv[1:] if "=" in item)
     model, *rest = [item for item in sys.argv[1:] if "=" not in item]
     n, steps = int(settings.get("n", 64)), int(settings.get("steps", 20))

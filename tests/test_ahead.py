@@ -66,7 +66,7 @@ def test_a_round_is_drawn_by_the_policy_of_so_many_rounds_before(ahead: int) -> 
 
 
 def test_values_are_wanted_when_the_next_rounds_are_asked_about() -> None:
-    """Of six rounds of 16 samples, two ahead: three are asked about before the first value, none after the sixth."""
+    """In six rounds of 16 samples, two ahead, three are asked about before the first value, none after the sixth."""
     reward = Late()
     run(number_task(reward), ALGORITHMS["DDPO"], ahead=2, iterations=6, lost_limit=0.0)
     assert reward.before_each_value == [48, 64, 80, 96, 96, 96]

@@ -49,7 +49,7 @@ def test_a_page_runs_outside_the_checkout(page: str, site: Path, tmp_path: Path)
 
 
 def test_the_commands_of_all_pages_compose_outside_the_checkout(site: Path, tmp_path: Path) -> None:
-    """Those of pages that make files of their own are left to the test above and to that of the checkout."""
+    """Commands of pages that make files of their own are left to the test above and to that of the checkout."""
     lines = {line for text in TEXTS.values() if 'title="' not in text for line in command_lines(text)}
     composed = [[*shlex.split(line)[1:], "--cfg"] for line in sorted(lines) if FROM_CHECKOUT not in line]
     assert composed
