@@ -110,7 +110,7 @@ def test_strain_is_what_a_conformation_costs() -> None:
     strains = []
     for angle in (180.0, 65.0):
         rdMolTransforms.SetDihedralDeg(mol.GetConformer(), 0, 1, 2, 3, angle)
-        strains.append(pose_strain(Chem.RemoveAllHs(mol), 10, 0))
+        strains.append(pose_strain(Chem.RemoveAllHs(mol), 10, 0).total)
     assert strains[0] == pytest.approx(0.0, abs=0.02)
     assert 0.7 < strains[1] < 0.9
 
@@ -118,7 +118,7 @@ def test_strain_is_what_a_conformation_costs() -> None:
 def test_strain_of_an_atom_without_parameters_is_not_known() -> None:
     mol = Chem.AddHs(Chem.MolFromSmiles("C[Se]C"))
     assert rdDistGeom.EmbedMolecule(mol, randomSeed=1) == 0
-    assert math.isnan(pose_strain(Chem.RemoveAllHs(mol), 2, 0))
+    assert math.isnan(pose_strain(Chem.RemoveAllHs(mol), 2, 0).total)
 
 
 def test_a_link_in_the_folder_is_replaced_and_its_target_left_alone(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from molrl.data.molecules.molecule import Molecule
 from molrl.machine.device import choose_device
 from molrl.rewards.molecules.docking.complexes import FlexibleLigand
 from molrl.rewards.molecules.docking.contacts import count_contacts
+from molrl.rewards.molecules.docking.ligand_efficiency import check_size_power, sized
 from molrl.rewards.molecules.docking.maps import Maps
 from molrl.rewards.molecules.docking.monte_carlo import DockedPose, MonteCarlo, dock
 from molrl.rewards.molecules.docking.pose_file import write_poses
@@ -42,6 +43,7 @@ class FlexibleDocking(GeometryReward):
         strain_conformers: of the ensemble that the strain of the best pose refers to; 0 computes none.
         folder: where an SDF file of the poses of each molecule is written, or None.
         device: of the search.
+        size_power: of the number of heavy atoms that the value is divided by (`ligand_efficiency`).
     """
 
     site: Site
@@ -50,15 +52,17 @@ class FlexibleDocking(GeometryReward):
     strain_conformers: int
     folder: str | None = None
     device: str = "cpu"
+    size_power: float = 0.0
     floor: ClassVar[float] = 0.0
     parts: ClassVar[tuple[str, ...]] = (
-        *("heavy_atoms", "per_heavy_atom", "rotors", "internal", "vinardo", "strain"),
+        *("score", "heavy_atoms", "per_heavy_atom", "rotors", "internal", "vinardo", "strain", "local_strain"),
         *("hydrogen_bonds", "hydrophobic_contacts", "clashes"),
     )
 
     def __post_init__(self) -> None:
         if self.strain_conformers < 0:
             raise ValueError(f"strain_conformers: got {self.strain_conformers}, need at least 0")
+        check_size_power(self.size_power)
         choose_device(self.device)
         self.pocket  # noqa: B018  # a bad receptor fails here, and workers need its file no more
         self.vinardo  # noqa: B018
@@ -101,19 +105,20 @@ class FlexibleDocking(GeometryReward):
     def explained(self, pose: DockedPose, prepared: Prepared) -> Explained:
         """Return the value of the best pose and its parts."""
         flexible: FlexibleLigand = prepared.flexible
-        value, n = max(-pose.score, self.floor), len(flexible.ligand)
+        value, sizes = sized(max(-pose.score, self.floor), len(flexible.ligand), self.size_power)
         second = Ligands([with_types(flexible.ligand, VINARDO)], device=pose.positions.device)
         parts: Mapping[str, float] = {
-            **{"heavy_atoms": n, "per_heavy_atom": value / n, "rotors": flexible.ligand.rotors},
-            **{"internal": pose.internal, "vinardo": -self.vinardo.score(pose.positions[None], second).item()},
-            "strain": self.strain(pose, prepared),
+            **{**sizes, "rotors": flexible.ligand.rotors, "internal": pose.internal},
+            "vinardo": -self.vinardo.score(pose.positions[None], second).item(),
+            **self.strain(pose, prepared),
             **count_contacts(self.pocket, flexible.ligand, pose.positions),
         }
         return Explained(value, "", parts)
 
-    def strain(self, pose: DockedPose, prepared: Prepared) -> float:
+    def strain(self, pose: DockedPose, prepared: Prepared) -> dict[str, float]:
         """Return the strain of a pose, kcal/mol; NaN if it is not to be computed or cannot be."""
         if not self.strain_conformers:
-            return math.nan
+            return {"strain": math.nan, "local_strain": math.nan}
         placed = place(prepared.mol, pose.positions.double().cpu().numpy())
-        return pose_strain(placed, self.strain_conformers, self.preparation.seed)
+        strain = pose_strain(placed, self.strain_conformers, self.preparation.seed)
+        return {"strain": strain.total, "local_strain": strain.local}

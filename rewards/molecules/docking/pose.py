@@ -11,6 +11,7 @@ from rdkit import Chem
 from molrl.data.molecules.molecule import Molecule
 from molrl.machine.device import choose_device
 from molrl.rewards.molecules.docking.atom_types import graph_ligand
+from molrl.rewards.molecules.docking.ligand_efficiency import check_size_power, sized
 from molrl.rewards.molecules.docking.proxy import MIN_DISTANCE, clash_fraction, min_distance
 from molrl.rewards.molecules.docking.scoring_function import Ligands, Pocket
 from molrl.rewards.molecules.docking.site import Site
@@ -29,16 +30,19 @@ class PoseScore(GeometryReward):
     Attributes:
         site: the receptor and a box, in which a good sample lies.
         device: of the computation.
+        size_power: of the number of heavy atoms that the value is divided by (`ligand_efficiency`).
     """
 
     site: Site
     device: str = "cpu"
+    size_power: float = 0.0
     pocket: Pocket = field(init=False, repr=False, compare=False)
     floor: ClassVar[float] = 0.0
-    parts: ClassVar[tuple[str, ...]] = ("heavy_atoms", "per_heavy_atom", "clashes")
+    parts: ClassVar[tuple[str, ...]] = ("score", "heavy_atoms", "per_heavy_atom", "clashes")
     limits: ClassVar[Mapping[str, tuple[float, str]]] = {}
 
     def __post_init__(self) -> None:
+        check_size_power(self.size_power)
         device = choose_device(self.device)
         object.__setattr__(self, "pocket", Pocket(self.site.structure(), self.site.box(), device=device))
 
@@ -54,6 +58,5 @@ class PoseScore(GeometryReward):
         score = self.pocket.score(x[None], Ligands([ligand], dtype=x.dtype, device=x.device)).item()
         if score == np.inf:
             return Scored(self.floor, "box: the molecule lies outside, and a pose is not moved")
-        value, n = max(-score, self.floor), len(ligand)
-        clashes = clash_fraction(self.pocket, ligand, x)
-        return Explained(value, "", {"heavy_atoms": n, "per_heavy_atom": value / n, "clashes": clashes})
+        value, parts = sized(max(-score, self.floor), len(ligand), self.size_power)
+        return Explained(value, "", {**parts, "clashes": clash_fraction(self.pocket, ligand, x)})

@@ -15,6 +15,7 @@ from molrl.data.molecules.molecule import Molecule
 from molrl.machine.device import choose_device
 from molrl.rewards.molecules.docking.atom_types import Ligand, graph_ligand
 from molrl.rewards.molecules.docking.gradient import score_gradient
+from molrl.rewards.molecules.docking.ligand_efficiency import check_size_power, sized
 from molrl.rewards.molecules.docking.placement import place
 from molrl.rewards.molecules.docking.scoring_function import Ligands, Pocket
 from molrl.rewards.molecules.docking.site import Site
@@ -41,6 +42,7 @@ class DockingProxy(GeometryReward):
         steps: gradient steps of each.
         seed: of the starts, the same for every sample.
         device: of the search.
+        size_power: of the number of heavy atoms that the value is divided by (`ligand_efficiency`).
     """
 
     site: Site
@@ -48,10 +50,11 @@ class DockingProxy(GeometryReward):
     steps: int
     seed: int
     device: str = "cpu"
+    size_power: float = 0.0
     pocket: Pocket = field(init=False, repr=False, compare=False)
     has_gradient: ClassVar[bool] = True
     floor: ClassVar[float] = 0.0
-    parts: ClassVar[tuple[str, ...]] = ("heavy_atoms", "per_heavy_atom", "clashes", "rotors")
+    parts: ClassVar[tuple[str, ...]] = ("score", "heavy_atoms", "per_heavy_atom", "clashes", "rotors")
     limits: ClassVar[Mapping[str, tuple[float, str]]] = {
         "rotors": (
             MAX_ROTORS,
@@ -63,6 +66,7 @@ class DockingProxy(GeometryReward):
         for name, minimum in (("starts", 1), ("steps", 0)):
             if getattr(self, name) < minimum:
                 raise ValueError(f"{name}: got {getattr(self, name)}, need at least {minimum}")
+        check_size_power(self.size_power)
         device = choose_device(self.device)
         object.__setattr__(self, "pocket", Pocket(self.site.structure(), self.site.box(), device=device))
 
@@ -79,14 +83,14 @@ class DockingProxy(GeometryReward):
         )
         if placement is None:
             return Scored(self.floor, "box: the molecule does not fit in")
-        value, n = max(-placement.score, self.floor), len(ligand)
+        n = len(ligand)
+        value, parts = sized(max(-placement.score, self.floor), n, self.size_power)
         clashes = clash_fraction(self.pocket, ligand, placement.positions)
-        parts = {"heavy_atoms": n, "per_heavy_atom": value / n, "clashes": clashes, "rotors": ligand.rotors}
         gradient = np.zeros(sample.positions.shape)
         if value > self.floor:
             slopes = score_gradient(self.pocket, ligand, torch.from_numpy(positions), placement)
-            gradient[sample.numbers > 1] = -slopes.double().cpu().numpy()
-        return Explained(value, "", parts, gradient)
+            gradient[sample.numbers > 1] = -slopes.double().cpu().numpy() / n**self.size_power
+        return Explained(value, "", {**parts, "clashes": clashes, "rotors": ligand.rotors}, gradient)
 
 
 def clash_fraction(pocket: Pocket, ligand: Ligand, x: Float[Tensor, "n 3"]) -> float:

@@ -19,6 +19,7 @@ from rdkit import Chem
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.pdbqt import Structure, receptor_text
 from molrl.rewards.molecules.docking.atom_types import graph_ligand
+from molrl.rewards.molecules.docking.ligand_efficiency import check_size_power, sized
 from molrl.rewards.molecules.docking.proxy import MIN_DISTANCE, min_distance
 from molrl.rewards.molecules.docking.scoring_function import Box
 from molrl.rewards.molecules.docking.site import Site
@@ -44,17 +45,20 @@ class VinaDocking(GeometryReward):
             nearest minimum, or "dock" it by a search that does not depend on these.
         exhaustiveness: of the search: the number of independent runs.
         seed: of the search.
+        size_power: of the number of heavy atoms that the value is divided by (`ligand_efficiency`).
     """
 
     site: Site
     mode: Mode
     exhaustiveness: int
     seed: int
+    size_power: float = 0.0
     isolated: ClassVar[bool] = True
     floor: ClassVar[float] = 0.0
-    parts: ClassVar[tuple[str, ...]] = ("heavy_atoms", "per_heavy_atom")
+    parts: ClassVar[tuple[str, ...]] = ("score", "heavy_atoms", "per_heavy_atom")
 
     def __post_init__(self) -> None:
+        check_size_power(self.size_power)
         if self.mode not in MODES:
             raise ValueError(f"mode: got {self.mode!r}, allowed are {', '.join(MODES)}")
         if self.exhaustiveness < 1:
@@ -97,8 +101,9 @@ class VinaDocking(GeometryReward):
         if len(Chem.GetMolFrags(complete)) > 1:
             return Scored(self.floor, "stray hydrogen")
         self.engine.set_ligand_from_string(pdbqt_text(complete))
-        value = max(-SCORE_FUNCTIONS[self.mode](self.engine, self.exhaustiveness), self.floor)
-        return Explained(value, "", {"heavy_atoms": n, "per_heavy_atom": value / n})
+        score = max(-SCORE_FUNCTIONS[self.mode](self.engine, self.exhaustiveness), self.floor)
+        value, parts = sized(score, n, self.size_power)
+        return Explained(value, "", parts)
 
 
 def pdbqt_text(mol: Chem.Mol) -> str:
