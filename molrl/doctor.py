@@ -27,6 +27,7 @@ USES = {  # of extras that no choice needs; the others are explained by the comm
     "pandas": "the metrics of a run as a data frame",
     "parquet": "tables of molrl score as .parquet",
     "posebusters": "the tests of molrl evaluate",
+    "prolif": "the check of contacts in the tests",
     "ray": "reward.workers=ray",
 }
 MAX_NEEDING = 3  # choices that are named for one extra

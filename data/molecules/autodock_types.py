@@ -33,8 +33,16 @@ class Bonds(NamedTuple):
     inner: int
 
 
-def assign_types(groups: Sequence[Group]) -> Iterator[tuple[str, Position]]:
-    """Yield AutoDock type and position of each atom of a receptor, and of the hydrogens that donors lack.
+class TypedAtom(NamedTuple):
+    """An atom of a receptor: its AutoDock type, its position in angstrom, and its group."""
+
+    kind: str
+    position: Position
+    group: Group
+
+
+def assign_types(groups: Sequence[Group]) -> Iterator[TypedAtom]:
+    """Yield the atoms of a receptor with their types, and the hydrogens that donors lack.
 
     Raises:
         ValueError: two heavy atoms coincide, or an element has no type.
@@ -51,12 +59,13 @@ def assign_types(groups: Sequence[Group]) -> Iterator[tuple[str, Position]]:
             lacks_hydrogen = not has_hydrogen and may_lack_hydrogen(group, atom, complete=complete)
             added = lacks_hydrogen and should_bear_hydrogen(group, atom, bonds)
             donor = atom.element in MIN_SINGLE_BOND and (has_hydrogen or added)
-            yield autodock_type(group, atom, bonds.near, donor=donor), atom.position
+            yield TypedAtom(autodock_type(group, atom, bonds.near, donor=donor), atom.position, group)
             if donor and added:
-                yield "HD", place_hydrogen(atom, bonds.near)
+                yield TypedAtom("HD", place_hydrogen(atom, bonds.near), group)
         for atom in group.hydrogens:
             bearers = (heavy[row][1] for row in grid.near(atom.position, MAX_BOND_TO_HYDROGEN))
-            yield "HD" if any(bearer.element in POLAR for bearer in bearers) else "H", atom.position
+            polar = any(bearer.element in POLAR for bearer in bearers)
+            yield TypedAtom("HD" if polar else "H", atom.position, group)
 
 
 def find_bonds(group: Group, atom: Atom, around: Sequence[tuple[Group, Atom]]) -> Bonds:

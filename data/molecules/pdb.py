@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from molrl.data.molecules.autodock_types import assign_types
 from molrl.data.molecules.chains import Group, read_groups
-from molrl.data.molecules.pdbqt import Structure, prefix_errors
+from molrl.data.molecules.pdbqt import Structure, prefix_errors, residue_label
 from molrl.data.molecules.residues import DONORS, WATERS
 
 MAX_NAMES = 12  # in a warning
@@ -47,9 +47,13 @@ def read_pdb(path: str | Path, keep: Collection[str] = (), ligand: str | None = 
     warn_left_out(path, Counter(group.name for group in groups if group not in kept and group.name not in WATERS))
     with prefix_errors(str(path)):
         atoms = list(assign_types(kept))
-    zero = np.zeros(len(atoms))
-    positions = np.array([position for _, position in atoms], dtype=np.float64)
-    return Structure(tuple(kind for kind, _ in atoms), positions, zero, np.zeros((0, 2), dtype=np.int64))
+    return Structure(
+        types=tuple(atom.kind for atom in atoms),
+        positions=np.array([atom.position for atom in atoms], dtype=np.float64),
+        charges=np.zeros(len(atoms)),
+        rotatable=np.zeros((0, 2), dtype=np.int64),
+        residues=tuple(residue_label(atom.group.place[0], atom.group.name, atom.group.place[1]) for atom in atoms),
+    )
 
 
 def is_receptor(group: Group, keep: Collection[str]) -> bool:

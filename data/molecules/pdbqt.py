@@ -34,6 +34,7 @@ REMARKS = frozenset(
 LIGAND_REMARKS = frozenset("ENDROOT REMARK WARNING USER TER END".split())
 RING_CARBON = re.compile("CG[0-9]+")  # at an end of the bond where Meeko opens a large ring
 PSEUDO_ATOM = re.compile("G[0-9]+|W")  # no atoms: the far end of that bond, and waters of hydrated docking
+UNNAMED = ("UNK", "UNL", "UNX")  # residues of which the wwPDB says that they are not known
 ATOM_RECORDS = ("ATOM", "HETATM")
 DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)")
 
@@ -47,12 +48,14 @@ class Structure:
         positions: angstrom, float64 [n, 3].
         charges: elementary charges, float64 [n].
         rotatable: atoms at the ends of each rotatable bond, int64 [bonds, 2]; empty for a receptor.
+        residues: the residue of each atom, such as A:MET318, or "" where the file names none; () for a ligand.
     """
 
     types: tuple[str, ...]
     positions: NDArray[np.float64]
     charges: NDArray[np.float64]
     rotatable: NDArray[np.int64]
+    residues: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.types)
@@ -67,9 +70,13 @@ class Atoms:
     positions: list[tuple[float, float, float]] = field(default_factory=list)
     charges: list[float] = field(default_factory=list)
     serials: list[str] = field(default_factory=list)
+    residues: list[str] = field(default_factory=list)
 
     def add(self, line: str) -> None:
-        """Add the atom of a line: serial 7-11, x, y, z 31-54, charge 71-76, type from 78 (columns from 1)."""
+        """Add the atom of a line: serial 7-11, x, y, z 31-54, charge 71-76, type from 78 (columns from 1).
+
+        Of its residue, the name is in 18-21, the chain in 22, the number in 23-27.
+        """
         if len(self.types) == self.limit:
             raise ValueError(f"more than {self.limit} atoms")
         x, y, z = (parse_coordinate(line[start : start + 8], axis) for start, axis in ((30, "x"), (38, "y"), (46, "z")))
@@ -80,6 +87,7 @@ class Atoms:
         self.positions.append((x, y, z))
         self.charges.append(parse_number(line[69:76], "charge") if line[69:76].strip() else 0.0)
         self.serials.append(line[6:11].strip())
+        self.residues.append(residue_label(line[21:22].strip(), line[17:21].strip(), line[22:27].strip()))
 
     def structure(self, rotatable: list[tuple[int, int]]) -> Structure:
         """Return the atoms as arrays, with these rotatable bonds."""
@@ -90,6 +98,7 @@ class Atoms:
             positions=np.array(self.positions, dtype=np.float64),
             charges=np.array(self.charges, dtype=np.float64),
             rotatable=np.array(rotatable, dtype=np.int64).reshape(-1, 2),
+            residues=tuple(self.residues),
         )
 
 
@@ -121,6 +130,16 @@ class Branches:
         if not self.has_root:
             raise ValueError("no ROOT record")
         return [branch_indices(branch, serials) for branch in self.closed]
+
+
+def residue_label(chain: str, name: str, number: str) -> str:
+    """Return the label of a residue, CHAIN:NAME and number, such as A:MET318; "" for one without a name.
+
+    A file may leave out chains, and stand-ins such as UNK are no names.
+    """
+    if not name or name in UNNAMED or not name.isalnum():
+        return ""
+    return f"{chain}:{name}{number}" if chain else f"{name}{number}"
 
 
 def read_receptor(path: str | Path) -> Structure:

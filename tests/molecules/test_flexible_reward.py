@@ -95,6 +95,7 @@ def test_poses_are_written_with_scores_and_contacts(tmp_path: Path) -> None:
     assert 1 <= len(poses) <= 3
     assert float(poses[0].GetProp("score")) == pytest.approx(-scored.value, abs=1e-3)
     assert float(poses[0].GetProp("hydrophobic_contacts")) == parts_of(scored)["hydrophobic_contacts"]
+    assert "A:" in poses[0].GetProp("hydrophobic_contacts_with")
     for rank, pose in enumerate(poses, 1):
         assert pose.GetProp("rank") == str(rank)
         assert Chem.MolToSmiles(Chem.RemoveHs(pose)) == Chem.MolToSmiles(Chem.MolFromSmiles("OCCc1ccccc1"))

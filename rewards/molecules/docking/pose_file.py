@@ -8,7 +8,7 @@ from rdkit import Chem
 
 from molrl.data.molecules.sdf import record_text
 from molrl.machine.files import replace_file
-from molrl.rewards.molecules.docking.contacts import count_contacts
+from molrl.rewards.molecules.docking.contacts import count_contacts, name_contacts
 from molrl.rewards.molecules.docking.monte_carlo import DockedPose
 from molrl.rewards.molecules.docking.preparation import Prepared, place
 from molrl.rewards.molecules.docking.scoring_function import Pocket
@@ -33,6 +33,7 @@ def pose_text(smiles: str, rank: int, pose: DockedPose, prepared: Prepared, pock
     bare = place(prepared.mol, pose.positions.double().cpu().numpy())
     complete = Chem.AddHs(bare, addCoords=True)
     Chem.Kekulize(complete, clearAromaticFlags=True)
-    contacts = count_contacts(pocket, prepared.flexible.ligand, pose.positions)
+    ligand = prepared.flexible.ligand
+    contacts = {name: f"{count:g}" for name, count in count_contacts(pocket, ligand, pose.positions).items()}
     fields = {"rank": rank, "score": f"{pose.score:.3f}", "internal_energy": f"{pose.internal:.3f}"}
-    return record_text(complete, smiles, {**fields, **{name: f"{value:g}" for name, value in contacts.items()}})
+    return record_text(complete, smiles, {**fields, **contacts, **name_contacts(pocket, ligand, pose.positions)})

@@ -184,10 +184,13 @@ class Pocket:
         # Positions relative to the centre keep their digits in float32.
         atoms = np.concatenate([positions[near] - np.array(box.centre), types], axis=-1)
         self.size = len(atoms)
+        named = np.array(receptor.residues or [""] * len(receptor))[heavy(receptor)]
+        self.residues: tuple[str, ...] = tuple(named[near].tolist())  # of the atoms near
         self.cells = tuple(math.ceil(side / CELL_SIZE) for side in box.size)
         padding = np.array([[PADDING_POSITION, PADDING_POSITION, PADDING_POSITION, 0, 0, 0, 0]])
         lists = neighbour_lists(atoms[:, :3], self.cells, box.size)
         table = np.concatenate([atoms, padding])[lists].transpose(0, 2, 1)
+        self.lists: Int[Tensor, "cells k"] = torch.tensor(lists, dtype=torch.int32)
         self.table: Float[Tensor, "cells 7 k"] = torch.tensor(table, dtype=dtype, device=device)
         self.centre = torch.tensor(box.centre, dtype=dtype, device=device)
         self.half = torch.tensor(box.size, dtype=dtype, device=device) / 2
@@ -201,7 +204,7 @@ class Pocket:
 
         Atoms outside the box are moved to its wall.
         """
-        x = torch.minimum(torch.maximum(poses - self.centre, -self.half), self.half)
+        x = self.inside(poses)
         near = self.table[self.cell_of(x.detach())]  # [b, n, 7, k]
         squared = sum((x[..., axis, None] - near[..., axis, :]).square() for axis in range(3))
         r = torch.as_tensor(squared).clamp(min=1e-12).sqrt()  # its derivative is infinite at 0
@@ -239,6 +242,14 @@ class Pocket:
         """Return the sum over the atoms of each pose of their distance outside the box along each axis, angstrom."""
         out = ((poses - self.centre).abs() - self.half).clamp(min=0.0)
         return (out.sum(-1) * ligands.mask).sum(-1)
+
+    def inside(self, poses: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
+        """Return positions relative to the centre of the box, those outside moved to its wall."""
+        return torch.minimum(torch.maximum(poses - self.centre, -self.half), self.half)
+
+    def neighbours(self, poses: Float[Tensor, "b n 3"]) -> Int[Tensor, "b n k"]:
+        """Return the receptor atoms in the order of `pairs`, as rows of `residues`; padding is len(self)."""
+        return self.lists[self.cell_of(self.inside(poses)).cpu()]
 
     def cell_of(self, x: Float[Tensor, "b n 3"]) -> Int[Tensor, "b n"]:
         """Return the cell of positions inside the box, relative to its centre: the row of the neighbour lists."""
