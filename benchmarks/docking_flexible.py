@@ -49,6 +49,15 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Docked:
+    """The best pose of a ligand, None if it does not fit, its score in kcal/mol and the CPU seconds."""
+
+    mol: Chem.Mol | None
+    score: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Result:
     """The best pose of a ligand: its score by Vina's function and by Vinardo, deviation in angstrom, CPU seconds."""
 
@@ -70,19 +79,18 @@ def cases(folder: Path, rotors: float, margin: float) -> Iterator[Case]:
                 yield Case(f"{path.name.removesuffix('_ligands.sdf.gz')}:{number}", mol, site)
 
 
-def ours(case: Case, prepared: Prepared, search: MonteCarlo) -> Result:
+def ours(case: Case, prepared: Prepared, search: MonteCarlo) -> Docked:
     """Dock with the search of this package."""
     began = time.process_time()
     pocket = Pocket(case.site.structure(), case.site.box())
     (poses,) = dock(Maps(pocket), [prepared.flexible], search)
     seconds = time.process_time() - began
     if not poses:
-        return Result(np.nan, np.nan, np.nan, seconds)
-    found = place(prepared.mol, poses[0].positions.double().numpy())
-    return judged(case, found, poses[0].score, seconds)
+        return Docked(None, np.nan, seconds)
+    return Docked(place(prepared.mol, poses[0].positions.double().numpy()), poses[0].score, seconds)
 
 
-def vinas(case: Case, prepared: Prepared, exhaustiveness: int, seed: int) -> Result:
+def vinas(case: Case, prepared: Prepared, exhaustiveness: int, seed: int) -> Docked:
     """Dock with AutoDock Vina."""
     complete = Chem.AddHs(place(prepared.mol, prepared.positions), addCoords=True)
     text, meeko = pdbqt_text(complete), import_module("meeko")
@@ -98,18 +106,21 @@ def vinas(case: Case, prepared: Prepared, exhaustiveness: int, seed: int) -> Res
     engine.dock(exhaustiveness=exhaustiveness, n_poses=1)
     seconds = time.process_time() - began
     docked = meeko.RDKitMolCreate.from_pdbqt_mol(meeko.PDBQTMolecule(engine.poses(n_poses=1)))[0]
-    found = Chem.RemoveAllHs(docked)
-    return judged(case, found, float(engine.energies(n_poses=1)[0][0]), seconds)
+    return Docked(Chem.RemoveAllHs(docked), float(engine.energies(n_poses=1)[0][0]), seconds)
 
 
-def judged(case: Case, found: Chem.Mol, score: float, seconds: float) -> Result:
+def judged(case: Case, docked: Docked) -> Result:
     """Return a pose with its score by Vinardo and its deviation from the pose in the file, over all symmetries."""
+    found = docked.mol
+    if found is None:
+        return Result(np.nan, np.nan, np.nan, docked.seconds)
     match = found.GetSubstructMatch(case.mol)
     deviation = rdMolAlign.CalcRMS(Chem.Mol(found), Chem.Mol(case.mol)) if match else np.nan
     pocket = Pocket(case.site.structure(), case.site.box(), function=VINARDO)
     ligand = with_types(Prepared(found, found.GetConformer().GetPositions()).flexible.ligand, VINARDO)
     positions = torch.tensor(found.GetConformer().GetPositions(), dtype=torch.float32)
-    return Result(score, pocket.score(positions[None], Ligands([ligand])).item(), deviation, seconds)
+    vinardo = pocket.score(positions[None], Ligands([ligand])).item()
+    return Result(docked.score, vinardo, deviation, docked.seconds)
 
 
 def error(statistic: Callable[[NDArray[np.int64]], float], n: int) -> float:
@@ -172,9 +183,10 @@ def main() -> None:
             print(case.name, "cannot be embedded", flush=True)
             continue
         both = ours(case, prepared[0], search), vinas(case, prepared[0], arguments.exhaustiveness, arguments.seed + 1)
-        for result, some in zip(both, results, strict=True):
+        judgements = [judged(case, docked) for docked in both]
+        for result, some in zip(judgements, results, strict=True):
             some.append(result)
-        print(case.name, count_rotors(case.mol), *both, flush=True)
+        print(case.name, count_rotors(case.mol), *judgements, flush=True)
     print(report(*results))
 
 

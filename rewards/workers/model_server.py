@@ -1,13 +1,17 @@
 """The other side of `Isolated`: run a model in this interpreter, by lines of JSON on stdin and stdout.
 
-Run as `python model_server.py FILE ARGUMENTS` by an interpreter that may know nothing of this package, so that only the
-standard library is imported. What the model prints goes to stderr.
+Run as `python model_server.py FILE ARGUMENTS` by an interpreter that may be older and know nothing of this package, so
+that only the standard library is imported. What the model prints goes to stderr.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import runpy
 import sys
+from collections.abc import Callable
+from typing import Any
 
 
 def main() -> None:
@@ -21,7 +25,7 @@ def main() -> None:
             print(answer(predict, json.loads(line)["requests"]), file=answers, flush=True)
 
 
-def answer(predict, requests):  # type: ignore[no-untyped-def]  # of interpreters that are older than this package's
+def answer(predict: Callable[[list[Any]], Any], requests: list[Any]) -> str:
     """Return the line that answers requests; an exception of the model is {"error": ...}."""
     try:
         return json.dumps({"values": [None if value is None else float(value) for value in predict(requests)]})
