@@ -181,8 +181,8 @@ class MoleculeDesign:
             ]
         if self.core_probability:
             for context, group in zip(contexts, groups, strict=True):
-                width = context["mask"].shape[1]
-                context["cores"] = draw_cores([kept[row] for row in group], group, self.reader, width)
+                padded = context["mask"].shape[1]
+                context["cores"] = draw_cores([kept[row] for row in group], group, self.reader, padded)
         return architecture, [Bucket(x, context) for (x, _), context in zip(encoded, contexts, strict=True)]
 
 
