@@ -34,7 +34,7 @@ REMARKS = frozenset(
 LIGAND_REMARKS = frozenset("ENDROOT REMARK WARNING USER TER END".split())
 RING_CARBON = re.compile("CG[0-9]+")  # at an end of the bond where Meeko opens a large ring
 PSEUDO_ATOM = re.compile("G[0-9]+|W")  # no atoms: the far end of that bond, and waters of hydrated docking
-UNNAMED = ("UNK", "UNL", "UNX")  # residues of which the wwPDB says that they are not known
+UNNAMED = ("UNK", "UNL", "UNX")  # of the wwPDB for what is not known; codespell:ignore
 ATOM_RECORDS = ("ATOM", "HETATM")
 DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)")
 
