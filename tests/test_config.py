@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ REQUIRED: dict[str, list[str]] = {  # settings without a default, by the reward
     ],
     "selectivity": [*SITE, *(one.replace("reward.site", "reward.off_site") for one in SITE)],
     "queue": ["reward.folder=queue"],
+    "isolated": [f"reward.python='{sys.executable}'", f"reward.model='{__file__}'"],
+    "admet": [f"reward.python='{sys.executable}'", "reward.arguments.property=hERG"],
     "predictor": [f"reward.scorer.file='{POCKET.parents[1] / 'sum.onnx'}'"],
     "overlap": [f"reward.scorer.reference='{POCKET.parent / 'imatinib.sdf'}'"],
     "shape_target": [f"reward.target='{CUBE}'"],
