@@ -1,6 +1,6 @@
 """A network of a diffusers pipeline as a denoiser: its calls in parts, what is trained of it, and its adapter."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +8,21 @@ from typing import Any
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from molrl.gaussian import Context
 from molrl.models.images.sharding import is_sharded, max_over_processes
 
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")  # the attention layers that an adapter is added to
+
+
+class Parts(nn.ModuleDict):
+    """The networks that a denoiser calls, as one module that calls any function of them."""
+
+    def forward(self, function: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        """Return what a function makes of its inputs."""
+        return function(*inputs)
 
 
 class GuidedNetwork(nn.Module):
@@ -39,16 +48,17 @@ class GuidedNetwork(nn.Module):
             raise ValueError(f"batch: got {batch}, need at least 1")
         if guidance_scale < 0:
             raise ValueError(f"guidance_scale: got {guidance_scale}, allowed 0 or more; 1 is no guidance")
-        self._network = (network.eval(),)  # in a tuple: not a submodule
+        parts = Parts({"network": network.eval()})
         self.guidance_scale, self.batch, self.dtype = guidance_scale, batch, dtype
         self.texts = tuple(texts)
-        trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
-        self.trainable_parameters = nn.ParameterDict({name.replace(".", "/"): p for name, p in trainable.items()})
+        trained = {name: p for name, p in parts.named_parameters() if p.requires_grad}
+        self._parts, self._trained = (parts,), (trained,)  # in tuples: no submodule, no second name of a parameter
+        self.trainable_parameters = nn.ParameterDict({registered(name): p for name, p in trained.items()})
 
     @property
     def network(self) -> Any:
         """Return the network, which is no submodule."""
-        return self._network[0]
+        return self._parts[0]["network"]
 
     @property
     def sharded(self) -> bool:
@@ -56,7 +66,21 @@ class GuidedNetwork(nn.Module):
         return is_sharded(self.network)
 
     def forward(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], context: Context) -> Tensor:
-        """Return the guided prediction at x_t."""
+        """Return the guided prediction at x_t.
+
+        Where other weights than those in training are put in their place for one call, as by an average of them, the
+        network computes with these; such a call has no gradient.
+        """
+        (parts,), (trained,) = self._parts, self._trained
+        weights = {name: self.trainable_parameters[registered(name)] for name in trained}
+        if all(weights[name] is parameter for name, parameter in trained.items()):
+            return self.predict(x, t, context)
+        with torch.no_grad():
+            prediction: Tensor = functional_call(parts, weights, (self.predict, x, t, context))
+        return prediction
+
+    def predict(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], context: Context) -> Tensor:
+        """Return the guided prediction at x_t with the weights that the network has."""
         level, prompt = self.level(t), context["prompt"]
         rows = torch.arange(len(x), device=x.device).split(self.batch) if len(x) else ()
         parts = [(x[some], level[some], prompt[some]) for some in rows]
@@ -82,6 +106,11 @@ class GuidedNetwork(nn.Module):
     def to_prediction(self, output: Float[Tensor, "b c h w"], x: Float[Tensor, "b c h w"], level: Tensor) -> Tensor:
         """Return what the sampler reads, for an output in the network's own parametrisation."""
         return output
+
+
+def registered(name: str) -> str:
+    """Return the name that a parameter of the parts is optimised and kept under."""
+    return name.removeprefix("network.").replace(".", "/")
 
 
 class WithAdapter:
