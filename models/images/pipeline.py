@@ -205,7 +205,9 @@ def save_trained(denoiser: GuidedNetwork, pipeline: Any, source: Source, folder:
         pipeline.save_pretrained(folder, safe_serialization=True)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    write_lora(type(pipeline), join(source.adapter, {network_name(pipeline): adapter_of(denoiser.network)}), folder)
+    trained = {network_name(pipeline): denoiser.network, **(denoiser.text.encoders if denoiser.text else {})}
+    changes = {part: adapter_of(network) for part, network in trained.items()}
+    write_lora(type(pipeline), join(source.adapter, changes), folder)
     origin = {name: getattr(source, name) for name in ("base", "revision", "variant", "config")}
     replace_file(folder / ADAPTER, (json.dumps(with_header(DOMAIN, origin), indent=1) + "\n").encode())
     with suppress(OSError):

@@ -30,7 +30,8 @@ def image_task(*, name: str, policy: ImagePolicy, prompts: str, reward: Reward, 
     size, guided = DTYPE_BY_NAME[policy.dtype].itemsize, policy.guidance_scale != 1
     shape, family = decoder.state_shape({}), family_of(pipeline)
     tokens = 0 if family is None else family.tokens(shape) + family.max_tokens
-    print(describe_memory(network, shape, tokens=tokens, batch=policy.batch, guided=guided, size=size))
+    sizes = {"tokens": tokens, "batch": policy.batch, "guided": guided, "size": size}
+    print(describe_memory(network, shape, **sizes, text_encoders=list(policy.text_encoders().values())))
     if note:
         print(f"scheduler: {note}")
     return Task(

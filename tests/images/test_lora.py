@@ -293,9 +293,12 @@ def test_draft_with_an_adapter_differentiates_its_kl_through_the_reference(tiny_
     assert_close(found[0], found[1], atol=1e-4 * found[1].abs().max().item(), rtol=0)
 
 
-def test_an_average_of_the_weights_is_what_the_network_computes_with(tiny_pipeline: Path) -> None:
+@pytest.mark.parametrize("text_rank", [None, 2])
+def test_an_average_of_the_weights_is_what_the_network_computes_with(
+    text_rank: int | None, tiny_pipeline: Path
+) -> None:
     """As a network whose own weights are the average; the weights in training stay where they are."""
-    task, other = tiny_task(tiny_pipeline), tiny_task(tiny_pipeline)
+    task, other = (tiny_task(tiny_pipeline, text_rank=text_rank) for _ in range(2))
     module, averaged = trainable_module(task.policy), trainable_module(other.policy)
     generator = torch.Generator().manual_seed(2)
     average, before = MovingAverage(module, 0.75), [p.detach().clone() for p in module.parameters()]
