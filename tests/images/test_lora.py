@@ -308,11 +308,11 @@ def test_an_average_of_the_weights_is_what_the_network_computes_with(
         for mean, old, new in zip(averaged.parameters(), before, module.parameters(), strict=True):
             mean.copy_(0.75 * old + 0.25 * new)
     average.update(module)
-    old = average.policy(task.policy)
+    slower = average.policy(task.policy)
     x, context = torch.randn(2, 4, 8, 8, generator=generator), {"prompt": torch.tensor([0, 1])}
     with torch.no_grad():
         found, expected, trained = (
-            p.predict_target(x, torch.tensor([0.5, 0.9]), context) for p in (old, other.policy, task.policy)
+            p.predict_target(x, torch.tensor([0.5, 0.9]), context) for p in (slower, other.policy, task.policy)
         )
     assert_close(found, expected, atol=1e-5, rtol=0)
     assert (found - trained).abs().max() > CHANGE
