@@ -1,6 +1,7 @@
 """Adapters of text encoders: exact ratios, gradients, what is saved, and what is refused."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from test_flows import flow_task, own_image
 from test_images import moved, settings_of, steps_of
-from tiny_flows import write_flow
+from tiny_flows import tiny_flow, write_flow
 from tiny_images import PROMPTS, brightness, tiny_task, tiny_xl
 from torch import Tensor
 from torch.testing import assert_close
@@ -33,12 +34,18 @@ OWN_GUIDANCE = {"flux_1": {"true_cfg_scale": 2.0, "negative_prompt": "blue", "gu
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline: Path) -> dict[str, Path]:
-    """Return a folder with a small pipeline of each kind."""
-    root = tmp_path_factory.mktemp("text")
-    tiny_xl().save_pretrained(root / "xl" / "tiny")
-    flows = {name: write_flow(name, root / name / "tiny") for name in KINDS[2:]}
-    return {"stable_diffusion": tiny_pipeline, "xl": root / "xl" / "tiny", **flows}
+def folders(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline: Path) -> Callable[[str], Path]:
+    """Return what gives the folder of a small pipeline of each kind."""
+
+    @cache
+    def folder_of(kind: str) -> Path:
+        if kind == "stable_diffusion":
+            return tiny_pipeline
+        folder = tmp_path_factory.mktemp(kind) / "tiny"
+        (tiny_xl() if kind == "xl" else tiny_flow(kind)).save_pretrained(folder)
+        return folder
+
+    return folder_of
 
 
 def text_task(kind: str, folder: Path, **changes: Any) -> Task:
@@ -66,12 +73,19 @@ def image_of(kind: str, pipeline: Any) -> Tensor:
     return torch.as_tensor(made.images[0])
 
 
-@pytest.mark.parametrize(("kind", "negative"), [*((kind, "blue") for kind in KINDS), ("xl", "")])
+@pytest.mark.parametrize(
+    ("kind", "negative"),
+    [
+        ("stable_diffusion", "blue"),
+        ("xl", ""),
+        *(pytest.param(kind, "blue", marks=pytest.mark.slow) for kind in KINDS[1:]),
+    ],
+)
 def test_before_training_prompts_are_read_as_the_pipeline_reads_them(
-    kind: str, negative: str, folders: dict[str, Path]
+    kind: str, negative: str, folders: Callable[[str], Path]
 ) -> None:
     """The negative prompt too, which is zeros in SDXL where there is none."""
-    denoiser = network_of(text_task(kind, folders[kind], negative_prompt=negative))
+    denoiser = network_of(text_task(kind, folders(kind), negative_prompt=negative))
     with torch.no_grad():
         read, rows = denoiser.read_prompts(torch.tensor([2, 0, 2]))
     assert rows.tolist() == [1, 0, 1]
@@ -80,19 +94,19 @@ def test_before_training_prompts_are_read_as_the_pipeline_reads_them(
 
 
 @pytest.mark.parametrize("kind", SLOW_KINDS)
-def test_rollout_and_training_agree_and_the_text_encoders_learn(kind: str, folders: dict[str, Path]) -> None:
+def test_rollout_and_training_agree_and_the_text_encoders_learn(kind: str, folders: Callable[[str], Path]) -> None:
     """Ratio one in another batch than the rollout's, of a moved adapter; the reference reads prompts without it.
 
     The last layer of an encoder that is read before it, or at its end only, may learn nothing.
     """
-    task = moved(text_task(kind, folders[kind], checkpointing=True), 0.1)
+    task = moved(text_task(kind, folders(kind), checkpointing=True), 0.1)
     table = steps_of(task)
     log_prob = task.policy.log_prob(table)
     assert ((log_prob - table.log_prob).abs().max() / table.x[0].numel()).item() < 1e-6
     log_prob.sum().backward()
     learning = [bool(p.grad is not None and p.grad.any()) for p in text_parameters(task).values()]
     assert sum(learning) >= len(learning) / 2
-    plain = text_task(kind, folders[kind], text_rank=None)
+    plain = text_task(kind, folders(kind), text_rank=None)
     found, expected = freeze_copy(task.policy).log_prob(table), plain.policy.log_prob(table)
     assert_close(found, expected, atol=1e-3, rtol=0)
     with torch.no_grad():
@@ -103,10 +117,10 @@ def test_rollout_and_training_agree_and_the_text_encoders_learn(kind: str, folde
 
 @pytest.mark.parametrize("kind", SLOW_KINDS)
 def test_an_adapter_draws_the_same_image_in_plain_diffusers(
-    kind: str, folders: dict[str, Path], tmp_path: Path
+    kind: str, folders: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """With ranks and scales of its own for the text encoders; the model of the run is read again, merged."""
-    task = text_task(kind, folders[kind], eta=0.0, rank=2, alpha=3.0, text_rank=3, text_alpha=5.0)
+    task = text_task(kind, folders(kind), eta=0.0, rank=2, alpha=3.0, text_rank=3, text_alpha=5.0)
     with torch.no_grad():
         bare = own_image(moved(task, 0.2))
         for parameter in text_parameters(task).values():
@@ -115,14 +129,17 @@ def test_an_adapter_draws_the_same_image_in_plain_diffusers(
     task.decoder.save(trainable_module(task.policy), tmp_path / "model")  # type: ignore[attr-defined]
     names = load_file(tmp_path / "model" / LORA)
     assert any(name.startswith("text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_A") for name in names)
-    plain = DIFFUSERS.DiffusionPipeline.from_pretrained(str(folders[kind]), local_files_only=True)
+    plain = DIFFUSERS.DiffusionPipeline.from_pretrained(str(folders(kind)), local_files_only=True)
     plain.load_lora_weights(str(tmp_path / "model"))
     assert_close(image_of(kind, plain), own_image(task), atol=5e-5, rtol=0)
     again = text_task(kind, tmp_path / "model", eta=0.0, text_rank=None)
     assert_close(own_image(again), own_image(task), atol=5e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("batch", "checkpointing"), [(8, False), (1, False), (8, True)], ids=str)
+@pytest.mark.parametrize(
+    ("batch", "checkpointing"),
+    [(1, False), *(pytest.param(8, again, marks=pytest.mark.slow) for again in (False, True))],
+)
 def test_the_gradient_is_that_of_finite_differences(
     batch: int, checkpointing: bool, tiny_pipeline: Path, tmp_path: Path
 ) -> None:
