@@ -158,7 +158,8 @@ def test_the_gradient_is_that_of_finite_differences(
 
     def loss() -> Tensor:
         context = {"prompt": torch.tensor([0, 1, 0])}
-        return (signal * denoiser(x, torch.tensor([0.2, 0.5, 0.8]).double(), context)).sum()
+        output: Tensor = denoiser(x, torch.tensor([0.2, 0.5, 0.8]).double(), context)
+        return (signal * output).sum()
 
     def shifted(step: float) -> Tensor:
         with torch.no_grad():
@@ -167,14 +168,14 @@ def test_the_gradient_is_that_of_finite_differences(
             return loss()
 
     gradients = torch.autograd.grad(loss(), parameters)
-    slope = sum((g * d).sum() for g, d in zip(gradients, directions, strict=True))
+    slope = torch.stack([(g * d).sum() for g, d in zip(gradients, directions, strict=True)]).sum()
     ahead, behind = shifted(1e-5), shifted(-2e-5)
     assert abs(slope) > CHANGE
     assert_close(slope, (ahead - behind) / 2e-5, rtol=1e-6, atol=0)
 
 
 def test_a_rollout_reads_each_prompt_once(tiny_pipeline: Path) -> None:
-    """And again after a change of the adapter, by an optimiser or by others' weights in its place."""
+    """And again after an optimiser has changed the adapter."""
     task, seen = text_task("stable_diffusion", tiny_pipeline), list[int]()
     denoiser = network_of(task)
     assert denoiser.text is not None
