@@ -247,11 +247,12 @@ def test_flows_learn_on_the_device(name: str, tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("prediction", ["sample", "v_prediction"])
 def test_what_images_predict_becomes_noise_on_the_device(prediction: str) -> None:
     pytest.importorskip("diffusers", reason="images need the extra image")
-    from molrl.models.images.guided_unet import GuidedUNet, Prompts
+    from molrl.models.images.guided_network import Prompts
+    from molrl.models.images.guided_unet import GuidedUNet
     from molrl.models.images.pretraining import TextDenoiser
 
     schedule = Tabulated(torch.linspace(0.99, 0.01, 10, dtype=torch.float64))
-    prompts = Prompts(("a",), torch.zeros(1, 2, 3), torch.zeros(2, 3))
+    prompts = Prompts(("a",), {"encoder_hidden_states": torch.zeros(2, 2, 3)})
     settings: dict[str, Any] = {"guidance_scale": 1.0, "batch": 2, "dtype": torch.float32}
     with rehearsal() as device:
         unet = GuidedUNet(nn.Identity(), prompts, schedule, prediction=prediction, **settings).to(device)

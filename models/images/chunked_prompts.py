@@ -16,10 +16,13 @@ from molrl.models.images.pipeline_parts import encoders, tokenizers
 
 ENDS = 2  # tokens at the two ends of a prompt
 CHUNK_BATCH = 64  # chunks that are read at a time
+TOKENS, POOLED = "encoder_hidden_states", "text_embeds"  # what diffusers calls these inputs of a UNet
+Encoded = tuple[Float[Tensor, "p length width"], Float[Tensor, "p breadth"]]
+"""The token embeddings and the pooled embedding of prompts, by one encoder."""
 
 
-def embed_chunks(pipeline: Any, texts: Sequence[str], negative: str, device: torch.device) -> list[list[Tensor]]:
-    """Return the embeddings of prompts and of the negative one, all of them in as many chunks as the longest has.
+def embed_chunks(pipeline: Any, texts: Sequence[str], negative: str, device: torch.device) -> dict[str, Tensor]:
+    """Return what a UNet is told of prompts and, as the last row, of the negative one, all in equally many chunks.
 
     Args:
         pipeline: a StableDiffusionPipeline or a StableDiffusionXLPipeline.
@@ -28,23 +31,36 @@ def embed_chunks(pipeline: Any, texts: Sequence[str], negative: str, device: tor
         device: of the embeddings.
 
     Returns:
-        The token embeddings [p, chunks * tokens, width] and those of the negative prompt, without p; for SDXL also the
-        pooled ones [p, breadth], which are those of the first chunk.
+        The token embeddings [p + 1, chunks * tokens, width]; for SDXL also the pooled ones [p + 1, breadth].
     """
-    every = [*texts, negative]
-    chunks = [[split(tokenizer, text) for text in every] for tokenizer in tokenizers(pipeline)]
-    count = max(len(one) for of_tokenizer in chunks for one in of_tokenizer)
-    joined, pooled = list[Tensor](), list[Tensor]()
-    for tokenizer, encoder, found in zip(tokenizers(pipeline), encoders(pipeline), chunks, strict=True):
-        ids = fill(tokenizer, found, count).to(device)
-        tokens, whole = read(encoder, ids, penultimate=hasattr(pipeline, "text_encoder_2"))
-        joined.append(tokens)
-        pooled += [whole] if whole.dim() == 2 else []
-    embeddings = [torch.cat(joined, -1), *pooled[:1]]
+    xl = hasattr(pipeline, "text_encoder_2")
+    ids = token_ids(tokenizers(pipeline), [*texts, negative], chunked=True)
+    encoded = [
+        read(encoder, rows.to(device), penultimate=xl) for encoder, rows in zip(encoders(pipeline), ids, strict=True)
+    ]
+    embeddings = {name: rows.float() for name, rows in join(encoded, pooled=xl).items()}
     if not negative and getattr(pipeline.config, "force_zeros_for_empty_prompt", False):  # as SDXL was trained
-        for embedding in embeddings:
+        for embedding in embeddings.values():
             embedding[-1] = 0
-    return [[embedding[:-1], embedding[-1]] for embedding in embeddings]
+    return embeddings
+
+
+def join(encoded: Sequence[Encoded], *, pooled: bool) -> dict[str, Tensor]:
+    """Return the inputs of a UNet: all encoders' token embeddings side by side, and the last one's pooled embedding."""
+    tokens = {TOKENS: torch.cat([tokens for tokens, _ in encoded], -1)}
+    return {**tokens, POOLED: encoded[-1][1]} if pooled else tokens
+
+
+def token_ids(
+    tokenizers: Sequence[Any], texts: Sequence[str], *, chunked: bool
+) -> list[Int[Tensor, "p chunks tokens"]]:
+    """Return the tokens of prompts for each tokenizer: in as many chunks as the longest has, or the first chunk."""
+    parts = [[split(tokenizer, text) for text in texts] for tokenizer in tokenizers]
+    count = max(len(one) for of_tokenizer in parts for one in of_tokenizer) if chunked else 1
+    return [
+        fill(tokenizer, [one[:count] for one in found], count)
+        for tokenizer, found in zip(tokenizers, parts, strict=True)
+    ]
 
 
 def split(tokenizer: Any, text: str) -> list[list[int]]:
@@ -63,10 +79,8 @@ def fill(tokenizer: Any, prompts: Sequence[Sequence[list[int]]], count: int) -> 
     return torch.tensor([[filled(chunk) for chunk in [*some, *[[]] * (count - len(some))]] for some in prompts])
 
 
-def read(
-    encoder: Any, ids: Int[Tensor, "p chunks tokens"], *, penultimate: bool
-) -> tuple[Float[Tensor, "p length width"], Tensor]:
-    """Return the joined embeddings of all chunks, float32, and the encoder's first output for the first chunks.
+def read(encoder: Any, ids: Int[Tensor, "p chunks tokens"], *, penultimate: bool) -> Encoded:
+    """Return the joined embeddings of all chunks and the pooled ones of the first.
 
     Args:
         encoder: of CLIP.
@@ -74,6 +88,7 @@ def read(
         penultimate: take the embeddings of the last layer but one, as SDXL does.
     """
     outputs = [encoder(part, output_hidden_states=True) for part in ids.flatten(0, 1).split(CHUNK_BATCH)]
-    tokens = torch.cat([output.hidden_states[-2] if penultimate else output[0] for output in outputs])
-    whole = torch.cat([output[0] for output in outputs]).float()
-    return tokens.float().reshape(len(ids), -1, tokens.shape[-1]), whole[:: ids.shape[1]]
+    tokens = torch.cat([output.hidden_states[-2] if penultimate else output.last_hidden_state for output in outputs])
+    projected = "text_embeds" in outputs[0]
+    pooled = torch.cat([output.text_embeds if projected else output.pooler_output for output in outputs])
+    return tokens.reshape(len(ids), -1, tokens.shape[-1]), pooled[:: ids.shape[1]]

@@ -58,7 +58,7 @@ class ImageDomain:
         policy: "ImagePolicy",
         reward: "Reward",
         device: "torch.device",
-        prompts: str = "drawings",
+        prompts: str | None = None,
     ) -> "Task":
         """Return the task of fine-tuning a policy toward a reward."""
         from molrl.models.images.task import image_task
@@ -66,16 +66,19 @@ class ImageDomain:
         return image_task(name=name, policy=policy, prompts=prompts, reward=reward, device=device)
 
     def sampling(self, *, policy: "ImagePolicy", condition: Mapping[str, Any], device: "torch.device") -> Sampling:
-        """Return what to draw images from, asked for a prompt or for a list of prompts, by default of drawings."""
+        """Return what to draw images from, asked for a prompt or for a list of prompts, by default its own."""
         from molrl.data.images.prompts import prompt_list
         from molrl.models.images.decoder import ImageDecoder
+        from molrl.models.images.own_prompts import own_prompts
 
         if unknown := condition.keys() - {"prompt", "prompts"}:
             raise ValueError(f"condition.{min(unknown)}: a model of images takes condition.prompt and prompts only")
-        listed = str(condition.get("prompts", "drawings"))
-        texts = (str(condition["prompt"]),) if "prompt" in condition else prompt_list(listed)
-        built, note = policy.build(texts, device, trained=False)
+        if "prompt" in condition:
+            texts: tuple[str, ...] = (str(condition["prompt"]),)
+        else:
+            texts = prompt_list(str(condition["prompts"])) if "prompts" in condition else own_prompts(policy.loaded[1])
         pipeline, source = policy.loaded
+        built, note = policy.build(texts, device, trained=False)
         decoder = ImageDecoder(pipeline=pipeline, source=source, texts=texts, batch=policy.batch, size=policy.pixels)
         return Sampling(built, decoder, [f"scheduler: {note}"] if note else [], batch=policy.batch)
 

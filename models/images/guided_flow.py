@@ -3,28 +3,14 @@
 The guided velocity is what the policy predicts, in the rollout as in training.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from molrl.models.images.families.family import Conditions, Family
-from molrl.models.images.guided_network import GuidedNetwork, WithAdapter
-
-
-@dataclass(frozen=True, eq=False)
-class FlowPrompts:
-    """Prompts as inputs of a network.
-
-    Attributes:
-        texts: the prompts; `context["prompt"]` has the row of each sample.
-        conditions: inputs of the network by name, a row for each prompt, and one more for the negative prompt.
-    """
-
-    texts: tuple[str, ...]
-    conditions: Conditions
+from molrl.models.images.guided_network import GuidedNetwork, Prompts, WithAdapter
 
 
 class GuidedFlow(GuidedNetwork):
@@ -41,34 +27,24 @@ class GuidedFlow(GuidedNetwork):
     def __init__(
         self,
         transformer: nn.Module,
-        prompts: FlowPrompts,
+        prompts: Prompts,
         family: Family,
         *,
         distilled_guidance: float,
         **settings: Any,
     ) -> None:
-        super().__init__(transformer, prompts.texts, **settings)
-        self.family, self.distilled_guidance, self.names = family, distilled_guidance, tuple(prompts.conditions)
-        for name, rows in prompts.conditions.items():
-            kept = rows.to(self.dtype) if rows.is_floating_point() else rows
-            self.register_buffer(f"prompt_{name}", kept, persistent=False)
+        super().__init__(transformer, prompts, **settings)
+        self.family, self.distilled_guidance = family, distilled_guidance
 
-    def guided_output(
-        self, x: Float[Tensor, "b c h w"], level: Float[Tensor, " b"], prompt: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b c h w"]:
-        """Return the guided velocity, float32."""
-        if self.guidance_scale == 1:
-            return self.velocity(x, level, prompt)
-        negative = torch.full_like(prompt, len(self.texts))
-        both = self.velocity(torch.cat([x, x]), torch.cat([level, level]), torch.cat([negative, prompt]))
-        unconditional, conditional = both.chunk(2)
-        return self.family.guide(unconditional, conditional, self.guidance_scale)
-
-    def velocity(self, x: Tensor, t: Tensor, rows: Int[Tensor, " b"]) -> Tensor:
-        """Return the velocity for these rows of the prompts, from one network call, float32."""
-        conditions = {name: getattr(self, f"prompt_{name}")[rows] for name in self.names}
+    def call(self, x: Float[Tensor, "b c h w"], level: Float[Tensor, " b"], conditions: Conditions) -> Tensor:
+        """Return the velocity from one network call, in the dtype of x."""
         with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self.family.velocity(self.network, x, t, conditions, self.distilled_guidance).float()
+            velocity = self.family.velocity(self.network, x, level, conditions, self.distilled_guidance)
+        return velocity.to(x.dtype)
+
+    def guide(self, unconditional: Tensor, conditional: Tensor) -> Tensor:
+        """Combine the velocities as the family does."""
+        return self.family.guide(unconditional, conditional, self.guidance_scale)
 
 
 class AdaptedFlow(WithAdapter, GuidedFlow):

@@ -18,6 +18,7 @@ from molrl.runs.errors import CheckpointError
 from molrl.runs.headers import read_header
 
 LORA = "pytorch_lora_weights.safetensors"  # the name that diffusers gives
+TEXT_PREFIX = "text_model."  # of the names of a text encoder's layers
 COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
 
 
@@ -117,7 +118,7 @@ def merge_lora(pipeline: Any, file: Path) -> Adapter:
         given = sum(not name.endswith(".alpha") for name in read)
         if not loaded or loaded != given:
             raise ValueError(f"{given} tensors of {file.name} name layers, {loaded} of them found theirs")
-        pipeline.fuse_lora()
+        pipeline.fuse_lora(components=[part for part, changes in adapter.items() if changes])
         pipeline.unload_lora_weights()
     except (OSError, ValueError, KeyError, AttributeError, RuntimeError, TypeError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
@@ -145,8 +146,14 @@ def write_lora(pipeline_class: Any, adapter: Adapter, folder: Path) -> None:
         rank = max((len(change.a) for change in changes.values()), default=0)
         padded = {name: change.padded(rank) for name, change in changes.items()}
         layers[f"{part}_lora_layers"] = {
-            f"{name}.lora_{side}.weight": number.contiguous()
+            f"{shared_name(part, name)}.lora_{side}.weight": number.contiguous()
             for name, change in padded.items()
             for side, number in (("A", change.a), ("B", change.b))
         }
     pipeline_class.save_lora_weights(str(folder), **layers, weight_name=LORA, safe_serialization=True)
+
+
+def shared_name(part: str, name: str) -> str:
+    """Return the name that a layer has in files of LoRAs, where CLIP's parts keep a prefix that some releases drop."""
+    bare = part.startswith("text_encoder") and not name.startswith(TEXT_PREFIX)
+    return f"{TEXT_PREFIX}{name}" if bare else name

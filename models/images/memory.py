@@ -11,7 +11,16 @@ ADAM_BYTES = 16  # bytes of a trained parameter: itself, its gradient and two mo
 GIB = 2.0**30
 
 
-def describe_memory(network: Any, shape: Sequence[int], *, tokens: int = 0, batch: int, guided: bool, size: int) -> str:
+def describe_memory(
+    network: Any,
+    shape: Sequence[int],
+    *,
+    tokens: int = 0,
+    batch: int,
+    guided: bool,
+    size: int,
+    text_encoders: Sequence[Any] = (),
+) -> str:
     """Return one line: the parameters, and an estimate of what they, the optimiser and a batch's activations need.
 
     Of weights that several processes share, the part of this process counts.
@@ -23,18 +32,22 @@ def describe_memory(network: Any, shape: Sequence[int], *, tokens: int = 0, batc
         batch: images at a time.
         guided: each image is computed twice, with the prompt and without.
         size: bytes of a number that the network computes with.
+        text_encoders: those of which an adapter is trained; each image of a batch may have a prompt of its own.
     """
-    parameters: list[Tensor] = list(network.parameters())
+    parameters: list[Tensor] = [p for part in (network, *text_encoders) for p in part.parameters()]
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     local = [getattr(p, "to_local", lambda p=p: p)() for p in parameters if not p.requires_grad]
     frozen = sum(p.numel() * p.element_size() for p in local)
     activations = count_token_activations(network, tokens) if tokens else count_activations(network, shape)
     activation_bytes = size * activations * batch * (2 if guided else 1)
+    kept = 1 / 5 if getattr(network, "is_gradient_checkpointing", False) else 1.0
+    activation_bytes += size * kept * (batch + 1) * sum(map(count_text_activations, text_encoders))
     total = (frozen + ADAM_BYTES * trained + activation_bytes) / GIB
     count, kind = sum(p.numel() for p in parameters), "transformer" if tokens else "UNet"
+    kind, beside = (f"{kind} and CLIP", "the autoencoder") if text_encoders else (kind, "text encoder and autoencoder")
     return (
         f"{kind}: {count / 1e6:.1f} M parameters, {trained:,} of them trained; about {total:.1f} GiB to train with "
-        f"{batch} images at a time, and text encoder and autoencoder beside it"
+        f"{batch} images at a time, and {beside} beside it"
     )
 
 
@@ -70,3 +83,10 @@ def count_token_activations(transformer: Any, tokens: int) -> float:
     width = config.dim if hasattr(config, "dim") else config.num_attention_heads * config.attention_head_dim
     kept = 1 / 5 if getattr(transformer, "is_gradient_checkpointing", False) else 1.0
     return float(17 * len(blocks) * tokens * width * kept)
+
+
+def count_text_activations(encoder: Any) -> float:
+    """Return the number of activations that one prompt leaves for the gradient in CLIP, by the same rule of thumb."""
+    config = encoder.config
+    width = 9 * config.hidden_size + 2 * config.intermediate_size  # 17 times the width where the feed-forward has four
+    return float(config.num_hidden_layers * config.max_position_embeddings * width)

@@ -23,6 +23,7 @@ from molrl.models.images.families.family import Family
 from molrl.models.images.foreign_folder import MAX_CONFIG_BYTES, checked_folder, read_config
 from molrl.models.images.guided_network import GuidedNetwork, WithAdapter
 from molrl.models.images.lora import LORA, Adapter, adapter_of, join, lora_file, merge_lora, write_lora
+from molrl.models.images.own_prompts import keep_prompts
 from molrl.models.images.pipeline_parts import encoders, network_name, network_of, tokenizers
 from molrl.models.images.single_file import read_parts, single_file_header
 from molrl.models.images.source import ADAPTER, INDEX, Source, fetch, find_base, first_line, resolve_folder
@@ -203,9 +204,12 @@ def save_trained(denoiser: GuidedNetwork, pipeline: Any, source: Source, folder:
     """
     if not isinstance(denoiser, WithAdapter):
         pipeline.save_pretrained(folder, safe_serialization=True)
+        keep_prompts(source, folder)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    write_lora(type(pipeline), join(source.adapter, {network_name(pipeline): adapter_of(denoiser.network)}), folder)
+    trained = {network_name(pipeline): denoiser.network, **(denoiser.text.encoders if denoiser.text else {})}
+    changes = {part: adapter_of(network) for part, network in trained.items()}
+    write_lora(type(pipeline), join(source.adapter, changes), folder)
     origin = {name: getattr(source, name) for name in ("base", "revision", "variant", "config")}
     replace_file(folder / ADAPTER, (json.dumps(with_header(DOMAIN, origin), indent=1) + "\n").encode())
     with suppress(OSError):

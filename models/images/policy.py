@@ -8,17 +8,18 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from molrl.models.images import sharding
+from molrl.models.images.adapters import LORA_TARGETS, TEXT_LORA_TARGETS, add_lora
 from molrl.models.images.families import family_of
 from molrl.models.images.families.family import Size
 from molrl.models.images.flow_chain import Discretisation, flow_chain
 from molrl.models.images.guided_flow import AdaptedFlow, GuidedFlow
-from molrl.models.images.guided_network import LORA_TARGETS, add_lora
 from molrl.models.images.guided_unet import AdaptedUNet, GuidedUNet
 from molrl.models.images.pipeline import DTYPE_BY_NAME, load_pipeline
 from molrl.models.images.pipeline_parts import latent_shape, network_of
 from molrl.models.images.prompt_embedding import LongPrompts, embed_flow_prompts, embed_prompts
 from molrl.models.images.scheduler_chain import diffusers_chain
 from molrl.models.images.source import HUB, Source
+from molrl.models.images.text_encoder import TextEncoder, adaptable_encoders, text_encoder
 from molrl.models.shipped import find_model
 from molrl.policy import Policy
 
@@ -44,6 +45,9 @@ class ImagePolicy:
         config: of a single file: a pipeline that has its configurations and tokenizers, a folder or `hub:OWNER/NAME`.
         alpha: scale of the adapter times its rank; None: a scale of 1.
         lora_targets: last parts of the names of the adapted layers; None: the attention layers of the family.
+        text_rank: of an adapter of CLIP's text encoders; None: they are frozen.
+        text_alpha: scale of that adapter times its rank; None: a scale of 1.
+        text_lora_targets: last parts of the names of its layers; None: those of attention.
         size: height and width of an image in pixels; None: the pipeline's own.
         negative_prompt: what guidance leads away from.
         long_prompts: a prompt longer than a text encoder reads is refused, truncated as diffusers does, or read in
@@ -68,6 +72,9 @@ class ImagePolicy:
     config: str | None = None
     alpha: float | None = None
     lora_targets: Sequence[str] | None = None
+    text_rank: int | None = None
+    text_alpha: float | None = None
+    text_lora_targets: Sequence[str] | None = None
     size: Sequence[int] | None = None
     negative_prompt: str = ""
     long_prompts: LongPrompts = "refuse"
@@ -78,6 +85,10 @@ class ImagePolicy:
     def __post_init__(self) -> None:
         if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
             raise ValueError(f"size: got {list(self.size)}, need height and width in pixels, such as [512,512]")
+        if self.text_rank is not None and self.tuning == "full":
+            raise ValueError(
+                f"text_rank: got {self.text_rank}, and tuning=full trains the network alone; set tuning=lora"
+            )
 
     @property
     def pixels(self) -> Size | None:
@@ -110,13 +121,20 @@ class ImagePolicy:
             network.requires_grad_(True)
         if self.checkpointing:
             network.enable_gradient_checkpointing()
+        for encoder in self.text_encoders().values():
+            targets = self.text_lora_targets or TEXT_LORA_TARGETS
+            add_lora(encoder, self.text_rank or 0, alpha=self.text_alpha, targets=targets, prefix="text_")
         return network
+
+    def text_encoders(self) -> dict[str, Any]:
+        """Return the text encoders of which an adapter is trained, by the names of the pipeline's parts."""
+        return {} if self.text_rank is None else adaptable_encoders(self.loaded[0])
 
     def build(self, texts: Sequence[str], device: torch.device, *, trained: bool) -> tuple[Policy, str]:
         """Return the policy for these prompts, and what is worth saying of its chain.
 
         Args:
-            texts: prompts; they are embedded once.
+            texts: prompts; they are embedded once, and by trained text encoders anew as they change.
             device: of the network and its states.
             trained: after `trainable`, with what is trained; else the pipeline as it is.
         """
@@ -124,8 +142,9 @@ class ImagePolicy:
         if trained and self.shard:
             sharding.shard(network_of(pipeline), device)
         adapted = trained and self.tuning == "lora"
+        text = self.trained_text(texts, device) if trained else None
         if family_of(pipeline) is not None:
-            return self.flow_policy(pipeline, texts, device, adapted=adapted)
+            return self.flow_policy(pipeline, texts, device, adapted=adapted, text=text)
         return image_policy(
             pipeline,
             texts,
@@ -139,10 +158,31 @@ class ImagePolicy:
             negative=self.negative_prompt,
             long_prompts=self.long_prompts,
             size=self.pixels,
+            text=text,
+        )
+
+    def trained_text(self, texts: Sequence[str], device: torch.device) -> TextEncoder | None:
+        """Return the text encoders as a part of what is trained; None where they are frozen."""
+        if self.text_rank is None:
+            return None
+        return text_encoder(
+            self.loaded[0],
+            texts,
+            device,
+            negative=self.negative_prompt,
+            chunked=self.long_prompts == "chunk",
+            batch=self.batch,
+            checkpointing=self.checkpointing,
         )
 
     def flow_policy(
-        self, pipeline: Any, texts: Sequence[str], device: torch.device, *, adapted: bool
+        self,
+        pipeline: Any,
+        texts: Sequence[str],
+        device: torch.device,
+        *,
+        adapted: bool,
+        text: TextEncoder | None,
     ) -> tuple[Policy, str]:
         """Return a pipeline's transformer with guidance and the SDE of its scheduler, and a remark on its last step."""
         family = family_of(pipeline)
@@ -156,8 +196,15 @@ class ImagePolicy:
             eta=self.eta,
             discretisation=self.discretisation,
         )
-        negative, rule = self.negative_prompt, self.long_prompts
-        prompts = embed_flow_prompts(family, pipeline, texts, device, negative=negative, long_prompts=rule)
+        prompts = embed_flow_prompts(
+            family,
+            pipeline,
+            texts,
+            device,
+            negative=self.negative_prompt,
+            long_prompts=self.long_prompts,
+            dtype=DTYPE_BY_NAME[self.dtype],
+        )
         pipeline.vae.to(device)
         denoiser = (AdaptedFlow if adapted else GuidedFlow)(
             network_of(pipeline).to(device),
@@ -167,6 +214,7 @@ class ImagePolicy:
             guidance_scale=self.guidance_scale,
             batch=self.batch,
             dtype=DTYPE_BY_NAME[self.dtype],
+            text=text,
         )
         note = f"the last of {steps} steps of a flow has no noise: the policy has {steps - 1}"
         return Policy(denoiser.to(device), sampler), note
@@ -186,6 +234,7 @@ def image_policy(
     negative: str = "",
     long_prompts: LongPrompts = "refuse",
     size: Size | None = None,
+    text: TextEncoder | None = None,
 ) -> tuple[Policy, str]:
     """Return a pipeline's UNet with guidance and the chain of its scheduler, and what is worth saying of that chain.
 
@@ -202,6 +251,7 @@ def image_policy(
         negative: what guidance leads away from.
         long_prompts: what is done with prompts that are longer than a text encoder reads.
         size: height and width in pixels, which SDXL is told; None: the pipeline's own.
+        text: text encoders of which an adapter is trained; None: they are frozen.
     """
     chain = diffusers_chain(pipeline.scheduler.config, num_steps, eta)
     prompts = embed_prompts(pipeline, texts, device, negative=negative, long_prompts=long_prompts, size=size)
@@ -214,5 +264,6 @@ def image_policy(
         guidance_scale=guidance_scale,
         batch=batch,
         dtype=dtype,
+        text=text,
     )
     return Policy(denoiser.to(device), chain.sampler), chain.note

@@ -20,6 +20,7 @@ from molrl.data.images.sets import ImageSet
 from molrl.gaussian import Context, Euclidean, Space
 from molrl.models.images.decoder import ImageDecoder
 from molrl.models.images.diffusers_library import require_extra
+from molrl.models.images.own_prompts import write_prompts
 from molrl.models.images.pipeline import DOMAIN, DTYPE_BY_NAME, load_pipeline
 from molrl.models.images.policy import image_policy
 from molrl.models.images.scheduler_chain import diffusers_chain
@@ -210,6 +211,7 @@ class ImageTrainee:
             for network in networks.values():
                 network.to(DTYPE_BY_NAME[self.design.dtype])
             self.pipeline.save_pretrained(folder, safe_serialization=True)
+            write_prompts(self.images.texts, folder)
         finally:
             for name, network in networks.items():
                 network.float().load_state_dict(current[name])

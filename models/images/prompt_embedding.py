@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from molrl.models.images.chunked_prompts import embed_chunks
+from molrl.models.images.chunked_prompts import POOLED, TOKENS, embed_chunks
 from molrl.models.images.families import family_of
 from molrl.models.images.families.family import Family, Size
-from molrl.models.images.guided_flow import FlowPrompts
-from molrl.models.images.guided_unet import Prompts
+from molrl.models.images.guided_network import Prompts
 from molrl.models.images.pipeline_parts import encoders, image_size, tokenizers
 
 PROMPT_BATCH = 64  # prompts that are embedded at a time
@@ -54,7 +53,10 @@ def embed_prompts(
     long_prompts: LongPrompts = "refuse",
     size: Size | None = None,
 ) -> Prompts:
-    """Return the embeddings of every prompt of a Stable Diffusion, and of the negative one, float32 on the device.
+    """Return what a UNet is told of every prompt and, as the last row, of the negative one, float32 on the device.
+
+    Of SDXL that is also a pooled embedding and the sizes of the image (Podell et al. 2023, arXiv:2307.01952, Sec. 2.1
+    and 2.2).
 
     Args:
         pipeline: a StableDiffusionPipeline or a StableDiffusionXLPipeline.
@@ -71,24 +73,23 @@ def embed_prompts(
     for encoder in encoders(pipeline):
         encoder.to(device)
     embed = embed_chunks if long_prompts == "chunk" else embed_whole
-    (embeddings, null), *of_xl = embed(pipeline, texts, negative, device)
-    if not of_xl:
-        return Prompts(tuple(texts), embeddings, null)
-    ((pooled, null_pooled),) = of_xl
-    height, width = image_size(pipeline, size)
-    sizes = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=device)
-    return Prompts(tuple(texts), embeddings, null, pooled, null_pooled, sizes)
+    conditions = embed(pipeline, texts, negative, device)
+    if POOLED in conditions:  # SDXL: height and width, corner of the crop, height and width again, in pixels
+        height, width = image_size(pipeline, size)
+        sizes = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=device)
+        conditions["time_ids"] = sizes.repeat(len(texts) + 1, 1)
+    return Prompts(tuple(texts), conditions)
 
 
-def embed_whole(pipeline: Any, texts: Sequence[str], negative: str, device: torch.device) -> list[list[Tensor]]:
-    """Return the embeddings of prompts and of the negative one by the pipeline's own method, as `embed_chunks` does."""
+def embed_whole(pipeline: Any, texts: Sequence[str], negative: str, device: torch.device) -> dict[str, Tensor]:
+    """Return what `embed_chunks` does, by the pipeline's own method."""
     options = {"device": device, "num_images_per_prompt": 1, "do_classifier_free_guidance": True}
     options |= {"negative_prompt": negative} if negative else {}  # without one, SDXL's is all zeros
     batches = [list(texts[start : start + PROMPT_BATCH]) for start in range(0, len(texts), PROMPT_BATCH)]
     encoded = [[part.float() for part in pipeline.encode_prompt(batch, **as_many(options, batch))] for batch in batches]
     embeddings = [torch.cat(rows) for rows in zip(*encoded, strict=True)][::2]
-    nulls = [null[0] for null in encoded[0][1::2]]
-    return [list(pair) for pair in zip(embeddings, nulls, strict=True)]
+    nulls = [null[:1] for null in encoded[0][1::2]]
+    return dict(zip((TOKENS, POOLED), map(torch.cat, zip(embeddings, nulls, strict=True)), strict=False))
 
 
 def as_many(options: dict[str, Any], batch: Sequence[str]) -> dict[str, Any]:
@@ -107,8 +108,18 @@ def embed_flow_prompts(
     *,
     negative: str = "",
     long_prompts: LongPrompts = "refuse",
-) -> FlowPrompts:
+    dtype: torch.dtype = torch.float32,
+) -> Prompts:
     """Return the inputs of a flow's network for all prompts and, as the last row, the negative one.
+
+    Args:
+        family: of the pipeline.
+        pipeline: with its text encoders.
+        texts: the prompts.
+        device: of the embeddings.
+        negative: what classifier-free guidance leads away from.
+        long_prompts: what is done with prompts that are longer than a text encoder reads.
+        dtype: that embeddings are kept in.
 
     Raises:
         ValueError: there are no prompts, or one is longer than a text encoder reads.
@@ -119,7 +130,10 @@ def embed_flow_prompts(
     every = [*texts, negative]
     batches = [every[start : start + PROMPT_BATCH] for start in range(0, len(every), PROMPT_BATCH)]
     parts = [family.embed(pipeline, batch, device) for batch in batches]
-    return FlowPrompts(tuple(texts), {name: stack([part[name] for part in parts]) for name in parts[0]})
+    rows = {name: stack([part[name] for part in parts]) for name in parts[0]}
+    return Prompts(
+        tuple(texts), {name: row.to(dtype) if row.is_floating_point() else row for name, row in rows.items()}
+    )
 
 
 def stack(rows: Sequence[Tensor]) -> Tensor:

@@ -20,7 +20,7 @@ class MovingAverage(nn.Module):
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         super().__init__()
-        self.decay = decay
+        self.decay, self.names = decay, tuple(trained_parameters(network))
         for name, parameter in trained_parameters(network).items():
             self.register_buffer(name.replace(".", "/"), parameter.detach().clone())
 
@@ -32,7 +32,7 @@ class MovingAverage(nn.Module):
 
     def policy(self, policy: Policy) -> Policy:
         """Return the policy with the averages, as they are now, in the place of its trained parameters."""
-        weights = {name.replace("/", "."): value.clone() for name, value in self.named_buffers()}
+        weights = {name: self.get_buffer(name.replace(".", "/")).clone() for name in self.names}
         return replace(policy, denoiser=Reweighted(trainable_module(policy), weights))
 
 

@@ -10,6 +10,7 @@ from tiny_images import CPU, tiny, tiny_task, tiny_xl
 from torch import Tensor
 from torch.testing import assert_close
 
+from molrl.models.images.chunked_prompts import TOKENS
 from molrl.models.images.families import FAMILIES
 from molrl.models.images.prompt_embedding import embed_flow_prompts, embed_prompts
 from molrl.noise import Key
@@ -31,40 +32,34 @@ def own(pipeline: Any, *texts: str, negative: str | None = None) -> tuple[Tensor
 def test_prompts_that_fit_have_the_pipelines_embeddings(build: Any, negative: str) -> None:
     pipeline = build()
     chunked, whole = (
-        embed_prompts(pipeline, [FIRST, SECOND, ""], CPU, negative=negative, long_prompts=rule)
+        embed_prompts(pipeline, [FIRST, SECOND, ""], CPU, negative=negative, long_prompts=rule).conditions
         for rule in ("chunk", "refuse")
     )
-    for name in ("embeddings", "null", "pooled", "null_pooled", "size"):
-        found, expected = getattr(chunked, name), getattr(whole, name)
-        assert (found is None) == (expected is None) == (build is tiny and name in ("pooled", "null_pooled", "size"))
-        if expected is not None:
-            assert_close(found, expected, atol=1e-6, rtol=0)
+    assert set(chunked) == set(whole) == ({TOKENS} if build is tiny else {TOKENS, "text_embeds", "time_ids"})
+    for name, found in chunked.items():
+        assert_close(found, whole[name], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("build", [tiny, tiny_xl])
 def test_a_long_prompt_is_its_chunks_side_by_side(build: Any) -> None:
     """Shorter prompts and the negative one are filled up by empty prompts; pooled is the first chunk."""
     pipeline = build()
-    made = embed_prompts(pipeline, [f"{FIRST} {SECOND}", SECOND], CPU, negative="blue", long_prompts="chunk")
+    made = embed_prompts(pipeline, [f"{FIRST} {SECOND}", SECOND], CPU, negative="blue", long_prompts="chunk").conditions
     first, second, empty = own(pipeline, FIRST, SECOND, "", negative="blue")[0]
-    assert_close(made.embeddings[0], torch.cat([first, second]), atol=1e-6, rtol=0)
-    assert_close(made.embeddings[1], torch.cat([second, empty]), atol=1e-6, rtol=0)
-    assert_close(made.null, torch.cat([own(pipeline, "blue")[0][0], empty]), atol=1e-6, rtol=0)
+    assert_close(made[TOKENS][0], torch.cat([first, second]), atol=1e-6, rtol=0)
+    assert_close(made[TOKENS][1], torch.cat([second, empty]), atol=1e-6, rtol=0)
+    assert_close(made[TOKENS][-1], torch.cat([own(pipeline, "blue")[0][0], empty]), atol=1e-6, rtol=0)
     if build is tiny_xl:
-        assert made.pooled is not None
-        assert_close(made.pooled, own(pipeline, FIRST, SECOND)[2], atol=1e-6, rtol=0)
+        assert_close(made["text_embeds"][:-1], own(pipeline, FIRST, SECOND)[2], atol=1e-6, rtol=0)
 
 
 def test_the_chunks_follow_the_longest_of_all(tiny_pipeline: Path) -> None:
     """A negative prompt of three chunks; a zero one of SDXL, whose empty negative prompt is zeros."""
-    made = embed_prompts(tiny(), [SECOND], CPU, negative="red " * 21, long_prompts="chunk")
-    assert made.embeddings.shape == (1, 36, 16)
-    assert made.null.shape == (36, 16)
-    xl = embed_prompts(tiny_xl(), ["red " * 11], CPU, long_prompts="chunk")
-    assert xl.null.shape == (24, 32)
-    assert not xl.null.any()
-    assert xl.null_pooled is not None
-    assert not xl.null_pooled.any()
+    made = embed_prompts(tiny(), [SECOND], CPU, negative="red " * 21, long_prompts="chunk").conditions
+    assert made[TOKENS].shape == (2, 36, 16)
+    xl = embed_prompts(tiny_xl(), ["red " * 11], CPU, long_prompts="chunk").conditions
+    assert xl[TOKENS].shape == (2, 24, 32)
+    assert not any(xl[name][-1].any() for name in (TOKENS, "text_embeds"))
 
 
 def test_rollout_and_training_agree_on_a_long_prompt(tmp_path: Path, tiny_pipeline: Path) -> None:

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from molrl.composition import compose
 from molrl.finetune import freeze_copy
+from molrl.models.images.adapters import add_lora
 from molrl.models.images.decoder import ImageDecoder
 from molrl.models.images.families import FAMILIES, family_of
 from molrl.models.images.flow_chain import flow_chain
-from molrl.models.images.guided_network import add_lora
 from molrl.models.images.memory import count_token_activations
 from molrl.models.images.pipeline import load_pipeline
 from molrl.models.images.prompt_embedding import embed_flow_prompts

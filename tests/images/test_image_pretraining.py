@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tiny_images import PROMPTS, design, tiny, tiny_task
 
 from molrl.config import ConfigError
-from molrl.data.images.drawings import WORDS, all_captions
+from molrl.data.images.drawings import WORDS, all_captions, captions
 from molrl.data.images.image import CaptionedImage
 from molrl.data.images.sets import drawing_set
 from molrl.gaussian import Euclidean
@@ -59,13 +59,14 @@ def test_pretraining_makes_a_pipeline_that_can_be_fine_tuned(trained: Path) -> N
     rows = [json.loads(line) for line in (trained / "pretrain.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 4]
     assert all(0 <= row["right"] <= row["right_colour"] <= 1 for row in rows)
-    task = tiny_task(trained / "model", prompts="drawings", num_steps=2)
+    task = tiny_task(trained / "model", prompts=None, num_steps=2)
+    assert task.decoder.texts == tuple(captions(held_out=False))  # type: ignore[attr-defined]
     assert task.rollout([0, 1], Key(0)).samples[0].prompt in {str(caption) for caption in all_captions()}
 
 
 def test_nothing_but_numbers_and_text_is_written(trained: Path) -> None:
     files = {path.suffix for path in (trained / "model").rglob("*") if path.is_file()}
-    assert files == {".json", ".safetensors"}
+    assert files == {".json", ".safetensors", ".txt"}
 
 
 def test_latents_have_scale_one(trained: Path) -> None:

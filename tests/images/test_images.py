@@ -18,9 +18,10 @@ from molrl.algos.ddpo import DDPO
 from molrl.composition import compose
 from molrl.data.images.image import CaptionedImage
 from molrl.finetune import FinetuneConfig, finetune, freeze_copy
+from molrl.models.images.adapters import add_lora
 from molrl.models.images.decoder import ImageDecoder
-from molrl.models.images.guided_network import add_lora
-from molrl.models.images.guided_unet import GuidedUNet, Prompts
+from molrl.models.images.guided_network import Prompts
+from molrl.models.images.guided_unet import GuidedUNet
 from molrl.models.images.lora import LORA
 from molrl.models.images.pipeline import load_pipeline
 from molrl.models.images.prompt_embedding import embed_prompts
@@ -174,7 +175,7 @@ def test_what_is_predicted_is_turned_into_noise(prediction: str, tmp_path: Path)
     scheduler = DIFFUSERS.DDIMScheduler.from_config(pipeline.scheduler.config)
     scheduler.set_timesteps(6)
     x, context = torch.randn(1, 4, 8, 8), {"prompt": torch.tensor([1])}
-    told = embed_prompts(pipeline, PROMPTS, CPU).embeddings[1:2]
+    told = embed_prompts(pipeline, PROMPTS, CPU).conditions["encoder_hidden_states"][1:2]
     for step, level in enumerate(scheduler.timesteps):
         with torch.no_grad():
             output = pipeline.unet(x, level, encoder_hidden_states=told).sample

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from molrl.algos.adjoint import adjoint_targets
+from molrl.algos.average import MovingAverage
 from molrl.finetune import freeze_copy
 from molrl.models.images.guided_unet import GuidedUNet
 from molrl.models.images.lora import LORA, LowRank, join
@@ -290,3 +291,28 @@ def test_draft_with_an_adapter_differentiates_its_kl_through_the_reference(tiny_
         found.append(torch.autograd.grad(kernels[0].kl(kernels[1]).sum(), x)[0])
     assert found[0].abs().max() > CHANGE
     assert_close(found[0], found[1], atol=1e-4 * found[1].abs().max().item(), rtol=0)
+
+
+@pytest.mark.parametrize("text_rank", [None, 2])
+def test_an_average_of_the_weights_is_what_the_network_computes_with(
+    text_rank: int | None, tiny_pipeline: Path
+) -> None:
+    """As a network whose own weights are the average; the weights in training stay where they are."""
+    task, other = (tiny_task(tiny_pipeline, text_rank=text_rank) for _ in range(2))
+    module, averaged = trainable_module(task.policy), trainable_module(other.policy)
+    generator = torch.Generator().manual_seed(2)
+    average, before = MovingAverage(module, 0.75), [p.detach().clone() for p in module.parameters()]
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.5 * torch.randn(parameter.shape, generator=generator))
+        for mean, old, new in zip(averaged.parameters(), before, module.parameters(), strict=True):
+            mean.copy_(0.75 * old + 0.25 * new)
+    average.update(module)
+    slower = average.policy(task.policy)
+    x, context = torch.randn(2, 4, 8, 8, generator=generator), {"prompt": torch.tensor([0, 1])}
+    with torch.no_grad():
+        found, expected, trained = (
+            p.predict_target(x, torch.tensor([0.5, 0.9]), context) for p in (slower, other.policy, task.policy)
+        )
+    assert_close(found, expected, atol=1e-5, rtol=0)
+    assert (found - trained).abs().max() > CHANGE

@@ -32,9 +32,20 @@ class Family:
     lora_targets: ClassVar[Sequence[str]] = JOINT_ATTENTION
     max_tokens: ClassVar[int] = 512  # of a prompt, in the encoder that reads most of it
     patch: ClassVar[int] = 2  # entries of a latent's edge that are one token of the network
+    clip_encoders: ClassVar[Sequence[str]] = ()  # those that diffusers trains an adapter of
+    penultimate: ClassVar[bool] = False  # they are read at the last layer but one
 
     def embed(self, pipeline: Any, texts: list[str], device: torch.device) -> dict[str, Tensor]:
         """Return the inputs of the network for some prompts, a row each."""
+        raise NotImplementedError
+
+    def join_clip(self, encoded: Sequence[tuple[Tensor, Tensor]], frozen: Conditions) -> Conditions:
+        """Return inputs of the network with new token embeddings and pooled embeddings of CLIP, a row each.
+
+        Args:
+            encoded: by each of `clip_encoders`.
+            frozen: the inputs of these prompts as `embed` made them.
+        """
         raise NotImplementedError
 
     def token_limit(self, tokenizer: Any) -> int:

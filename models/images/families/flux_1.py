@@ -1,6 +1,6 @@
 """FLUX.1 (Black Forest Labs 2024): CLIP's pooled embedding and T5, with a distilled guidance as an input."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -31,11 +31,16 @@ class Flux1(Family):
         "vae": r"diffusers\.AutoencoderKL",
     }
     unused: ClassVar[Mapping[str, Any]] = {"image_encoder": None, "feature_extractor": None}
+    clip_encoders = ("text_encoder",)
 
     def embed(self, pipeline: Any, texts: list[str], device: torch.device) -> dict[str, Tensor]:
         """Return T5's token embeddings and CLIP's pooled one."""
         tokens, pooled, _ = pipeline.encode_prompt(prompt=texts, prompt_2=None, device=device)
         return {"encoder_hidden_states": tokens, "pooled_projections": pooled}
+
+    def join_clip(self, encoded: Sequence[tuple[Tensor, Tensor]], frozen: Conditions) -> Conditions:
+        """Put in CLIP's pooled embedding."""
+        return {**frozen, "pooled_projections": encoded[0][1]}
 
     def velocity(self, network: Any, x: Tensor, t: Tensor, conditions: Conditions, distilled_guidance: float) -> Tensor:
         """Call the network with packed patches and their places."""
