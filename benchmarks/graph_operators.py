@@ -26,7 +26,7 @@ MIN_ATOMS = 6
 SIZE_MEAN, SIZE_DEVIATION = 39.15, 3.50  # heavy atoms: a child must be smaller than a number drawn anew for it
 MAX_RING = 6
 TRIES = 10
-CUT = Chem.MolFromSmarts("[*]-;!@[*]")
+CUT, DUMMY = map(Chem.MolFromSmarts, ("[*]-;!@[*]", "[#0]"))
 BAD_RINGS = tuple(map(Chem.MolFromSmarts, ("[R]=[R]=[R]", "[r3,r4]=[r3,r4]", "[R]#[R]")))
 
 
@@ -37,6 +37,7 @@ class NoSuchPlaceError(Exception):
 def crossover(left: Chem.Mol, right: Chem.Mol, rng: np.random.Generator) -> Chem.Mol | None:
     """Return a child of a piece of each parent, joined where a bond or a ring was cut, or None if none was found."""
     parents = {Chem.MolToSmiles(parent) for parent in (left, right)}
+    left, right = editable(left), editable(right)
     for _ in range(TRIES):
         cut = cut_bond if rng.random() < 0.5 else cut_ring
         try:
@@ -62,17 +63,15 @@ def mutate(mol: Chem.Mol, rng: np.random.Generator) -> Chem.Mol | None:
 
 
 def cut_bond(mol: Chem.Mol, rng: np.random.Generator) -> Sequence[Chem.Mol]:
-    """Return the two pieces of a molecule beside a random acyclic single bond, with a dummy atom where it was."""
-    kekulized = editable(mol)
-    first, second = pick(kekulized.GetSubstructMatches(CUT), rng)
-    return pieces(kekulized, [kekulized.GetBondBetweenAtoms(first, second).GetIdx()])
+    """Return the two pieces of a kekulized graph beside a random acyclic single bond, with a dummy atom for it."""
+    first, second = pick(mol.GetSubstructMatches(CUT), rng)
+    return pieces(mol, [mol.GetBondBetweenAtoms(first, second).GetIdx()])
 
 
 def cut_ring(mol: Chem.Mol, rng: np.random.Generator) -> Sequence[Chem.Mol]:
-    """Return the two pieces that a molecule falls into without two random bonds of a ring, with two dummies each."""
-    kekulized = editable(mol)
-    ring = pick(kekulized.GetRingInfo().BondRings(), rng)
-    found = pieces(kekulized, rng.choice(ring, 2, replace=False).tolist())
+    """Return the two pieces that a kekulized graph is without two random bonds of a ring, with two dummies each."""
+    ring = pick(mol.GetRingInfo().BondRings(), rng)
+    found = pieces(mol, rng.choice(ring, 2, replace=False).tolist())
     if [len(dummies(piece)) for piece in found] != [2, 2]:
         raise NoSuchPlaceError
     return found
@@ -212,7 +211,7 @@ def hydrogenated(mol: Chem.Mol, count: int) -> list[int]:
 
 def dummies(mol: Chem.Mol) -> list[int]:
     """Return the indices of the dummy atoms."""
-    return [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetAtomicNum() == 0]
+    return [index for (index,) in mol.GetSubstructMatches(DUMMY)]
 
 
 def connect(mol: Chem.RWMol, first: int, second: int, order: Chem.BondType) -> None:
