@@ -6,7 +6,8 @@ patterns comes from ChEMBL; ours is fitted in the same way to other molecules, a
 """
 
 import io
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,8 @@ class PropertyFilter:
     def save(self, path: Path) -> None:
         """Write the filter as arrays of numpy."""
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, patterns=np.array(sorted(self.patterns)), least_known=self.least_known)
+        patterns = np.array(sorted(self.patterns), dtype=np.uint64)
+        np.savez_compressed(buffer, patterns=patterns, least_known=self.least_known)
         replace_file(path, buffer.getvalue())
 
     @classmethod
@@ -73,13 +75,15 @@ def fit_filter(smiles: Iterable[str]) -> PropertyFilter:
     Raises:
         ValueError: fewer than two distinct molecules can be read.
     """
-    found: Sequence[set[int]] = [
-        patterns_of(mol) for text in sorted(set(smiles)) if (mol := Chem.MolFromSmiles(text)) is not None
-    ]
+    texts = sorted(set(smiles))
+    mols = map(Chem.MolFromSmiles, texts)
+    found = [np.array(list(patterns_of(mol)), dtype=np.uint64) for mol in mols if mol is not None]  # small, unlike sets
+    if len(found) < len(texts):
+        warnings.warn(f"reference: {len(texts) - len(found)} of {len(texts)} SMILES left out, unreadable", stacklevel=2)
     if len(found) < 2:
         raise ValueError(f"reference: got {len(found)} molecules, need at least 2")
     order = np.random.default_rng(SEED).permutation(len(found))
     first, second = order[: len(order) // 2], order[len(order) // 2 :]
-    known = frozenset[int]().union(*(found[row] for row in first))
-    shares = [known_share(found[row], known) for row in second]
+    known = frozenset(np.concatenate([found[row] for row in first]).tolist())
+    shares = [known_share(set(found[row].tolist()), known) for row in second]
     return PropertyFilter(known, float(np.quantile(shares, SHARE_BELOW)))
