@@ -90,8 +90,8 @@ def children(
     pool = [Chem.MolFromSmiles(population[row]) for row in rng.choice(len(population), settings.pool, p=shares)]
     made = []
     for _ in range(settings.population):
-        left, right = (pool[row] for row in rng.integers(len(pool), size=2))
-        child = crossover(left, right, rng)
+        left, right = rng.integers(len(pool), size=2).tolist()
+        child = crossover(pool[left], pool[right], rng)
         if child is not None and rng.random() < settings.mutation_rate:
             child = mutate(child, rng)
         if child is not None:

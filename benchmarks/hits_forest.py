@@ -77,7 +77,7 @@ def train_forest(parts: dict[str, Labelled]) -> tuple[RandomForestClassifier, fl
     """Train the forest of a target, and return it with its ROC-AUC on the test part."""
     forest = RandomForestClassifier(random_state=SEED)
     forest.fit(fingerprints(parts["train"].smiles), parts["train"].active)
-    scores = forest.predict_proba(fingerprints(parts["test"].smiles))[:, 1]
+    scores = np.asarray(forest.predict_proba(fingerprints(parts["test"].smiles)))[:, 1]
     return forest, float(roc_auc_score(parts["test"].active, scores))
 
 
