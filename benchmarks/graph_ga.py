@@ -87,7 +87,8 @@ def children(
     """Return the canonical SMILES of the children of a generation; a pair that has none is passed over."""
     total = sum(worth)
     shares = np.array(worth) / total if total > 0 else None
-    pool = [Chem.MolFromSmiles(population[row]) for row in rng.choice(len(population), settings.pool, p=shares)]
+    rows: list[int] = rng.choice(len(population), settings.pool, p=shares).tolist()
+    pool = [Chem.MolFromSmiles(population[row]) for row in rows]
     made = []
     for _ in range(settings.population):
         left, right = rng.integers(len(pool), size=2).tolist()
