@@ -42,7 +42,7 @@ def read_sequence(path: Path) -> Sequence:
 
 
 def same_protein(one: Sequence, other: Sequence) -> bool:
-    """Tell whether two pockets have two thirds or more of the residues, or of the runs, of the smaller one in common."""
+    """Tell whether two pockets have two thirds of the residues, or of the runs, of the smaller one in common."""
     return any(
         len(mine & others) >= max(MIN_COMMON, SAME * min(len(mine), len(others)))
         for mine, others in zip(one, other, strict=True)
