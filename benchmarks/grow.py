@@ -1,17 +1,18 @@
 """Molecules grown from a core: how many are valid and connected, before and after training with cores, and after RL.
 
-`python benchmarks/grow.py STAGE FOLDER [QM9.npz or CORE ...]` does one stage after the other in a folder:
+`python benchmarks/grow.py STAGE FOLDER [QM9.npz or CORE ... or POLICY ...]` does one stage after the other in a folder:
 
 - `pretrain` takes 12,000 random molecules of QM9 and trains the shipped qm9_heavy with cores, 600 steps;
 - `sample` draws molecules from six cores with both models, with and without steering, and prints a table;
-- `learn` fine-tunes the trained model on each core, or on those named, toward `reward=geometry`, and prints a table.
+- `learn` fine-tunes the trained model on each core, or on those named, toward `reward=geometry`, and prints a table;
+- `drugs` draws molecules from seven cores of drug size with the policies named in place of QM9.npz, and prints a table.
 
 A sample is good if it is valid, connected, and has new bonds at the open atoms alone; the core is compared bit by bit.
 """
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +50,15 @@ CORES = {
     "benzene, 1 and 4": Core(("c1ccccc1",), (1, 4), "2..3"),
     "link of methanol and methylamine": Core(("CO", "CN"), (1, 3), "2..3"),
 }
+DRUG_CORES = {
+    "4-aminoquinazoline, N": Core(("Nc1ncnc2ccccc12",), (1,), "6..12"),
+    "benzamide, N": Core(("NC(=O)c1ccccc1",), (1,), "6..12"),
+    "benzenesulfonamide, C4": Core(("NS(=O)(=O)c1ccccc1",), (8,), "6..12"),
+    "1-phenylpiperazine, N4": Core(("N1CCN(CC1)c1ccccc1",), (1,), "6..12"),
+    "indole, C3": Core(("c1c[nH]c2ccccc12",), (1,), "6..12"),
+    "pyrimidine, 2 and 5": Core(("c1ncc(cn1)",), (1, 4), "8..14"),
+    "link of toluene and isonicotinamide": Core(("Cc1ccccc1", "NC(=O)c1ccncc1"), (1, 8), "2..4"),
+}
 GAP = 2.5  # angstrom between the open atoms of two pieces, as across one atom
 
 
@@ -83,9 +93,9 @@ def pretrain(folder: Path, qm9: str) -> None:
     main(["pretrain", *PRETRAINING, f"data.path={folder / 'qm9.npz'}", f"run={folder / 'pretrained'}"])
 
 
-def settings_of(name: str, folder: Path) -> dict[str, Any]:
+def settings_of(name: str, folder: Path, cores: Mapping[str, Core] = CORES) -> dict[str, Any]:
     """Return the settings of a core, whose file is written."""
-    core, path = CORES[name], folder / f"{list(CORES).index(name)}.sdf"
+    core, path = cores[name], folder / f"{list(cores).index(name)}.sdf"
     write_core(core, path)
     return {"core": str(path), "attach": list(core.attach), "atoms": core.atoms}
 
@@ -96,12 +106,22 @@ def good(samples: Sequence[Any]) -> float:
     return float(np.mean([mol is not None and is_connected(mol) for mol in mols]))
 
 
-def sample(folder: Path, n: int = 100) -> None:
+def sample(folder: Path) -> None:
     """Print the share of good samples of both models, core by core."""
-    models = {"qm9_heavy": "qm9_heavy", "with cores": str(folder / "pretrained")}
+    tabulate(folder, CORES, {"qm9_heavy": "qm9_heavy", "with cores": str(folder / "pretrained")})
+
+
+def drugs(folder: Path, *policies: str) -> None:
+    """Print the share of good samples of each policy, for cores of drug size."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tabulate(folder, DRUG_CORES, {policy: policy for policy in policies})
+
+
+def tabulate(folder: Path, cores: Mapping[str, Core], models: Mapping[str, str], n: int = 100) -> None:
+    """Print the share of good samples for each core, model and strength of steering."""
     print("| core | new atoms |" + "".join(f" {model}, steer={steer:g} |" for model in models for steer in STEER))
-    for name, core in CORES.items():
-        given, cells = settings_of(name, folder), []
+    for name, core in cores.items():
+        given, cells = settings_of(name, folder, cores), []
         for weights in models.values():
             drawn = [molrl.sample(weights, n, seed=0, device="cpu", steer=steer, **given) for steer in STEER]
             cells += [good(samples) for samples in drawn]
@@ -136,6 +156,6 @@ def learn(folder: Path, *names: str, seed: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    stages: dict[str, Callable[..., None]] = {"pretrain": pretrain, "sample": sample, "learn": learn}
+    stages: dict[str, Callable[..., None]] = {"pretrain": pretrain, "sample": sample, "learn": learn, "drugs": drugs}
     stage, place, *more = sys.argv[1:]
     stages[stage](Path(place), *more)

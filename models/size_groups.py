@@ -26,7 +26,7 @@ def predict_by_size(
         predict: of each set by itself, whatever the order of its points and the padding, for which it gives zeros.
         x: sets, padded to n points.
         t: times.
-        context: with the mask [b, n] of the real points, and other marks of points of its type and shape.
+        context: with the mask [b, n] of the real points, and other marks of points, booleans or integers [b, n].
     """
     order = context["mask"].argsort(dim=1, descending=True, stable=True)  # of the points: the real ones first
     marks = {name: value.gather(1, order) for name, value in context.items() if is_mark(value, order)}
@@ -42,8 +42,8 @@ def predict_by_size(
 
 
 def is_mark(value: Tensor, points: Tensor) -> bool:
-    """Tell whether an entry of the context is a mark of each point, bool [b, n]."""
-    return value.dtype == torch.bool and value.shape == points.shape
+    """Tell whether an entry of the context is a mark of each point, booleans or integers [b, n]."""
+    return not value.is_floating_point() and value.shape == points.shape
 
 
 def size_groups(mask: Bool[Tensor, "b n"]) -> Iterator[tuple[Tensor, int]]:

@@ -247,11 +247,13 @@ def learn(run: Run, reference: Policy, before: Measurement, folder: Path, start:
 
     def log(row: Mapping[str, float | None]) -> None:
         tracker.log({**row, **untouched})
+
+    def observe(iteration: int, rollouts: Rollouts) -> None:
+        show_round(run, tracker, iteration, rollouts)
         if world.is_main:
-            live.update()
+            live.update(rollouts.samples, rollouts.scores.tolist(), run.decoder)
 
     with tracking as tracker, defer_interruption("this iteration") as request, memory:
-        observe = lambda iteration, rollouts: show_round(run, tracker, iteration, rollouts)  # noqa: E731
         tracker.show_image("samples", partial(run.decoder.draw, *before.captioned()), start)
         should_stop = lambda: request.is_set() or time.perf_counter() > deadline  # noqa: E731
         done = finetune(

@@ -27,7 +27,7 @@ class CoreFixed(nn.Module):
     lies where that of the true core is.
 
     Context: "mask" [b, m] of the free atoms, "core" [b, n, c] the clean state of the core, its positions centred,
-    "core_noise" [b, n, c]; and what the denoiser itself reads.
+    "core_noise" [b, n, c], "open" [b, n], the new bonds of its atoms; and what the denoiser itself reads.
 
     Args:
         whole: predicts the noise in states of whole molecules.
@@ -64,7 +64,7 @@ class CoreFixed(nn.Module):
 
 
 def knows_cores(denoiser: nn.Module) -> bool:
-    """Tell whether a denoiser was made to be told which atoms are exact."""
+    """Tell whether a denoiser was made to be told the atoms of a core."""
     return getattr(getattr(denoiser, "network", None), "core_embedding", None) is not None
 
 
@@ -85,8 +85,9 @@ def whole_context(context: Context) -> dict[str, Tensor]:
     """Return the context of whole molecules, the core before the free atoms."""
     core = torch.ones(context["core"].shape[:2], dtype=torch.bool, device=context["mask"].device)
     other = {name: value for name, value in context.items() if name == "condition"}
-    mask = torch.cat([core, context["mask"]], 1)
-    return {**other, "mask": mask, "fixed": torch.cat([core, torch.zeros_like(context["mask"])], 1)}
+    mask, free = torch.cat([core, context["mask"]], 1), torch.zeros_like(context["mask"])
+    opened = torch.cat([context["open"], free.to(context["open"].dtype)], 1)
+    return {**other, "mask": mask, "fixed": torch.cat([core, free], 1), "open": opened}
 
 
 def centre(x: Float[Tensor, "b n c"], weights: Bool[Tensor, "b n"]) -> Float[Tensor, "b n c"]:

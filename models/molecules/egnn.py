@@ -18,6 +18,7 @@ from torch.nn.functional import silu
 
 from molrl.gaussian import Context
 from molrl.models.layers import FourierFeatures, zero_init
+from molrl.models.molecules.core_embedding import CoreEmbedding
 
 NEIGHBOUR_SCALE = math.sqrt(10)  # messages are summed over all atoms of a molecule and divided by this
 MIN_EXPONENT = -80.0  # 2e-35; where exp underflows CPUs need ten times as long for it
@@ -33,7 +34,7 @@ class EGNN(nn.Module):
         blocks: depth.
         radial: number of radial basis functions of a distance.
         conditions: numbers that a molecule is conditioned on, `context["condition"]` [b, conditions], standardised.
-        cores: 1 for a network that is told which atoms are exact, `context["fixed"]` [b, n]; 0 for others.
+        cores: 1 for a network that is told the atoms of a core (`CoreEmbedding`); 0 for others.
     """
 
     compilable: ClassVar[bool] = True
@@ -67,7 +68,7 @@ class EGNN(nn.Module):
             if conditions
             else None
         )
-        self.core_embedding = nn.Parameter(torch.zeros(width)) if cores else None
+        self.core_embedding = CoreEmbedding(width) if cores else None
 
     def forward(
         self, x: Float[Tensor, "b n c"], log_noise: Float[Tensor, " b"], context: Context
@@ -80,8 +81,8 @@ class EGNN(nn.Module):
         if self.condition_embedding is not None:
             embedding = embedding + self.condition_embedding(context["condition"].to(embedding.dtype))
         h = self.node_embedding(features) + embedding.unsqueeze(1)
-        if self.core_embedding is not None and "fixed" in context:
-            h = h + self.core_embedding * context["fixed"].unsqueeze(-1)
+        if self.core_embedding is not None:
+            h = self.core_embedding(h, context)
         position, edge = start, None
         for block in self.blocks:
             unit, distance = directions(position)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int8
 from numpy.typing import NDArray
 from rdkit import Chem
 from torch import Tensor
@@ -26,6 +26,7 @@ from molrl.schedule import alpha, sigma
 CUTS = 4  # cores of each molecule
 MIN_CORE = 3  # atoms
 TWO_BONDS = 0.4  # probability of cutting two bonds instead of one
+FREE = -1  # of an atom that no core has
 LEVELS = 2**16  # of the times; what is below is random
 
 
@@ -34,7 +35,8 @@ class CoreLoss:
     """The denoising loss of molecules with a random core, or without one.
 
     Attributes:
-        probability: of a core, for molecules that have any: `context["cuts"]`, bool [b, CUTS, n].
+        probability: of a core, for molecules that have any: `context["cores"]`, int8 [b, CUTS, n], the new bonds of
+            each atom of a core, and -1 for free atoms.
     """
 
     probability: float
@@ -49,8 +51,9 @@ class CoreLoss:
         context: Context,
     ) -> Float[Tensor, " b"]:
         """Compute the loss of each molecule; `space` is that of whole molecules and not needed."""
-        fixed = choose_cores(t, context["cuts"], self.probability)
-        inputs = {**{name: value for name, value in context.items() if name != "cuts"}, "fixed": fixed}
+        core = choose_cores(t, context["cores"], self.probability)
+        other = {name: value for name, value in context.items() if name != "cores"}
+        inputs = {**other, "fixed": core >= 0, "open": core.clamp(min=0)}
         trained: Preconditioner = HalfRecycled(model) if model.passes > 1 else model
         return masked_loss(trained, model.data_std, x0, t, noise, inputs)
 
@@ -70,7 +73,7 @@ def masked_loss(
 
     Args:
         data_std: of the model's preconditioning.
-        context: "mask" of the atoms and "fixed" of those of the core, bool [b, n].
+        context: "mask" of the atoms and "fixed" of those of the core, bool [b, n]; "open", their new bonds [b, n].
     """
     mask, fixed = context["mask"], context["fixed"]
     free, anchor = mask & ~fixed, torch.where(fixed.any(1, keepdim=True), fixed, mask)
@@ -86,15 +89,15 @@ def masked_loss(
     return sum_per_sample(error.square()) / dof
 
 
-def choose_cores(t: Float[Tensor, " b"], cuts: Bool[Tensor, "b k n"], probability: float) -> Bool[Tensor, "b n"]:
-    """Return one of the k cores of each molecule with some probability, else none: no atom is fixed then.
+def choose_cores(t: Float[Tensor, " b"], cores: Int8[Tensor, "b k n"], probability: float) -> Int8[Tensor, "b n"]:
+    """Return one of the k cores of each molecule with some probability, else none: all atoms are free (-1) then.
 
     The choice is made by the remainder of the random times, so that a batch is a function of its times and noise.
     """
     uniform = (t.double() * LEVELS) % 1
-    row = (uniform / max(probability, 1e-9) * cuts.shape[1]).long().clamp(max=cuts.shape[1] - 1)
-    chosen = cuts[torch.arange(len(t), device=t.device), row]
-    return chosen & (uniform < probability).unsqueeze(1)
+    row = (uniform / max(probability, 1e-9) * cores.shape[1]).long().clamp(max=cores.shape[1] - 1)
+    chosen = cores[torch.arange(len(t), device=t.device), row]
+    return torch.where((uniform < probability).unsqueeze(1), chosen, FREE)
 
 
 def check_cores(probability: float, hydrogens: str, *, knows_cores: bool) -> None:
@@ -103,7 +106,7 @@ def check_cores(probability: float, hydrogens: str, *, knows_cores: bool) -> Non
     Args:
         probability: of a core.
         hydrogens: of the codec.
-        knows_cores: the network reads which atoms are exact.
+        knows_cores: the network reads the atoms of a core.
     """
     if not 0 <= probability <= 1:
         raise ValueError(f"core_probability: got {probability}, allowed 0 to 1")
@@ -115,23 +118,23 @@ def check_cores(probability: float, hydrogens: str, *, knows_cores: bool) -> Non
 
 def draw_cores(
     molecules: Sequence[Molecule], rows: NDArray[np.int64], reader: BondReader, width: int
-) -> Bool[Tensor, "b k n"]:
-    """Return random cores of molecules, each seeded by its row in the data set."""
-    found = [cuts_of(one, reader, width, int(row)) for one, row in zip(molecules, rows, strict=True)]
+) -> Int8[Tensor, "b k n"]:
+    """Return random cores of molecules as `CoreLoss` reads them, each seeded by its row in the data set."""
+    found = [cores_of(one, reader, width, int(row)) for one, row in zip(molecules, rows, strict=True)]
     return torch.from_numpy(np.stack(found))
 
 
-def cuts_of(molecule: Molecule, reader: BondReader, width: int, seed: int) -> NDArray[np.bool_]:
-    """Return the atoms of `CUTS` random cores, bool [CUTS, width]; none of a molecule whose bonds cannot be read."""
-    cores = np.zeros((CUTS, width), dtype=np.bool_)
+def cores_of(molecule: Molecule, reader: BondReader, width: int, seed: int) -> NDArray[np.int8]:
+    """Return `CUTS` random cores, int8 [CUTS, width]; none of a molecule whose bonds cannot be read."""
+    cores = np.full((CUTS, width), FREE, dtype=np.int8)
     mol = reader(molecule).mol
     if mol is not None and mol.GetNumAtoms() == len(molecule):
         cores[:, : len(molecule)] = random_cores(mol, np.random.default_rng(seed))
     return cores
 
 
-def random_cores(mol: Chem.Mol, generator: np.random.Generator) -> NDArray[np.bool_]:
-    """Return the atoms of `CUTS` random cores of a molecule, bool [CUTS, n]; rows of False where a cut gives none.
+def random_cores(mol: Chem.Mol, generator: np.random.Generator) -> NDArray[np.int8]:
+    """Return `CUTS` random cores of a molecule, int8 [CUTS, n]: new bonds, -1 for free atoms; a core may be missing.
 
     One or two bonds are cut. Of the pieces a random choice is the core: one end, the middle (a core with two open
     atoms), or both ends (two pieces to be linked).
@@ -139,15 +142,20 @@ def random_cores(mol: Chem.Mol, generator: np.random.Generator) -> NDArray[np.bo
     Args:
         mol: of heavy atoms alone.
     """
-    cores = np.zeros((CUTS, mol.GetNumAtoms()), dtype=np.bool_)
+    cores = np.full((CUTS, mol.GetNumAtoms()), FREE, dtype=np.int8)
     bonds = [bond.GetIdx() for bond in mol.GetBonds() if not bond.IsInRing() and bond.GetBondTypeAsDouble() == 1]
     for core in cores if bonds else ():
         count = min(len(bonds), 1 + int(generator.random() < TWO_BONDS))
-        pieces = pieces_without(mol, generator.choice(bonds, count, replace=False).tolist())
+        cut = generator.choice(bonds, count, replace=False).tolist()
+        pieces = pieces_without(mol, cut)
         chosen = generator.permutation(len(pieces))[: generator.integers(1, len(pieces))]
         atoms = [atom for piece in chosen for atom in pieces[piece]]
         if len(atoms) >= MIN_CORE:
-            core[atoms] = True
+            core[atoms] = 0
+            for bond in map(mol.GetBondWithIdx, cut):
+                ends = [bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()]
+                if (core[ends] == FREE).any():  # else both ends are in the core, and so is their bond
+                    core[ends] += core[ends] != FREE
     return cores
 
 

@@ -16,6 +16,7 @@ from torch.nn.functional import silu
 
 from molrl.gaussian import Context
 from molrl.models.layers import FourierFeatures, zero_init
+from molrl.models.molecules.core_embedding import CoreEmbedding
 from molrl.models.molecules.egnn import NEIGHBOUR_SCALE, RadialBasis, pair_mask
 
 GATES = 4  # sums of pair states that an atom receives
@@ -35,7 +36,7 @@ class PairNetwork(nn.Module):
         radial: number of radial basis functions of a distance.
         passes: calls in each prediction; from the second on the network also reads its own clean estimate
             (`molrl.models.recycling`).
-        cores: 1 for a network that is told which atoms are exact, `context["fixed"]` [b, n]; 0 for others.
+        cores: 1 for a network that is told the atoms of a core (`CoreEmbedding`); 0 for others.
     """
 
     compilable: ClassVar[bool] = True
@@ -72,7 +73,7 @@ class PairNetwork(nn.Module):
         if passes > 1:  # built last and zero-initialised: the weights of a network of one pass give the same output
             self.estimate_atoms = zero_init(nn.Linear(features, width))
             self.estimate_pairs = zero_init(nn.Linear(radial, pair_width))
-        self.core_embedding = nn.Parameter(torch.zeros(width)) if cores else None
+        self.core_embedding = CoreEmbedding(width) if cores else None
 
     def forward(
         self,
@@ -91,8 +92,8 @@ class PairNetwork(nn.Module):
         size = atoms.sum(1).log() - TYPICAL_LOG_COUNT
         condition = self.condition(torch.cat([self.noise_embedding(log_noise), size], -1))
         h = self.atom_embedding(features).to(x.dtype)  # the sum over the blocks keeps full precision
-        if self.core_embedding is not None and "fixed" in context:
-            h = h + self.core_embedding * context["fixed"].unsqueeze(-1)
+        if self.core_embedding is not None:
+            h = self.core_embedding(h, context)
         pair = self.pair_embedding(self.radial_basis(distances(start).unsqueeze(-1)))
         if estimate is not None:
             seen = estimate.flatten(1).any(1).view(-1, 1, 1)

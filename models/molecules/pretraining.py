@@ -37,7 +37,7 @@ MAX_SKIPPED_LINES = 20  # printed
 WITHOUT_EFFECT = {  # at first: prefix of the names of zero-initialised layers -> what they read
     "network.condition_embedding.": "the condition",
     "network.estimate_": "the estimate of an earlier pass",
-    "network.core_embedding": "which atoms are exact",
+    "network.core_embedding.": "the atoms of a core",
 }
 
 
@@ -181,7 +181,8 @@ class MoleculeDesign:
             ]
         if self.core_probability:
             for context, group in zip(contexts, groups, strict=True):
-                context["cuts"] = draw_cores([kept[row] for row in group], group, self.reader, context["mask"].shape[1])
+                padded = context["mask"].shape[1]
+                context["cores"] = draw_cores([kept[row] for row in group], group, self.reader, padded)
         return architecture, [Bucket(x, context) for (x, _), context in zip(encoded, contexts, strict=True)]
 
 

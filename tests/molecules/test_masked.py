@@ -42,7 +42,7 @@ def batch() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def test_without_a_core_the_loss_is_the_usual_one() -> None:
     model, (x0, mask, t, noise) = network(), batch()
-    context = {"mask": mask, "fixed": torch.zeros_like(mask)}
+    context = {"mask": mask, "fixed": torch.zeros_like(mask), "open": torch.zeros_like(mask, dtype=torch.int8)}
     usual = denoising_loss(model, MaskedPoints(), x0, t, noise, {"mask": mask})
     torch.testing.assert_close(masked_loss(model, model.data_std, x0, t, noise, context), usual, atol=1e-9, rtol=1e-9)
 
@@ -52,14 +52,17 @@ def test_the_loss_is_the_error_of_the_noise_that_growing_uses() -> None:
     model, (x0, mask, t, noise) = network(), batch()
     fixed = torch.zeros_like(mask)
     fixed[:, :3] = True
-    loss = masked_loss(model, model.data_std, x0, t, noise, {"mask": mask, "fixed": fixed})
+    opened = torch.tensor([[0, 2, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]])
+    marks: Context = {"mask": mask, "fixed": fixed, "open": opened}
+    loss = masked_loss(model, model.data_std, x0, t, noise, marks)
+    assert (loss != masked_loss(model, model.data_std, x0, t, noise, {**marks, "open": opened.flip(0)})).all()
     shift = torch.zeros_like(x0[:, :1])
     shift[..., :3] = x0[:, :3, :3].mean(1, keepdim=True)
     core, free = (x0 - shift)[:, :3], (x0 - shift)[:, 3:]
     log_snr = SCHEDULE.log_snr(t).view(-1, 1, 1)
     a, s = alpha(log_snr), sigma(log_snr)
     x = (a * free + s * noise[:, 3:]) * mask[:, 3:].unsqueeze(-1)
-    context: Context = {"mask": mask[:, 3:], "core": core, "core_noise": torch.randn_like(core)}
+    context: Context = {"mask": mask[:, 3:], "core": core, "core_noise": torch.randn_like(core), "open": opened[:, :3]}
     eps = CoreFixed(model, SCHEDULE)(x, t, context)
     ratio = ((s / a).square() + torch.tensor(STD).double().square()).sqrt() / torch.tensor(STD).double()
     error = (eps - noise[:, 3:]) * ratio * mask[:, 3:].unsqueeze(-1)
@@ -69,32 +72,42 @@ def test_the_loss_is_the_error_of_the_noise_that_growing_uses() -> None:
 
 def test_cores_are_chosen_by_the_time_with_the_given_probability() -> None:
     t = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
-    cuts = torch.eye(4, dtype=torch.bool).expand(len(t), 4, 4)  # core k is atom k
-    chosen = choose_cores(t, cuts, 0.7)
+    cores = (2 * torch.eye(4, dtype=torch.int8) - 1).expand(len(t), 4, 4)  # core k is atom k, with one new bond
+    chosen = choose_cores(t, cores, 0.7) == 1
     assert chosen.any(1).float().mean() == pytest.approx(0.7, abs=0.02)
     assert chosen.float().mean(0).tolist() == pytest.approx([0.175] * 4, abs=0.02)
-    assert not choose_cores(t, cuts, 0.0).any()
-    assert choose_cores(t, cuts, 1.0).any(1).all()
+    assert (choose_cores(t, cores, 0.0) == -1).all()
+    assert (choose_cores(t, cores, 1.0) == 1).any(1).all()
 
 
 def test_only_single_bonds_outside_rings_are_cut() -> None:
-    """Toluene has one such bond, so that its cores are the ring; benzene has none, and butadiene one."""
+    """Toluene has one such bond, so that its cores are the ring, open at one atom; benzene has none, butadiene one."""
     rng = np.random.default_rng(0)
     toluene = random_cores(Chem.MolFromSmiles("Cc1ccccc1"), rng)
-    assert {tuple(row) for row in toluene.tolist()} <= {(False, *[True] * 6), (False,) * 7}
-    assert toluene.any()
-    assert not random_cores(Chem.MolFromSmiles("c1ccccc1"), rng).any()
-    assert not random_cores(Chem.MolFromSmiles("C=CC=C"), rng).any()  # halves of two atoms are too small
+    assert {tuple(row) for row in toluene.tolist()} == {(-1, 1, 0, 0, 0, 0, 0), (-1,) * 7}
+    assert (random_cores(Chem.MolFromSmiles("c1ccccc1"), rng) == -1).all()
+    assert (random_cores(Chem.MolFromSmiles("C=CC=C"), rng) == -1).all()  # halves of two atoms are too small
 
 
 def test_cores_have_one_piece_or_two_ends() -> None:
     """Of pentan-3-one, cut at one or two of its four single bonds, at least one atom is free and three are not."""
     mol, rng = Chem.MolFromSmiles("CCC(=O)CC"), np.random.default_rng(1)
     cores = np.concatenate([random_cores(mol, rng) for _ in range(50)])
-    cores = cores[cores.any(1)]
-    assert ((cores.sum(1) >= 3) & (cores.sum(1) < 6)).all()
-    assert all(row[2] == row[3] for row in cores)  # the double bond is never cut
-    assert any(row[0] and row[5] and not row[2] for row in cores)  # two ends to be linked
+    cores = cores[(cores >= 0).any(1)]
+    given = cores >= 0
+    assert ((given.sum(1) >= 3) & (given.sum(1) < 6)).all()
+    assert all(row[2] == row[3] for row in given)  # the double bond is never cut
+    assert any(row[0] and row[5] and not row[2] for row in given)  # two ends to be linked
+
+
+def test_open_atoms_are_those_with_a_bond_to_a_free_one() -> None:
+    """Between neighbours of diethyl ether there are four bonds, all of which may be cut; n new bonds leave the core."""
+    mol, rng = Chem.MolFromSmiles("CCOCC"), np.random.default_rng(4)
+    cores = np.concatenate([random_cores(mol, rng) for _ in range(50)])
+    for core in cores[(cores >= 0).any(1)]:
+        leaving = [(core[i] >= 0) != (core[i + 1] >= 0) for i in range(4)]
+        expected = [sum([i > 0 and leaving[i - 1], i < 4 and leaving[i]]) for i in range(5)]
+        assert core[core >= 0].tolist() == [n for n, one in zip(expected, core, strict=True) if one >= 0]
 
 
 def test_a_model_is_pretrained_with_cores_and_grows_molecules(tmp_path: Path) -> None:

@@ -338,10 +338,23 @@ def test_a_run_is_running_while_a_process_holds_it_and_stopped_after(tmp_path: P
 
 def test_reports_of_a_run_that_goes_on_are_rare(tmp_path: Path) -> None:
     live = LiveReport(a_run(tmp_path, rounds(2)))
-    assert live.update()
+    assert live.update(["ape"], [0.3], Words({}))  # type: ignore[arg-type]
     assert (tmp_path / "report.html").exists()
-    assert not live.update()
+    assert not live.update(["bear"], [0.4], Words({}))  # type: ignore[arg-type]
     assert live.due >= live.seconds / 0.01
+
+
+def test_the_samples_of_the_last_round_are_shown_until_there_are_those_after(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, rounds(3), samples={"before": ["aaaa"] * 100})
+    live = LiveReport(folder)
+    live.update(["bbbb"] * 80, [0.5] * 80, Words({}))  # type: ignore[arg-type]
+    going_on = Page((folder / "report.html").read_text("utf-8"))
+    assert going_on.data["gallery"]["sets"] == ["before", "in the last round"]
+    assert "Drift in letters: “a” 100% before and 0% in the last round, of the letters." in going_on.text
+    write_sheet(folder / "report" / "after.json", ["cccc"] * 90, [0.6] * 90, Words({}))  # type: ignore[arg-type]
+    assert page_of(folder).data["gallery"]["sets"] == ["before", "in the last round"]  # of a run that was resumed
+    (folder / "summary.json").write_text(json.dumps(SUMMARY), "utf-8")
+    assert page_of(folder).data["gallery"]["sets"] == ["before", "after"]
 
 
 def test_a_report_that_cannot_be_written_does_not_end_the_run(
@@ -349,7 +362,7 @@ def test_a_report_that_cannot_be_written_does_not_end_the_run(
 ) -> None:
     folder = a_run(tmp_path, rounds(2))
     (folder / "report.html").mkdir()
-    assert LiveReport(folder).update()
+    assert LiveReport(folder).update(["ape"], [0.3], Words({}))  # type: ignore[arg-type]
     assert "molrl: the report could not be written" in capsys.readouterr().err
 
 

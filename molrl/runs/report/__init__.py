@@ -5,16 +5,19 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molrl.machine.files import replace_file
-from molrl.runs.report.contents import read_contents
+from molrl.runs.report.contents import LATEST, SHEETS, read_contents
 from molrl.runs.report.page import render_page
+from molrl.runs.report.sheet import FOLDER, write_sheet
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from molrl.task import SampleDecoder
 
 __all__ = ["REPORT", "LiveReport", "write_figure", "write_report"]
 
@@ -36,12 +39,19 @@ class LiveReport:
         self.seconds = 0.0
         self.due = 0.0
 
-    def update(self) -> bool:
-        """Write the report unless the last one is too recent; return whether it was written."""
+    def update(self, samples: Sequence[Any], rewards: Sequence[float], decoder: "SampleDecoder") -> bool:
+        """Write the report unless the last one is too recent; return whether it was written.
+
+        Args:
+            samples: finished samples of the last round.
+            rewards: of these; NaN for one that could not be scored.
+            decoder: shows and counts them.
+        """
         began = time.monotonic()
         if began < self.due:
             return False
         try:
+            write_sheet(self.folder / FOLDER / SHEETS[LATEST], samples, rewards, decoder)
             write_report(self.folder)
         except Exception as error:  # whatever it is, training goes on without a report
             print(f"molrl: the report could not be written: {type(error).__name__}: {error}", file=sys.stderr)

@@ -15,7 +15,8 @@ from molrl.runs.tracking import METRICS_FILE, read_metrics
 
 Found = TypeVar("Found")
 
-WHEN = ("before", "after")  # samples are measured, relative to the training
+LATEST = "in the last round"  # whose samples stand for those after training until it has ended
+SHEETS = {"before": "before.json", LATEST: "latest.json", "after": "after.json"}  # by when the samples were drawn
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Contents:
         settings: of its config.yaml, and their text.
         rows: one mapping per round.
         summary: of the finished run; empty for one that has not ended.
-        sheets: of its samples, by "before" and "after".
+        sheets: of its samples, by "before" and "after"; `LATEST` in place of "after" where there are none yet.
         about: commands, versions and hardware.
         state: whether it ended, stopped or goes on.
         problems: parts of the folder that could not be read, with the reason.
@@ -78,18 +79,27 @@ def read_contents(folder: Path, summary: Mapping[str, Any] | None = None) -> Con
     running = summary is None and in_use(folder)
     if summary is None and not running:
         summary = readable(partial(read_summary, folder), problems)
-    sheets = {when: readable(partial(read_sheet, folder / FOLDER / f"{when}.json"), problems) for when in WHEN}
+    sheets = read_sheets(folder / FOLDER, bool(summary), problems)
     return Contents(
         folder,
         settings,
         text,
         rows,
         summary or {},
-        {when: sheet for when, sheet in sheets.items() if sheet is not None},
+        sheets,
         read_about(folder),
         describe_state(settings, rows, summary or {}, running),
         problems,
     )
+
+
+def read_sheets(folder: Path, ended: bool, problems: list[str]) -> dict[str, Sheet]:
+    """Return the sheets of samples before training and after it, or in its last round where it has not ended."""
+    read = {when: readable(partial(read_sheet, folder / file), problems) for when, file in SHEETS.items()}
+    found = {when: sheet for when, sheet in read.items() if sheet is not None}
+    if LATEST in found:
+        found.pop(LATEST if ended else "after", None)
+    return found
 
 
 def readable(read: Callable[[], Found], problems: list[str]) -> Found | None:

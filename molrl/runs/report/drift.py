@@ -26,12 +26,12 @@ def warnings(
     Args:
         rows: one mapping per round.
         summary: of the run; may be empty.
-        sheets: of the samples, by "before" and "after".
+        sheets: of the samples, by "before" and "after", or "in the last round".
         labels: metric -> label.
     """
     found = [*reward_warnings(summary), *metric_warnings(summary, labels)]
-    if {"before", "after"} <= sheets.keys():
-        found += drifts(sheets["before"], sheets["after"])
+    if (before := sheets.get("before")) is not None:
+        found += [sentence for when in sheets if when != "before" for sentence in drifts(before, sheets[when], when)]
     found += [str(change) for change in summary.get("changes") or ()]
     return [*found, *round_warnings(rows)]
 
@@ -70,15 +70,20 @@ def metric_warnings(summary: Mapping[str, Any], labels: Mapping[str, str]) -> li
     return found
 
 
-def drifts(before: Sheet, after: Sheet) -> list[str]:
-    """Return a sentence for each distribution with a share that moved by more than `MIN_SHIFT` and than chance."""
+def drifts(before: Sheet, after: Sheet, when: str) -> list[str]:
+    """Return a sentence for each distribution with a share that moved by more than `MIN_SHIFT` and than chance.
+
+    Args:
+        before, after: sheets of samples.
+        when: in words, the later ones were drawn.
+    """
     found = []
     for title, old in before.makeup.items():
         new = after.makeup.get(title)
         moved = largest_shift(old, new, before.n, after.n) if new is not None else None
         if moved is not None:
             name, p, q = moved
-            found.append(f"Drift in {title}: “{name}” {p:.0%} before and {q:.0%} after, of the {old.of}.")
+            found.append(f"Drift in {title}: “{name}” {p:.0%} before and {q:.0%} {when}, of the {old.of}.")
     return found
 
 

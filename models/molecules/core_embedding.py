@@ -1,0 +1,33 @@
+"""What a network adds to the atoms of a given core: that they are exact, and how many new bonds each is to make."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from molrl.gaussian import Context
+
+
+class CoreEmbedding(nn.Module):
+    """An embedding of the atoms that are given, zero at first.
+
+    The number of new bonds follows from an atom's type and neighbours, but a network that has to find it out while the
+    free atoms are still noise learns much more slowly to attach them where they belong.
+
+    Context: "fixed", bool [b, n], the exact atoms, and "open", integers [b, n], their new bonds, 0 for all others;
+    without "fixed" there is no core.
+
+    Args:
+        width: channels of an atom.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.exact = nn.Parameter(torch.zeros(width))
+        self.open = nn.Parameter(torch.zeros(width))
+
+    def forward(self, h: Float[Tensor, "b n w"], context: Context) -> Float[Tensor, "b n w"]:
+        """Return the channels of all atoms, those of a core marked."""
+        if "fixed" not in context:
+            return h
+        fixed, opened = (context[name].unsqueeze(-1).to(h.dtype) for name in ("fixed", "open"))
+        return h + self.exact * fixed + self.open * opened
