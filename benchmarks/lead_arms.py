@@ -1,12 +1,18 @@
 """The arms of the hit-to-lead arena: ways to draw molecules that grow from the core of a series.
 
-All arms draw the numbers of new atoms of sample i from the sizes of the series with the same random number, so that they
-are the same molecule by molecule ("rl", "base", "random") or in distribution.
+All arms draw the number of new atoms of a sample from the sizes of the series. With "base", "rl" and "random" sample i
+of a seed has the same number; guided sampling draws more molecules than it keeps.
+
+- "base" is the policy as it comes; "rl" is fine-tuned toward the Vina score where a molecule lies, with
+  `Budget.scores` reward queries in all, and then draws without any.
+- "best of 4" and "smc" spend as many queries on sampling, four for a molecule, and so draw a quarter as many.
+- "random" are substituents cut from real molecules (`random_substituents.py`).
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -35,8 +41,10 @@ STEPS = ("policy.num_steps=25", "policy.order=2", "policy.eta=1.0")
 LEARNING = ("algo.noisings=8", "epochs=1", "minibatch=400", "optimizer.lr=1e-4", "precision=bfloat16", "save_every=1")
 NUM_PARTICLES, NUM_SCORED = 12, 3  # of SMC, which keeps all particles: 4 scores for each
 BEST_OF = 4
+QUERIES = {"best of 4": BEST_OF, "smc": NUM_SCORED + 1}  # for a sample
+ROUNDS = "rounds.jsonl"
 RANDOM_STREAM = 7  # of the key, for the baseline's fragments
-ARMS = ("base", "rl", "best of 4", "smc", "random")
+ARMS = ("random", "base", "best of 4", "smc", "rl")
 
 
 @dataclass(frozen=True)
@@ -95,8 +103,22 @@ class Cell:
         return Judge(self.site)
 
     @cached_property
-    def run(self) -> Run:
-        """Return the fine-tuning run, whose task before training is what "base" and guided sampling draw from."""
+    def task(self) -> Task:
+        """Return the policy as it comes, the decoder and the reward."""
+        return self.prepared().task
+
+    @cached_property
+    def trained(self) -> Task:
+        """Return the policy after fine-tuning, which goes on from the last checkpoint if there is one."""
+        run, rounds = self.prepared(), Rounds(self.folder)
+        try:
+            finetune(run.finetuning, run.task, run.algorithm, freeze_copy(run.task.policy), self.folder, rounds.log)
+        except TrainingError as error:  # such a policy is judged as it is then
+            print(f"{self.folder}: {error}", flush=True)
+        return run.task
+
+    def prepared(self) -> Run:
+        """Return the fine-tuning run before it begins."""
         self.folder.mkdir(parents=True, exist_ok=True)
         core = self.folder / "core.sdf"
         write_core(self.series.ligands[self.series.reference], core)
@@ -115,11 +137,6 @@ class Cell:
         return prepare(config, PoseScore(reader=perceive_bonds, site=site))
 
     @property
-    def task(self) -> Task:
-        """Return the task of the run."""
-        return self.run.task
-
-    @property
     def decoder(self) -> GrowthDecoder:
         """Return the decoder, which draws sizes and reads samples."""
         return cast(GrowthDecoder, self.task.decoder)
@@ -129,15 +146,10 @@ class Cell:
         """Return the key of the samples that are judged, the same for all arms."""
         return Key(self.seed, Stream.MEASUREMENT)
 
-    def draws(self, arm: str, start: int) -> Iterator[Sequence[Molecule | None]]:
-        """Yield the samples of an arm from an index on, batch by batch, up to the end of its budget."""
-        if arm == "rl":
-            self.train()
-        last = self.budget.draws
-        if arm in ("best of 4", "smc"):
-            last = min(last, self.budget.scores // (BEST_OF if arm == "best of 4" else NUM_SCORED + 1))
-        for first in range(start, last, self.budget.batch):
-            yield self.draw(arm, range(first, min(first + self.budget.batch, last)))
+    def last(self, arm: str) -> int:
+        """Return how many samples an arm may draw."""
+        draws, each = self.budget.draws, QUERIES.get(arm, 0)
+        return min(draws, self.budget.scores // each) if each else draws
 
     @torch.no_grad()
     def draw(self, arm: str, samples: range) -> Sequence[Molecule | None]:
@@ -148,7 +160,8 @@ class Cell:
             return BestOf(of=BEST_OF).draw(self.task, samples, self.key).samples
         if arm == "smc":
             return self.smc.draw(self.task, samples, self.key).samples
-        chains = sample_chains(self.task.policy, self.decoder, samples, self.key, self.task.device)
+        policy = (self.trained if arm == "rl" else self.task).policy
+        chains = sample_chains(policy, self.decoder, samples, self.key, self.task.device)
         return self.decoder.decode(chains.final, chains.context)
 
     @property
@@ -179,24 +192,19 @@ class Cell:
         streams = (np.random.default_rng([self.seed, RANDOM_STREAM, sample]) for sample in samples)
         return [sampler.draw(size, stream) for size, stream in zip(sizes, streams, strict=True)]
 
-    def train(self) -> None:
-        """Fine-tune the policy in place, from the last checkpoint if there is one."""
-        run = self.run
-        try:
-            finetune(run.finetuning, run.task, run.algorithm, freeze_copy(run.task.policy), self.folder, self.log)
-        except TrainingError as error:  # such a policy is judged as it is then
-            print(f"{self.folder}: {error}", flush=True)
+
+class Rounds:
+    """The rounds of a fine-tuning, kept in its folder with their CPU seconds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.began = folder, time.process_time()
 
     def log(self, row: Metrics) -> None:
-        """Print the mean reward of a round."""
+        """Add a round, and print its mean reward."""
+        now = time.process_time()
+        kept = {name: row[name] for name in ("iteration", "reward_mean", "reward_queries")}
+        kept["cpu_seconds"] = now - self.began
+        with (self.folder / ROUNDS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(kept) + "\n")
         print(f"{self.folder}: round {row['iteration']:.0f}, reward {row['reward_mean']:.3f}", flush=True)
-
-
-def without_training(cell: Cell) -> Cell:
-    """Return a cell whose policy is as it was before training."""
-    return replace(cell)
-
-
-def mean(values: Mapping[str, float]) -> float:
-    """Return a mean."""
-    return math.fsum(values.values()) / len(values)
+        self.began = now

@@ -12,12 +12,11 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from lead_cuts import cut_into_pieces, molecule_key, piece_key
+from lead_cuts import molecule_key, substituents_of
 from rdkit import Chem
 
 from molrl.data.molecules.bonds import attach_bonds, is_connected
 from molrl.data.molecules.molecule import Molecule
-from molrl.data.molecules.neutralise import neutral
 from molrl.models.molecules.growth_decoder import GrowthDecoder
 from molrl.rewards.molecules.docking.atom_types import graph_ligand
 from molrl.rewards.molecules.docking.pose_strain import pose_strain
@@ -132,18 +131,3 @@ def positions(mol: Chem.Mol) -> Any:
 def strain_of(mol: Chem.Mol) -> float:
     """Return the strain of a pose by MMFF94s against the best of an ensemble, kcal/mol; see `pose_strain`."""
     return pose_strain(mol, STRAIN_CONFORMERS, STRAIN_SEED)
-
-
-def substituents_of(mol: Chem.Mol, core: Sequence[int]) -> tuple[str, ...]:
-    """Return the substituents of a core with *, in the order of their sites; none where one has two bonds to it."""
-    inside, bare = set(core), neutral(mol)
-    ends = {bond.GetIdx(): (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in bare.GetBonds()}
-    bonds = [bond for bond, (one, other) in ends.items() if (one in inside) != (other in inside)]
-    if not bonds:
-        return ()
-    pieces = cut_into_pieces(bare, bonds)
-    (middle,) = (piece for piece in pieces if inside.issuperset(piece.atoms))
-    others = {piece.bonds: piece_key(piece.mol) for piece in pieces if piece is not middle}
-    if any(len(cut) > 1 for cut in others):
-        return ()
-    return tuple(others[(bond,)] for bond in middle.bonds)

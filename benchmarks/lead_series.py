@@ -26,7 +26,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from lead_cuts import Cut, cuts, molecule_key
+from lead_cuts import Cut, cuts, molecule_key, substituents_of
 from lead_targets import first_of_each, read_sequence
 from numpy.typing import NDArray
 from rdkit import Chem
@@ -53,7 +53,7 @@ class Ligand:
         molecule: its pose, heavy atoms with their graph.
         key: canonical SMILES, neutral and without stereo marks.
         energy: measured binding energy, kcal/mol.
-        cut: its core and substituents.
+        cut: its core.
     """
 
     molecule: Molecule
@@ -65,6 +65,11 @@ class Ligand:
     def graph(self) -> Chem.Mol:
         """Return the bonds of its pose, whose conformer has the positions."""
         return graph_of(self.molecule)
+
+    @property
+    def substituents(self) -> tuple[str, ...]:
+        """Return SMILES of the substituents with * for the core, in the order of the attachment points."""
+        return substituents_of(self.graph, self.cut.atoms)
 
     @property
     def new_atoms(self) -> int:
