@@ -2,7 +2,7 @@
 
     python benchmarks/hit_to_lead.py DATA list [--training FILE.smi.gz] [--model drugs]
     python benchmarks/hit_to_lead.py DATA run FOLDER --fragments FILE.smi.gz [--series 5] [--seeds 0,1,2] [--smoke]
-        [--arms rl,base] [--algorithm nft] [policy=MODEL] [setting=value ...]
+        [--arms rl,base] [--algorithm nft] [--draws 2000] [--strained 20] [policy=MODEL] [setting=value ...]
     python benchmarks/hit_to_lead.py DATA table FOLDER
 
 DATA has folders of pockets with ligands, as `lead_series.py` reads them. The first command prints the series that its
@@ -28,6 +28,7 @@ what is not in a series may be better than what is.
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections import defaultdict
@@ -110,7 +111,7 @@ def count_in(ligands: Sequence[Ligand], known: Container[str]) -> int:
 
 def run_arena(choice: Choice, options: argparse.Namespace, settings: Sequence[str]) -> None:
     """Draw what a folder lacks of the first series, one seed after the other."""
-    budget = SMOKE if options.smoke else Budget()
+    budget = SMOKE if options.smoke else Budget(draws=options.draws, strained=options.strained)
     refuse_other_settings(options.folder, [f"algorithm={options.algorithm}", f"budget={budget}", *settings])
     largest = max(max(series.sizes) for series in choice.series[: options.series])
     molecules = {"count": SMOKE_FRAGMENTS} if options.smoke else {}
@@ -129,10 +130,11 @@ def write_ligands(cell: Cell, path: Path) -> None:
     if path.exists():
         return
     rows = []
-    for ligand in cell.series.ligands:
+    for number, ligand in enumerate(cell.series.ligands):
         measures = cell.judge.measure_pose(ligand.graph, ligand.cut.atoms)
-        strained = replace(measures, key=ligand.key, substituents=ligand.substituents, strain=strain_of(ligand.graph))
-        rows.append({**asdict(strained), "energy": ligand.energy})
+        strain = strain_of(ligand.graph) if number < cell.budget.strained else math.nan
+        same = replace(measures, key=ligand.key, substituents=ligand.substituents, strain=strain)
+        rows.append({**asdict(same), "energy": ligand.energy})
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, json.dumps(rows).encode())
 
@@ -235,6 +237,8 @@ def main() -> None:
     run.add_argument("--seeds", default="0,1,2")
     run.add_argument("--arms", default=",".join(ARMS))
     run.add_argument("--algorithm", default="nft")
+    run.add_argument("--draws", type=int, default=Budget.draws)
+    run.add_argument("--strained", type=int, default=Budget.strained)
     run.add_argument("--smoke", action="store_true")
     commands.add_parser("table").add_argument("folder", type=Path)
     options, given = parser.parse_known_args()

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import torch
 from lead_judge import Judge
 from lead_series import Series, core_piece, sites_of, write_core
 from random_substituents import Fragments, RandomSubstituents
@@ -57,7 +56,7 @@ class Budget:
         unique: an arm stops at so many different valid molecules,
         draws: or after so many samples.
         batch: samples drawn at a time, and kept in one file.
-        strained: first different molecules whose strain is computed.
+        strained: different molecules whose strain is computed, the first.
     """
 
     scores: int = 1600
@@ -65,7 +64,7 @@ class Budget:
     unique: int = 1000
     draws: int = 2000
     batch: int = 100
-    strained: int = 50
+    strained: int = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +150,6 @@ class Cell:
         draws, each = self.budget.draws, QUERIES.get(arm, 0)
         return min(draws, self.budget.scores // each) if each else draws
 
-    @torch.no_grad()
     def draw(self, arm: str, samples: range) -> Sequence[Molecule | None]:
         """Return the samples of an arm with these indices."""
         if arm == "random":
@@ -202,9 +200,9 @@ class Rounds:
     def log(self, row: Metrics) -> None:
         """Add a round, and print its mean reward."""
         now = time.process_time()
-        kept = {name: row[name] for name in ("iteration", "reward_mean", "reward_queries")}
+        kept = {name: row[name] for name in ("iteration", "reward", "reward_queries")}
         kept["cpu_seconds"] = now - self.began
         with (self.folder / ROUNDS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(kept) + "\n")
-        print(f"{self.folder}: round {row['iteration']:.0f}, reward {row['reward_mean']:.3f}", flush=True)
+        print(f"{self.folder}: round {row['iteration']:.0f}, reward {row['reward']:.3f}", flush=True)
         self.began = now

@@ -1,7 +1,7 @@
 """The table of the hit-to-lead arena: recovery of the known ligands, and the quality of samples at equal size.
 
 - An arm "recovers" a ligand that is among its first `MAX_UNIQUE` different valid molecules. The first molecules of all
-  arms, as many as each of them has and `MAX_EQUAL` at most, are compared by "equal n".
+  arms that have any, as many as each of these has and `MAX_EQUAL` at most, are compared by "equal n".
 - Enrichment is the probability that a ligand that was recovered binds better than one that was not (ties count half):
   0.5 is chance; it does not exist where none or all were recovered.
 - Scores, clashes and strain are means over different valid molecules at equal size: the mean of each number of new
@@ -98,7 +98,7 @@ class Drawn:
 def figures(drawn: Mapping[str, Drawn], ligands: Ligands) -> dict[str, dict[str, float]]:
     """Return the figures of all arms of a series and a seed."""
     different = {arm: samples.different for arm, samples in drawn.items()}
-    equal = min(MAX_EQUAL, *map(len, different.values()))
+    equal = min((MAX_EQUAL, *(len(rows) for rows in different.values() if rows)))
     judged = {**different, KNOWN: ligands.rows}
     levels = {name: equal_size_means(judged, ligands.sizes, name) for name in AT_EQUAL_SIZE}
     table = {KNOWN: {**dict.fromkeys(COLUMNS, math.nan), **{name: levels[name][KNOWN] for name in AT_EQUAL_SIZE}}}
@@ -113,9 +113,9 @@ def figures(drawn: Mapping[str, Drawn], ligands: Ligands) -> dict[str, dict[str,
             "unique": float(len(keys)),
             "recovered": float(len(found)),
             "substituents": float(len(groups & ligands.substituents)),
-            "recovered_equal": float(len(first)) if equal else math.nan,
+            "recovered_equal": float(len(first)) if keys else math.nan,
             "enrichment": enrichment(ligands.energies, found),
-            "circles": float(count_circles(Graphs.parse(sorted(keys[:equal])))) if equal else math.nan,
+            "circles": float(count_circles(Graphs.parse(sorted(keys[:equal])))) if keys else math.nan,
             **{name: levels[name][arm] for name in AT_EQUAL_SIZE},
             "queries": float(samples.queries),
             "seconds": samples.seconds,
