@@ -2,7 +2,7 @@
 
     python benchmarks/hit_to_lead.py DATA list [--training FILE.smi.gz] [--model drugs]
     python benchmarks/hit_to_lead.py DATA run FOLDER --fragments FILE.smi.gz [--series 5] [--seeds 0,1,2] [--smoke]
-        [--arms rl,base] [--algorithm nft] [--draws 2000] [--strained 20] [policy=MODEL] [setting=value ...]
+        [--arms rl,base] [--draws 2000] [--strained 20] [policy=MODEL] [setting=value ...]
     python benchmarks/hit_to_lead.py DATA table FOLDER
 
 DATA has folders of pockets with ligands, as `lead_series.py` reads them. The first command prints the series that its
@@ -51,7 +51,7 @@ from molrl.data.molecules.perception import perceive_bonds
 from molrl.machine.files import replace_file
 from molrl.models.molecules.reference import load_reference
 
-SMOKE = Budget(scores=16, rounds=2, unique=10, draws=16, batch=8, strained=1)
+SMOKE = Budget(scores=40, rounds=2, unique=20, draws=20, batch=10, strained=1)
 SMOKE_FRAGMENTS = 300  # molecules that are cut
 FRAGMENTS_SEED = 0
 LIGANDS = "ligands.json"
@@ -112,14 +112,14 @@ def count_in(ligands: Sequence[Ligand], known: Container[str]) -> int:
 def run_arena(choice: Choice, options: argparse.Namespace, settings: Sequence[str]) -> None:
     """Draw what a folder lacks of the first series, one seed after the other."""
     budget = SMOKE if options.smoke else Budget(draws=options.draws, strained=options.strained)
-    refuse_other_settings(options.folder, [f"algorithm={options.algorithm}", f"budget={budget}", *settings])
+    refuse_other_settings(options.folder, [f"budget={budget}", *settings])
     largest = max(max(series.sizes) for series in choice.series[: options.series])
     molecules = {"count": SMOKE_FRAGMENTS} if options.smoke else {}
     fragments = read_fragments(options.fragments, largest, FRAGMENTS_SEED, **molecules)
     for seed in map(int, options.seeds.split(",")):
         for number, series in enumerate(choice.series[: options.series], 1):
             folder = options.folder / f"{number:02}_{series.name.replace('/', '_')}"
-            cell = Cell(series, seed, folder / f"seed_{seed}", options.algorithm, settings, budget, fragments)
+            cell = Cell(series, seed, folder / f"seed_{seed}", settings, budget, fragments)
             write_ligands(cell, folder / LIGANDS)
             for arm in options.arms.split(","):
                 run_arm(cell, arm)
@@ -236,7 +236,6 @@ def main() -> None:
     run.add_argument("--series", type=int, default=5)
     run.add_argument("--seeds", default="0,1,2")
     run.add_argument("--arms", default=",".join(ARMS))
-    run.add_argument("--algorithm", default="nft")
     run.add_argument("--draws", type=int, default=Budget.draws)
     run.add_argument("--strained", type=int, default=Budget.strained)
     run.add_argument("--smoke", action="store_true")

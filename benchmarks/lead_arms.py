@@ -36,9 +36,10 @@ from molrl.task import Metrics, Task, sample_chains
 from molrl.training_state import TrainingError
 
 MARGIN = 4.0  # angstrom of the box around all poses of a series
+ALGORITHM = "nft"  # learns from finished samples, whatever the order of the steps
 STEPS = ("policy.num_steps=25", "policy.order=2", "policy.eta=1.0")
 LEARNING = ("algo.noisings=8", "epochs=1", "minibatch=400", "optimizer.lr=1e-4", "precision=bfloat16", "save_every=1")
-NUM_PARTICLES, NUM_SCORED = 12, 3  # of SMC, which keeps all particles: 4 scores for each
+NUM_PARTICLES, NUM_SCORED = 10, 3  # of SMC, which keeps all particles, four scores for each; 10 divide a batch
 BEST_OF = 4
 QUERIES = {"best of 4": BEST_OF, "smc": NUM_SCORED + 1}  # for a sample
 ROUNDS = "rounds.jsonl"
@@ -75,8 +76,7 @@ class Cell:
         series: its core is kept.
         seed: of all random numbers.
         folder: of its files.
-        algorithm: that fine-tunes.
-        settings: of `molrl train`, such as the policy.
+        settings: of `molrl train`: the policy.
         budget: of every arm.
         fragments: what the baseline draws from.
     """
@@ -84,7 +84,6 @@ class Cell:
     series: Series
     seed: int
     folder: Path
-    algorithm: str
     settings: Sequence[str]
     budget: Budget
     fragments: Fragments
@@ -126,7 +125,7 @@ class Cell:
         config = compose(
             "train",
             [
-                *("task=grow", f"algo={self.algorithm}", f"seed={self.seed}", "threads=1", "compile=false", *STEPS),
+                *("task=grow", f"algo={ALGORITHM}", f"seed={self.seed}", "threads=1", "compile=false", *STEPS),
                 *(f"task.core={core}", f"task.attach={self.series.attach}".replace(" ", "")),
                 *(f"task.atoms={{{sizes}}}", f"task.avoid={site.receptor}", f"reward.site.receptor={site.receptor}"),
                 *(f"reward.site.centre={list(site.centre or ())}", f"reward.site.size={list(site.size or ())}"),

@@ -3,6 +3,7 @@
 import gzip
 import importlib
 import json
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -271,3 +272,27 @@ def test_figures_count_what_different_valid_molecules_recover(arena: SimpleNames
     assert found["known ligands"]["vina"] == 5.0
     table = arena.table.summary({"a": {0: found, 1: found}}, ["known ligands", "one"])
     assert table.splitlines()[3].startswith("| one | 1 | 2 | 3 ± 0 | 0.667 ± 0.000 | 1 ± 0 | 1.00 ± 0.00 |")
+
+
+@pytest.mark.slow
+def test_an_arena_of_all_arms_is_drawn_once_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    """A second command draws nothing again, a lost batch is drawn as before, and other settings are refused."""
+    write_set(tmp_path / "schrodinger", "many", acetanilides(*REST), FIRST)
+    (tmp_path / "fragments.smi").write_text("CCCc1ccccc1\nCCOC\nCCC(C)C\n")
+    script, folder = [sys.executable, str(FOLDER / "hit_to_lead.py"), str(tmp_path)], tmp_path / "arena"
+    run = [*script, "run", str(folder), f"--fragments={tmp_path / 'fragments.smi'}", "--seeds=0", "--smoke"]
+    subprocess.run([*run, "policy=qm9_heavy"], check=True)
+    place = folder / "01_schrodinger_many/seed_0"
+    first = {path: json.loads(path.read_text())["rows"] for path in sorted(place.glob("*/*.json"))}
+    assert {path.parent.name for path in first} == {"random", "base", "best_of_4", "smc", "rl"}
+    lost = place / "rl/000010.json"
+    lost.unlink()
+    subprocess.run([*run, "policy=qm9_heavy"], check=True)
+    assert str(json.loads(lost.read_text())["rows"]) == str(first[lost])
+    other = subprocess.run([*run, "policy=drugs"], capture_output=True, text=True, check=False)
+    assert "but it was begun with" in other.stderr
+    table = subprocess.run([*script, "table", str(folder)], check=True, capture_output=True, text=True).stdout
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:8]] == [
+        *("known ligands", "random", "base", "best of 4", "smc", "rl"),
+    ]
+    assert (folder / "hit_to_lead.csv").read_text().count("\n") == 7
