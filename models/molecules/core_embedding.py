@@ -8,10 +8,11 @@ from molrl.gaussian import Context
 
 
 class CoreEmbedding(nn.Module):
-    """An embedding of the atoms that are given, zero at first.
+    """An embedding of the atoms that are given; molecules without a core do not see it.
 
-    The number of new bonds follows from an atom's type and neighbours, but a network that has to find it out while the
-    free atoms are still noise learns much more slowly to attach them where they belong.
+    The number of new bonds follows from an atom's type and neighbours, but has to be known while the free atoms are
+    still noise. Both embeddings are of the size of the other channels from the start: a network hardly learns to read
+    ones that begin at zero.
 
     Context: "fixed", bool [b, n], the exact atoms, and "open", integers [b, n], their new bonds, 0 for all others;
     without "fixed" there is no core.
@@ -22,8 +23,8 @@ class CoreEmbedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.exact = nn.Parameter(torch.zeros(width))
-        self.open = nn.Parameter(torch.zeros(width))
+        self.exact = nn.Parameter(torch.randn(width))
+        self.open = nn.Parameter(torch.randn(width))
 
     def forward(self, h: Float[Tensor, "b n w"], context: Context) -> Float[Tensor, "b n w"]:
         """Return the channels of all atoms, those of a core marked."""

@@ -34,7 +34,7 @@ from molrl.runs.checkpoint import check_fits
 
 MIN_ATOMS = 3  # with fewer there is no shape to learn
 MAX_SKIPPED_LINES = 20  # printed
-WITHOUT_EFFECT = {  # at first: prefix of the names of zero-initialised layers -> what they read
+WITHOUT_EFFECT = {  # on whole molecules, at first: prefix of the names of layers -> what they read
     "network.condition_embedding.": "the condition",
     "network.estimate_": "the estimate of an earlier pass",
     "network.core_embedding.": "the atoms of a core",
