@@ -89,7 +89,7 @@ class RandomSubstituents:
         if not splits:
             raise ValueError(f"fragments: none with {new_atoms} heavy atoms in all, for {len(self.sites)} sites")
         sizes = splits[generator.integers(len(splits))]
-        chosen = [self.fragments[size][generator.integers(len(self.fragments[size]))] for size in sizes]
+        chosen = [self.fragments[size][int(generator.integers(len(self.fragments[size])))] for size in sizes]
         seed = int(generator.integers(2**31))
         with rdBase.BlockLogs():
             try:

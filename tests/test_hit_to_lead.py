@@ -131,6 +131,8 @@ def test_the_core_file_has_a_hydrogen_for_each_substituent_and_the_positions_of_
     growth = Growth(core=str(path), attach=series.attach, atoms=3, steer=0.0, avoid=None)
     core = growth.decoder(load("qm9_heavy"), perceive_bonds).core
     site = core.attach[0] - 1
+    assert core.molecule.core is not None
+    assert core.molecule.hydrogens is not None
     assert core.molecule.core.open.tolist() == [int(row == site) for row in range(10)]
     assert core.molecule.hydrogens[site] == 0
     np.testing.assert_array_equal(core.molecule.positions, ligand.molecule.positions[list(ligand.cut.atoms)])
