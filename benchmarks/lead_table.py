@@ -32,7 +32,7 @@ COLUMNS: Mapping[str, tuple[str, int]] = {  # heading and digits
     "substituents": ("substituents", 2),
     "recovered_equal": ("recovered, equal n", 2),
     "enrichment": ("enrichment", 2),
-    "circles": ("#Circles, equal n", 1),
+    "circles": ("#Circles of substituents, equal n", 1),
     "vina": ("Vina, pose", 2),
     "vinardo": ("Vinardo, held out", 2),
     "clashes": ("clashes", 3),
@@ -107,6 +107,7 @@ def figures(drawn: Mapping[str, Drawn], ligands: Ligands) -> dict[str, dict[str,
         keys = [row["key"] for row in different[arm]]
         found, first = ligands.energies.keys() & keys, ligands.energies.keys() & keys[:equal]
         groups = {text for row in different[arm] for text in row["substituents"]}
+        compared = {".".join(row["substituents"]) for row in different[arm][:equal]} - {""}
         table[arm] = {
             "draws": float(len(samples.rows)),
             "validity": fmean(bool(row["key"]) for row in samples.rows) if samples.rows else math.nan,
@@ -115,7 +116,7 @@ def figures(drawn: Mapping[str, Drawn], ligands: Ligands) -> dict[str, dict[str,
             "substituents": float(len(groups & ligands.substituents)),
             "recovered_equal": float(len(first)) if keys else math.nan,
             "enrichment": enrichment(ligands.energies, found),
-            "circles": float(count_circles(Graphs.parse(sorted(keys[:equal])))) if keys else math.nan,
+            "circles": float(count_circles(Graphs.parse(sorted(compared)))) if keys else math.nan,
             **{name: levels[name][arm] for name in AT_EQUAL_SIZE},
             "queries": float(samples.queries),
             "seconds": samples.seconds,
@@ -171,7 +172,8 @@ def summary(figures_of: Figures, arms: Sequence[str]) -> str:
             cell([mean_of([row[name] for row in rows]) for rows in by_seed.values()], digits)
             for name, (_, digits) in COLUMNS.items()
         ]
-        lines.append(f"| {arm} | {len(figures_of)} | {len(by_seed)} | {' | '.join(cells)} |")
+        series = sum(any(arm in table for table in seeds.values()) for seeds in figures_of.values())
+        lines.append(f"| {arm} | {series} | {len(by_seed)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -272,6 +272,7 @@ def test_figures_count_what_different_valid_molecules_recover(arena: SimpleNames
     assert found["one"]["enrichment"] == 1.0
     assert found["one"]["equal_n"] == found["other"]["equal_n"] == 1
     assert found["known ligands"]["vina"] == 5.0
+    assert found["one"]["circles"] == found["other"]["circles"] == 1.0
     table = arena.table.summary({"a": {0: found, 1: found}}, ["known ligands", "one"])
     assert table.splitlines()[3].startswith("| one | 1 | 2 | 3 ± 0 | 0.667 ± 0.000 | 1 ± 0 | 1.00 ± 0.00 |")
 
