@@ -91,7 +91,7 @@ def children(
     pool = [Chem.MolFromSmiles(population[row]) for row in rows]
     made = []
     for _ in range(settings.population):
-        left, right = rng.integers(len(pool), size=2).tolist()
+        left, right = map(int, rng.integers(len(pool), size=2))
         child = crossover(pool[left], pool[right], rng)
         if child is not None and rng.random() < settings.mutation_rate:
             child = mutate(child, rng)
