@@ -112,12 +112,12 @@ def sample(folder: Path) -> None:
 
 
 def drugs(folder: Path, *policies: str) -> None:
-    """Print the share of good samples of each policy, for cores of drug size."""
+    """Print the share of good samples of each policy in 25 steps, for cores of drug size."""
     folder.mkdir(parents=True, exist_ok=True)
-    tabulate(folder, DRUG_CORES, {policy: policy for policy in policies})
+    tabulate(folder, DRUG_CORES, {policy: molrl.load_policy(policy, num_steps=25) for policy in policies})
 
 
-def tabulate(folder: Path, cores: Mapping[str, Core], models: Mapping[str, str], n: int = 100) -> None:
+def tabulate(folder: Path, cores: Mapping[str, Core], models: Mapping[str, Any], n: int = 100) -> None:
     """Print the share of good samples for each core, model and strength of steering."""
     print("| core | new atoms |" + "".join(f" {model}, steer={steer:g} |" for model in models for steer in STEER))
     for name, core in cores.items():

@@ -1,4 +1,4 @@
-"""What a network adds to the atoms of a given core: that they are exact, and how many new bonds each is to make."""
+"""The embedding of a given core: which atoms are exact, and how many new bonds each is to make."""
 
 import torch
 from jaxtyping import Float
