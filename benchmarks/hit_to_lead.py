@@ -10,7 +10,7 @@ rule chooses, why other sets are dropped, and how many of the ligands are in a f
 a model. The second draws what the folder lacks, one seed after the other; killed, the same command goes on. The third
 prints the tables of what is done, and writes hit_to_lead.csv. `--smoke` is a small arena, of a minute or two.
 
-The protocol, which was fixed before the first run:
+The protocol, whose rule of series was fixed before the first run and whose table and budgets after small trials:
 
 - The first `--series` series of the rule; their order is seeded. The core of a pose stays where it is, in a box around
   all poses of the series; new atoms keep off the receptor while they are drawn (`avoid`), in all arms.
@@ -241,7 +241,7 @@ def main() -> None:
     run.add_argument("--smoke", action="store_true")
     commands.add_parser("table").add_argument("folder", type=Path)
     options, given = parser.parse_known_args()
-    settings = given if any(setting.startswith("policy=") for setting in given) else ["policy=drugs", *given]
+    settings = given if any(setting.startswith("policy=") for setting in given) else ["policy=drugs_cores", *given]
     torch.set_num_threads(1)
     if options.command == "table":
         print_tables(options.folder)

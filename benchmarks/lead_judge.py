@@ -130,4 +130,4 @@ def positions(mol: Chem.Mol) -> Any:
 
 def strain_of(mol: Chem.Mol) -> float:
     """Return the strain of a pose by MMFF94s against the best of an ensemble, kcal/mol; see `pose_strain`."""
-    return pose_strain(mol, STRAIN_CONFORMERS, STRAIN_SEED)
+    return pose_strain(mol, STRAIN_CONFORMERS, STRAIN_SEED).total

@@ -81,9 +81,9 @@ class TextEncoder:
         """
         if torch.is_grad_enabled():
             return self.combine(self.encode(rows), frozen)
-        asked = rows.tolist()
-        if self.last is None or not self.last.holds(asked, weights):
-            self.last = Reading(asked, weights, [weight._version for weight in weights], self.encode(rows))
+        prompts = rows.tolist()
+        if self.last is None or not self.last.holds(prompts, weights):
+            self.last = Reading(prompts, weights, [weight._version for weight in weights], self.encode(rows))
         return self.combine(self.last.encoded, frozen)
 
     def encode(self, rows: Int[Tensor, " r"]) -> list[Encoded]:
@@ -151,16 +151,16 @@ def text_encoder(
     return TextEncoder(
         encoders,
         ids,
-        join_unless_silent if family is None else family.join_clip,
+        join_unless_blank if family is None else family.join_clip,
         penultimate=hasattr(pipeline, "text_encoder_2") if family is None else family.penultimate,
         batch=batch,
         checkpointing=checkpointing,
     )
 
 
-def join_unless_silent(encoded: Sequence[Encoded], frozen: Conditions) -> Conditions:
+def join_unless_blank(encoded: Sequence[Encoded], frozen: Conditions) -> Conditions:
     """Return the inputs of a UNet; a prompt that stands for no prompt stays zero, as SDXL was trained."""
-    silent = ~frozen[TOKENS].flatten(1).any(1)
+    blank = ~frozen[TOKENS].flatten(1).any(1)
     joined = join(encoded, pooled=POOLED in frozen)
-    masks = {name: silent.view(-1, *[1] * (value.dim() - 1)) for name, value in joined.items()}
+    masks = {name: blank.view(-1, *[1] * (value.dim() - 1)) for name, value in joined.items()}
     return {**frozen, **{name: value.masked_fill(masks[name], 0) for name, value in joined.items()}}
