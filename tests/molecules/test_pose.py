@@ -80,7 +80,7 @@ def test_avoiding_the_protein_lowers_the_clashes() -> None:
 
 def test_a_run_grows_in_a_pocket(tmp_path: Path) -> None:
     run = ("iterations=1", "rollouts=4", "minibatch=8", "evaluate=2", "threads=1", f"run={tmp_path / 'run'}")
-    done = molrl("train", "task=grow", "algo=ddpo", *GROW, *SITE, f"task.avoid='{RECEPTOR}'", *run)
+    done = molrl("train", "task=grow", "policy=qm9_heavy", "algo=ddpo", *GROW, *SITE, f"task.avoid='{RECEPTOR}'", *run)
     assert done.code == 0, done.err
     assert "core: 13 heavy atoms, new bonds at N13; 4 to 4 new atoms" in done.out
     assert "core unchanged 1.000" in done.out
@@ -106,7 +106,8 @@ def test_a_run_grows_in_a_pocket(tmp_path: Path) -> None:
     ],
 )
 def test_a_run_that_cannot_grow_is_refused_in_one_line(settings: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    assert message in complaint(["train", "task=grow", *GROW, *SITE, *settings, f"run={tmp_path / 'run'}"], 2)
+    policy = () if any(one.startswith("policy=") for one in settings) else ("policy=qm9_heavy",)
+    assert message in complaint(["train", "task=grow", *policy, *GROW, *SITE, *settings, f"run={tmp_path / 'run'}"], 2)
 
 
 def test_a_core_far_from_the_receptor_is_refused(tmp_path: Path) -> None:
