@@ -417,6 +417,8 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "rewards/molecules/docking/site.py: read_box": ("box",),
     "rewards/workers/external_queue.py: answer parse_answer": ("answer",),
     "rewards/stored.py: find": "what it has kept itself",
+    "rewards/workers/isolated.py: query": "answers that are nonsense in test_isolated.py",
+    "rewards/workers/model_server.py: main": "requests of the process that started it",
     "rewards/user_models.py: load_user_model skops_model": ("onnx model",),
     "data/molecules/filters.py: molsets_patterns": "tables of an installed package",
     "data/molecules/drawing.py: draw_molecule": "an image that was just drawn",

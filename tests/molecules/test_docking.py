@@ -1,5 +1,6 @@
 """The docking reward: minus the best score, floors with a reason, the same in any process."""
 
+import csv
 import json
 import math
 import pickle
@@ -210,8 +211,8 @@ def test_molecules_with_more_rotors_than_a_rigid_placement_serves_are_counted(tm
     quick = [*SETTINGS, "reward.workers=0", "reward.scorer.starts=2", "reward.scorer.steps=1"]
     done = molrl("score", str(file), "reward=docking", *quick, f"out={table}")
     assert done.code == 0, done.err
-    rotors = [line.split(",")[8] for line in table.read_text().splitlines()]
-    assert rotors == ["docking.rotors", "2", "9", "9"]
+    rows = csv.DictReader(table.read_text().splitlines())
+    assert [row["docking.rotors"] for row in rows] == ["2", "9", "9"]
     assert (
         f"\n    2 with more than {MAX_ROTORS} rotors, which are not turned: reward=docking_flexible turns them\n"
         in done.out
