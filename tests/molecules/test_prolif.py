@@ -17,8 +17,6 @@ from molrl.rewards.molecules.docking.atom_types import graph_ligand
 from molrl.rewards.molecules.docking.contacts import name_contacts
 from molrl.rewards.molecules.docking.interactions import LIMITS, Kind, ligand_roles, nearest, residue_roles
 
-prolif = pytest.importorskip("prolif")
-
 KINDS = {"HBDonor": "hbond", "HBAcceptor": "hbond", "Hydrophobic": "hydrophobic"}
 
 
@@ -30,6 +28,7 @@ def receptor(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def theirs(receptor: str) -> dict[str, set[str]]:
     """Return the residues by kind, with hydrogens of RDKit on both sides, which the pose of a crystal lacks."""
+    prolif = pytest.importorskip("prolif")
     protein = Chem.AddHs(Chem.MolFromPDBFile(receptor), addCoords=True, addResidueInfo=True)
     ligand = Chem.AddHs(Chem.MolFromMolFile(IMATINIB), addCoords=True)
     sides = (prolif.Molecule.from_rdkit(one) for one in (ligand, protein))
@@ -50,6 +49,11 @@ def rules(receptor: str, kind: Kind) -> set[str]:
         for group in groups
         if nearest(kind, residue_roles(group, around), ligand) <= LIMITS[kind]
     }
+
+
+def test_the_hydrogen_bonds_of_imatinib(receptor: str) -> None:
+    """Those of helix C, the gatekeeper, the hinge and DFG; the ammonium is too oblique for the rules."""
+    assert rules(receptor, "hbond") == {"A:GLU286", "A:THR315", "A:MET318", "A:ASP381"}
 
 
 def test_hydrogen_bonds(receptor: str, theirs: dict[str, set[str]]) -> None:
