@@ -1,4 +1,4 @@
-"""What a search has asked about: each distinct molecule is scored once and counts once (Diverse Hits)."""
+"""The molecules that a search has asked about: each distinct one is scored once and counts once (Diverse Hits)."""
 
 import json
 from collections import Counter

@@ -71,7 +71,7 @@ def acetanilides(*rests: str) -> list[tuple[str, float | None]]:
 
 
 def test_a_cut_ligand_has_the_cores_that_are_drawn_by_hand(arena: SimpleNamespace) -> None:
-    """Of anisole, 8 atoms, methyl or methoxy can go; the oxygen alone would have two sites on one atom."""
+    """Anisole has 8 atoms: methyl or methoxy can go; the oxygen alone would have two sites on one atom."""
     cuts = arena.cuts.cuts(Chem.MolFromSmiles("COc1ccccc1"), 0.5, 0.9)
     assert {(cut.core, cut.atoms, cut.sites) for cut in cuts} == {
         ("*Oc1ccccc1", (1, 2, 3, 4, 5, 6, 7), (1,)),
@@ -257,7 +257,7 @@ def test_means_at_equal_size_weigh_the_sizes_that_all_arms_have_by_the_series(ar
 
 
 def test_figures_count_what_different_valid_molecules_recover(arena: SimpleNamespace, tmp_path: Path) -> None:
-    """Of three known ligands one arm finds the best twice and fails once, the other has a substituent elsewhere."""
+    """One arm finds the best of three known ligands twice and fails once, the other has a substituent elsewhere."""
     known = [("CCO", -9.0, "*O"), ("CCN", -7.0, "*N"), ("CCF", -5.0, "*F")]
     rows = [{**sample_row(key, 1, 5.0, rest), "energy": energy} for key, energy, rest in known]
     (tmp_path / "ligands.json").write_text(json.dumps(rows))

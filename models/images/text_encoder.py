@@ -20,7 +20,7 @@ from molrl.models.images.families import FAMILIES, family_of
 from molrl.models.images.families.family import Conditions
 
 Combine = Callable[[Sequence[Encoded], Conditions], Conditions]
-"""What a network is told, of the adapted encoders' embeddings and of what the frozen encoders made of the prompts."""
+"""A function from the adapted encoders' embeddings and the frozen inputs of prompts to the network's inputs."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,7 +60,7 @@ def test_a_pipeline_without_its_own_is_asked_for_drawings(tiny_pipeline: Path) -
 
 
 def test_pipelines_that_ship_have_their_own() -> None:
-    """Those of drawings are the captions that it was trained with."""
+    """The shipped pipeline of drawings has the captions that it was trained with."""
     names = [path.parent.name for path in SHIPPED.glob("images/*/model_index.json")]
     assert "images" in names
     for name in names:
