@@ -7,6 +7,7 @@ arXiv:1803.05407).
 """
 
 import argparse
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def main() -> None:
         weights = mean_weights(arguments.mean)
     weights = {name: halve(tensor) for name, tensor in weights.items()}
     checkpoint.save(arguments.out, {**tensors, "weights": weights}, values)
+    for file in locate(arguments.model).glob("reference.*"):  # the SMILES of the training set
+        shutil.copyfile(file, arguments.out / file.name)
     size = sum(path.stat().st_size for path in arguments.out.iterdir())
     print(f"{arguments.out}: {size / 2**20:.1f} MiB")
 

@@ -82,6 +82,29 @@ class GroupRelative:
         return standardise_groups(rewards, groups), {"groups_flat": flat.float().mean().item()}
 
 
+@dataclass(frozen=True)
+class Regressed:
+    """Advantages (r - a - b c) / std: a sample is compared with the line through the rewards of the round.
+
+    The conditions c are amounts, such as numbers of atoms, and a + b c is the least-squares fit of the round's rewards.
+    Where rewards depend on a condition that the policy does not choose, this is a control variate of a policy gradient.
+    A method that learns from finished samples alone would otherwise be drawn toward its own samples under the better
+    conditions, and away from those under the worse ones.
+    """
+
+    group_size: int = 1
+
+    def __call__(self, rewards: Float[Tensor, " b"], contexts: Sequence[int]) -> tuple[Float[Tensor, " b"], Metrics]:
+        """Standardise the deviations from the line; `reward_explained` is its share of the rewards' variance."""
+        values, amounts = rewards.cpu().double(), torch.tensor(list(contexts), dtype=torch.float64)
+        scored = ~values.isnan()
+        centred, amounts = values - values[scored].mean(), amounts - amounts[scored].mean()
+        slope = (amounts * centred)[scored].sum() / amounts[scored].square().sum().clamp(min=MIN_STD)
+        line = slope * amounts
+        explained = line[scored].square().sum() / centred[scored].square().sum().clamp(min=MIN_STD**2)
+        return standardise((centred - line).to(rewards)), {"reward_explained": explained.item()}
+
+
 class Tracker(nn.Module):
     """Advantages (r - mean) / std over recent rewards of the condition (Black et al. 2023, Sec. 5, per prompt).
 
@@ -166,13 +189,14 @@ def reserve_rows(module: nn.Module, saved: Mapping[str, Tensor]) -> None:
 
 
 def estimator(
-    kind: Literal["global", "centred", "group", "tracker"], size: int, buffer_size: int, min_count: int
+    kind: Literal["global", "centred", "linear", "group", "tracker"], size: int, buffer_size: int, min_count: int
 ) -> Estimator:
     """Make the estimator that a configuration names.
 
     Args:
-        kind: "global" (mean and std of the round), "centred" (mean alone), "group" (neighbours with one condition) or
-            "tracker" (running statistics of each condition).
+        kind: "global" (mean and std of the round), "centred" (mean alone), "linear" (deviations from the line over the
+            conditions' amounts), "group" (neighbours with one condition) or "tracker" (running statistics of each
+            condition).
         size: samples in a group.
         buffer_size: rewards that a tracker keeps of each condition.
         min_count: rewards of a condition below which a tracker uses the statistics of the round.
@@ -182,6 +206,8 @@ def estimator(
             return Standardised()
         case "centred":
             return Centred()
+        case "linear":
+            return Regressed()
         case "group":
             return GroupRelative(size)
         case "tracker":

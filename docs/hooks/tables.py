@@ -22,7 +22,7 @@ LOOP = ("iterations", "rollouts", "epochs", "minibatch", "fresh_optimizer", "cli
 LOOP_MEANING = {"iterations": "rounds of sampling and learning", "rollouts": "samples of a round"}
 NOT_SETTINGS = {"_target_", "_partial_", "_shared_", "reader", "optimizer", "defaults"}
 SHARED = {  # what builds more than one setting, and where it is explained
-    "advantage": "how rewards become advantages: [four kinds]({up}algorithms/index.md#advantages)",
+    "advantage": "how rewards become advantages: [five kinds]({up}algorithms/index.md#advantages)",
     "held_out": "a second reward that is never trained on: [held-out rewards]({up}algorithms/gradients.md)",
     "site": "receptor and box: [your pocket]({up}howto/own_pocket.md)",
     "optimizer.lr": "learning rate of the policy",

@@ -2,6 +2,7 @@
 
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from molrl.advantages import (
     Centred,
     Estimator,
     GroupRelative,
+    Regressed,
     Standardised,
     Tracker,
     estimator,
@@ -290,3 +292,30 @@ def test_each_kind_names_its_estimator() -> None:
     kinds: list[Estimator] = [Standardised(), Centred(), tracker]
     assert [kind.group_size for kind in kinds] == [1, 1, 1]
     assert estimator("group", 4, 32, 16).group_size == 4
+
+
+def test_what_follows_from_the_condition_is_no_advantage() -> None:
+    amounts = list(range(10, 18))
+    advantage, metrics = Regressed()(1 - 0.05 * torch.tensor(amounts), amounts)
+    assert_close(advantage, torch.zeros(8), rtol=0, atol=1e-5)
+    assert metrics["reward_explained"] == pytest.approx(1)
+
+
+def test_deviations_are_those_from_numpys_line() -> None:
+    generator = np.random.default_rng(3)
+    amounts, rewards = generator.integers(8, 40, 50), generator.random(50)
+    rewards[[4, 9]] = np.nan
+    scored = ~np.isnan(rewards)
+    line = np.polynomial.Polynomial.fit(amounts[scored], rewards[scored], 1)
+    deviation = (rewards - line(amounts))[scored]
+    advantage, metrics = Regressed()(torch.from_numpy(rewards), amounts.tolist())
+    assert_close(advantage[torch.from_numpy(scored)].numpy(), deviation / deviation.std(), rtol=1e-9, atol=1e-9)
+    assert advantage.isnan().sum() == 2
+    assert metrics["reward_explained"] == pytest.approx(1 - deviation.var() / rewards[scored].var())
+
+
+def test_one_condition_for_all_leaves_the_mean_alone() -> None:
+    rewards = torch.tensor([0.1, 0.7, 0.4])
+    advantage, metrics = Regressed()(rewards, [5, 5, 5])
+    assert_close(advantage, standardise(rewards))
+    assert metrics["reward_explained"] == 0
