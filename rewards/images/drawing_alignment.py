@@ -31,7 +31,7 @@ class DrawingAlignment(PerSample[CaptionedImage]):
         if sample.flaw:
             return Scored(0.0, sample.flaw)
         if (wanted := captions_by_text().get(sample.prompt)) is None:
-            raise ValueError(f"prompt {sample.prompt!r} is no caption of a drawing")
+            raise ValueError(f"prompt {sample.prompt!r} is no caption of a drawing; try scene_alignment or vlm_judge")
         drawing = read_drawing(sample)
         correct = {part: float(getattr(drawing, part) == getattr(wanted, part)) for part in self.parts}
         total = sum(getattr(self, part) for part in self.parts)

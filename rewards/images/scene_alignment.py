@@ -32,7 +32,7 @@ class SceneAlignment(PerSample[CaptionedImage]):
         if sample.flaw:
             return Scored(0.0, sample.flaw)
         if (caption := scenes_by_text().get(sample.prompt)) is None:
-            raise ValueError(f"prompt {sample.prompt!r} is no caption of a scene")
+            raise ValueError(f"prompt {sample.prompt!r} is no caption of a scene; try alignment or vlm_judge")
         parts = {name: float(value) for name, value in match_scene(sample, caption)._asdict().items()}
         total = sum(getattr(self, part) for part in self.parts)
         return Explained(sum(getattr(self, part) * parts[part] for part in self.parts) / total, "", parts)
