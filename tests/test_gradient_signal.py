@@ -33,6 +33,7 @@ def test_tensors_of_all_scales_count_alike() -> None:
 
 def test_samples_that_do_not_count_have_no_advantage_and_no_say() -> None:
     rewards = torch.tensor([0.0, 0.5, 0.4, 0.6, 0.0])
-    found = signal.advantages(rewards, [9, 1, 2, 2, 30], rewards > 0)
+    found, explained = signal.advantages(rewards, [9, 1, 2, 2, 30], rewards > 0)
     assert found[[0, 4]].tolist() == [0, 0]
     assert_close(found[1:4], torch.tensor([0.0, -(1.5**0.5), 1.5**0.5]))
+    assert abs(explained) < 1e-6  # two sizes of the same mean
