@@ -21,7 +21,7 @@ lint: $(INSTALLED)
 	.venv/bin/codespell molrl models rewards data conf tests benchmarks docs *.md *.toml *.yml *.cff
 
 docs: $(INSTALLED)
-	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet --strict $(ARGS)
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict $(ARGS)
 
 bench: $(INSTALLED)
 	.venv/bin/python benchmarks/networks.py $(ARGS)

@@ -8,8 +8,9 @@ t is their ratio. `dpok_free` is DPOK without its KL, `dpok_held` with a weight 
 folder shows the first samples of the first run.
 
 With `model=FOLDER`, a pipeline of scenes (`molrl pretrain model=images64`), that is fine-tuned instead, by DDPO, DPOK
-and NFT, with captions that it was trained with. A second table has the captions that are all right among samples with
-held-out captions, before and after.
+and NFT, with captions that it was trained with, and a fourth task is the class of one figure by a classifier
+(`reward=image_class`). A second table has the captions that are all right among samples with held-out captions, before
+and after, and for the fourth task the log-probability by a second classifier, which nothing was trained with.
 """
 
 import csv
@@ -31,6 +32,7 @@ from molrl.data.images.image import CaptionedImage
 
 SEEDS = (0, 1, 2)
 TASKS = ("compressibility", "incompressibility", "alignment")
+SCENE_TASKS = (*TASKS, "class")
 VARIANTS = {"dpok_free": ["algo=dpok", "algo.kl_weight=0"], "dpok_held": ["algo=dpok", "algo.kl_weight=1"]}
 ALGORITHMS = ("ddpo", "dpok", *VARIANTS, "rwr")
 SCENE_ALGORITHMS = ("ddpo", "dpok", "nft")
@@ -57,7 +59,7 @@ def train(folder: Path, task: str, algo: str, seed: int, settings: Sequence[str]
     """Run `molrl train`, unless the run is complete, and return its results."""
     run = folder / f"{task}_{algo}_{seed}"
     chosen = VARIANTS.get(algo, [f"algo={algo}"])
-    molrl("train", f"task={task}", *chosen, f"seed={seed}", f"run={run}", *settings)
+    molrl("train", f"task={'alignment' if task == 'class' else task}", *chosen, f"seed={seed}", f"run={run}", *settings)
     before, after = ([float(line["reward"]) for line in index(run, when)] for when in WHEN)
     summary = json.loads((run / "summary.json").read_text("utf-8"))
     return Run(summary, [b - a for a, b in zip(before, after, strict=True)], summary["wall_seconds"] / 60)
@@ -65,8 +67,17 @@ def train(folder: Path, task: str, algo: str, seed: int, settings: Sequence[str]
 
 def scene_settings(model: str, task: str) -> list[str]:
     """Return the settings of a task of scenes."""
-    reward = ["reward=scene_alignment"] if task == "alignment" else []
-    return [f"policy={model}", "task.prompts=scenes", *reward]
+    rewards = {"alignment": ["reward=scene_alignment"], "class": ["reward=image_class"]}
+    prompts = "scenes_colour" if task == "class" else "scenes"
+    return [f"policy={model}", f"task.prompts={prompts}", *rewards.get(task, [])]
+
+
+def judged(archive: Path) -> float:
+    """Return the mean log-probability of an archive's prompts by the classifier that judges."""
+    table = archive.with_suffix(".judge.csv")
+    molrl("score", f"file={archive}", "reward=image_class", "reward.weights=scene_judge", f"out={table}")
+    with table.open(newline="", encoding="utf-8") as file:
+        return mean(float(line["image_class"]) for line in csv.DictReader(file))
 
 
 def held_out_right(model: str, file: Path) -> float:
@@ -80,16 +91,27 @@ def held_out_right(model: str, file: Path) -> float:
 
 
 def print_held_out(folder: Path, model: str, tasks: Sequence[str], algorithms: Sequence[str]) -> None:
-    """Print how many held-out captions are all right before and after, with the standard error over the seeds."""
+    """Print what no run was trained with, before and after, with the standard error over the seeds.
+
+    It is the share of held-out captions that are all right, and for "class" the judge's log-probability.
+    """
     before = held_out_right(model, folder / "held_out.zip")
-    print("\n| task | algorithm | held-out captions all right | gain |\n|---|---|---|---|")
+    print("\n| task | algorithm | measure | before → after | gain |\n|---|---|---|---|---|")
     for task in tasks:
         for algo in algorithms:
             runs = [folder / f"{task}_{algo}_{seed}" for seed in SEEDS]
             after = [held_out_right(str(run), run / "held_out.zip") for run in runs]
-            error = stdev(after) / len(after) ** 0.5
-            gain = f"{mean(after) - before:+.3f} ± {error:.3f}"
-            print(f"| {task} | {algo} | {before:.3f} → {mean(after):.3f} | {gain} |", flush=True)
+            print(unseen_row(task, algo, "held-out captions all right", [before] * len(after), after), flush=True)
+            if task == "class":
+                first, last = ([judged(run / "samples" / f"{when}.zip") for run in runs] for when in WHEN)
+                print(unseen_row(task, algo, "log p(class) by the judge", first, last), flush=True)
+
+
+def unseen_row(task: str, algo: str, measure: str, before: Sequence[float], after: Sequence[float]) -> str:
+    """Return the table row of a measure of several seeds."""
+    gains = [b - a for a, b in zip(before, after, strict=True)]
+    gain = f"{mean(gains):+.3f} ± {stdev(gains) / len(gains) ** 0.5:.3f}"
+    return f"| {task} | {algo} | {measure} | {mean(before):.3f} → {mean(after):.3f} | {gain} |"
 
 
 def molrl(*arguments: str) -> None:
@@ -131,8 +153,8 @@ def main() -> None:
     arguments = sys.argv[1:]
     folder = Path(arguments.pop(0)) if arguments and "=" not in arguments[0] else Path("runs/images")
     given = dict(item.split("=", 1) for item in arguments)
-    tasks = [given.pop("task")] if "task" in given else TASKS
     model = given.pop("model", None)
+    tasks = [given.pop("task")] if "task" in given else (SCENE_TASKS if model else TASKS)
     algorithms = [given.pop("algo")] if "algo" in given else (SCENE_ALGORITHMS if model else ALGORITHMS)
     settings = [f"{name}={value}" for name, value in given.items()]
     reward, *others = COLUMNS.values()

@@ -2,12 +2,14 @@
 
 import contextlib
 import gzip
+import hashlib
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, NamedTuple, TypeAlias, cast
+from typing import IO, Any, NamedTuple, TypeAlias, cast
 
 from molrl.machine.files import open_regular
 from molrl.machine.printable import printable
@@ -154,3 +156,19 @@ def read_bounded_line(file: IO[bytes], max_bytes: int) -> tuple[bytes, int]:
 def reason_of(error: BaseException) -> str:
     """Return the message of an error without its path and number."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+def identity_of_files(files: Iterable[tuple[Path, str]]) -> dict[str, Any]:
+    """Return JSON that tells these files from others, and from themselves after a change.
+
+    Args:
+        files: paths, each with its name among them.
+    """
+    names = hashlib.sha256()
+    count, total, changed = 0, 0, 0
+    for path, name in files:
+        stat = path.stat()
+        names.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        count, total, changed = count + 1, total + stat.st_size, max(changed, stat.st_mtime_ns)
+    latest = datetime.fromtimestamp(changed / 1e9, UTC).isoformat()
+    return {"files": count, "bytes": total, "changed": latest, "head": names.hexdigest()[:16]}

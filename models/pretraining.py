@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from molrl.config import ConfigError, settings
 from molrl.gaussian import Space
-from molrl.machine.device import choose_device
+from molrl.machine.device import choose_device, warn_of_slow_bfloat16
 from molrl.machine.files import read_text, replace_file
 from molrl.machine.interruption import defer_interruption
 from molrl.machine.memory import enough_memory
@@ -158,6 +158,8 @@ def pretrain(
         config: the settings that all this was composed from; the folder keeps them.
     """
     folder, place = Path(run), choose_device(device)
+    if training.bf16:
+        warn_of_slow_bfloat16("training.bf16=true", place)
     refuse_another(config, FREE_SETTINGS)
     refuse_other_data(data, model)
     with stage("reading the data set"):

@@ -10,7 +10,7 @@ from molrl.config import ConfigError, check_arguments, settings
 from molrl.domains import PolicySettings, domain, refuse_other_kind
 from molrl.exit_codes import ExitCode
 from molrl.guidance.protocol import Guidance, GuidedSamples
-from molrl.machine.device import autocast_dtype, choose_device
+from molrl.machine.device import autocast_dtype, choose_device, warn_of_slow_bfloat16
 from molrl.models.draws import draw_samples
 from molrl.noise import Key
 from molrl.outputs import output_file, unused
@@ -76,6 +76,8 @@ def sample_file(
     with settings():
         sampling = about.sampling(**arguments)
     drawn_from = replace(sampling.policy, autocast=autocast_dtype(precision))
+    if drawn_from.autocast is not None:
+        warn_of_slow_bfloat16("precision=bfloat16", place)
     decoder, suffixes = sampling.decoder, sampling.decoder.suffixes
     if out is not None and not out.lower().endswith(tuple(suffixes)):
         raise ConfigError(f"out={out}: {about.name} are written as {' or '.join(suffixes)}")

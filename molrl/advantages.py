@@ -7,7 +7,7 @@ loss.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -90,9 +90,12 @@ class Regressed:
     Where rewards depend on a condition that the policy does not choose, this is a control variate of a policy gradient.
     A method that learns from finished samples alone would otherwise be drawn toward its own samples under the better
     conditions, and away from those under the worse ones.
+
+    The decoder must say by `groups_are_amounts = True` that its groups are amounts: prompts and classes are none.
     """
 
     group_size: int = 1
+    needs_amounts: ClassVar[bool] = True
 
     def __call__(self, rewards: Float[Tensor, " b"], contexts: Sequence[int]) -> tuple[Float[Tensor, " b"], Metrics]:
         """Standardise the deviations from the line; `reward_explained` is its share of the rewards' variance."""

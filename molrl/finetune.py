@@ -169,6 +169,12 @@ def check_setup(config: FinetuneConfig, task: Task, algorithm: Algorithm) -> Non
     if task.policy.order != 1 and getattr(algorithm, "needs_steps", True):  # they depend on the state before, too
         name = type(algorithm).__name__
         raise ValueError(f"order: got {task.policy.order}; {name} learns from single steps and needs those of order 1")
+    advantage = getattr(algorithm, "advantage", None)
+    if getattr(advantage, "needs_amounts", False) and not getattr(task.decoder, "groups_are_amounts", False):
+        kind = type(task.decoder).__name__
+        raise ValueError(
+            f"advantage.kind: got linear, which needs conditions that are amounts; those of {kind} are not"
+        )
     parameters_to_freeze(trainable_module(task.policy), config.trainable_parameters)
     build_modules(config, task, algorithm)
     if config.ahead:

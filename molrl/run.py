@@ -25,7 +25,7 @@ from molrl.diversity.fitting import fit_to_task
 from molrl.domains import Domain, PolicySettings, domain, refuse_other_kind
 from molrl.exit_codes import ExitCode
 from molrl.finetune import FinetuneConfig, check_setup, finetune, freeze_copy
-from molrl.machine.device import autocast_dtype, choose_device, describe_device
+from molrl.machine.device import autocast_dtype, choose_device, describe_device, warn_of_slow_bfloat16
 from molrl.machine.files import replace_file
 from molrl.machine.interruption import Request, Terminated, defer_interruption, exit_code
 from molrl.machine.memory import enough_memory
@@ -212,6 +212,8 @@ def prepare(config: Mapping[str, Any], reward: Reward | None = None, world: Proc
     task = build(config["task"], "task", policy=policy, device=place, reward=scorer)
     world = replace(world, lockstep=getattr(task.policy.denoiser, "sharded", False))
     task = replace(task, processes=world, policy=replace(task.policy, autocast=precision(config)))
+    if task.policy.autocast is not None and world.is_main:
+        warn_of_slow_bfloat16("precision=bfloat16", place)
     with settings():
         task = replace(task, policy=prepare_to_compile(task.policy, config["compile"], place, finetuning))
         check_setup(finetuning, task, algorithm)

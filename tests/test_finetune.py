@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from toy import UNMEASURED, always, last_state, lifted, number_task, quadratic, scored, unheard
 
-from molrl.advantages import Standardised, Tracker
+from molrl.advantages import Regressed, Standardised, Tracker
 from molrl.algos import Algorithm
 from molrl.algos.adjoint import AdjointMatching
 from molrl.algos.awm import AWM
@@ -295,6 +295,13 @@ def test_a_name_that_no_parameter_has_is_refused(patterns: Any) -> None:
         ValueError, match=r"trainable_parameters: got \[.*no parameter that can learn is so called; some are "
     ):
         run(number_task(quadratic), ALGORITHMS["DDPO"], trainable_parameters=patterns)
+
+
+def test_a_line_over_conditions_that_are_no_amounts_is_refused() -> None:
+    task = number_task(quadratic)
+    algorithm = DDPO(clip=0.2, advantage_clip=5.0, advantage=Regressed(), kl_weight=0.1, **STEPS)
+    with pytest.raises(ValueError, match=r"advantage.kind: got linear, .*those of Points are not"):
+        run(task, algorithm)
 
 
 @pytest.mark.parametrize("name", ["iterations", "rollouts", "minibatch", "epochs", "save_every"])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from molrl.models.images.classifier import load_image_classifier
 from molrl.models.molecules.model import load
 from molrl.models.shapes.classifier import load_classifier
 from molrl.models.shapes.model import load_shapes
@@ -20,6 +21,7 @@ from molrl.runs import checkpoint
 RECORDED = json.loads((Path(__file__).parent / "data" / "shipped_weights.json").read_text())
 MOLECULES, SHAPES = ("qm9_heavy", "qm9_all"), ("shapes",)
 CLASSIFIERS = ("shape_classifier", "shape_judge", "shape_kinds", "shape_kind_judge")
+IMAGE_CLASSIFIERS = ("scene_classifier", "scene_judge")
 # The networks run in float64. Their constants (frequencies, centres) are float32 and may differ by one unit in the last
 # place between processors. Moving every frequency by that much moves no output by more than 4e-7; ten times that is
 # allowed.
@@ -48,6 +50,8 @@ def outputs(name: str) -> Tensor:
     with torch.no_grad():
         if name in CLASSIFIERS:
             found = load_classifier(name).double()(wave(2, 40, 3))
+        elif name in IMAGE_CLASSIFIERS:
+            found = load_image_classifier(name).double()(wave(2, 3, 64, 64))
         elif name in SHAPES:
             network = load_shapes(name).denoiser.double()
             found = network(wave(2, 7, 3), torch.tensor([0.3, 0.8]).double(), {"class": torch.tensor([1, 4])})

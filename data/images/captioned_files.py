@@ -17,7 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
 from molrl.data.files import reason_of
 from molrl.data.images.image import CaptionedImage
@@ -27,6 +28,7 @@ TABLES = ("captions.json", "captions.csv", "metadata.csv", "index.tsv")  # the f
 CAPTION_KEYS = ("caption", "text", "prompt")  # the first that a row has
 FILE_KEYS = ("file", "file_name")
 FORMATS = ("PNG", "JPEG", "WEBP")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_IMAGES = 200_000
 MAX_TABLE_BYTES = 1 << 28
 MAX_IMAGE_BYTES = 1 << 25  # of one file, after decompression of the archive
@@ -45,6 +47,10 @@ class Store(Protocol):
         """Return the content of a file."""
         ...
 
+    def names(self) -> list[str]:
+        """Return the names of all files, sorted."""
+        ...
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -60,6 +66,9 @@ class Folder:
         if not place.resolve().is_relative_to(self.path.resolve()):
             raise ValueError(f"{name}: leads out of the folder")
         return read_bounded(place, max_bytes)
+
+    def names(self) -> list[str]:
+        return sorted(place.relative_to(self.path).as_posix() for place in self.path.rglob("*") if place.is_file())
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,9 @@ class Archive:
             raise ValueError(f"{name}: unpacks to more than {max_bytes} bytes")
         return content
 
+    def names(self) -> list[str]:
+        return sorted(name for name, info in self.members.NameToInfo.items() if not info.is_dir())
+
 
 def read_captioned(path: str | Path, edge: int | None = None) -> list[CaptionedImage]:
     """Read the images of a folder or zip archive with their captions, in the order of its table.
@@ -93,10 +105,8 @@ def read_captioned(path: str | Path, edge: int | None = None) -> list[CaptionedI
         ValueError: the path, its table or an image cannot be read, or a caption is missing; nothing is skipped.
     """
     with opened(Path(path)) as store:
-        table = next((name for name in TABLES if store.has(name)), None)
-        if table is None:
+        if (captions := read_captions(store)) is None:
             raise ValueError(f"no table of captions, need one of {', '.join(TABLES)}")
-        captions = read_table(store.read(table, MAX_TABLE_BYTES), table)
         return [CaptionedImage(read_pixels(store, file, edge), caption) for file, caption in captions.items()]
 
 
@@ -114,6 +124,12 @@ def opened(path: Path) -> Iterator[Store]:
                 yield Archive(members)
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: {reason_of(error)}") from None
+
+
+def read_captions(store: Store) -> dict[str, str] | None:
+    """Return the captions of a folder's or archive's table by file, in its order; None where there is no table."""
+    table = next((name for name in TABLES if store.has(name)), None)
+    return None if table is None else read_table(store.read(table, MAX_TABLE_BYTES), table)
 
 
 def read_table(content: bytes, name: str) -> dict[str, str]:
@@ -170,20 +186,37 @@ def read_row(row: Any, where: str) -> tuple[str, str]:
     return file, caption
 
 
-def read_pixels(store: Store, file: str, edge: int | None) -> Any:
-    """Return the pixels of an image file [height, width, 3], uint8, on white where it is transparent."""
+def read_pixels(store: Store, file: str, edge: int | None) -> NDArray[np.uint8]:
+    """Return the pixels of an image file [height, width, 3], on white where it is transparent."""
     if not store.has(file):
         raise ValueError(f"{file}: there is no such file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound below is lower
-            with Image.open(io.BytesIO(store.read(file, MAX_IMAGE_BYTES)), formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise ValueError(f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} in all")
-                opaque = on_white(image)
-    except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
+        return decode_pixels(store.read(file, MAX_IMAGE_BYTES), edge)
+    except Exception as error:  # of the archive, too
         raise ValueError(f"{file}: no image of {', '.join(FORMATS)} that can be read: {error}") from None
+
+
+def decode_pixels(content: bytes, edge: int | None) -> NDArray[np.uint8]:
+    """Return the pixels of an image [height, width, 3], on white where it is transparent.
+
+    Raises:
+        Exception: of many kinds, as Pillow's decoders raise them for damaged files.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound below is lower
+        with open_image(content) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} in all")
+            opaque = on_white(image)
     return np.array(opaque if edge is None else fit_square(opaque, edge), dtype=np.uint8)
+
+
+def open_image(content: bytes) -> Image.Image:
+    """Open an image of an allowed format, without reading its pixels."""
+    try:
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:  # its message has the address of an object
+        raise ValueError("another format") from None
 
 
 def on_white(image: Image.Image) -> Image.Image:

@@ -25,6 +25,7 @@ class ImageSet:
         words: words that are one token each.
         held_out: images to test with.
         progress_metrics: the measured figures of the progress line: label -> name of the metric.
+        autoencoded: images that an autoencoder is trained with; empty: `train`.
     """
 
     train: Sequence[CaptionedImage]
@@ -32,6 +33,7 @@ class ImageSet:
     words: Sequence[str]
     held_out: Sequence[CaptionedImage] = ()
     progress_metrics: Mapping[str, str] = field(default_factory=dict)
+    autoencoded: Sequence[CaptionedImage] = ()
 
 
 def drawing_set(*, n: int, seed: int, edge: int) -> ImageSet:
@@ -60,6 +62,8 @@ def drawing_set(*, n: int, seed: int, edge: int) -> ImageSet:
 def scene_set(*, n: int, seed: int, edge: int, path: str | None, repeats: int, held_out: float) -> ImageSet:
     """Return n scenes, and images of a user's own with their captions; reports use captions of scenes of every kind.
 
+    Half of the images for the autoencoder are the user's own, which are harder to encode than scenes.
+
     Args:
         n: the number of scenes.
         seed: of the scenes.
@@ -73,12 +77,15 @@ def scene_set(*, n: int, seed: int, edge: int, path: str | None, repeats: int, h
         raise ValueError(f"repeats: got {repeats}, need at least 1")
     others = None if path is None else captioned_set(path=path, held_out=held_out, edge=edge)
     scenes, tests = Scenes(seed, edge), Scenes(seed, edge, held_out=True)
+    drawn = [scenes[index] for index in range(n)]
+    own = [] if others is None else [*others.train] * repeats
     return ImageSet(
-        [*(scenes[index] for index in range(n)), *(() if others is None else tuple(others.train) * repeats)],
+        [*drawn, *own],
         scene_prompts(held_out=False),
         tuple(dict.fromkeys([*SCENE_WORDS, *RELATION_WORDS, *(() if others is None else others.words)])),
         [*(tests[index] for index in range(NUM_HELD_OUT)), *(() if others is None else others.held_out)],
         {"right colours": "right_colours", "right shapes": "right_shapes", "all": "right"},
+        [*drawn[: len(own)], *own],
     )
 
 

@@ -1,14 +1,12 @@
 """Records of shape files, read one at a time, for callers that report on each of them."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from molrl.data.files import Skipped, suffix
+from molrl.data.files import Skipped, identity_of_files, suffix
 from molrl.data.shapes.cloud import PointCloud, place_in_unit_box
 from molrl.data.shapes.files import Entry, Up, check_settings, parse, turn_upright, unwrap
 from molrl.data.shapes.folders import list_files
@@ -112,12 +110,4 @@ def load_shape(content: Content) -> Mesh:
 
 def identity_of(source: str | Path) -> Mapping[str, Any]:
     """Return the identity of a file or a folder of shapes, as JSON, which changes with its files."""
-    names = hashlib.sha256()
-    total, changed = 0, 0
-    files = list_files(Path(source), None, None)
-    for path, _, where in files:
-        stat = path.stat()
-        names.update(f"{where} {stat.st_size} {stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
-        total, changed = total + stat.st_size, max(changed, stat.st_mtime_ns)
-    latest = datetime.fromtimestamp(changed / 1e9, UTC).isoformat()
-    return {"files": len(files), "bytes": total, "changed": latest, "head": names.hexdigest()[:16]}
+    return identity_of_files((path, where) for path, _, where in list_files(Path(source), None, None))

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molrl.config import ConfigError
 from molrl.domains import Sampling
 from molrl.models.shipped import find_model
 
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from molrl.models.images.policy import ImagePolicy
+    from molrl.rewards.images.files import ImageFiles
     from molrl.task import Reward, Task
 
 HUB_ID = re.compile(r"hub:[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
@@ -82,9 +82,11 @@ class ImageDomain:
         decoder = ImageDecoder(pipeline=pipeline, source=source, texts=texts, batch=policy.batch, size=policy.pixels)
         return Sampling(built, decoder, [f"scheduler: {note}"] if note else [], batch=policy.batch)
 
-    def source(self, **settings: Any) -> Any:
-        """Raise ConfigError: files of images are not scored yet."""
-        raise ConfigError("reward: files of images cannot be scored; rewards of images work in molrl train and sample")
+    def source(self) -> "ImageFiles":
+        """Return the reader of records for `molrl score`."""
+        from molrl.rewards.images.files import ImageFiles
+
+        return ImageFiles()
 
     def evaluate(self, *, file: str, reference: str | None, out: str | None, **settings: Any) -> int:
         """Print the metrics of a folder or archive of captioned images and return the exit code."""

@@ -190,7 +190,7 @@ class ImageTrainee:
         """Train the autoencoder, continuing from the folder, and encode the training set with it."""
         vae, images = self.pipeline.vae.to(device), self.images.train
         ids = caption_ids(self.pipeline.tokenizer, images, self.design.dropped, training.seed)
-        train_vae(vae, images, self.design, training, folder, should_stop)
+        train_vae(vae, self.images.autoencoded or images, self.design, training, folder, should_stop)
         if should_stop():
             return
         if tests := self.images.held_out:

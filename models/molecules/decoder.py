@@ -49,6 +49,7 @@ class MoleculeDecoder:
     condition: Mapping[str, float] = field(default_factory=dict)
     atoms: AtomsRequest = None
     suffixes: ClassVar[tuple[str, ...]] = (".sdf",)
+    groups_are_amounts: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_request(self.model.conditions, self.condition)

@@ -3,6 +3,8 @@
 import contextlib
 import math
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -58,6 +60,20 @@ def autocast_dtype(precision: str) -> torch.dtype | None:
     if precision not in ("float32", "bfloat16"):
         raise ConfigError(f"precision={precision}: allowed are float32, bfloat16")
     return torch.bfloat16 if precision == "bfloat16" else None
+
+
+def bfloat16_instructions() -> list[str] | None:
+    """Return the names of the processor's instructions for bfloat16; None where this torch cannot tell."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # a later torch than the oldest that is allowed has it
+        return None
+    known: Mapping[str, object] = torch.cpu.get_capabilities()
+    return sorted(name for name, has in known.items() if "bf16" in name and has)
+
+
+def warn_of_slow_bfloat16(setting: str, device: torch.device) -> None:
+    """Warn on stderr where a network is to compute in bfloat16 on a processor without instructions for it."""
+    if device.type == "cpu" and bfloat16_instructions() == []:
+        print(f"molrl: {setting}: this processor has no instructions for it, float32 is faster", file=sys.stderr)
 
 
 def describe_device(device: torch.device) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from molrl.machine.device import usable_cores
+from molrl.machine.device import bfloat16_instructions, usable_cores
 
 MIN_MEMORY = 2**30  # bytes that the smallest run takes, torch included
 MIN_DISK = 2**30
@@ -98,9 +98,7 @@ def inspect_memory(available: int | None) -> Finding:
 
 def describe_bfloat16() -> str:
     """Say which instructions for bfloat16 the processor has."""
-    known: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # a later torch than the oldest has it
-    names = sorted(name for name, has in known.items() if "bf16" in name and has)
-    if not names:
+    if not (names := bfloat16_instructions()):
         return "no such instructions of the processor: precision=bfloat16 is no faster on it"
     return f"{', '.join(names)}: training.bf16=true and precision=bfloat16 are faster on this processor"
 

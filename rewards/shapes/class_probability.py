@@ -1,7 +1,7 @@
 """Class probability of a shape by a point classifier, the task of RGDM (Zhang and Xu 2023, arXiv:2304.07132)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,6 +10,7 @@ from molrl.data.shapes.cloud import PointCloud, TracedPointCloud
 from molrl.data.shapes.neighbours import import_scipy
 from molrl.rewards.scores import PerSample, Scored, Scores, Values, scores
 from molrl.rewards.shapes.body import UnsoundError, trace_body
+from molrl.rewards.wanted_class import WantedClass
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,31 +21,19 @@ BATCH_SIZE = 64  # clouds at a time
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassProbability(PerSample[PointCloud]):
+class ClassProbability(WantedClass, PerSample[PointCloud]):
     """The logarithm of p(class | shape), at most 0.
 
     The classifier was trained on noisy shapes too and has a class for what is no shape, but a policy that is trained
     long enough finds its blind spots: check with a second one (`weights=shape_judge`).
-
-    Attributes:
-        wanted: the class; None: the label of each sample, which is the class it was conditioned on; or the class for
-            each label, such as {"chair": "armchair"}.
-        weights: a classifier, shipped or a folder.
-        floor: the value of a bad sample, and the minimum of all.
     """
 
-    wanted: str | Mapping[str, str] | None
-    weights: str
-    floor: float = -20.0
     kind: ClassVar[str] = "shapes"
     differentiable: ClassVar[bool] = True  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __post_init__(self) -> None:
-        if not -math.inf < self.floor < 0:
-            raise ValueError(f"floor: got {self.floor}, need a finite number below 0, the logarithm of a probability")
         import_scipy("spatial")  # a missing package is an error now
-        for name in [self.wanted] if isinstance(self.wanted, str) else (self.wanted or {}).values():
-            self.class_index(name)
+        super().__post_init__()
 
     @cached_property
     def classifier(self) -> "PointClassifier":
@@ -53,22 +42,9 @@ class ClassProbability(PerSample[PointCloud]):
 
         return load_classifier(self.weights)
 
-    def wanted_class(self, label: str) -> str:
-        """Return the class that is wanted of a sample with this label; ValueError if there is none."""
-        if isinstance(self.wanted, str):
-            return self.wanted
-        if self.wanted is None:
-            return label
-        if label not in self.wanted:
-            raise ValueError(f"class: got {label!r}, wanted has only {', '.join(self.wanted)}")
-        return self.wanted[label]
-
-    def class_index(self, name: str) -> int:
-        """Return the index of a class in the output; ValueError for one that the classifier does not have."""
-        classes = list(self.classifier.design.classes)
-        if name not in classes:
-            raise ValueError(f"class: got {name!r}, {self.weights} has {', '.join(classes)}")
-        return classes.index(name)
+    @property
+    def classes(self) -> Sequence[str]:
+        return self.classifier.design.classes
 
     def score_one(self, sample: PointCloud, /) -> Scored:
         return self.score([sample]).scored[0]

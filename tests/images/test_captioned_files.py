@@ -155,6 +155,9 @@ def test_scenes_are_joined_by_images_as_often_as_asked(tmp_path: Path) -> None:
     assert [image.prompt for image in found.train[3:]] == ["a red page"] * 4
     assert {image.pixels.shape for image in found.train} == {(32, 32, 3)}
     assert "a red page" not in found.texts
+    assert [image.prompt for image in found.autoencoded].count("a red page") == 4
+    assert len(found.autoencoded) == 3 + 4  # as many scenes as pictures, where there are so many
+    assert len(scene_set(n=9, seed=0, edge=32, path=str(path), repeats=4, held_out=0.0).autoencoded) == 8
     with pytest.raises(ValueError, match="repeats: got 0"):
         scene_set(n=3, seed=0, edge=32, path=None, repeats=0, held_out=0.0)
 

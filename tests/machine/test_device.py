@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from molrl.config import ConfigError
-from molrl.machine.device import choose_device
+from molrl.machine.device import choose_device, warn_of_slow_bfloat16
 from molrl.machine.memory import OutOfMemory, enough_memory
 
 
@@ -31,3 +31,31 @@ def test_the_gpu_of_a_mac_is_taken_where_torch_has_it(available: bool, monkeypat
 def test_memory_that_runs_out_is_one_line_on_every_device(message: str) -> None:
     with pytest.raises(OutOfMemory, match=r"out of memory \(.*9 GB.*\): lower rollouts"), enough_memory("rollouts"):
         raise RuntimeError(message)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "device", "is_warned"),
+    [
+        ({"avx2": True, "amx_bf16": False, "avx512_bf16": False}, "cpu", True),
+        ({"avx2": True, "amx_bf16": False, "avx512_bf16": True}, "cpu", False),
+        ({"avx2": True, "amx_bf16": False, "avx512_bf16": False}, "meta", False),
+    ],
+)
+def test_a_processor_without_bfloat16_is_told_of(
+    capabilities: dict[str, bool],
+    device: str,
+    is_warned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    warn_of_slow_bfloat16("training.bf16=true", torch.device(device))
+    assert capsys.readouterr().err.startswith("molrl: training.bf16=true: this processor has no") == is_warned
+
+
+def test_what_torch_cannot_tell_is_not_warned_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    warn_of_slow_bfloat16("training.bf16=true", torch.device("cpu"))
+    assert capsys.readouterr().err == ""

@@ -135,7 +135,8 @@ ELSEWHERE = {  # where the published values of the others are tested
     "xtb_energy": "test_xtb.py",
 }
 IMAGES = {  # and those of images
-    **dict.fromkeys(("scene_alignment",), "test_scenes.py"),
+    "scene_alignment": "test_scenes.py",
+    "image_class": "test_image_class.py",
     **dict.fromkeys(("compressibility", "incompressibility", "alignment"), "test_image_rewards.py"),
     **dict.fromkeys(("aesthetic", "clip_score", "pick_score"), "test_clip_scores.py"),
     **dict.fromkeys(("remote", "vlm_judge"), "test_remote_rewards.py"),
