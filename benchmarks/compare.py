@@ -11,7 +11,7 @@ jobs that are done and writes comparison.csv and frontier.png (`comparison_table
 The protocol, which was fixed before the first run:
 
 - The reward is QED. A method has `MAX_QUERIES` reward queries. `RUNS` divides them into rounds; an algorithm's other
-  settings are the defaults of conf/algo, but for the precision, bfloat16, in which all are trained.
+  settings are the defaults of conf/algo.
 - The model is trained on one half of QM9, so that new molecules in the other half are known to be real.
 - Whatever sampler trains, a policy is judged by `NUM_JUDGED` samples of one chain: 50 steps, eta = 1, float32, and the
   noise of its seed, the same for all. Its KL is that of whole such chains to the pretrained model's, of some of them
@@ -82,7 +82,7 @@ CONTROLS = ("ddpo", "nft", "rwr")  # one of each family learns from random numbe
 SAMPLERS = {"best of 4": 4, "best of 12": 12, "svdd": 12, "smc": 12}  # queries for a sample
 FACTORS = (0.25, 0.5, 1.0, 2.0)
 CONDITION = 0.55
-LABELLED = ("training.steps=600", "training.cooldown=200", "training.lr=3e-4", "training.bf16=true", "evaluate=2")
+LABELLED = ("training.steps=600", "training.cooldown=200", "training.lr=3e-4", "evaluate=2")
 
 reward_of_qed = QED(reader=perceive_bonds)
 held_out_reward = Desirability(goal="window", low=1.0, high=3.0, slack=2.0, scorer=LogP(reader=perceive_bonds))
@@ -163,7 +163,7 @@ class Comparison:
 
     def trained(self, title: str, name: str, seed: int, reward: Reward, factor: float) -> tuple[Denoiser, "Rounds"]:
         """Return the denoiser that an algorithm trained, as far as it came, and its rounds."""
-        settings = [f"algo={name}", f"seed={seed}", "precision=bfloat16", "save_every=4", *RUNS[name], *self.settings]
+        settings = [f"algo={name}", f"seed={seed}", "save_every=4", *RUNS[name], *self.settings]
         if factor != 1.0:
             rate = compose("train", ["task=qed", *settings])["optimizer"]["lr"]
             settings.append(f"optimizer.lr={factor * rate:g}")
