@@ -127,8 +127,12 @@ class Design(Protocol):
     data_argument: ClassVar[str]
     """The keyword argument that a data set of this domain takes, and no other does."""
 
-    def load_data(self, data: Callable[..., Any]) -> Any:
-        """Call the data set with the argument that this model needs, and drop what it cannot learn from."""
+    def load_data(self, data: Callable[..., Any], init: str | None) -> Any:
+        """Call the data set with the argument that this model needs, and drop what it cannot learn from.
+
+        Args:
+            init: model whose weights training starts from, which may know what the data alone would not teach.
+        """
         ...
 
     def fit(self, examples: Any) -> Trainee:
@@ -163,7 +167,7 @@ def pretrain(
     refuse_another(config, FREE_SETTINGS)
     refuse_other_data(data, model)
     with stage("reading the data set"):
-        examples = model.load_data(data)
+        examples = model.load_data(data, init)
     seed_generators(training.seed)  # last thing before weights are drawn
     with stage("fitting the model to the statistics of the data set"):
         trainee = model.fit(examples)

@@ -184,7 +184,14 @@ class Composition:
         return f"{self.command}/{domain}" if domain and self.find(f"{self.command}/{domain}") else None
 
     def tuned_option(self, choices: Mapping[str, Choice]) -> str | None:
-        """Return the option of `tuned` for the algorithm and the policy, or else the task, or else the domain."""
+        """Return the option of `tuned` for what is trained; None: there is none.
+
+        In fine-tuning that is the algorithm with the policy, or else the task, or else the domain; in pretraining that
+        starts from other weights (`init=`), the kind of model.
+        """
+        if "model" in choices and self.override_values.get("init", "null") != "null":
+            option = f"{choices['model'].option}_init"
+            return option if self.find(f"tuned/{option}") else None
         if not {"task", "policy", "algo"} <= choices.keys():
             return None
         policy, task, algo = (choices[group].option for group in ("policy", "task", "algo"))

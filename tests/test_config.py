@@ -442,12 +442,30 @@ def test_a_task_of_ones_own_has_the_settings_of_its_domain_and_algorithm() -> No
 
 def test_every_file_of_tuned_settings_is_of_a_domain_and_an_algorithm_or_a_base() -> None:
     of, algorithms = [*choices("policy"), *choices("task")], choices("algo")
+    models = choices("model")
     folder = CONF / "tuned"
     text = "\n".join(path.read_text() for path in folder.rglob("*.yaml"))
     for path in folder.rglob("*.yaml"):
         name, _, algorithm = path.stem.rpartition("_")
-        taken = path.stem in algorithms or (name in of and algorithm in algorithms)
+        taken = (
+            path.stem in algorithms
+            or (name in of and algorithm in algorithms)
+            or (name in models and algorithm == "init")
+        )
         assert taken or f"- /tuned/{path.parent.name}/{path.stem}\n" in text, path
+
+
+def test_pretraining_from_trained_weights_takes_the_schedule_of_a_continuation() -> None:
+    """A shorter one at a lower rate; what the user writes comes before it, and init=null is a start afresh."""
+    fresh = compose("pretrain", ["model=drugs", "data.path=x"])
+    assert fresh == compose("pretrain", ["model=drugs", "data.path=x", "init=null"])
+    going_on = compose("pretrain", ["model=drugs", "data.path=x", "init=drugs", "training.lr=2e-3"])
+    assert going_on["training"]["steps"] < fresh["training"]["steps"] / 10
+    assert going_on["training"]["cooldown"] < going_on["training"]["steps"]
+    assert going_on["training"]["lr"] == 2e-3
+    assert going_on["model"] == fresh["model"]
+    one, two = (compose("pretrain", setting)["training"] for setting in ([], ["init=qm9_heavy"]))
+    assert one == two
 
 
 def test_a_policy_can_have_settings_of_its_own_with_an_algorithm() -> None:

@@ -107,7 +107,7 @@ class CircleDesign:
     domain: ClassVar[str] = "points of circles"
     data_argument: ClassVar[str] = "radius"
 
-    def load_data(self, data: Callable[..., Any]) -> Tensor:
+    def load_data(self, data: Callable[..., Any], init: str | None) -> Tensor:
         points: Tensor = data(radius=1.0)
         return points
 

@@ -88,7 +88,7 @@ class ImageDesign:
             prediction=self.prediction,
         )
 
-    def load_data(self, data: Callable[..., ImageSet]) -> ImageSet:
+    def load_data(self, data: Callable[..., ImageSet], init: str | None) -> ImageSet:
         """Return the data set with images of this size."""
         require_extra()
         with settings("data"):

@@ -67,7 +67,7 @@ class ShapeDesign:
         """Return the loss of stable targets where a pool has more points than a point cloud, else the usual one."""
         return StableLoss(self.points, self.written) if self.pool > self.points else cast(Loss, denoising_loss)
 
-    def load_data(self, data: Callable[..., ShapeSet]) -> ShapeSet:
+    def load_data(self, data: Callable[..., ShapeSet], init: str | None) -> ShapeSet:
         """Return the data set with a pool of points for each shape."""
         with settings("data"):
             return data(points=self.pool)

@@ -74,7 +74,7 @@ class CircleDesign:
     domain: ClassVar[str] = "circle"
     data_argument: ClassVar[str] = "spread"
 
-    def load_data(self, data: Callable[..., Tensor]) -> Tensor:
+    def load_data(self, data: Callable[..., Tensor], init: str | None) -> Tensor:
         return data(spread=0.05)
 
     def fit(self, examples: Tensor) -> CircleTrainee:
