@@ -8,7 +8,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from molrl.config import ConfigError, settings
 from molrl.gaussian import Space
-from molrl.machine.device import choose_device, warn_of_slow_bfloat16
+from molrl.machine.device import choose_device, computes_bfloat16, warn_of_slow_bfloat16
 from molrl.machine.files import read_text, replace_file
 from molrl.machine.interruption import defer_interruption
 from molrl.machine.memory import enough_memory
@@ -25,6 +25,7 @@ from molrl.models.draws import draw_samples
 from molrl.policy import Policy
 from molrl.pretrain import Bucket, Loss, Pretraining
 from molrl.progress import note_output, stage
+from molrl.runs.automatic import decide
 from molrl.runs.folder import claim, refuse_another
 from molrl.runs.snapshot import seed_generators
 from molrl.runs.tracking import append_row
@@ -162,6 +163,8 @@ def pretrain(
         config: the settings that all this was composed from; the folder keeps them.
     """
     folder, place = Path(run), choose_device(device)
+    config = decide(config, "training.bf16", lambda: computes_bfloat16(place))
+    training = replace(training, bf16=config["training"]["bf16"])
     if training.bf16:
         warn_of_slow_bfloat16("training.bf16=true", place)
     refuse_another(config, FREE_SETTINGS)

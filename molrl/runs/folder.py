@@ -35,6 +35,11 @@ FREE_SETTINGS = (
     "chosen.tracker",
 )  # they may differ when a run is continued
 GROWING_SETTINGS = ("iterations",)  # they may be larger
+AUTO = "auto"
+AUTOMATIC_SETTINGS: Mapping[str, Collection[Any]] = {  # `auto` stands for what the run has, see `molrl.runs.automatic`
+    "precision": (None, "float32", "bfloat16"),
+    "training.bf16": (False, True),
+}
 SETTINGS, SUMMARY = "config.yaml", "summary.json"  # the summary is written last
 MAX_BYTES, MAX_DEPTH = 1 << 18, 32  # of a file of settings
 CARD = "README.md"  # of a model
@@ -159,6 +164,8 @@ def load_plain_yaml(path: Path) -> Any:
 def differences(old: Any, new: Any, free: Collection[str] = (), where: str = "") -> list[str]:
     """Return the settings that differ and must not, each as `name: old -> new`."""
     if where in (*FREE_SETTINGS, *free) or (where in GROWING_SETTINGS and type(old) is type(new) is int and new > old):
+        return []
+    if new == AUTO and old in AUTOMATIC_SETTINGS.get(where, ()):
         return []
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return [
