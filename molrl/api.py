@@ -16,6 +16,7 @@ from molrl.config import ConfigError, check_arguments
 from molrl.config import settings as wrong_settings
 from molrl.domains import PolicySettings, Sampling, domain
 from molrl.machine.device import choose_device
+from molrl.machine.threads import torch_threads
 from molrl.override import as_value
 from molrl.plugins import reward_of
 from molrl.reward_queue import check_rewards
@@ -106,6 +107,7 @@ def sample(
     seed: int = 0,
     condition: Mapping[str, Any] | None = None,
     device: str = "auto",
+    threads: int | None = None,
     **settings: Any,
 ) -> list[Any]:
     """Draw n finished samples: molecules, point clouds or images.
@@ -118,6 +120,7 @@ def sample(
         seed: of the noise.
         condition: what the samples are asked for, such as {"class": "chair"} or {"prompt": "a red circle"}.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        threads: of torch during the call; None: as many as it has.
         settings: others of the domain, as `molrl sample` takes them, such as `atoms="18..24"` of molecules.
 
     Raises:
@@ -130,37 +133,44 @@ def sample(
         raise ConfigError(f"n: got {n}, need at least 1")
     sampling = sampling_of(policy, condition or {}, device, settings)
     batch = min(BATCH, sampling.batch or BATCH)
-    return draw_samples(sampling.policy, sampling.decoder, n, seed=seed, batch=batch, device=choose_device(device))
+    with torch_threads(threads):
+        return draw_samples(sampling.policy, sampling.decoder, n, seed=seed, batch=batch, device=choose_device(device))
 
 
-def score(samples: Sequence[Any], reward: str | Callable[..., Any], **settings: Any) -> Float[Tensor, " n"]:
+def score(
+    samples: Sequence[Any], reward: str | Callable[..., Any], *, threads: int | None = None, **settings: Any
+) -> Float[Tensor, " n"]:
     """Return the value of each sample by a reward, float32 [n]; NaN where one could not be scored.
 
     Args:
         samples: finished samples of the domain that the reward scores.
         reward: the name of a reward ("qed", "shape_stability" ...), code ("my_rewards.py:name"), or a function of
             samples.
+        threads: of torch during the call; None: as many as it has.
         settings: of a named reward, as `reward.SETTING=VALUE` on the command line; nested ones as `{"site": {...}}`.
 
     Raises:
         ConfigError: there is no such reward or setting.
     """
-    if callable(reward):
-        return check_rewards(user_function(reward)(samples), len(samples))
-    overrides = [f"reward={reward}", "file=none", *flatten("reward", settings)]
-    scorer = build(Composition("score", overrides).config["reward"], "reward")
-    with open_reward(scorer):
-        return check_rewards(scorer(samples), len(samples))
+    with torch_threads(threads):
+        if callable(reward):
+            return check_rewards(user_function(reward)(samples), len(samples))
+        overrides = [f"reward={reward}", "file=none", *flatten("reward", settings)]
+        scorer = build(Composition("score", overrides).config["reward"], "reward")
+        with open_reward(scorer):
+            return check_rewards(scorer(samples), len(samples))
 
 
-def evaluate(samples: Sequence[Any], policy: PolicySettings | str) -> dict[str, float]:
+def evaluate(samples: Sequence[Any], policy: PolicySettings | str, *, threads: int | None = None) -> dict[str, float]:
     """Return the held-out metrics of samples, such as validity, uniqueness and novelty of molecules, in [0, 1].
 
     Args:
         samples: finished samples.
         policy: the model whose training set or held-out samples they are compared with.
+        threads: of torch during the call; None: as many as it has.
     """
-    return dict(sampling_of(policy, {}, "cpu", {}).decoder.assess(samples))
+    with torch_threads(threads):
+        return dict(sampling_of(policy, {}, "cpu", {}).decoder.assess(samples))
 
 
 def train(*settings: str, reward: Callable[..., Any] | None = None, **values: Any) -> FinishedRun:

@@ -61,10 +61,15 @@ def test_shapes_and_conditions(tmp_path: Path) -> None:
 
 
 def test_a_run_comes_back_with_its_summary_and_its_metrics(tmp_path: Path) -> None:
+    threads, before = set[int](), torch.get_num_threads()
+
     def rings(molecules: Sequence[Any]) -> torch.Tensor:
+        threads.add(torch.get_num_threads())
         return torch.tensor([float(len(one.numbers)) for one in molecules])
 
-    run = molrl.train("policy.num_steps=5", algo="ddpo", reward=rings, run=tmp_path / "it's mine", **QUICK)
+    settings = {**QUICK, "threads": before + 1, "run": tmp_path / "it's mine"}
+    run = molrl.train("policy.num_steps=5", algo="ddpo", reward=rings, **settings)
+    assert (threads, torch.get_num_threads()) == ({before + 1}, before)
     assert run.summary["reward"] == "rings"
     assert [row["iteration"] for row in run.rows] == [0]
     assert run.metrics["reward"].tolist() == [run.rows[0]["reward"]]
