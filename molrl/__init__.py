@@ -7,7 +7,7 @@
     values = molrl.score(molecules, "qed")
 
 The functions of this module are what the commands do: `choices` (what there is), `load_policy`, `sample`, `score`,
-`evaluate` and `train`.
+`evaluate`, `train`, `pretrain` and `report`; `load_run` opens a run of before.
 """
 
 import sys
@@ -19,9 +19,32 @@ from molrl.version import __version__
 let_waiting_threads_sleep()
 
 if TYPE_CHECKING:
-    from molrl.api import FinishedRun, choices, evaluate, load_policy, sample, score, train
+    from molrl.api import (
+        RunResult,
+        choices,
+        evaluate,
+        load_policy,
+        load_run,
+        pretrain,
+        report,
+        sample,
+        score,
+        train,
+    )
 
-__all__ = ["FinishedRun", "__version__", "choices", "evaluate", "load_policy", "sample", "score", "train"]
+__all__ = [
+    "RunResult",
+    "__version__",
+    "choices",
+    "evaluate",
+    "load_policy",
+    "load_run",
+    "pretrain",
+    "report",
+    "sample",
+    "score",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
