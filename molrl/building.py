@@ -76,15 +76,15 @@ def target(path: str, where: str) -> Callable[..., Any]:
     return typing.cast(Callable[..., Any], found)
 
 
-def call_command(config: Mapping[str, Any], **extra: Any) -> int:
+def call_command(config: Mapping[str, Any], /, **extra: Any) -> int:
     """Call the function that a command's configuration names, within its number of threads; return the exit code.
 
     Args:
         extra: arguments that are objects already.
     """
-    settings = {name: value for name, value in config.items() if name not in ("chosen", "threads")}
+    arguments = {name: value for name, value in config.items() if name not in ("chosen", "threads")}
     with torch_threads(config.get("threads")):
-        return int(build({**settings, "_partial_": True}, "", **extra)())
+        return int(build({**arguments, "_partial_": True}, "", **extra)())
 
 
 def allowed_packages() -> list[str]:

@@ -16,6 +16,7 @@ from command import molrl as command
 import molrl
 from molrl.config import ConfigError
 from molrl.data.molecules.files import read
+from molrl.machine.threads import torch_threads
 
 QUICK = {"iterations": 1, "rollouts": 8, "minibatch": 16, "evaluate": 8, "threads": 1}
 
@@ -68,15 +69,15 @@ def test_shapes_and_conditions(tmp_path: Path) -> None:
 
 
 def test_a_run_comes_back_with_its_summary_and_its_metrics(tmp_path: Path) -> None:
-    threads, before = set[int](), torch.get_num_threads()
+    threads = set[int]()
 
     def rings(molecules: Sequence[Any]) -> torch.Tensor:
         threads.add(torch.get_num_threads())
         return torch.tensor([float(len(one.numbers)) for one in molecules])
 
-    settings = {**QUICK, "threads": before + 1, "run": tmp_path / "it's mine"}
-    run = molrl.train(policy={"num_steps": 5}, algo="ddpo", reward=rings, **settings)
-    assert (threads, torch.get_num_threads()) == ({before + 1}, before)
+    with torch_threads(2):
+        run = molrl.train(policy={"num_steps": 5}, algo="ddpo", reward=rings, run=tmp_path / "it's mine", **QUICK)
+        assert (threads, torch.get_num_threads()) == ({QUICK["threads"]}, 2)
     assert run.summary["reward"] == "rings"
     assert [row["iteration"] for row in run.rows] == [0]
     assert run.metrics["reward"].tolist() == [run.rows[0]["reward"]]
