@@ -20,7 +20,6 @@ let_waiting_threads_sleep()
 
 if TYPE_CHECKING:
     from molrl.api import (
-        RunResult,
         choices,
         evaluate,
         load_policy,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
         score,
         train,
     )
+    from molrl.runs.result import RunResult
 
 __all__ = [
     "RunResult",

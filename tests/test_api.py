@@ -83,7 +83,7 @@ def test_a_run_comes_back_with_its_summary_and_its_metrics(tmp_path: Path) -> No
     assert run.metrics["reward"].tolist() == [run.rows[0]["reward"]]
     assert run.metrics.shape == (1, len(run.rows[0]))
     assert "report.html" in run.report.read_text()
-    shown = run._repr_html_()
+    shown = run._repr_html_() or ""
     assert "it&#39;s mine" in shown
     assert f"{run.summary['after']['reward_mean']:.3f}" in shown
     assert len(molrl.sample(molrl.load_policy(run.policy, num_steps=5), 2)) == 2
