@@ -220,6 +220,7 @@ def test_what_a_package_registered_is_listed_and_a_broken_one_says_why(monkeypat
 def test_lists_are_completed() -> None:
     assert candidates("al", ["list"]) == ["algorithms"]
     assert "qed" in candidates("q", ["list", "rewards"])
+    assert candidates("domain=s", ["list", "rewards"]) == ["domain=shapes"]
     assert candidates("", ["list", "rewards", "qed"]) == []
     assert candidates("", ["list", "nothing"]) == []
     assert "list" in candidates("l", [])

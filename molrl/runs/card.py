@@ -106,7 +106,7 @@ def render_card(
         **{"domain": domain, "base": base, "reward": summary["reward"], "algo": summary["algo"]},
         n=summary["before"].get("n"),
         rows="\n".join(f"| {name} | {before} | {after} |" for name, before, after in rows_of(summary, named)),
-        selection=selection(summary["best"] or {}, named) if is_best else "",
+        selection=selection(summary.get("best") or {}, named) if is_best else "",
         changes="\n".join(["", *(f"- {change}" for change in summary["changes"]), ""] if summary["changes"] else [""]),
         **{**made, "seed": summary["seed"], "queries": summary["reward_queries"]},
         rounds=f"{rounds} round{'' if rounds == 1 else 's'}",
