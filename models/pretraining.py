@@ -23,19 +23,19 @@ from molrl.machine.interruption import defer_interruption
 from molrl.machine.memory import enough_memory
 from molrl.models.draws import draw_samples
 from molrl.policy import Policy
-from molrl.pretrain import Bucket, Loss, Pretraining
+from molrl.pretraining import Bucket, Loss, Pretraining
 from molrl.progress import note_output, stage
 from molrl.runs.automatic import decide
 from molrl.runs.folder import claim, refuse_another
 from molrl.runs.snapshot import seed_generators
-from molrl.runs.tracking import append_row
+from molrl.runs.tracking import PRETRAINING_FILE, append_row
 from molrl.task import Decoder
 
 FREE_SETTINGS = (  # may change on resumption
     *("evaluate", "training.steps", "training.cooldown", "training.save_every"),
     *("data.workers", "data.cache"),
 )
-MODEL_FOLDER, ROWS_FILE, DESCRIPTION_FILE = "model", "pretrain.jsonl", "architecture.json"  # in the run's folder
+MODEL_FOLDER, DESCRIPTION_FILE = "model", "architecture.json"  # in the run's folder
 MAX_DESCRIPTION_BYTES = 1 << 22
 
 
@@ -216,7 +216,7 @@ class Report:
         self.trainee.save(self.folder / MODEL_FOLDER, average)
         measured = self.measure()
         figures = {name: None if math.isnan(value) else value for name, value in measured.items()}
-        append_row(self.folder / ROWS_FILE, {**metrics, **figures}, "step")
+        append_row(self.folder / PRETRAINING_FILE, {**metrics, **figures}, "step")
         progress = f"step {metrics['step']:.0f}/{self.training.steps} loss {metrics['loss']:.4f}"
         labelled = [f"{label} {measured[name]:.4f}" for label, name in self.trainee.progress_metrics.items()]
         print(", ".join([progress, *labelled, f"{metrics['seconds']:.0f} s"]), flush=True)

@@ -30,6 +30,7 @@ from molrl.machine.interruption import Request, Terminated, defer_interruption, 
 from molrl.machine.memory import enough_memory
 from molrl.machine.printable import muted
 from molrl.machine.processes import SINGLE_PROCESS, Processes, connect_processes, place_of_process
+from molrl.machine.threads import torch_threads
 from molrl.measurement import BATCH, PREVIEW_COUNT, Measurement, measure
 from molrl.noise import Key, Stream
 from molrl.policy import Policy
@@ -143,7 +144,7 @@ def train(config: Mapping[str, Any], reward: Reward | None = None) -> int:
     if state := describe_finished(config):
         print(state)
         return 0
-    with connect_processes(config["wait"]) as world, muted(not world.is_main):
+    with torch_threads(config["threads"]), connect_processes(config["wait"]) as world, muted(not world.is_main):
         return run_rank(config, reward, world)
 
 

@@ -17,7 +17,7 @@ from molrl.models.precondition import Preconditioned
 from molrl.models.pretraining import SamplingSettings, count_parameters, pretrain, require_grid_power
 from molrl.noise import Key
 from molrl.policy import Policy
-from molrl.pretrain import Bucket, Loss, Pretraining, denoising_loss
+from molrl.pretraining import Bucket, Loss, Pretraining, denoising_loss
 from molrl.samplers import DDIM, PowerGrid
 from molrl.schedule import LogLinear
 from molrl.task import Decoder

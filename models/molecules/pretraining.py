@@ -28,7 +28,7 @@ from molrl.models.networks import takes
 from molrl.models.pretraining import SamplingSettings, count_parameters, require_grid_power
 from molrl.models.recycling import recycling_loss
 from molrl.policy import Policy
-from molrl.pretrain import Bucket, Loss, Pretraining, denoising_loss
+from molrl.pretraining import Bucket, Loss, Pretraining, denoising_loss
 from molrl.rewards.scores import PerSample
 from molrl.runs.checkpoint import check_fits
 

@@ -21,7 +21,7 @@ from molrl.models.shapes.model import DOMAIN, NETWORKS, ShapeArchitecture, Shape
 from molrl.models.shapes.policy import shape_policy
 from molrl.models.shapes.stable_target import Pools, StableLoss
 from molrl.policy import Policy
-from molrl.pretrain import Loss, Pretraining, denoising_loss
+from molrl.pretraining import Loss, Pretraining, denoising_loss
 from molrl.runs.checkpoint import check_fits
 
 

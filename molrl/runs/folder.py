@@ -23,6 +23,7 @@ from molrl.machine.files import (
 from molrl.outputs import make_folder, unused
 from molrl.override import command_line
 from molrl.plugins import is_code
+from molrl.renamed import with_moved_targets
 from molrl.runs.inputs import INPUTS, check_inputs
 
 FREE_SETTINGS = (
@@ -93,7 +94,7 @@ def resuming(config: Mapping[str, Any], more: int = 0) -> str:
     chosen = {group: name for group, name in config["chosen"].items() if is_code(name)}
     line = command_line("train", {"resume": config["run"], **chosen})
     if "function" in config["reward"]:
-        line = "molrl.run.train, with the same settings and the same function"
+        line = "molrl.train, with the same settings and the same function"
     return f"{line} iterations=+{more}" if more else line
 
 
@@ -130,7 +131,7 @@ def refuse_another(config: Mapping[str, Any], free: Collection[str] = ()) -> Pat
     path = folder / SETTINGS
     if path.exists():
         try:
-            old = dict(load_plain_yaml(path))
+            old = dict(with_moved_targets(load_plain_yaml(path)))
         except SpecialFileError as error:
             raise ConfigError(f"run={folder}: {error}") from None
         except (ValueError, TypeError):

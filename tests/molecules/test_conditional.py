@@ -30,7 +30,7 @@ from molrl.models.molecules.policy import molecule_policy
 from molrl.models.molecules.pretraining import MoleculeDesign, warm_start
 from molrl.models.shipped import SHIPPED
 from molrl.noise import Key
-from molrl.pretrain import Pretraining
+from molrl.pretraining import Pretraining
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.scores import PerSample, Scored
 from molrl.runs import checkpoint
