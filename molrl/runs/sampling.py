@@ -1,4 +1,4 @@
-"""What a run's settings say of its model, for a policy that is opened by the folder of the run."""
+"""The sampling and the origin of a model, by the settings of its run, for a policy that is opened by the run's folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
