@@ -177,7 +177,7 @@ def test_without_a_kind_all_kinds_are_counted() -> None:
             ["rewards", "domain=shape"],
             "domain=shape: no such domain; known are images, molecules, shapes; did you mean",
         ),
-        (["rewards", "domian=shapes"], "did you mean domain?"),
+        (["rewards", "domains=shapes"], "did you mean domain?"),
         (["rewards", "--config-dir", "/nowhere"], "no such folder"),
         (["rewards", "--columns"], "no such option"),
     ],
