@@ -145,11 +145,39 @@ def test_a_changed_default_is_found() -> None:
     assert tables.filled(page.replace("| `algo.clip` | `0.2` |", "| `algo.clip` | `0.3` |"), "../") == page
 
 
+@pytest.mark.parametrize("path", WITH_COMMANDS, ids=name_of)
+def test_every_setting_of_a_table_has_a_meaning(path: Path) -> None:
+    assert re.findall(r"^\| `[^|]+\|[^|]*\| *\|$", path.read_text("utf-8"), re.MULTILINE) == []
+
+
+def test_every_algorithm_states_its_objective() -> None:
+    pages = {path.stem: path.read_text("utf-8") for path in ROOT.glob("docs/algorithms/*.md")}
+    methods = {name for name, text in pages.items() if "<!-- settings algo/" in text}
+    assert methods
+    assert methods == {name for name in methods if "\n## Objective\n" in pages[name]}
+
+
 @pytest.mark.parametrize("group", ["algo", "reward"])
 def test_every_algorithm_and_reward_has_a_table_of_its_settings(group: str) -> None:
     described = {name for text in TEXTS for name in re.findall(r"<!-- settings ([\w/]+) -->", text)}
     existing = {str(path.relative_to(ROOT / "conf").with_suffix("")) for path in ROOT.glob(f"conf/{group}/**/*.yaml")}
     assert existing - described == {f"{group}/code"}
+
+
+RESULTS = sorted(path for path in ROOT.glob("docs/results/*.md") if path.stem not in ("README", "reproduce"))
+
+
+@pytest.mark.parametrize("index", ["README.md", "reproduce.md"])
+def test_every_page_of_results_is_in_its_indices(index: str) -> None:
+    linked = {link.partition("#")[0] for link in LINK.findall((ROOT / "docs/results" / index).read_text("utf-8"))}
+    assert {path.name for path in RESULTS} <= linked
+
+
+def test_the_scripts_that_make_the_numbers_exist() -> None:
+    named = re.findall(r"(?<![\w/])(?:benchmarks/)?(\w+\.py)\b", (ROOT / "docs/results/reproduce.md").read_text("utf-8"))
+    tests = {path.name for path in ROOT.glob("tests/**/*.py")}
+    assert named
+    assert {name for name in named if not (ROOT / "benchmarks" / name).is_file()} <= tests
 
 
 def test_the_readme_is_short() -> None:
