@@ -12,7 +12,6 @@ import pytest
 from documents import INPUTS, ROOT, WALKS, WITH_COMMANDS, blocks, command_lines, name_of, walk, write_files
 from wheels import build_wheel
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a page draws, trains and scores, as its reader does
 MINUTES = {"README.md"}  # its code trains for minutes
 TEXTS = {name_of(path): path.read_text("utf-8") for path in WITH_COMMANDS}
 PAGES = [name for name, text in TEXTS.items() if name in WALKS or (name not in MINUTES and blocks(text, "python"))]
@@ -38,6 +37,8 @@ def run_page(site: Path, folder: Path, commands: Sequence[Sequence[str]], code: 
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_runs_outside_the_checkout(page: str, site: Path, tmp_path: Path) -> None:
     text = TEXTS[page]
