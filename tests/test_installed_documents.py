@@ -48,6 +48,7 @@ def test_a_page_runs_outside_the_checkout(page: str, site: Path, tmp_path: Path)
     run_page(site, tmp_path, walk(text) if page in WALKS else [], blocks(text, "python"))
 
 
+@pytest.mark.timeout(1200)  # some twenty seconds of one core, which may be shared
 def test_the_commands_of_all_pages_compose_outside_the_checkout(site: Path, tmp_path: Path) -> None:
     """Commands of pages that make files of their own are left to the test above and to that of the checkout."""
     lines = {line for text in TEXTS.values() if 'title="' not in text for line in command_lines(text)}

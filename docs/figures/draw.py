@@ -119,7 +119,8 @@ def draw_learning() -> None:
 
 def density(x: NDArray[np.floating], mean: float, std: float) -> NDArray[np.floating]:
     """Return the density of N(mean, std^2) at each x."""
-    return np.exp(-(((x - mean) / std) ** 2) / 2) / np.sqrt(2 * np.pi) / std
+    values: NDArray[np.floating] = np.exp(-(((x - mean) / std) ** 2) / 2) / np.sqrt(2 * np.pi) / std
+    return values
 
 
 def draw_variety() -> None:
