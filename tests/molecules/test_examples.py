@@ -48,8 +48,8 @@ def test_a_site_of_examples_is_that_of_their_files(ligand: str) -> None:
 def test_examples_are_scored_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     site = ("reward.site.receptor=example:1iep_pocket.pdbqt", "reward.site.ligand=example:imatinib.sdf")
-    arguments = ("score", "example:imatinib.sdf", "reward=pose", *site, "reward.workers=0", "out=scores.csv")
+    arguments = ("score", "example:imatinib.sdf", "reward=pose", *site, "reward.workers=0")
     for _ in range(2):  # the second time, the file to write exists
         done = molrl(*arguments, "overwrite=true")
         assert done.code == 0, done.err
-    assert "12.5" in Path("scores.csv").read_text()
+    assert "12.5" in Path("imatinib.sdf.pose.csv").read_text()
