@@ -102,7 +102,7 @@ def gain_of_all(before: Mapping[str, float], after: Mapping[str, float]) -> Diff
 def fine_tune(folder: Path, task: str, algorithm: str, seed: str, settings: Sequence[str]) -> dict[str, Any]:
     """Run `molrl train`, unless the run is complete, and return its summary."""
     command = [sys.executable, "-m", "molrl", "train", f"task={task}", "policy=drugs", f"algo={algorithm}"]
-    command += [f"seed={seed}", f"run={folder}", "minutes=30", "evaluate=256", *settings]
+    command += [f"seed={seed}", f"run={folder}", "minutes=30", "iterations=50", "evaluate=256", *settings]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
     return summary

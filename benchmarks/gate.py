@@ -21,7 +21,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from molrl.models.pretraining import ROWS_FILE
+from molrl.runs.tracking import PRETRAINING_FILE
 
 SECONDS_PER_HOUR = 3600
 
@@ -44,7 +44,7 @@ class Point(NamedTuple):
 
 def read_points(folder: Path) -> list[Point]:
     """Return the reports of a run of `molrl pretrain`."""
-    rows: list[Mapping[str, Any]] = [json.loads(line) for line in (folder / ROWS_FILE).read_text().splitlines()]
+    rows: list[Mapping[str, Any]] = [json.loads(line) for line in (folder / PRETRAINING_FILE).read_text().splitlines()]
     hours = accumulate(row["core_seconds"] / SECONDS_PER_HOUR for row in rows)
     return [
         Point(hour, row["step"], row["loss"], row["validity_connected"], atom_error(row))

@@ -22,7 +22,7 @@ from molrl.data.shapes.procedural import Procedural
 from molrl.gaussian import Euclidean
 from molrl.models.shapes.model import ShapeArchitecture
 from molrl.models.shapes.stable_target import Pools, StableLoss
-from molrl.pretrain import Average, learning_rate, stratified_times
+from molrl.pretraining import Average, learning_rate, stratified_times
 
 SHAPES, HELD_OUT, POOL, POINTS, BATCH = 800, 24, 2048, 1024, 16
 NOISES = (3.0, 1.0, 0.35, 0.1)

@@ -18,7 +18,7 @@ from molrl.gaussian import Euclidean
 from molrl.models.precondition import Preconditioned
 from molrl.models.shapes.model import load_shapes
 from molrl.models.shapes.stable_target import Pools, StableLoss
-from molrl.pretrain import denoising_loss
+from molrl.pretraining import denoising_loss
 
 BATCHES, BATCH, POOL = 24, 16, 2048
 NOISES = (10.0, 3.0, 1.5, 0.7, 0.35, 0.15, 0.08)

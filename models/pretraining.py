@@ -8,7 +8,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -17,24 +17,25 @@ from torch import Tensor, nn
 
 from molrl.config import ConfigError, settings
 from molrl.gaussian import Space
-from molrl.machine.device import choose_device, warn_of_slow_bfloat16
+from molrl.machine.device import choose_device, computes_bfloat16, warn_of_slow_bfloat16
 from molrl.machine.files import read_text, replace_file
 from molrl.machine.interruption import defer_interruption
 from molrl.machine.memory import enough_memory
 from molrl.models.draws import draw_samples
 from molrl.policy import Policy
-from molrl.pretrain import Bucket, Loss, Pretraining
+from molrl.pretraining import Bucket, Loss, Pretraining
 from molrl.progress import note_output, stage
+from molrl.runs.automatic import decide
 from molrl.runs.folder import claim, refuse_another
 from molrl.runs.snapshot import seed_generators
-from molrl.runs.tracking import append_row
+from molrl.runs.tracking import PRETRAINING_FILE, append_row
 from molrl.task import Decoder
 
 FREE_SETTINGS = (  # may change on resumption
     *("evaluate", "training.steps", "training.cooldown", "training.save_every"),
     *("data.workers", "data.cache"),
 )
-MODEL_FOLDER, ROWS_FILE, DESCRIPTION_FILE = "model", "pretrain.jsonl", "architecture.json"  # in the run's folder
+MODEL_FOLDER, DESCRIPTION_FILE = "model", "architecture.json"  # in the run's folder
 MAX_DESCRIPTION_BYTES = 1 << 22
 
 
@@ -127,8 +128,12 @@ class Design(Protocol):
     data_argument: ClassVar[str]
     """The keyword argument that a data set of this domain takes, and no other does."""
 
-    def load_data(self, data: Callable[..., Any]) -> Any:
-        """Call the data set with the argument that this model needs, and drop what it cannot learn from."""
+    def load_data(self, data: Callable[..., Any], init: str | None) -> Any:
+        """Call the data set with the argument that this model needs, and drop what it cannot learn from.
+
+        Args:
+            init: model whose weights training starts from, which may know what the data alone would not teach.
+        """
         ...
 
     def fit(self, examples: Any) -> Trainee:
@@ -158,12 +163,14 @@ def pretrain(
         config: the settings that all this was composed from; the folder keeps them.
     """
     folder, place = Path(run), choose_device(device)
+    config = decide(config, "training.bf16", lambda: computes_bfloat16(place))
+    training = replace(training, bf16=config["training"]["bf16"])
     if training.bf16:
         warn_of_slow_bfloat16("training.bf16=true", place)
     refuse_another(config, FREE_SETTINGS)
     refuse_other_data(data, model)
     with stage("reading the data set"):
-        examples = model.load_data(data)
+        examples = model.load_data(data, init)
     seed_generators(training.seed)  # last thing before weights are drawn
     with stage("fitting the model to the statistics of the data set"):
         trainee = model.fit(examples)
@@ -209,7 +216,7 @@ class Report:
         self.trainee.save(self.folder / MODEL_FOLDER, average)
         measured = self.measure()
         figures = {name: None if math.isnan(value) else value for name, value in measured.items()}
-        append_row(self.folder / ROWS_FILE, {**metrics, **figures}, "step")
+        append_row(self.folder / PRETRAINING_FILE, {**metrics, **figures}, "step")
         progress = f"step {metrics['step']:.0f}/{self.training.steps} loss {metrics['loss']:.4f}"
         labelled = [f"{label} {measured[name]:.4f}" for label, name in self.trainee.progress_metrics.items()]
         print(", ".join([progress, *labelled, f"{metrics['seconds']:.0f} s"]), flush=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from molrl.gaussian import Context, Space
 from molrl.models.precondition import Preconditioned
-from molrl.pretrain import denoising_loss
+from molrl.pretraining import denoising_loss
 from molrl.schedule import Schedule
 from molrl.trajectory import select
 

@@ -2,87 +2,42 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from jaxtyping import Float
 from torch import Tensor
 
-from molrl.building import build
+from molrl.building import build, call_command
 from molrl.catalogue import Entry, catalogue
 from molrl.composition import Composition
-from molrl.config import ConfigError, check_arguments
+from molrl.config import ConfigError, check_arguments, dotted
 from molrl.config import settings as wrong_settings
 from molrl.domains import PolicySettings, Sampling, domain
 from molrl.machine.device import choose_device
+from molrl.machine.threads import torch_threads
 from molrl.override import as_value
 from molrl.plugins import reward_of
 from molrl.reward_queue import check_rewards
-from molrl.runs.folder import dated_folder, read_summary
-from molrl.runs.report import REPORT
-from molrl.runs.tracking import METRICS_FILE, read_metrics
+from molrl.runs.folder import dated_folder
+from molrl.runs.report.command import write_page
+from molrl.runs.result import RunResult, read_result
 from molrl.task import Reward, open_reward
 
 BATCH = 256  # samples that are drawn at a time
 
 
-@dataclass(frozen=True)
-class FinishedRun:
-    """A run of fine-tuning that has ended.
-
-    Attributes:
-        folder: of the run: `model/`, `best/`, `samples/`, `report.html` and the rest.
-        summary: what summary.json says: task, reward, algo, seed, and the figures `before` and `after` training.
-        rows: one for each round, as in metrics.jsonl.
-        metrics: the same as a data frame of pandas.
-        report: the page about the run, report.html.
-        policy: what `load_policy`, `sample` and the command line take as this run's model.
-    """
-
-    folder: Path
-    summary: Mapping[str, Any]
-    rows: Sequence[Mapping[str, Any]]
-
-    @property
-    def metrics(self) -> Any:
-        """Return a pandas.DataFrame with a row for each round and a column for each metric.
-
-        Raises:
-            ImportError: pandas is not installed.
-        """
-        try:
-            import pandas as pd
-        except ModuleNotFoundError as error:
-            raise ImportError("run.metrics needs pandas: pip install 'molrl[pandas]'; run.rows does not") from error
-        return pd.DataFrame([dict(row) for row in self.rows])
-
-    @property
-    def report(self) -> Path:
-        """Return the path of the run's report.html."""
-        return self.folder / REPORT
-
-    def _repr_html_(self) -> str:
-        from molrl.runs.report.page import render_summary
-
-        return render_summary(self.folder, self.summary)
-
-    @property
-    def policy(self) -> str:
-        """Return the name of this run's model."""
-        return str(self.folder)
-
-
-def choices(kind: str) -> list[Entry]:
+def choices(kind: str, domain: str | None = None) -> list[Entry]:
     """Return what can be chosen of one kind, as `molrl list KIND` shows it.
 
     Args:
         kind: "rewards", "algorithms", "tasks", "policies", "data", "models", "diversity", "guidance" or "trackers".
+        domain: whose samples it is for, such as "molecules", with what is for those of any domain; None: all.
 
     Raises:
-        ConfigError: there is no such kind.
+        ConfigError: there is no such kind or domain.
     """
-    return catalogue(kind)
+    return catalogue(kind, domain=domain)
 
 
 def load_policy(name: str, **settings: Any) -> PolicySettings:
@@ -106,6 +61,7 @@ def sample(
     seed: int = 0,
     condition: Mapping[str, Any] | None = None,
     device: str = "auto",
+    threads: int | None = None,
     **settings: Any,
 ) -> list[Any]:
     """Draw n finished samples: molecules, point clouds or images.
@@ -118,6 +74,7 @@ def sample(
         seed: of the noise.
         condition: what the samples are asked for, such as {"class": "chair"} or {"prompt": "a red circle"}.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        threads: of torch during the call; None: as many as it has.
         settings: others of the domain, as `molrl sample` takes them, such as `atoms="18..24"` of molecules.
 
     Raises:
@@ -130,40 +87,47 @@ def sample(
         raise ConfigError(f"n: got {n}, need at least 1")
     sampling = sampling_of(policy, condition or {}, device, settings)
     batch = min(BATCH, sampling.batch or BATCH)
-    return draw_samples(sampling.policy, sampling.decoder, n, seed=seed, batch=batch, device=choose_device(device))
+    with torch_threads(threads):
+        return draw_samples(sampling.policy, sampling.decoder, n, seed=seed, batch=batch, device=choose_device(device))
 
 
-def score(samples: Sequence[Any], reward: str | Callable[..., Any], **settings: Any) -> Float[Tensor, " n"]:
+def score(
+    samples: Sequence[Any], reward: str | Callable[..., Any], *, threads: int | None = None, **settings: Any
+) -> Float[Tensor, " n"]:
     """Return the value of each sample by a reward, float32 [n]; NaN where one could not be scored.
 
     Args:
         samples: finished samples of the domain that the reward scores.
         reward: the name of a reward ("qed", "shape_stability" ...), code ("my_rewards.py:name"), or a function of
             samples.
+        threads: of torch during the call; None: as many as it has.
         settings: of a named reward, as `reward.SETTING=VALUE` on the command line; nested ones as `{"site": {...}}`.
 
     Raises:
         ConfigError: there is no such reward or setting.
     """
-    if callable(reward):
-        return check_rewards(user_function(reward)(samples), len(samples))
-    overrides = [f"reward={reward}", "file=none", *flatten("reward", settings)]
-    scorer = build(Composition("score", overrides).config["reward"], "reward")
-    with open_reward(scorer):
-        return check_rewards(scorer(samples), len(samples))
+    with torch_threads(threads):
+        if callable(reward):
+            return check_rewards(user_function(reward)(samples), len(samples))
+        overrides = [f"reward={reward}", "file=none", *flatten("reward", settings)]
+        scorer = build(Composition("score", overrides).config["reward"], "reward")
+        with open_reward(scorer):
+            return check_rewards(scorer(samples), len(samples))
 
 
-def evaluate(samples: Sequence[Any], policy: PolicySettings | str) -> dict[str, float]:
+def evaluate(samples: Sequence[Any], policy: PolicySettings | str, *, threads: int | None = None) -> dict[str, float]:
     """Return the held-out metrics of samples, such as validity, uniqueness and novelty of molecules, in [0, 1].
 
     Args:
         samples: finished samples.
         policy: the model whose training set or held-out samples they are compared with.
+        threads: of torch during the call; None: as many as it has.
     """
-    return dict(sampling_of(policy, {}, "cpu", {}).decoder.assess(samples))
+    with torch_threads(threads):
+        return dict(sampling_of(policy, {}, "cpu", {}).decoder.assess(samples))
 
 
-def train(*settings: str, reward: Callable[..., Any] | None = None, **values: Any) -> FinishedRun:
+def train(*settings: str, reward: Callable[..., Any] | None = None, **values: Any) -> RunResult:
     """Fine-tune a model toward a reward, as `molrl train` does, and return the finished run.
 
     A run that is complete already is returned as it is; one that was interrupted goes on.
@@ -173,7 +137,7 @@ def train(*settings: str, reward: Callable[..., Any] | None = None, **values: An
     Args:
         settings: `name=value`, as on the command line.
         reward: in place of a configured one, any function of finished samples that returns one number for each.
-        values: settings without a dot in their names.
+        values: settings, nested ones as `policy={"num_steps": 25}`; `threads` holds for the call.
 
     Raises:
         ConfigError: a wrong setting; nothing has been written then.
@@ -181,13 +145,54 @@ def train(*settings: str, reward: Callable[..., Any] | None = None, **values: An
     """
     from molrl.run import train as run_training
 
-    overrides = [*settings, *(f"{name}={as_value(value)}" for name, value in values.items())]
-    config = Composition("train", overrides).config
+    config = Composition("train", [*settings, *flatten("", values)]).config
     folder = Path(config["run"] or dated_folder(config["chosen"]["task"]))
     if code := run_training({**config, "run": str(folder)}, None if reward is None else user_function(reward)):
         raise RuntimeError(f"{folder}: the run ended with exit code {code}")
-    summary = read_summary(folder)
-    return FinishedRun(folder, summary, read_metrics(folder / METRICS_FILE))
+    return read_result(folder)
+
+
+def pretrain(*settings: str, **values: Any) -> RunResult:
+    """Train a diffusion model, as `molrl pretrain` does, and return the run; one that was interrupted goes on.
+
+        molrl.pretrain("data.path=qm9.npz", "training.steps=2000", model="heavy", data="qm9", run="runs/heavy")
+
+    Args:
+        settings: `name=value`, as on the command line.
+        values: settings, nested ones as `policy={"num_steps": 25}`; `threads` holds for the call.
+
+    Raises:
+        ConfigError: a wrong setting; nothing has been written then.
+    """
+    config = Composition("pretrain", [*settings, *flatten("", values)]).config
+    call_command(config, config=config)
+    return read_result(Path(config["run"]))
+
+
+def load_run(folder: str | Path) -> RunResult:
+    """Return a run of `molrl train` or `molrl pretrain`, which may have ended long ago or still go on.
+
+        molrl.load_run("runs/mine").metrics.plot("iteration", "reward")
+
+    Raises:
+        ConfigError: there is no run in the folder, or one of its files is damaged.
+    """
+    return read_result(Path(folder).expanduser())
+
+
+def report(*runs: RunResult | str | Path, out: str | Path | None = None, overwrite: bool = False) -> Path:
+    """Write the report of a run, or a page that compares several, as `molrl report` does, and return its path.
+
+    Args:
+        runs: what `train` and `load_run` return, or folders.
+        out: the HTML file; None: report.html in the folder of the run, or for several runs a new comparison.html here.
+        overwrite: replace `out` where it exists.
+
+    Raises:
+        ConfigError: a folder holds no run, or the file cannot be written.
+    """
+    folders = [str(run.folder if isinstance(run, RunResult) else run) for run in runs]
+    return write_page(runs=folders, out=None if out is None else str(out), overwrite=overwrite)
 
 
 def user_function(function: Callable[..., Any]) -> Reward:
@@ -216,6 +221,6 @@ def flatten(prefix: str, settings: Mapping[str, Any]) -> list[str]:
     """Return nested settings as `name=value`, with dots between the levels."""
     found: list[str] = []
     for name, value in settings.items():
-        place = f"{prefix}.{name}"
+        place = dotted(prefix, name)
         found += flatten(place, value) if isinstance(value, Mapping) else [f"{place}={as_value(value)}"]
     return found

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from molrl.config import ConfigError, check_arguments, dotted, settings
+from molrl.machine.threads import torch_threads
 from molrl.plugins import plugin_packages
 
 NAMED_PACKAGES: set[str] = set()  # packages that the user named with --plugin
@@ -73,6 +74,17 @@ def target(path: str, where: str) -> Callable[..., Any]:
     if not (ours or (home.startswith("torch.optim.") and inspect.isclass(found))):
         raise ConfigError(f"{named}: refused, it is defined in {home!r}")
     return typing.cast(Callable[..., Any], found)
+
+
+def call_command(config: Mapping[str, Any], /, **extra: Any) -> int:
+    """Call the function that a command's configuration names, within its number of threads; return the exit code.
+
+    Args:
+        extra: arguments that are objects already.
+    """
+    arguments = {name: value for name, value in config.items() if name not in ("chosen", "threads")}
+    with torch_threads(config.get("threads")):
+        return int(build({**arguments, "_partial_": True}, "", **extra)())
 
 
 def allowed_packages() -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from molrl.composition import CODE_GROUPS, CONF, Choice, Composition
 from molrl.config import ConfigError
+from molrl.domains import names as domains
 from molrl.plugins import load_registered, registered
 from molrl.suggestions import did_you_mean
 from molrl.usage import described
@@ -55,15 +56,16 @@ class Entry:
     is_ours: bool
 
 
-def catalogue(kind: str, folders: Sequence[Path] = ()) -> list[Entry]:
+def catalogue(kind: str, folders: Sequence[Path] = (), domain: str | None = None) -> list[Entry]:
     """Return what can be chosen of one kind: ours, that of plug-ins, and that in the user's own YAML folders.
 
     Args:
         kind: "rewards", "algorithms", "tasks", "policies", "data", "models", "diversity", "guidance" or "trackers".
         folders: the user's own YAML folders, as --config-dir takes them.
+        domain: whose samples it is for, such as "molecules", with what is for those of any domain; None: all.
 
     Raises:
-        ConfigError: there is no such kind or folder.
+        ConfigError: there is no such kind, folder or domain.
     """
     if kind not in GROUPS:
         hint = next((f"; did you mean {of}?" for of, own in GROUPS.items() if own == kind), did_you_mean(kind, GROUPS))
@@ -73,7 +75,10 @@ def catalogue(kind: str, folders: Sequence[Path] = ()) -> list[Entry]:
     names = {entry.name for entry in found}
     points = registered(CODE_GROUPS[group]) if group in CODE_GROUPS else {}
     found += [described_code(kind, name) for name in points if name not in names]
-    return sorted(found, key=lambda entry: (entry.domain or "", entry.name))
+    if domain is not None and domain not in (known := domains()):
+        raise ConfigError(f"domain={domain}: no such domain; known are {', '.join(known)}{did_you_mean(domain, known)}")
+    fitting = [entry for entry in found if domain in (None, entry.domain) or entry.domain is None]
+    return sorted(fitting, key=lambda entry: (entry.domain or "", entry.name))
 
 
 def described_file(kind: str, name: str, option: str, composition: Composition) -> Entry:

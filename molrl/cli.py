@@ -24,8 +24,6 @@ TOOL_FUNCTIONS = {
     "push": "molrl.models.sharing:push",
 }
 
-MAX_THREADS, MAX_DEFAULT_THREADS = 1024, 16
-
 HELP = """molrl: fine-tune diffusion models toward rewards.
 
 usage: molrl COMMAND [FILE] [setting=value ...] [options]
@@ -86,7 +84,6 @@ def dispatch(arguments: list[str]) -> int:
 
         print(__version__)
         return ExitCode.DONE
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads that spin starve the reward workers
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from molrl.machine.interruption import exit_code, raise_on_sigterm
     from molrl.progress import speaking, stage
@@ -167,41 +164,27 @@ def configured(command: str, options: Options) -> dict[str, Any]:
 
 def start(command: str, config: dict[str, Any]) -> int:
     """Hand over to what the command is about."""
-    from molrl.building import build
+    from molrl.building import call_command
     from molrl.runs.folder import describe_finished
 
     if command == "train" and (state := describe_finished(config)):  # before torch is loaded
         print(state)
         return ExitCode.DONE
     if "threads" in config:  # it computes
-        set_threads(config["threads"])
         from molrl.machine.memory import keep_freed_memory
+        from molrl.machine.threads import use_default_threads
 
+        use_default_threads()
         keep_freed_memory()
     if command == "train":
         from molrl.run import train
 
         return train(config)
-    settings = {name: value for name, value in config.items() if name not in ("chosen", "threads")}
     if command == "score" and "_target_" in config["reward"]:
         column = config["chosen"]["reward"].rpartition(":")[2]
-        settings["reward"] = {column: config["reward"]}  # its name is that of a column
+        config["reward"] = {column: config["reward"]}  # its name is that of a column
     kept = {"config": config} if command == "pretrain" else {}  # in the folder of the run
-    return int(build({**settings, "_partial_": True}, "", **kept)())
-
-
-def set_threads(threads: Any) -> None:
-    """Set the number of torch's threads: as asked, or as OMP_NUM_THREADS says, or one for each usable core."""
-    if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
-        raise ConfigError(f"threads={threads!r}: expected 1 to {MAX_THREADS}, or null for the usable cores")
-    import torch
-
-    from molrl.machine.device import usable_cores
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    elif "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(min(usable_cores(), MAX_DEFAULT_THREADS))
+    return call_command(config, **kept)
 
 
 def as_yaml(config: dict[str, Any]) -> str:

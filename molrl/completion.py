@@ -9,6 +9,7 @@ from molrl.arguments import COMMANDS, OPTIONS, TOOLS, parse
 from molrl.catalogue import GROUPS
 from molrl.composition import Composition
 from molrl.config import ConfigError
+from molrl.domains import names as domains
 
 SCRIPTS = {
     "bash": """_molrl() {
@@ -71,10 +72,12 @@ def candidates(current: str, before: Sequence[str]) -> list[str]:
 
 
 def listed(before: Sequence[str]) -> list[str]:
-    """Return what `molrl list` takes after these words: its kinds, then the names of one."""
+    """Return what `molrl list` takes after these words: its kinds, then the domains and the names of one."""
     if not before:
         return list(GROUPS)
-    return Composition("train").names(GROUPS[before[0]]) if len(before) == 1 and before[0] in GROUPS else []
+    if len(before) > 1 or before[0] not in GROUPS:
+        return []
+    return [*Composition("train").names(GROUPS[before[0]]), *(f"domain={name}" for name in domains())]
 
 
 def settings_below(current: str, names: Sequence[str]) -> list[str]:

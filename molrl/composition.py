@@ -19,11 +19,12 @@ from molrl.config import ConfigError, dotted
 from molrl.override import literal, unquoted
 from molrl.plugins import ALGORITHMS, REWARDS, is_code, plugin_folders, registered
 from molrl.renamed import refuse_renamed, refuse_renamed_choice
-from molrl.runs.sampling import run_sampling
+from molrl.runs.sampling import run_origin, run_sampling
 from molrl.suggestions import did_you_mean, nearest
 
 CONF = Path(str(cast(ModuleSpec, find_spec("molrl.conf")).origin)).parent  # not by the link beside this file
 MISSING = "???"
+MAX_GENERATIONS = 16  # of runs that began from one another
 CODE_GROUPS = {"reward": REWARDS, "algo": ALGORITHMS}  # groups that take code, with those of their entry points
 CODE_OPTION, MODEL_OPTION = "code", "model"  # files for what no file describes: code, and a model of any domain
 
@@ -83,6 +84,8 @@ class Composition:
             ConfigError: there is no such choice, or two of them are for different domains.
         """
         found = dict(self.walk(self.command))
+        if policy := self.tuned_policy(found):
+            found |= dict(self.walk(policy))
         if own := self.domain_option(found):
             found |= dict(self.walk(own))
         refuse_other_domains(found)
@@ -183,11 +186,36 @@ class Composition:
         domain = self.domain or domain_of(choices)
         return f"{self.command}/{domain}" if domain and self.find(f"{self.command}/{domain}") else None
 
+    def ancestor(self, policy: Choice) -> str:
+        """Return the option of the policy that a run's model comes from, whose tuned settings it has; or its own."""
+        options = self.options(policy.folder)
+        name: str | None = policy.name
+        for _ in range(MAX_GENERATIONS):
+            if name is None or name in options:
+                break
+            name = run_origin(name)
+        option = options.get(name or "", "")
+        return option if policy.domain and option.startswith(f"{policy.domain}/") else policy.option
+
+    def tuned_policy(self, choices: Mapping[str, Choice]) -> str | None:
+        """Return the path of a policy's own settings, which may choose an algorithm; None: there are none."""
+        if not {"policy", "algo"} <= choices.keys():
+            return None
+        path = f"tuned/{self.ancestor(choices['policy'])}"
+        return path if self.find(path) else None
+
     def tuned_option(self, choices: Mapping[str, Choice]) -> str | None:
-        """Return the option of `tuned` for the algorithm and the policy, or else the task, or else the domain."""
+        """Return the option of `tuned` for what is trained; None: there is none.
+
+        In fine-tuning that is the algorithm with the policy, or else the task, or else the domain; in pretraining that
+        starts from other weights (`init=`), the kind of model.
+        """
+        if "model" in choices and self.override_values.get("init", "null") != "null":
+            option = f"{choices['model'].option}_init"
+            return option if self.find(f"tuned/{option}") else None
         if not {"task", "policy", "algo"} <= choices.keys():
             return None
-        policy, task, algo = (choices[group].option for group in ("policy", "task", "algo"))
+        policy, task, algo = self.ancestor(choices["policy"]), choices["task"].option, choices["algo"].option
         options = (f"{policy}_{algo}", f"{task}_{algo}", f"{domain_of(choices)}/{algo}")
         return next((option for option in options if self.find(f"tuned/{option}")), None)
 

@@ -165,6 +165,13 @@ def is_shipped(source: str) -> bool:
     return source in shipped_names()
 
 
+def model_folder(source: str) -> Path | None:
+    """Return the folder of a model that is on this machine: shipped, of a run, or fetched before; None for no other."""
+    from molrl.models.shipped import find_model
+
+    return find_model(source)
+
+
 def custom_task(
     *, name: str, policy: PolicySettings, reward: "Reward", device: "torch.device", **settings: Any
 ) -> "Task":

@@ -12,10 +12,11 @@ from molrl.config import ConfigError
 from molrl.exit_codes import ExitCode
 from molrl.suggestions import did_you_mean
 
-USAGE = f"""molrl list [{"|".join(GROUPS)}] [NAME]
+USAGE = f"""molrl list [{"|".join(GROUPS)}] [NAME] [domain=DOMAIN]
 
   molrl list                   how many there are of each
   molrl list rewards           one paragraph each: what it is, its paper, the extra that it needs
+  molrl list rewards domain=shapes     those for shapes, and those for samples of any domain
   molrl list rewards qed       all of one, with its settings
   --config-dir FOLDER          with the YAML of yours in this folder"""
 MAX_WIDTH = 110  # columns; longer lines are hard to read
@@ -29,16 +30,27 @@ def list_choices(options: Options) -> int:
     Raises:
         ConfigError: there is no such list, or no such name in it.
     """
-    match options.settings:
+    words = [item for item in options.settings if "=" not in item]
+    domain = requested_domain([item for item in options.settings if "=" in item])
+    match words:
         case []:
-            print(overview(options.folders))
+            print(overview(options.folders, domain))
         case [kind]:
-            print(table(kind, catalogue(kind, options.folders), terminal_width()))
+            print(table(kind, catalogue(kind, options.folders, domain), terminal_width()))
         case [kind, name]:
             print(details(find(kind, name, options.folders), options.folders))
         case _:
-            raise ConfigError(f"list: got {' '.join(options.settings)}; usage: {USAGE.partition(chr(10))[0]}")
+            raise ConfigError(f"list: got {' '.join(words)}; usage: {USAGE.partition(chr(10))[0]}")
     return ExitCode.DONE
+
+
+def requested_domain(settings: Sequence[str]) -> str | None:
+    """Return the domain that the settings name; raises ConfigError for any other setting."""
+    given = dict(item.split("=", 1) for item in settings)
+    for name in given:
+        if name != "domain":
+            raise ConfigError(f"{name}=: molrl list has domain{did_you_mean(name, ['domain'])}")
+    return given.get("domain")
 
 
 def find(kind: str, name: str, folders: Sequence[Path]) -> Entry:
@@ -49,9 +61,9 @@ def find(kind: str, name: str, folders: Sequence[Path]) -> Entry:
     return entries[name]
 
 
-def overview(folders: Sequence[Path]) -> str:
+def overview(folders: Sequence[Path], domain: str | None) -> str:
     """Return the kinds, each with the number of its entries and the setting that takes them."""
-    rows = [(kind, len(catalogue(kind, folders)), usage_of(kind)) for kind in GROUPS]
+    rows = [(kind, len(catalogue(kind, folders, domain)), usage_of(kind)) for kind in GROUPS]
     lines = [f"  molrl list {kind:<11}{count:>4}  {usage}" for kind, count, usage in rows]
     return "\n".join(lines)
 

@@ -1,4 +1,7 @@
-"""Settings that once had another name: the old one is answered with the new one, and nothing else is done with it."""
+"""Names of old: a setting's is answered with the new one, and that of a class in a run's folder is replaced by it."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from molrl.config import ConfigError
 
@@ -26,6 +29,17 @@ OF_COMMAND = {
     },
 }
 CHOICES = {"model": {"pictures": "images"}, "policy": {"pictures": "images"}, "data": {"pyg_qm9": "pyg"}}
+MOVED = {"molrl.pretrain.Pretraining": "molrl.pretraining.Pretraining"}  # `_target_` in the config.yaml of a run
+
+
+def with_moved_targets(node: Any) -> Any:
+    """Return the settings of a run that was begun by an older version, with the present names of our classes."""
+    if isinstance(node, list):
+        return [with_moved_targets(value) for value in node]
+    if not isinstance(node, Mapping):
+        return node
+    moved = {"_target_": MOVED.get(str(node["_target_"]), node["_target_"])} if "_target_" in node else {}
+    return {**{name: with_moved_targets(value) for name, value in node.items()}, **moved}
 
 
 def refuse_renamed_choice(group: str, name: str) -> None:

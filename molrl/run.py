@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -25,15 +24,17 @@ from molrl.diversity.fitting import fit_to_task
 from molrl.domains import Domain, PolicySettings, domain, refuse_other_kind
 from molrl.exit_codes import ExitCode
 from molrl.finetune import FinetuneConfig, check_setup, finetune, freeze_copy
-from molrl.machine.device import autocast_dtype, choose_device, describe_device, warn_of_slow_bfloat16
+from molrl.machine.device import choose_device, describe_device, warn_of_slow_bfloat16
 from molrl.machine.files import replace_file
 from molrl.machine.interruption import Request, Terminated, defer_interruption, exit_code
 from molrl.machine.memory import enough_memory
 from molrl.machine.printable import muted
 from molrl.machine.processes import SINGLE_PROCESS, Processes, connect_processes, place_of_process
+from molrl.machine.threads import torch_threads
 from molrl.measurement import BATCH, PREVIEW_COUNT, Measurement, measure
 from molrl.noise import Key, Stream
 from molrl.policy import Policy
+from molrl.precision import decide_precision, precision
 from molrl.progress import stage
 from molrl.reward_queue import explain_losses
 from molrl.runs.boards import BoardSettings
@@ -58,11 +59,10 @@ OWN = {
         "tracker": dict | None,
     },
     **{"run": str | None, "device": str, "threads": int | None, "evaluate": int},
-    **{"precision": Literal["float32", "bfloat16"] | None, "compile": Literal["auto"] | bool},
+    **{"precision": Literal["float32", "bfloat16", "auto"] | None, "compile": Literal["auto"] | bool},
     **{"wait": float, "minutes": float | None},
 }
 IMAGE_ROUNDS = 10  # between images of samples on the boards
-MIXED_PRECISION = "ACCELERATE_MIXED_PRECISION"  # environment variable that `accelerate launch` sets
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def train(config: Mapping[str, Any], reward: Reward | None = None) -> int:
     if state := describe_finished(config):
         print(state)
         return 0
-    with connect_processes(config["wait"]) as world, muted(not world.is_main):
+    with torch_threads(config["threads"]), connect_processes(config["wait"]) as world, muted(not world.is_main):
         return run_rank(config, reward, world)
 
 
@@ -211,6 +211,7 @@ def prepare(config: Mapping[str, Any], reward: Reward | None = None, world: Proc
     refuse_other_kind(scorer, policy)
     task = build(config["task"], "task", policy=policy, device=place, reward=scorer)
     world = replace(world, lockstep=getattr(task.policy.denoiser, "sharded", False))
+    config = decide_precision(config, algorithm, place, world)
     task = replace(task, processes=world, policy=replace(task.policy, autocast=precision(config)))
     if task.policy.autocast is not None and world.is_main:
         warn_of_slow_bfloat16("precision=bfloat16", place)
@@ -282,7 +283,8 @@ def title(run: Run, start: int) -> str:
         about += f", diversity {run.chosen['diversity']}"
     since = f", going on after {start} iterations" if start else ""
     how = ", compiled, which takes the first minutes" if run.task.policy.rows else ""
-    return f"{about}, seed {run.finetuning.seed}, on {run.task.device}{how}{since}"
+    place = f"{run.task.device}{', in bfloat16' if run.task.policy.autocast is not None else ''}"
+    return f"{about}, seed {run.finetuning.seed}, on {place}{how}{since}"
 
 
 def report_interruption(run: Run, series: Series, best_model: BestModel) -> None:
@@ -371,15 +373,6 @@ def check_own_settings(config: Mapping[str, Any]) -> None:
     for name in ("wait", "minutes"):
         if config[name] is not None and not config[name] > 0:
             raise ConfigError(f"{name}: got {config[name]}, need a number above 0")
-
-
-def precision(config: Mapping[str, Any]) -> torch.dtype | None:
-    """Return what the network computes in; None: float32, as everything else."""
-    launched_with = os.environ.get(MIXED_PRECISION, "no")
-    if config["precision"] is None and launched_with not in ("no", "bf16"):
-        raise ConfigError(f"accelerate was told mixed_precision={launched_with}: molrl knows no and bf16")
-    name = config["precision"] or {"no": "float32", "bf16": "bfloat16"}[launched_with]
-    return autocast_dtype(name)
 
 
 def callable_name(reward: Reward) -> str:

@@ -138,6 +138,22 @@ def test_columns_are_aligned(monkeypatch: pytest.MonkeyPatch) -> None:
     assert starts == {2 + len("stable_diffusion_1_4") + 2}
 
 
+@pytest.mark.parametrize("domain", ["molecules", "shapes", "images"])
+def test_a_domain_has_its_own_and_what_is_for_any(domain: str) -> None:
+    for kind in GROUPS:
+        fitting = [entry for entry in catalogue(kind) if entry.domain in (domain, None)]
+        assert catalogue(kind, domain=domain) == fitting
+    assert {entry.domain for entry in catalogue("rewards", domain=domain)} <= {domain, None}
+    shown = molrl("list", "rewards", f"domain={domain}").out
+    assert ("\n  qed " in shown) == (domain == "molecules")
+    row = next(line for line in molrl("list", f"domain={domain}").out.splitlines() if " rewards " in line)
+    assert int(row.split()[3]) == len(catalogue("rewards", domain=domain))
+
+
+def test_every_policy_of_a_pipeline_needs_the_library_of_pipelines() -> None:
+    assert {entry.extra for entry in catalogue("policies") if entry.domain == "images"} == {"image"}
+
+
 def test_one_entry_is_shown_with_its_settings() -> None:
     shown = molrl("list", "algorithms", "ddpo").out
     assert "Black et al. 2023, arXiv:2305.13301" in shown
@@ -157,6 +173,11 @@ def test_without_a_kind_all_kinds_are_counted() -> None:
         (["algorithm"], "did you mean algorithms?"),
         (["rewards", "qde"], "qde: not among the rewards; did you mean qed?"),
         (["rewards", "qed", "sa"], "got rewards qed sa"),
+        (
+            ["rewards", "domain=shape"],
+            "domain=shape: no such domain; known are images, molecules, shapes; did you mean",
+        ),
+        (["rewards", "domian=shapes"], "did you mean domain?"),
         (["rewards", "--config-dir", "/nowhere"], "no such folder"),
         (["rewards", "--columns"], "no such option"),
     ],
@@ -199,6 +220,7 @@ def test_what_a_package_registered_is_listed_and_a_broken_one_says_why(monkeypat
 def test_lists_are_completed() -> None:
     assert candidates("al", ["list"]) == ["algorithms"]
     assert "qed" in candidates("q", ["list", "rewards"])
+    assert candidates("domain=s", ["list", "rewards"]) == ["domain=shapes"]
     assert candidates("", ["list", "rewards", "qed"]) == []
     assert candidates("", ["list", "nothing"]) == []
     assert "list" in candidates("l", [])

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from molrl.run import OWN, prepare
 FILES = {"score": ["file=x.sdf"], "evaluate": ["file=x.sdf"], "export": ["out=x"]}
 DATA = Path(__file__).parent / "data"
 CUBE = DATA / "cube.off"
+MODELS = CONF.parent / "models/weights/molecules"
 SITE = [
     "reward.site.receptor='example:1iep_pocket.pdbqt'",
     "reward.site.centre=[15.19,53.903,16.917]",
@@ -443,18 +445,66 @@ def test_a_task_of_ones_own_has_the_settings_of_its_domain_and_algorithm() -> No
 
 def test_every_file_of_tuned_settings_is_of_a_domain_and_an_algorithm_or_a_base() -> None:
     of, algorithms = [*choices("policy"), *choices("task")], choices("algo")
+    policies, models = choices("policy"), choices("model")
     folder = CONF / "tuned"
     text = "\n".join(path.read_text() for path in folder.rglob("*.yaml"))
     for path in folder.rglob("*.yaml"):
         name, _, algorithm = path.stem.rpartition("_")
-        taken = path.stem in algorithms or (name in of and algorithm in algorithms)
+        taken = (
+            path.stem in (*algorithms, *policies)
+            or (name in of and algorithm in algorithms)
+            or (name in models and algorithm == "init")
+        )
         assert taken or f"- /tuned/{path.parent.name}/{path.stem}\n" in text, path
+
+
+def test_pretraining_from_trained_weights_takes_the_schedule_of_a_continuation() -> None:
+    """A shorter one at a lower rate; what the user writes comes before it, and init=null is a start afresh."""
+    fresh = compose("pretrain", ["model=drugs", "data.path=x"])
+    assert fresh == compose("pretrain", ["model=drugs", "data.path=x", "init=null"])
+    going_on = compose("pretrain", ["model=drugs", "data.path=x", "init=drugs", "training.lr=2e-3"])
+    assert going_on["training"]["steps"] < fresh["training"]["steps"] / 10
+    assert going_on["training"]["cooldown"] < going_on["training"]["steps"]
+    assert going_on["training"]["lr"] == 2e-3
+    assert going_on["model"] == fresh["model"]
+    one, two = (compose("pretrain", setting)["training"] for setting in ([], ["init=qm9_heavy"]))
+    assert one == two
+
+
+def test_a_policy_can_have_an_algorithm_of_its_own_by_default() -> None:
+    """Drug-size ones have, and with it their settings; the user's choice comes before it."""
+    shortest = compose("train", ["policy=drugs"])
+    assert shortest["chosen"]["algo"] == "nft"
+    assert shortest == compose("train", ["task=qed", "policy=drugs", "algo=nft"])
+    assert compose("train", ["policy=drugs", "algo=ddpo"])["chosen"]["algo"] == "ddpo"
+    assert compose("train", [*GROW, *SITE, "task=grow"])["chosen"]["algo"] == "nft"
+    assert compose("train", ["policy=qm9_heavy"])["chosen"]["algo"] == compose("train")["chosen"]["algo"] != "nft"
+    assert "algo" not in compose("sample", ["policy=drugs"])["chosen"]
+
+
+def test_a_run_has_the_settings_that_are_tuned_for_what_it_began_from(tmp_path: Path) -> None:
+    """A pretrained model of the shipped kind, and a run from it; only of its own domain."""
+    shipped = compose("train", ["policy=drugs"])
+    origins: dict[str, dict[str, Any]] = {"mine": {"model": "drugs"}, "better": {"policy": f"{tmp_path / 'mine'}"}}
+    origins |= {"loop": {"policy": f"{tmp_path / 'loop'}"}, "shape": {"policy": "shapes"}, "odd": {"policy": [1]}}
+    for run, chosen in origins.items():
+        shutil.copytree(MODELS / "drugs", tmp_path / run / "model")
+        (tmp_path / run / "config.yaml").write_text(yaml.safe_dump({"chosen": chosen}))
+    for run in ("mine", "better"):
+        found = compose("train", [f"policy={tmp_path / run}"])
+        assert found["chosen"]["algo"] == "nft"
+        assert {**found, "chosen": shipped["chosen"], "policy": shipped["policy"]} == shipped
+        assert (found["policy"]["num_steps"], found["policy"]["order"]) == (25, 2)
+    plain = compose("train", ["policy=qm9_heavy"])
+    for run in ("loop", "shape", "odd"):
+        found = compose("train", [f"policy={tmp_path / run}"])
+        assert {**found, "chosen": plain["chosen"], "policy": plain["policy"]} == plain
 
 
 def test_a_policy_can_have_settings_of_its_own_with_an_algorithm() -> None:
     """They come before those of task and domain, and what the user writes comes before them."""
     drugs, small = (compose("train", ["task=qed", "algo=nft", *policy]) for policy in (["policy=drugs"], []))
-    assert (drugs["precision"], small["precision"]) == ("bfloat16", None)
+    assert (drugs["precision"], small["precision"]) == ("auto", None)
     assert drugs["policy"]["weights"] == "drugs"
     assert drugs["algo"]["mixing"] == small["algo"]["mixing"]
     assert compose("train", ["task=qed", "policy=drugs", "algo=nft", "precision=float32"])["precision"] == "float32"

@@ -35,7 +35,7 @@ from molrl.models.shapes.value import ShapeValue
 from molrl.noise import ChainNoise, Key
 from molrl.plugins import DENOISERS, registered
 from molrl.policy import Policy
-from molrl.pretrain import Bucket, Pretraining
+from molrl.pretraining import Bucket, Pretraining
 from molrl.runs.checkpoints import CheckpointPolicy
 from molrl.schedule import LogLinear, Polynomial, Tabulated
 from molrl.task import Task

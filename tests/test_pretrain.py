@@ -15,7 +15,7 @@ from toy import unheard
 from molrl.gaussian import Context, MaskedPoints
 from molrl.models.precondition import Preconditioned
 from molrl.noise import Key, Stream
-from molrl.pretrain import (
+from molrl.pretraining import (
     Average,
     Bucket,
     Pretraining,

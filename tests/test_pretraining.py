@@ -17,7 +17,7 @@ from molrl.models.precondition import Preconditioned
 from molrl.models.pretraining import SamplingSettings, count_parameters, pretrain, require_grid_power
 from molrl.noise import Key
 from molrl.policy import Policy
-from molrl.pretrain import Bucket, Loss, Pretraining, denoising_loss
+from molrl.pretraining import Bucket, Loss, Pretraining, denoising_loss
 from molrl.samplers import DDIM, PowerGrid
 from molrl.schedule import LogLinear
 from molrl.task import Decoder
@@ -107,7 +107,7 @@ class CircleDesign:
     domain: ClassVar[str] = "points of circles"
     data_argument: ClassVar[str] = "radius"
 
-    def load_data(self, data: Callable[..., Any]) -> Tensor:
+    def load_data(self, data: Callable[..., Any], init: str | None) -> Tensor:
         points: Tensor = data(radius=1.0)
         return points
 

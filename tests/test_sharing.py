@@ -14,13 +14,14 @@ from hub_server import Hub, served
 
 from molrl import composition
 from molrl.api import load_policy, sample
+from molrl.catalogue import catalogue
 from molrl.composition import Composition
 from molrl.config import ConfigError
-from molrl.domains import domain_of_model
+from molrl.domains import domain_of_model, is_shipped
 from molrl.models import hub as fetching
 from molrl.models.shipped import SHIPPED, find_model
 from molrl.runs import checkpoint
-from molrl.runs.card import write_cards
+from molrl.runs.card import training_data, write_cards
 from molrl.runs.errors import CheckpointError
 from molrl.runs.folder import CARD
 
@@ -189,8 +190,40 @@ def test_a_run_has_a_card_with_its_figures_and_its_command(run: Path) -> None:
     assert own["after"] == summary["after"]
     assert f"torch {torch.__version__}" in own["versions"]
     text = card.read_text("utf-8")
-    assert f"| validity | {summary['before']['validity']:.4g} | {summary['after']['validity']:.4g} |" in text
-    assert f"{summary['reward_queries']} reward queries" in text
+    assert f"| valid | {summary['before']['validity']:.4g} | {summary['after']['validity']:.4g} |" in text
+    assert f"| reward | {summary['before']['reward_mean']:.4g} ± " in text
+    assert "_" not in text.partition("## What it does")[2].partition("## How it was made")[0]
+    assert f"Seed 3, 2 rounds, {summary['reward_queries']} reward queries. Versions" in text
+
+
+def test_a_card_says_what_the_base_was_trained_on(run: Path, tmp_path: Path) -> None:
+    """It is so of every base that ships, and of the model of a run, whose own base said it."""
+    shipped = [entry.name for entry in catalogue("policies") if is_shipped(entry.name)]
+    assert len(shipped) > 5
+    assert not [name for name in shipped if "see the card" in training_data(name)]
+    text = (run / "model" / CARD).read_text("utf-8")
+    assert head(run / "model" / CARD)["molrl"]["base_model"] == "qm9_heavy"
+    assert "`qm9_heavy`, which ships with molrl" in text
+    assert "- **Data**: 128,736 QM9 geometries (Ramakrishnan" in text
+    assert "without fluorine; hydrogens counted on their nearest heavy atom. The full set was used" in text
+    assert training_data(str(run)) == training_data("qm9_heavy")
+    (tmp_path / "manifest.json").touch()
+    (tmp_path / CARD).symlink_to(run / "model" / CARD)  # nothing is read through a link
+    assert training_data(str(tmp_path)) == f"see the card of `{tmp_path}`."
+
+
+def test_the_card_of_the_best_model_has_its_own_figure(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    shutil.copytree(copy / "model", copy / "best", dirs_exist_ok=True)
+    summary = json.loads((copy / "summary.json").read_text())
+    summary["best"] = {"iteration": 7, "metric": "validity", "value": 0.625}
+    (copy / "summary.json").write_text(json.dumps({**summary, "iterations": 1, "ended": "minutes=1 passed"}))
+    write_cards(copy)
+    text = (copy / "best" / CARD).read_text("utf-8")
+    assert "This one is the best by valid (0.625), after 7 rounds." in text
+    assert "Seed 3, 1 round, " in text
+    assert "reward queries; minutes=1 passed. Versions" in text
 
 
 def test_the_command_of_a_card_composes_to_the_settings_of_the_run(run: Path) -> None:

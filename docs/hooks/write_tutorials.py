@@ -46,6 +46,7 @@ def tidy(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
             kept.append(new_output("display_data", {"image/png": data["image/png"]}))
         elif output.get("name") != "stderr":
             text = ESCAPE.sub("", data["text/plain"])
+            text += "" if output.output_type == "stream" or text.endswith("\n") else "\n"  # an object that was shown
             if kept and kept[-1].output_type == "stream":
                 kept[-1].text += text
             else:

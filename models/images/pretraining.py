@@ -27,7 +27,7 @@ from molrl.models.images.scheduler_chain import diffusers_chain
 from molrl.models.images.small_pipeline import PipelineDesign, small_pipeline
 from molrl.models.pretraining import SamplingSettings, count_parameters
 from molrl.policy import Policy
-from molrl.pretrain import Bucket, Loss, Pretraining, denoising_loss
+from molrl.pretraining import Bucket, Loss, Pretraining, denoising_loss
 from molrl.runs.checkpoint import check_fits
 from molrl.samplers import per_row
 from molrl.schedule import Tabulated
@@ -88,7 +88,7 @@ class ImageDesign:
             prediction=self.prediction,
         )
 
-    def load_data(self, data: Callable[..., ImageSet]) -> ImageSet:
+    def load_data(self, data: Callable[..., ImageSet], init: str | None) -> ImageSet:
         """Return the data set with images of this size."""
         require_extra()
         with settings("data"):
@@ -104,7 +104,7 @@ class ImageDesign:
 
 
 class TextDenoiser(nn.Module):
-    """A pipeline's UNet and text encoder, trained together: a `molrl.pretrain.Preconditioner` for latents.
+    """A pipeline's UNet and text encoder, trained together: a `molrl.pretraining.Preconditioner` for latents.
 
     `context["ids"]` [b, tokens] has the tokens of each caption.
     """

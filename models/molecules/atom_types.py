@@ -21,7 +21,7 @@ from torch import Tensor
 from molrl.data.molecules.elements import element_numbers, elements_of, symbol
 from molrl.data.molecules.molecule import Molecule, Molecules
 from molrl.gaussian import Context
-from molrl.models.molecules.codec import pad_states
+from molrl.models.molecules.codec import Codec, pad_states
 
 AtomType = tuple[int, int, int]
 """Atomic number, number of implicit hydrogens, formal charge."""
@@ -133,7 +133,8 @@ class AtomTypes:
     Attributes:
         elements: symbols or atomic numbers of the elements to learn; None: those of the data set.
         radius: length of a code, in the state's units; sqrt(2) times it is the distance of most pairs of types.
-        min_count: atoms of a type in the data set, below which molecules with it are left out.
+        min_count: atoms of a type in the data set, below which molecules with it are left out, unless the model that
+            training starts from knows the type.
     """
 
     elements: Sequence[str | int] | None
@@ -153,18 +154,28 @@ class AtomTypes:
         """Return "counts": a type has its number of hydrogens."""
         return "counts"
 
-    def fit(self, molecules: Sequence[Molecule]) -> AtomTypeCodec:
-        """Return the codec of the types that are frequent enough.
+    @property
+    def remedy(self) -> str:
+        """Return a phrase about the setting that has more molecules known to the codec."""
+        more = "" if self.elements is None else ", model.codec.elements=null all elements"
+        return f"a model.codec.min_count below {self.min_count} atoms learns rarer types{more}"
+
+    def fit(self, molecules: Sequence[Molecule], start: Codec | None = None) -> AtomTypeCodec:
+        """Return the codec of the types that are frequent enough, or known to the model that training starts from.
+
+        Such a model's types keep their codes.
 
         Raises:
-            ValueError: none is.
+            ValueError: there is no such type.
         """
         counts = count_types(molecules)
         allowed = elements_of(molecules) if self.elements is None else element_numbers(self.elements)
-        kept = {kind for kind, count in counts.items() if count >= self.min_count and kind[0] in allowed}
+        known = start.types if isinstance(start, AtomTypeCodec) else ()
+        enough = {kind for kind, count in counts.items() if count >= self.min_count or kind in known}
+        kept = {kind for kind in enough if kind[0] in allowed}
         if not kept:
             raise ValueError(f"codec.min_count={self.min_count}: no atom type has that many atoms")
-        order = [*COMMON_TYPES, *sorted(kept - set(COMMON_TYPES))]
+        order = list(dict.fromkeys([*COMMON_TYPES, *known, *sorted(kept)]))
         types = tuple(kind for kind in order if kind in kept)
         codes = dict(zip(order, spherical_code(len(order), self.radius), strict=True))
         return AtomTypeCodec(types=types, codes=tuple(codes[kind] for kind in types))

@@ -65,8 +65,17 @@ class CodecDesign(Protocol):
         """Return how a molecule must hold its hydrogens."""
         ...
 
-    def fit(self, molecules: Sequence[Molecule]) -> Codec:
-        """Return the codec for these molecules."""
+    @property
+    def remedy(self) -> str:
+        """Return a phrase about the setting that has more molecules known to the codec."""
+        ...
+
+    def fit(self, molecules: Sequence[Molecule], start: Codec | None = None) -> Codec:
+        """Return the codec for these molecules.
+
+        Args:
+            start: codec of the model whose weights training starts from; None: it starts from random weights.
+        """
         ...
 
 
@@ -179,7 +188,12 @@ class Elements:
         """Return "counts" where the state has a channel for them, else "atoms"."""
         return "atoms" if self.hydrogen_scale is None else "counts"
 
-    def fit(self, molecules: Sequence[Molecule]) -> MoleculeCodec:
+    @property
+    def remedy(self) -> str:
+        """Return a phrase about the setting that has more molecules known to the codec."""
+        return "model.codec.elements=null learns all elements of the data"
+
+    def fit(self, molecules: Sequence[Molecule], start: Codec | None = None) -> MoleculeCodec:
         """Return the codec of the elements that were named, or else of those that occur."""
         elements = elements_of(molecules) if self.elements is None else element_numbers(self.elements)
         return MoleculeCodec(

@@ -20,7 +20,7 @@ from molrl.gaussian import Context, Space, sum_per_sample
 from molrl.models.molecules.core_fixed import centre, exact_input
 from molrl.models.precondition import Preconditioned
 from molrl.models.recycling import HalfRecycled
-from molrl.pretrain import Preconditioner
+from molrl.pretraining import Preconditioner
 from molrl.schedule import alpha, sigma
 
 CUTS = 4  # cores of each molecule

@@ -28,7 +28,7 @@ from molrl.models.networks import takes
 from molrl.models.pretraining import SamplingSettings, count_parameters, require_grid_power
 from molrl.models.recycling import recycling_loss
 from molrl.policy import Policy
-from molrl.pretrain import Bucket, Loss, Pretraining, denoising_loss
+from molrl.pretraining import Bucket, Loss, Pretraining, denoising_loss
 from molrl.rewards.scores import PerSample
 from molrl.runs.checkpoint import check_fits
 
@@ -100,37 +100,50 @@ class MoleculeDesign:
             if not isinstance(reward, PerSample):
                 raise ValueError(f"conditions.{name}: got {reward!r}, need a reward of single molecules such as QED")
 
-    def load_data(self, data: Callable[..., MoleculeSet]) -> Examples:
+    def load_data(self, data: Callable[..., MoleculeSet], init: str | None) -> Examples:
         """Return the molecules that the codec knows and that have the properties; print how many have not, and why.
 
+        Args:
+            init: model whose weights training starts from; the atom types that it knows may be rare here.
+
         Raises:
+            CheckpointError: there is no such model.
             ConfigError: more than `max_skipped` of the records would be left out.
         """
+        start = None if init is None else load(init).codec  # first: conformers may take hours
         with settings("data"):
             loaded = data(hydrogens=self.codec.hydrogens)
         for line in loaded.report:
             print(line)
         with settings("model"):
-            codec = self.codec.fit(loaded.molecules)
+            codec = self.codec.fit(loaded.molecules, start)
         known, foreign = split_known(loaded.molecules, codec)
         rows, values, unlabelled = label_molecules(take(loaded.molecules, known), self.conditions)
         for line in [*shorten([*map(str, loaded.skipped), *foreign]), *unlabelled]:
             print(f"skipped {line}")
         kept = known[rows]
-        self.refuse_many_skipped(len(kept), loaded)
+        self.refuse_many_skipped(len(kept), loaded, foreign)
         molecules = take(loaded.molecules, kept)
         texts = None if loaded.smiles is None else [loaded.smiles[int(row)] for row in kept]
         reference = smiles_set(molecules, self.reader) if texts is None else without_stereo(texts)
         return Examples(molecules, values, codec, reference)
 
-    def refuse_many_skipped(self, kept: int, loaded: MoleculeSet) -> None:
-        """Raise ConfigError where more than `max_skipped` of the molecules of a data set would be left out."""
+    def refuse_many_skipped(self, kept: int, loaded: MoleculeSet, foreign: Sequence[str]) -> None:
+        """Raise ConfigError where more than `max_skipped` of the molecules of a data set would be left out.
+
+        Args:
+            kept: number of the others.
+            loaded: the data set.
+            foreign: a line about each molecule that the codec does not know.
+        """
         wanted = loaded.considered - loaded.duplicates - loaded.outside
         share = 1 - kept / max(1, wanted)
         if kept < wanted and share > self.max_skipped:
+            remedy = f"; {self.codec.remedy} ({len(foreign)} of these records)" if foreign else ""
             raise ConfigError(
                 f"training set: {wanted - kept} of {wanted} records ({share:.0%}) would be left out for the reasons "
-                f"above, more than model.max_skipped={self.max_skipped}; raise it to train on the other {kept}"
+                f"above, more than model.max_skipped={self.max_skipped}{remedy}; a larger model.max_skipped trains on "
+                f"the other {kept}"
             )
 
     def fit(self, examples: Examples) -> "MoleculeTrainee":

@@ -21,7 +21,7 @@ from molrl.models.shapes.model import DOMAIN, NETWORKS, ShapeArchitecture, Shape
 from molrl.models.shapes.policy import shape_policy
 from molrl.models.shapes.stable_target import Pools, StableLoss
 from molrl.policy import Policy
-from molrl.pretrain import Loss, Pretraining, denoising_loss
+from molrl.pretraining import Loss, Pretraining, denoising_loss
 from molrl.runs.checkpoint import check_fits
 
 
@@ -67,7 +67,7 @@ class ShapeDesign:
         """Return the loss of stable targets where a pool has more points than a point cloud, else the usual one."""
         return StableLoss(self.points, self.written) if self.pool > self.points else cast(Loss, denoising_loss)
 
-    def load_data(self, data: Callable[..., ShapeSet]) -> ShapeSet:
+    def load_data(self, data: Callable[..., ShapeSet], init: str | None) -> ShapeSet:
         """Return the data set with a pool of points for each shape."""
         with settings("data"):
             return data(points=self.pool)

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from molrl.gaussian import Context, Space, sum_per_sample
-from molrl.pretrain import Bucket
+from molrl.pretraining import Bucket
 from molrl.schedule import alpha, sigma
 
 

@@ -70,6 +70,13 @@ def bfloat16_instructions() -> list[str] | None:
     return sorted(name for name, has in known.items() if "bf16" in name and has)
 
 
+def computes_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device has instructions for bfloat16; False where this torch cannot tell."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return device.type == "cpu" and bool(bfloat16_instructions())
+
+
 def warn_of_slow_bfloat16(setting: str, device: torch.device) -> None:
     """Warn on stderr where a network is to compute in bfloat16 on a processor without instructions for it."""
     if device.type == "cpu" and bfloat16_instructions() == []:

@@ -4,6 +4,7 @@ The head has the keys that the Hugging Face Hub reads, and a table of molrl's ow
 settings and summary.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import yaml
 
 from molrl.composition import Composition, names
 from molrl.config import ConfigError
-from molrl.domains import is_shipped
-from molrl.machine.files import replace_file
+from molrl.domains import is_shipped, model_folder
+from molrl.machine.files import read_text, replace_file
 from molrl.override import as_value, command_line
 from molrl.runs.folder import CARD, FREE_SETTINGS, SETTINGS, load_plain_yaml, read_summary
 from molrl.runs.report.about import read_about
@@ -22,6 +23,10 @@ FOLDERS = ("model", "best")  # of a run: the last model, and the best one of its
 SHIPPED_LICENCE = "apache-2.0"
 UNKNOWN = "not recorded"
 OWN_LICENCE = "other"  # the Hub then wants a name; the licence is that of the model that training began with
+NAMES = {"reward_mean": "reward", "kl": "KL to the start (nats)"}  # of figures that no domain labels
+DATA = re.compile(r"^- \*\*Data\*\*: (.+?)(?=^- |^\s*$|\Z)", re.MULTILINE | re.DOTALL)  # a paragraph of a card
+LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
+MAX_CARD_BYTES, MAX_DATA = 1 << 18, 1000  # characters of that paragraph
 BODY = """
 # {title}
 
@@ -47,8 +52,12 @@ A reward stands for what is wanted and is not the thing itself: look at the othe
 {command}
 ```
 
-Seed {seed}, {iterations} rounds, {queries:,} reward queries; {ended}. Versions: {versions}. The training data and the
-limits of the model that training began with, `{base}`, are in its own card, and so is its licence.
+Seed {seed}, {rounds}, {queries:,} reward queries{ended}. Versions: {versions}.
+
+## What training began with
+
+- **Base**: `{base}`{origin}. Its limits are this model's too, and they are in its own card, as is its licence.
+- **Data**: {data}
 """
 
 
@@ -64,40 +73,70 @@ def write_cards(run: Path, licence: str | None = None) -> list[Path]:
         OSError, ValueError: the run has no settings or no summary.
     """
     config, summary = load_plain_yaml(run / SETTINGS), read_summary(run)
-    launches = read_about(run).launches
-    versions = launches[-1].get("versions", UNKNOWN) if launches else UNKNOWN
+    about = read_about(run)
+    versions = about.launches[-1].get("versions", UNKNOWN) if about.launches else UNKNOWN
     written = []
     for name in FOLDERS:
         if (run / name).is_dir():
-            text = render_card(config, summary, versions, licence, is_best=name == "best")
+            text = render_card(config, summary, versions, about.labels, licence, is_best=name == "best")
             replace_file(run / name / CARD, text.encode())
             written.append(run / name / CARD)
     return written
 
 
 def render_card(
-    config: Mapping[str, Any], summary: Mapping[str, Any], versions: str, licence: str | None, *, is_best: bool
+    config: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    versions: str,
+    labels: Mapping[str, str],
+    licence: str | None,
+    *,
+    is_best: bool,
 ) -> str:
-    """Return the card of a run's last or best model."""
+    """Return the card of a run's last or best model; `labels` are names of metrics in words."""
     base, composition = str(config["policy"]["weights"]), composed(config)
     domain = (composition and composition.choices["policy"].domain) or "samples"
-    made, measured = {"command": command_of(config, composition), "versions": versions}, rows_of(summary)
-    best = summary.get("best") or {}
-    selection = f"; this model is the one after {best.get('iteration')} rounds, the best by {best.get('metric')}"
+    made, named = {"command": command_of(config, composition), "versions": versions}, {**NAMES, **labels}
     head = yaml.safe_dump(
         front_matter(config, summary, licence, domain, made), sort_keys=False, allow_unicode=True, width=110
     )
+    rounds = summary["iterations"]
     body = BODY.format(
         title=f"{summary['task']}, {summary['reward']}, {summary['algo']}",
         **{"domain": domain, "base": base, "reward": summary["reward"], "algo": summary["algo"]},
         n=summary["before"].get("n"),
-        rows="\n".join(f"| {name} | {before} | {after} |" for name, before, after in measured),
-        selection=f"{selection}, and the figures after are those of the last one" if is_best else "",
+        rows="\n".join(f"| {name} | {before} | {after} |" for name, before, after in rows_of(summary, named)),
+        selection=selection(summary.get("best") or {}, named) if is_best else "",
         changes="\n".join(["", *(f"- {change}" for change in summary["changes"]), ""] if summary["changes"] else [""]),
-        **{**made, "seed": summary["seed"], "iterations": summary["iterations"]},
-        **{"queries": summary["reward_queries"], "ended": summary["ended"]},
+        **{**made, "seed": summary["seed"], "queries": summary["reward_queries"]},
+        rounds=f"{rounds} round{'' if rounds == 1 else 's'}",
+        ended="" if rounds == config["iterations"] else f"; {summary['ended']}",
+        origin=", which ships with molrl" if is_shipped(base) else "",
+        data=training_data(base),
     )
     return f"---\n{head}---\n{body}"
+
+
+def selection(best: Mapping[str, Any], named: Mapping[str, str]) -> str:
+    """Return which of a run's models is the best one, as the end of a sentence."""
+    label, value = label_of(str(best.get("metric", "reward")), named), best.get("value")
+    worth = f" ({value:.4g})" if isinstance(value, int | float) else ""
+    return (
+        "; the figures after are those of the last model. "
+        f"This one is the best by {label}{worth}, after {best.get('iteration')} rounds"
+    )
+
+
+def training_data(base: str) -> str:
+    """Return what the card of a base says of its training data; where it says nothing, where to look."""
+    try:
+        folder = model_folder(base)
+        text = "" if folder is None else read_text(folder / CARD, MAX_CARD_BYTES, errors="replace")
+    except (OSError, ValueError):  # no card, or a link or a device in its place
+        text = ""
+    found = DATA.search(text)
+    plain = LINK.sub(r"\1", " ".join(found[1].split())) if found else f"see the card of `{base}`."
+    return plain if len(plain) <= MAX_DATA else f"{plain[:MAX_DATA]} ..."
 
 
 def front_matter(
@@ -113,15 +152,20 @@ def front_matter(
     return {
         **{"license": licence, **named, **hub, "library_name": "molrl"},
         "tags": ["molrl", "diffusion", "reinforcement-learning", domain],
-        "molrl": {**facts, "weights": base, **made, **figures},
+        "molrl": {**facts, "base_model": base, **made, **figures},
     }
 
 
-def rows_of(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return the figures that were measured before and after: name, before and after as text."""
+def rows_of(summary: Mapping[str, Any], named: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Return the figures that were measured before and after: name in words, before and after as text."""
     before, after = summary["before"], summary["after"]
     found = [name for name in before if name in after and name not in ("n", "lost", "reward_sem")]
-    return [(name, number(before, name), number(after, name)) for name in found]
+    return [(label_of(name, named), number(before, name), number(after, name)) for name in found]
+
+
+def label_of(name: str, named: Mapping[str, str]) -> str:
+    """Return the name of a metric in words."""
+    return named.get(name, name.replace("_", " "))
 
 
 def number(figures: Mapping[str, Any], name: str) -> str:

@@ -23,6 +23,7 @@ from molrl.machine.files import (
 from molrl.outputs import make_folder, unused
 from molrl.override import command_line
 from molrl.plugins import is_code
+from molrl.renamed import with_moved_targets
 from molrl.runs.inputs import INPUTS, check_inputs
 
 FREE_SETTINGS = (
@@ -35,6 +36,11 @@ FREE_SETTINGS = (
     "chosen.tracker",
 )  # they may differ when a run is continued
 GROWING_SETTINGS = ("iterations",)  # they may be larger
+AUTO = "auto"
+AUTOMATIC_SETTINGS: Mapping[str, Collection[Any]] = {  # `auto` stands for what the run has, see `molrl.runs.automatic`
+    "precision": (None, "float32", "bfloat16"),
+    "training.bf16": (False, True),
+}
 SETTINGS, SUMMARY = "config.yaml", "summary.json"  # the summary is written last
 MAX_BYTES, MAX_DEPTH = 1 << 18, 32  # of a file of settings
 CARD = "README.md"  # of a model
@@ -88,7 +94,7 @@ def resuming(config: Mapping[str, Any], more: int = 0) -> str:
     chosen = {group: name for group, name in config["chosen"].items() if is_code(name)}
     line = command_line("train", {"resume": config["run"], **chosen})
     if "function" in config["reward"]:
-        line = "molrl.run.train, with the same settings and the same function"
+        line = "molrl.train, with the same settings and the same function"
     return f"{line} iterations=+{more}" if more else line
 
 
@@ -125,7 +131,7 @@ def refuse_another(config: Mapping[str, Any], free: Collection[str] = ()) -> Pat
     path = folder / SETTINGS
     if path.exists():
         try:
-            old = dict(load_plain_yaml(path))
+            old = dict(with_moved_targets(load_plain_yaml(path)))
         except SpecialFileError as error:
             raise ConfigError(f"run={folder}: {error}") from None
         except (ValueError, TypeError):
@@ -159,6 +165,8 @@ def load_plain_yaml(path: Path) -> Any:
 def differences(old: Any, new: Any, free: Collection[str] = (), where: str = "") -> list[str]:
     """Return the settings that differ and must not, each as `name: old -> new`."""
     if where in (*FREE_SETTINGS, *free) or (where in GROWING_SETTINGS and type(old) is type(new) is int and new > old):
+        return []
+    if new == AUTO and old in AUTOMATIC_SETTINGS.get(where, ()):
         return []
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return [

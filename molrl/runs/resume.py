@@ -13,6 +13,7 @@ from molrl.composition import MISSING, Composition, names
 from molrl.config import PLAIN, ConfigError, dotted
 from molrl.override import as_value, command_line, unquoted
 from molrl.plugins import is_code
+from molrl.renamed import with_moved_targets
 from molrl.runs.folder import FREE_SETTINGS, SETTINGS, load_plain_yaml
 
 RESUME_PREFIX = "resume="
@@ -44,7 +45,7 @@ def compose_resumed(command: str, arguments: Sequence[str], folders: Sequence[Pa
     others = [longer(item, LENGTHS[command], saved, folder) for item in others]
     refuse_changes(command, others)
     if isinstance(saved.get("reward"), dict) and "function" in saved["reward"]:
-        raise ConfigError(f"resume={folder}: its reward is a Python function; call molrl.run.train with it again")
+        raise ConfigError(f"resume={folder}: its reward is a Python function; call molrl.train with it again")
     overrides = [f"{group}={as_value(name)}" for group, name in chosen.items()]
     composition = Composition(command, overrides, folders)
     later = {group for group, name in composition.chosen.items() if group not in chosen and name == NOTHING}
@@ -114,7 +115,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         ConfigError: there is no such file, or it is not a table of plain data.
     """
     try:
-        saved = load_plain_yaml(folder / SETTINGS)
+        saved = with_moved_targets(load_plain_yaml(folder / SETTINGS))
     except OSError as error:
         raise ConfigError(f"resume={folder}: no run is there ({SETTINGS}: {error.strerror})") from None
     except ValueError as error:

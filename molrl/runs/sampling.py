@@ -1,6 +1,8 @@
-"""The numbers by which a run drew its samples, for a policy that is opened by the folder of the run."""
+"""The sampling and the origin of a model, by the settings of its run, for a policy that is opened by the run's folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from molrl.runs.folder import SETTINGS, load_plain_yaml
 
@@ -16,6 +18,23 @@ def run_sampling(source: str) -> dict[str, int | float]:
     Args:
         source: the folder of a run, or that of a model directly in it.
     """
+    policy = run_settings(source, "policy")
+    return {name: policy[name] for name, most in NUMBERS.items() if is_number(policy.get(name), most)}
+
+
+def run_origin(source: str) -> str | None:
+    """Return the policy that a run trained, or the kind of model that it pretrained, by name; None: it is no run.
+
+    Args:
+        source: the folder of a run, or that of a model directly in it.
+    """
+    chosen = run_settings(source, "chosen")
+    name = chosen.get("policy", chosen.get("model"))
+    return name if isinstance(name, str) else None
+
+
+def run_settings(source: str, node: str) -> Mapping[Any, Any]:
+    """Return one table of a run's settings; an empty one where there is none that can be read."""
     folder = next((one for one in (Path(source), Path(source).parent) if (one / SETTINGS).is_file()), None)
     if folder is None:
         return {}
@@ -23,10 +42,8 @@ def run_sampling(source: str) -> dict[str, int | float]:
         saved = load_plain_yaml(folder / SETTINGS)
     except (OSError, ValueError):
         return {}
-    policy = saved.get("policy") if isinstance(saved, dict) else None
-    if not isinstance(policy, dict):
-        return {}
-    return {name: policy[name] for name, most in NUMBERS.items() if is_number(policy.get(name), most)}
+    table = saved.get(node) if isinstance(saved, dict) else None
+    return table if isinstance(table, dict) else {}
 
 
 def is_number(value: object, most: float) -> bool:

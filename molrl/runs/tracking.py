@@ -26,7 +26,7 @@ from molrl.runs.boards import Board, Boards, TensorBoard
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-METRICS_FILE = "metrics.jsonl"
+METRICS_FILE, PRETRAINING_FILE = "metrics.jsonl", "pretrain.jsonl"
 MAX_METRICS_BYTES = 1 << 28
 MAX_LABELS = 3  # metrics of the domain in a line of progress and in a report
 MAX_CLIP_FRACTION = 0.9

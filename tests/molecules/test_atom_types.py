@@ -106,6 +106,19 @@ def test_rare_types_and_other_elements_are_unknown_and_named() -> None:
         replace(DESIGN, min_count=99).fit(molecules)
 
 
+def test_types_that_the_start_of_training_knows_may_be_rare_and_keep_their_codes() -> None:
+    """Boron with two hydrogens is in no list; a start without atom types, such as qm9_heavy, knows none."""
+    design, boron = replace(DESIGN, min_count=2), (5, 2, 0)
+    start = DESIGN.fit([NITRO, with_types(boron, (5, 1, 1))])
+    molecules = [NITRO, NITRO, with_types((6, 3, 0), (7, 0, 1), boron), with_types((5, 1, 0))]
+    codec = design.fit(molecules, start)
+    assert codec.types == ((8, 0, 0), (6, 3, 0), (7, 0, 1), (8, 0, -1), boron)
+    assert all(codec.codes[row] == start.codes[start.types.index(kind)] for row, kind in enumerate(codec.types))
+    assert codec.missing(molecules[3]) == "atom type [BH]"
+    elements = Elements(elements=None, type_scale=0.25, charge_scale=None, hydrogen_scale=0.15).fit([NITRO])
+    assert boron not in design.fit(molecules, elements).types
+
+
 def test_flat_arrays_have_the_same_types() -> None:
     molecules = [NITRO, with_types((6, 3, 0), (8, 1, 0))]
     assert DESIGN.fit(Molecules.pack(molecules)) == DESIGN.fit(molecules)

@@ -30,7 +30,7 @@ from molrl.models.molecules.policy import molecule_policy
 from molrl.models.molecules.pretraining import MoleculeDesign, warm_start
 from molrl.models.shipped import SHIPPED
 from molrl.noise import Key
-from molrl.pretrain import Pretraining
+from molrl.pretraining import Pretraining
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.scores import PerSample, Scored
 from molrl.runs import checkpoint
@@ -124,7 +124,9 @@ def test_weights_that_lack_anything_else_are_no_start(tmp_path: Path) -> None:
 
 def test_the_shipped_heavy_model_is_a_start_for_the_conditional_one() -> None:
     model = build(compose("pretrain", ["model=heavy_qed"])["model"], "model")
-    examples = model.load_data(lambda **_: MoleculeSet(enumerate_molecules(30, 5, 0, counts=True, workers=0)))
+    examples = model.load_data(
+        lambda **_: MoleculeSet(enumerate_molecules(30, 5, 0, counts=True, workers=0)), init=None
+    )
     described, buckets = model.describe(examples)
     assert [condition["name"] for condition in described.conditions] == ["qed"]
     assert torch.cat([bucket.context["condition"] for bucket in buckets]).mean().abs() < 1e-4
@@ -145,7 +147,7 @@ def trained(steps: int, folder: Path) -> Pretrained:
         max_skipped=0.0,
         core_probability=0.0,
     )
-    examples = design.load_data(lambda **_: MoleculeSet(squares(40)))
+    examples = design.load_data(lambda **_: MoleculeSet(squares(40)), init=None)
     assert len(examples.molecules) == 40
     described, buckets = design.describe(examples)
     torch.manual_seed(0)

@@ -16,7 +16,7 @@ from molrl.models.molecules.egnn import EGNN
 from molrl.models.molecules.masked import choose_cores, masked_loss, random_cores
 from molrl.models.molecules.model import load
 from molrl.models.precondition import Preconditioned
-from molrl.pretrain import denoising_loss
+from molrl.pretraining import denoising_loss
 from molrl.schedule import LogLinear, alpha, sigma
 
 SCHEDULE, STD = LogLinear(0.02, 15.0), [1.5, 1.5, 1.5, 0.2, 0.3]

@@ -81,6 +81,50 @@ def test_molecules_with_an_element_the_model_does_not_know_are_skipped_and_count
     assert "3 molecules" in done.out
 
 
+def drug_file(folder: Path, *more: str) -> list[str]:
+    """Write ten drugs as SMILES, most of their atom types rare, and return the settings to train on them in no time."""
+    smiles = (
+        *("CC(=O)Nc1ccc(O)cc1", "CC(C)Cc1ccc(C(C)C(=O)O)cc1", "O=[N+]([O-])c1ccc(Cl)cc1", "Nc1ccc(S(N)(=O)=O)cc1"),
+        *("CN1CCC[C@H]1c1cccnc1", "Fc1ccc(C(=O)CCl)cc1", "BrCC(=O)c1ccccc1", "OCC1OC(O)C(O)C(O)C1O"),
+        *("c1ccc2[nH]ccc2c1", "CCOC(=O)c1ccc(N)cc1"),
+    )
+    (folder / "drugs.smi").write_text("\n".join((*smiles, *more)))
+    settings = [f"data.path={folder / 'drugs.smi'}", "data.workers=0", f"data.cache={folder / 'cache'}"]
+    short = [
+        "training.bf16=false",
+        "training.steps=1",
+        "training.batch=2",
+        "evaluate=2",
+        "num_steps=2",
+        "threads=1",
+        f"run={folder / 'run'}",
+    ]
+    return [*settings, *short]
+
+
+def test_a_few_drugs_teach_the_shipped_model_whose_atom_types_they_have(tmp_path: Path) -> None:
+    done = molrl("pretrain", "model=drugs", "init=drugs", *drug_file(tmp_path))
+    assert done.code == 0, done
+    assert "10 molecules" in done.out
+    assert "skipped" not in done.out
+    types = load(str(tmp_path / "run/model")).codec.plain()["types"]
+    assert {(7, 0, 1), (35, 0, 0), (9, 0, 0)} < set(map(tuple, types))
+
+
+def test_a_type_that_nothing_teaches_is_named_with_the_setting_that_learns_it(tmp_path: Path) -> None:
+    command = ["pretrain", "model=drugs", "init=drugs", *drug_file(tmp_path, "CC[Si](CC)(CC)c1ccccc1")]
+    message = complaint(command, 2)
+    assert "1 of 11 records (9%) would be left out" in message
+    assert "a model.codec.min_count below 20 atoms learns rarer types (1 of these records)" in message
+    assert molrl(*command, "model.codec.min_count=1").code == 0
+
+
+def test_an_unknown_start_is_refused_before_the_data_set_is_read(tmp_path: Path) -> None:
+    (tmp_path / "empty.smi").write_text("")
+    settings = ["model=drugs", "training.bf16=false", f"data.path={tmp_path / 'empty.smi'}"]
+    assert "nope: no such model" in complaint(["pretrain", *settings, "init=nope"], 5)
+
+
 @pytest.mark.parametrize(("text", "word"), [("CCCCl\nCCCBr\n", "none of 0"), ("", "empty"), ("\0\1\2" * 99, "binary")])
 def test_a_file_with_nothing_to_learn_from_is_refused_and_leaves_no_folder(
     text: str, word: str, tmp_path: Path

@@ -17,7 +17,6 @@ from faulty_scorers import Environment, Faulty, LeavesChildren, LoadedTorch, Pro
 from test_molecule_rewards import BAD, GOLDEN, from_smiles
 
 from molrl.data.molecules.bonds import edm_table
-from molrl.machine.workers.local import warn_of_spinning_threads
 from molrl.machine.workers.pool import PROCESS_NAME
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.scores import Scored
@@ -226,15 +225,6 @@ if __name__ == "__main__":
 def test_impossible_settings_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(bad))}: got"):
         Pooled(Square(), **{"workers": 1, **bad})
-
-
-def test_torch_threads_that_would_spin_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    monkeypatch.setattr(torch, "get_num_threads", lambda: (os.cpu_count() or 1) + 1)
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    with pytest.warns(RuntimeWarning, match="OMP_WAIT_POLICY=passive"):
-        warn_of_spinning_threads(2)
 
 
 def workers_alive() -> list[str]:

@@ -4,9 +4,11 @@ import importlib
 import importlib.machinery
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -16,6 +18,7 @@ import yaml
 from command import QUICK_RUN, complaint, molrl
 from PIL import Image
 
+from molrl.building import build
 from molrl.composition import Composition
 from molrl.runs.boards import Board, Boards, TensorBoard, quantiles
 from molrl.runs.trackers import MLflow, Trackio, WeightsAndBiases, run_id
@@ -73,6 +76,30 @@ def test_a_run_shows_its_rewards_and_samples(tmp_path: Path) -> None:
     found = events(run)
     assert [(one.step, one.histogram_value.num) for one in found.Histograms("rewards")] == [(0, 8), (1, 8)]
     assert [one.step for one in found.Images("samples")] == [0, 2]  # before training and after the last round
+
+
+def test_the_board_of_the_page_is_built_by_its_yaml_and_shows_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/tracking.md").read_text("utf-8")
+    target = re.search(r"`_target_: (\w+)\.(\w+)` in `(\w+)/(tracker/(\w+)\.yaml)`", page)
+    assert target is not None
+    package, _, folder, file, name = target.groups()
+    assert f"tracker={name} --config-dir {folder} --plugin {package}" in page
+    (tmp_path / f"{package}.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    (tmp_path / folder / file).parent.mkdir(parents=True)
+    (tmp_path / folder / file).write_text(f"_target_: {target[1]}.{target[2]}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("molrl.building.NAMED_PACKAGES", {package})
+    config = Composition("train", [f"tracker={name}"], [tmp_path / folder]).config
+    settings = build(config["tracker"], "tracker")
+    with Tracker(tmp_path / "run", 1, board=partial(settings.open, tmp_path / "run", config, 0)) as tracker:
+        tracker.show_image("samples", lambda: Image.new("RGB", (2, 2)), 0)
+        tracker.show_histogram("rewards", [1.0], 0)
+        tracker.log({"reward": 0.5})
+    shown = capsys.readouterr()
+    assert shown.out == "0 0.5\n"
+    assert "warning" not in shown.err
 
 
 def test_only_finite_values_are_a_distribution() -> None:

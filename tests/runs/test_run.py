@@ -281,7 +281,7 @@ def broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """Run the same reward, stopped in the second iteration."""
     run = tmp_path / "broken"
     assert train(of_rings(run), Interrupted(call=3)) == 130  # the measurement before, iteration 0, iteration 1
-    assert "1 of 2 iterations are kept; to go on: molrl.run.train, with the same" in capsys.readouterr().out
+    assert "1 of 2 iterations are kept; to go on: molrl.train, with the same" in capsys.readouterr().out
     assert len(untimed(run)) == 1
     return run
 

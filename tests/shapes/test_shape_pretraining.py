@@ -16,7 +16,7 @@ from molrl.data.shapes.stl import write_stl
 from molrl.models.shapes.model import load_shapes
 from molrl.models.shapes.pretraining import ShapeDesign
 from molrl.models.shapes.stable_target import StableLoss
-from molrl.pretrain import denoising_loss
+from molrl.pretraining import denoising_loss
 
 pytest.importorskip("manifold3d", reason="procedural shapes need the extra shapes")
 

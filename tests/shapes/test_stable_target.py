@@ -13,7 +13,7 @@ from molrl.models.precondition import Preconditioned
 from molrl.models.shapes.latent_transformer import LatentTransformer
 from molrl.models.shapes.set_transformer import SetTransformer
 from molrl.models.shapes.stable_target import Pools, StableLoss, posterior_mean
-from molrl.pretrain import denoising_loss
+from molrl.pretraining import denoising_loss
 from molrl.schedule import LogLinear
 from molrl.testing.denoisers import perturb_parameters
 

@@ -5,16 +5,14 @@ a process that may die. This module finds the item that killed one.
 """
 
 import math
-import os
 import pickle
-import sys
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
+from molrl.machine.threads import warn_of_spinning_threads
 from molrl.machine.workers.pool import POLL_SECONDS, Pool
 from molrl.machine.workers.process import run_item
 from molrl.machine.workers.protocol import Lost, chunks, collect_answers, prefetch
@@ -157,22 +155,3 @@ class Workers:
             raise
         self._pool = pool
         return pool
-
-
-def warn_of_spinning_threads(workers: int) -> None:
-    """Warn when idle OpenMP threads will spin on cores that the workers need, which slows torch 10 to 25 times.
-
-    GNU's OpenMP lets threads spin while they wait, unless told otherwise before torch is imported.
-    """
-    torch = sys.modules.get("torch")
-    if torch is None or os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive":
-        return
-    threads = torch.get_num_threads()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if threads > 1 and threads + workers > cores:
-        warnings.warn(
-            f"{workers} worker processes beside {threads} torch threads on {cores} cores: set "
-            "OMP_WAIT_POLICY=passive before torch is imported, or call torch.set_num_threads with fewer threads",
-            RuntimeWarning,
-            stacklevel=2,
-        )

@@ -15,8 +15,8 @@ COMPARISON = "comparison.html"
 MAX_RUNS = 32
 
 
-def report(*, runs: Sequence[str], out: str | None, overwrite: bool) -> int:
-    """Write the report of a run, or a page that compares several, print its name and return the exit code.
+def write_page(*, runs: Sequence[str], out: str | None, overwrite: bool) -> Path:
+    """Write the report of a run, or a page that compares several, and return the path of the file.
 
     The runs may still go on, or may have been stopped; their files are read and left as they are.
 
@@ -45,7 +45,12 @@ def report(*, runs: Sequence[str], out: str | None, overwrite: bool) -> int:
     except OSError as error:
         error.filename = str(path)  # and not that of the file beside it, which is written first
         raise
-    print(f"report: {path}")
+    return path
+
+
+def report(*, runs: Sequence[str], out: str | None, overwrite: bool) -> int:
+    """Write a page as `write_page` does, print its name and return the exit code."""
+    print(f"report: {write_page(runs=runs, out=out, overwrite=overwrite)}")
     return ExitCode.DONE
 
 

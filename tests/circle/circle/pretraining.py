@@ -12,7 +12,7 @@ from circle.model import CircleDecoder, fresh, load, save, settings_of
 from molrl.gaussian import Euclidean
 from molrl.models.pretraining import SamplingSettings
 from molrl.policy import Policy
-from molrl.pretrain import Bucket, Loss, Pretraining, denoising_loss
+from molrl.pretraining import Bucket, Loss, Pretraining, denoising_loss
 
 
 def circle_points(*, n: int, spread: float) -> Tensor:
@@ -74,7 +74,7 @@ class CircleDesign:
     domain: ClassVar[str] = "circle"
     data_argument: ClassVar[str] = "spread"
 
-    def load_data(self, data: Callable[..., Tensor]) -> Tensor:
+    def load_data(self, data: Callable[..., Tensor], init: str | None) -> Tensor:
         return data(spread=0.05)
 
     def fit(self, examples: Tensor) -> CircleTrainee:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from jaxtyping import Float
@@ -166,7 +166,7 @@ class Pretraining:
         clip_norm: largest norm of the gradient.
         time_mean, time_std: normal distribution of the times in [0, 1] at which samples are noised; None: uniform.
         save_every: steps between checkpoints and reports.
-        bf16: run the network in bfloat16 (state, geometry and loss stay float32).
+        bf16: run the network in bfloat16 (state, geometry and loss stay float32); "auto": to be decided before.
         compile: compile the network with torch, which pays off after some thousand steps.
         seed: of data order, noise levels and noise.
     """
@@ -183,7 +183,7 @@ class Pretraining:
     time_mean: float | None
     time_std: float | None
     save_every: int
-    bf16: bool
+    bf16: bool | Literal["auto"]
     compile: bool
     seed: int
 
@@ -274,7 +274,7 @@ class Pretraining:
         t = self.times(generator, len(x0)).to(device)
         noise = torch.from_numpy(generator.standard_normal(tuple(x0.shape), dtype="float32")).to(device)
         context = move_context(context, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16 is True):
             losses = loss_of(state.model, space, x0.to(device), t, noise, context)
         state.model.zero_grad()
         (losses.sum() / self.batch).backward()
