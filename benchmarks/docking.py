@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from molrl.building import build
 from molrl.composition import compose
+from molrl.data.files import EXAMPLES
 from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Molecule
@@ -28,8 +28,6 @@ from molrl.models.molecules.model import load
 from molrl.models.molecules.policy import molecule_policy
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.workers.pooled import Pooled
-
-DATA = Path(__file__).parents[1] / "tests/data/docking"
 
 
 @dataclass(frozen=True)
@@ -113,8 +111,8 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=100)
     parser.add_argument("--weights", default="qm9_heavy")
     parser.add_argument("--file", help="molecules with a geometry, instead of the model's")
-    parser.add_argument("--receptor", default=str(DATA / "1iep_pocket.pdbqt"), help="as reward.site.receptor")
-    parser.add_argument("--ligand", default=str(DATA / "1iep_ligand.pdbqt"), help="as reward.site.ligand, or null")
+    parser.add_argument("--receptor", default=str(EXAMPLES / "1iep_pocket.pdbqt"), help="as reward.site.receptor")
+    parser.add_argument("--ligand", default=str(EXAMPLES / "1iep_ligand.pdbqt"), help="as reward.site.ligand, or null")
     parser.add_argument("--exhaustiveness", type=int, default=4)
     parser.add_argument("--starts", type=int, default=64)
     parser.add_argument("--steps", type=int, default=45)

@@ -8,11 +8,11 @@ numbers of steps, with their best score and its deviation from the crystal pose.
 import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from rdkit import Chem
 
+from molrl.data.files import EXAMPLES
 from molrl.data.molecules.pdbqt import read_receptor
 from molrl.rewards.molecules.docking.complexes import Complexes
 from molrl.rewards.molecules.docking.maps import Maps
@@ -21,7 +21,6 @@ from molrl.rewards.molecules.docking.monte_carlo import SOFT_REPULSION, MonteCar
 from molrl.rewards.molecules.docking.preparation import Preparation
 from molrl.rewards.molecules.docking.scoring_function import Box, Pocket
 
-DATA = Path(__file__).parents[1] / "tests/data/docking"
 CENTRE = (15.190, 53.903, 16.917)
 EVALUATIONS = 20
 
@@ -43,10 +42,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    mol = Chem.RemoveAllHs(Chem.MolFromMolFile(str(DATA / "imatinib.sdf")))
+    mol = Chem.RemoveAllHs(Chem.MolFromMolFile(str(EXAMPLES / "imatinib.sdf")))
     crystal = mol.GetConformer().GetPositions()
     (one, *_) = Preparation(ph=None, canonical_tautomer=False, conformers=1, seed=arguments.seed)(mol, crystal)
-    maps = Maps(Pocket(read_receptor(DATA / "1iep_pocket.pdbqt"), Box(CENTRE, [arguments.side] * 3)))
+    maps = Maps(Pocket(read_receptor(EXAMPLES / "1iep_pocket.pdbqt"), Box(CENTRE, [arguments.side] * 3)))
     began = time.process_time()
     maps.rows_of(one.flexible.ligand.types)
     print(f"maps: {time.process_time() - began:.1f} s")

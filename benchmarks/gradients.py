@@ -12,11 +12,11 @@ the same fresh noise, the KL of the chain in nats, and the seconds of the traini
 
 import sys
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 from molrl.building import build
 from molrl.composition import compose
+from molrl.data.files import EXAMPLES
 from molrl.diagnostics import chain_kl, probe_rollouts
 from molrl.finetune import finetune, freeze_copy
 from molrl.noise import Key, Stream
@@ -32,7 +32,6 @@ METHODS: dict[str, tuple[str, ...]] = {
     "adjoint": ("algo=adjoint", "algo.kl_weight=0.1", "minibatch=64"),
     "rgdm": ("algo=rgdm", "algo.guidance=gradient", "minibatch=64"),
 }
-POCKET = Path(__file__).parents[1] / "tests/data/docking"
 
 
 class Problem(NamedTuple):
@@ -53,8 +52,8 @@ PROBLEMS = {
         (
             "task=docking",
             "reward.workers=0",
-            f"reward.site.receptor={POCKET / '1iep_pocket.pdbqt'}",
-            f"reward.site.ligand={POCKET / '1iep_ligand.pdbqt'}",
+            f"reward.site.receptor={EXAMPLES / '1iep_pocket.pdbqt'}",
+            f"reward.site.ligand={EXAMPLES / '1iep_ligand.pdbqt'}",
         ),
         ("task=qed", "reward=strain", "reward.workers=0"),
         64,

@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from molrl.data.files import EXAMPLES
 from molrl.data.molecules.pdbqt import read_ligand, read_receptor
 from molrl.rewards.molecules.docking.atom_types import AtomTypes, Ligand, heavy, structure_ligand
 from molrl.rewards.molecules.docking.placement import place
 from molrl.rewards.molecules.docking.scoring_function import Box, Ligands, Pocket
-
-DATA = Path(__file__).parents[1] / "tests/data/docking"
 
 
 def fastest(function: Callable[[], object], repeats: int) -> float:
@@ -45,7 +44,7 @@ def differentiate(pocket: Pocket, poses: torch.Tensor, ligands: Ligands) -> None
 def main() -> None:
     """Time scores, gradients and searches, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--receptor", type=Path, default=DATA / "1iep_pocket.pdbqt")
+    parser.add_argument("--receptor", type=Path, default=EXAMPLES / "1iep_pocket.pdbqt")
     parser.add_argument("--centre", type=float, nargs=3, default=(15.190, 53.903, 16.917))
     parser.add_argument("--size", type=float, nargs=3, default=(20.0, 20.0, 20.0))
     parser.add_argument("--poses", type=int, default=64)
@@ -55,7 +54,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     pocket = Pocket(read_receptor(arguments.receptor), Box(arguments.centre, arguments.size), device=arguments.device)
-    structure = read_ligand(DATA / "1iep_ligand.pdbqt")
+    structure = read_ligand(EXAMPLES / "1iep_ligand.pdbqt")
     full = structure_ligand(structure)
     shape = torch.tensor(structure.positions[heavy(structure)] - np.mean(structure.positions, axis=0))
     generator = torch.Generator().manual_seed(0)

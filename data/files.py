@@ -16,6 +16,8 @@ from molrl.machine.printable import printable
 
 MAX_BYTES = 4 << 30  # of a file, after decompression
 MAX_LINE = 1 << 20  # bytes kept of a line
+EXAMPLE = "example:"  # before the name of a file that comes with the package
+EXAMPLES = Path(__file__).parent / "examples"
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the number of records done and their total number."""
@@ -87,6 +89,21 @@ def suffix(path: str | Path) -> str:
     return Path(name).suffix
 
 
+def locate(path: str | Path) -> Path:
+    """Return the path of a file that a user names; `example:NAME` is one that comes with the package.
+
+    Raises:
+        ValueError: there is no example of this name.
+    """
+    if not str(path).startswith(EXAMPLE):
+        return Path(path)
+    name = str(path).removeprefix(EXAMPLE)
+    names = sorted(file.name for file in EXAMPLES.iterdir() if file.suffix not in ("", ".md"))
+    if name not in names:
+        raise ValueError(f"{path}: no such example, allowed: {', '.join(names)}")
+    return EXAMPLES / name
+
+
 def open_file(path: str | Path) -> IO[bytes]:
     """Open a text file, decompressed if its name ends in .gz.
 
@@ -107,8 +124,9 @@ def open_file(path: str | Path) -> IO[bytes]:
 def open_unchecked(path: str | Path) -> IO[bytes]:
     """Open a file for reading bytes, decompressed if its name ends in .gz.
 
-    Raises ValueError for a pipe, a device or a folder.
+    Raises ValueError for a pipe, a device, a folder or an unknown example.
     """
+    path = locate(path)
     file = open_regular(path, follow=True)
     if not str(path).lower().endswith(".gz"):
         return file

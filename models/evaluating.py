@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from molrl.data.files import locate
 from molrl.domains import domain as domain_named
 from molrl.domains import domain_of_file
 from molrl.outputs import output_file
@@ -25,5 +26,5 @@ def evaluate_command(
         ConfigError: if there is no such domain, or it has no such settings.
     """
     about = domain_of_file(file) if domain is None else domain_named(domain)
-    path = None if out is None else str(output_file(out, overwrite=overwrite, source=file))
+    path = None if out is None else str(output_file(out, overwrite=overwrite, source=str(locate(file))))
     return about.evaluate(file=file, reference=reference, out=path, **domain_settings)

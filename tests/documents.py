@@ -79,21 +79,30 @@ INPUTS: Mapping[str, Callable[[Path], None]] = {  # what the code of a page read
     "docs/howto/stable_diffusion.md": aesthetic_head,
     "docs/troubleshooting.md": two_rounds,
 }
-SHORT = {"iterations": 1, "rollouts": 8, "minibatch": 16, "evaluate": 8, "policy.num_steps": 4, "threads": 1}
-WALKS = ["docs/start.md", "docs/howto/own_reward.md", "docs/howto/slow_rewards.md"]
+SHORT: Mapping[str, Mapping[str, object]] = {  # of commands that train
+    "train": {"iterations": 1, "rollouts": 8, "minibatch": 16, "evaluate": 8, "policy.num_steps": 4, "threads": 1},
+    "pretrain": {"data.n": 200, "evaluate": 4, "num_steps": 3, "threads": 1, "training.steps": 2, "training.batch": 8},
+}
+WALKS = [
+    "docs/start.md",
+    "docs/howto/grow.md",
+    "docs/howto/own_pocket.md",
+    "docs/howto/own_reward.md",
+    "docs/howto/slow_rewards.md",
+]
+ELSEWHERE = re.compile(r"workers=ray|3abc\.pdb|frag\.sdf|mine\.smi|new\.smi")  # a cluster, and files that a reader has
 
 
 def shortened(line: str) -> list[str]:
-    """Return the arguments of a command, with a run of one short round where it trains."""
+    """Return the arguments of a command, with a short run where it trains."""
     arguments = shlex.split(line)[1:]
-    if arguments[0] != "train":
-        return arguments
-    kept = [item for item in arguments if item.partition("=")[0] not in SHORT]
-    return [*kept, *(f"{name}={value}" for name, value in SHORT.items())]
+    short = SHORT.get(arguments[0], {})
+    kept = [item for item in arguments if item.partition("=")[0] not in short]
+    return [*kept, *(f"{name}={value}" for name, value in short.items())]
 
 
 def walk(text: str) -> list[list[str]]:
-    """Return the arguments of the commands of a page, in order; those that need a cluster or a server are left out."""
-    lines = "\n".join(blocks(text, "console")).splitlines()
+    """Return the arguments of the commands of a page, in order, without those that need something from elsewhere."""
+    lines = "\n".join(blocks(text, "console")).replace("\\\n", " ").splitlines()
     plain = [re.sub(r"(^| )#.*", "", line) for line in lines]
-    return [shortened(line) for line in plain if SETTINGS_ALONE.match(line) and "workers=ray" not in line]
+    return [shortened(line) for line in plain if SETTINGS_ALONE.match(line) and not ELSEWHERE.search(line)]

@@ -18,31 +18,32 @@ from molrl.arguments import COMMANDS
 from molrl.building import build, target
 from molrl.composition import CONF, Composition, choices, compose
 from molrl.config import ConfigError, check_arguments, check_type, settings
+from molrl.data.files import EXAMPLES
 from molrl.finetune import FinetuneConfig
 from molrl.rewards.molecules.docking.vina import PACKAGES
 from molrl.run import OWN, prepare
 
 FILES = {"score": ["file=x.sdf"], "evaluate": ["file=x.sdf"], "export": ["out=x"]}
-POCKET = Path(__file__).parent / "data/docking/1iep_pocket.pdbqt"
-CUBE = Path(__file__).parent / "data/cube.off"
+DATA = Path(__file__).parent / "data"
+CUBE = DATA / "cube.off"
 MODELS = CONF.parent / "models/weights/molecules"
 SITE = [
-    f"reward.site.receptor='{POCKET}'",
+    "reward.site.receptor='example:1iep_pocket.pdbqt'",
     "reward.site.centre=[15.19,53.903,16.917]",
     "reward.site.size=[20,20,20]",
 ]
 REQUIRED: dict[str, list[str]] = {  # settings without a default, by the reward
     **dict.fromkeys(("docking", "docking_flexible", "docking_qed", "pose", "vina"), SITE),
     "interactions": [
-        f"reward.scorer.receptor='{POCKET.parents[1] / 'serine.pdb'}'",
+        f"reward.scorer.receptor='{DATA / 'serine.pdb'}'",
         "reward.scorer.residues=[A:SER10:hbond]",
     ],
     "selectivity": [*SITE, *(one.replace("reward.site", "reward.off_site") for one in SITE)],
     "queue": ["reward.folder=queue"],
     "isolated": [f"reward.python='{sys.executable}'", f"reward.model='{__file__}'"],
     "admet": [f"reward.python='{sys.executable}'", "reward.arguments.property=hERG"],
-    "predictor": [f"reward.scorer.file='{POCKET.parents[1] / 'sum.onnx'}'"],
-    "overlap": [f"reward.scorer.reference='{POCKET.parent / 'imatinib.sdf'}'"],
+    "predictor": [f"reward.scorer.file='{DATA / 'sum.onnx'}'"],
+    "overlap": [f"reward.scorer.reference='{EXAMPLES / 'imatinib.sdf'}'"],
     "shape_target": [f"reward.target='{CUBE}'"],
     "aesthetic": ["reward.model=owner/name", f"reward.head='{CUBE}'"],  # neither is read before an image is scored
     "clip_score": ["reward.model=owner/name"],
@@ -88,7 +89,7 @@ IMAGES = (
     "imagereward",
     "incompressibility",
 )  # tasks that need a pipeline
-GROW = [f"task.core='{POCKET.parent / 'imatinib_hinge.sdf'}'", "task.attach=13", "task.atoms=4"]
+GROW = [f"task.core='{EXAMPLES / 'imatinib_hinge.sdf'}'", "task.attach=13", "task.atoms=4"]
 TASK_OF = {"molecules": "qed", "shapes": "symmetry", "images": "alignment"}
 MODEL_OF = {"molecules": "heavy", "shapes": "shapes", "images": "images"}
 TASKS = [task for task in choices("task") if task != "custom"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import equations
 import pytest
 import tables
 from documents import (
@@ -145,11 +146,50 @@ def test_a_changed_default_is_found() -> None:
     assert tables.filled(page.replace("| `algo.clip` | `0.2` |", "| `algo.clip` | `0.3` |"), "../") == page
 
 
+def test_every_setting_of_a_table_has_a_meaning() -> None:
+    filled = "\n".join(match[0] for text in TEXTS for match in tables.MARKED.finditer(text))
+    assert len(re.findall(r"^\| `", filled, re.MULTILINE)) > 100
+    assert re.findall(r"^\| `.*\| *\|$", filled, re.MULTILINE) == []
+
+
+def test_every_algorithm_states_its_objective() -> None:
+    pages = {path.stem: path.read_text("utf-8") for path in ROOT.glob("docs/algorithms/*.md")}
+    methods = {name for name, text in pages.items() if "<!-- settings algo/" in text}
+    assert methods
+    assert methods == {name for name in methods if "\n## Objective\n" in pages[name]}
+
+
 @pytest.mark.parametrize("group", ["algo", "reward"])
 def test_every_algorithm_and_reward_has_a_table_of_its_settings(group: str) -> None:
     described = {name for text in TEXTS for name in re.findall(r"<!-- settings ([\w/]+) -->", text)}
     existing = {str(path.relative_to(ROOT / "conf").with_suffix("")) for path in ROOT.glob(f"conf/{group}/**/*.yaml")}
     assert existing - described == {f"{group}/code"}
+
+
+RESULTS = sorted(path for path in ROOT.glob("docs/results/*.md") if path.stem not in ("README", "reproduce"))
+
+
+@pytest.mark.parametrize("index", ["README.md", "reproduce.md"])
+def test_every_page_of_results_is_in_its_indices(index: str) -> None:
+    linked = {link.partition("#")[0] for link in LINK.findall((ROOT / "docs/results" / index).read_text("utf-8"))}
+    assert {path.name for path in RESULTS} <= linked
+
+
+def test_the_scripts_that_make_the_numbers_exist() -> None:
+    named = {name for text in TEXTS for name in re.findall(r"\bbenchmarks/(\w+\.py)\b", text)}
+    reproduce = (ROOT / "docs/results/reproduce.md").read_text("utf-8")
+    listed = set(re.findall(r"(?<![\w/])(\w+\.py)\b", reproduce))  # a row names its folder once
+    assert named
+    assert listed
+    assert {name for name in named | listed if not (ROOT / "benchmarks" / name).is_file()} == set()
+
+
+@pytest.mark.parametrize("latex", [r"\sum_{t=1}^{T} x_t", r"\mathbb{E}\left[\sum_{t=1}^{T} x_t\right]"])
+def test_a_displayed_sum_has_its_limits_above_and_below(latex: str) -> None:
+    drawn = equations.on_page_content(f'<div class="arithmatex">\\[{latex}\\]</div>')
+    assert re.search("<munderover><mo>&#x02211;</mo>", drawn)
+    beside = equations.on_page_content(f'<span class="arithmatex">\\({latex}\\)</span>')
+    assert "munderover" not in beside
 
 
 def test_the_readme_is_short() -> None:

@@ -18,14 +18,15 @@ from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 from test_benchmarks import FOLDER
 
+from molrl.data.files import EXAMPLES
 from molrl.data.molecules.perception import perceive_bonds
 from molrl.models.molecules.growth import Growth
 from molrl.models.molecules.growth_decoder import GrowthDecoder
 from molrl.models.molecules.model import load
 from molrl.rewards.molecules.docking.site import Site
 
-DATA = Path(__file__).parent / "data/docking"
-RECEPTOR, IMATINIB, HINGE = (str(DATA / name) for name in ("1iep_pocket.pdbqt", "imatinib.sdf", "imatinib_hinge.sdf"))
+RECEPTOR, IMATINIB = str(EXAMPLES / "1iep_pocket.pdbqt"), str(EXAMPLES / "imatinib.sdf")
+HINGE = str(EXAMPLES / "imatinib_hinge.sdf")
 RESIDUES = "ALA CYS ASP GLU PHE GLY HIS ILE LYS LEU MET ASN PRO GLN ARG SER"
 NITROGEN = 13  # of the hinge binder, where imatinib goes on
 REST = ("CC", "OC", "C#N", "CCC", "OCC", "C(C)C", "N(C)C", "C(N)=O", "SC")  # 2, 2, 2, 3, 3, 3, 3, 3, 2 atoms

@@ -12,9 +12,7 @@ import pytest
 from documents import INPUTS, ROOT, WALKS, WITH_COMMANDS, blocks, command_lines, name_of, walk, write_files
 from wheels import build_wheel
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a page draws, trains and scores, as its reader does
 MINUTES = {"README.md"}  # its code trains for minutes
-FROM_CHECKOUT = "tests/data/"  # commands on files that a wheel does not have
 TEXTS = {name_of(path): path.read_text("utf-8") for path in WITH_COMMANDS}
 PAGES = [name for name, text in TEXTS.items() if name in WALKS or (name not in MINUTES and blocks(text, "python"))]
 
@@ -39,6 +37,8 @@ def run_page(site: Path, folder: Path, commands: Sequence[Sequence[str]], code: 
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_runs_outside_the_checkout(page: str, site: Path, tmp_path: Path) -> None:
     text = TEXTS[page]
@@ -48,10 +48,11 @@ def test_a_page_runs_outside_the_checkout(page: str, site: Path, tmp_path: Path)
     run_page(site, tmp_path, walk(text) if page in WALKS else [], blocks(text, "python"))
 
 
+@pytest.mark.timeout(1200)  # some twenty seconds of one core, which may be shared
 def test_the_commands_of_all_pages_compose_outside_the_checkout(site: Path, tmp_path: Path) -> None:
     """Commands of pages that make files of their own are left to the test above and to that of the checkout."""
     lines = {line for text in TEXTS.values() if 'title="' not in text for line in command_lines(text)}
-    composed = [[*shlex.split(line)[1:], "--cfg"] for line in sorted(lines) if FROM_CHECKOUT not in line]
+    composed = [[*shlex.split(line)[1:], "--cfg"] for line in sorted(lines)]
     assert composed
     run_page(site, tmp_path, composed, [])
 

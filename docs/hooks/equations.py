@@ -9,13 +9,17 @@ from typing import Any
 
 from latex2mathml.converter import convert
 
+OVER = re.compile(r"\\(?:sum|prod)(?=_)")  # has its limits above and below, which the converter forgets within brackets
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\s*\\(?P<open>[(\[])(?P<latex>.*?)\\[)\]]\s*</\1>', re.DOTALL)
 
 
 def mathml(match: re.Match[str]) -> str:
     """Return the MathML of one equation."""
     display = "block" if match["open"] == "[" else "inline"
-    drawn: str = convert(unescape(match["latex"]).strip(), display=display)
+    latex = unescape(match["latex"]).strip()
+    if display == "block":
+        latex = OVER.sub(r"\g<0>\\limits", latex)
+    drawn: str = convert(latex, display=display)
     return f'<div class="equation">{drawn}</div>' if display == "block" else drawn
 
 

@@ -25,6 +25,7 @@ SHARED = {  # what builds more than one setting, and where it is explained
     "advantage": "how rewards become advantages: [five kinds]({up}algorithms/index.md#advantages)",
     "held_out": "a second reward that is never trained on: [held-out rewards]({up}algorithms/gradients.md)",
     "site": "receptor and box: [your pocket]({up}howto/own_pocket.md)",
+    "off_site": "receptor and box of the pocket to be avoided, in the same way",
     "optimizer.lr": "learning rate of the policy",
 }
 
@@ -68,8 +69,8 @@ def attributes(target: str) -> dict[str, str]:
         text = inspect.getdoc(each) or "" if not inspect.isclass(each) or "__doc__" in vars(each) else ""
         section = re.search(r"^(?:Attributes|Args):\n((?:(?: .*)?\n?)*)", text, re.MULTILINE)
         for item in re.split(r"\n(?=    \w)", section[1].rstrip()) if section else []:
-            name, _, meaning = item.strip().partition(": ")
-            found[name] = " ".join(meaning.split())
+            names, _, meaning = item.strip().partition(": ")
+            found |= dict.fromkeys(names.split(", "), " ".join(meaning.split()))
     return found
 
 

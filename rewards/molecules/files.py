@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDepictor
 
-from molrl.data.files import Skipped, suffix
+from molrl.data.files import Skipped, locate, suffix
 from molrl.data.molecules.bonds import BondReader, Reading, attach_bonds
 from molrl.data.molecules.files import SUFFIXES, require_bonds
 from molrl.data.molecules.molecule import Molecule
@@ -75,7 +75,7 @@ class MoleculeFiles:
 
     def identity(self, path: str | Path) -> Mapping[str, Any]:
         """Return JSON that tells a file from another one."""
-        return identity(path)
+        return identity(locate(path))
 
     def settings(self) -> Mapping[str, Any]:
         """Return the settings of the reader, with RDKit's version."""

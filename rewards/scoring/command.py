@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from molrl.config import ConfigError, check_arguments
+from molrl.data.files import EXAMPLE, locate
 from molrl.domains import domain, domain_of_file, reward_kinds
 from molrl.machine.workers.local import Workers
 from molrl.machine.workers.protocol import Lost, WorkerPool
@@ -105,7 +106,7 @@ def score_file(
     form = output(out, columns, source.column, source.tables)
     scorers = build_workers(rewards, columns, source, texts=form.table.needs_text)
     entries = source.records(path)
-    if out.exists() and os.path.samefile(out, path):
+    if out.exists() and os.path.samefile(out, locate(path)):
         raise ConfigError(f"out={out} is the file to be scored; name another file")
     described = description({name: scorer(reward) for name, reward in rewards.items()})
     settings = dict(source.settings())
@@ -324,5 +325,10 @@ def score_command(
 
 
 def named(file: str) -> Path:
-    """Return the path of a file or folder, resolved if it has no name to put before a suffix, such as "."."""
+    """Return the path that the name of a table begins with.
+
+    It is that of the file or folder, resolved if it has no name to put before a suffix, such as ".". For an example of
+    the package it is the name alone, so that the table is written into the current folder.
+    """
+    file = file.removeprefix(EXAMPLE)
     return Path(file) if Path(file).name else Path(file).resolve()

@@ -16,6 +16,7 @@ from rdkit.Chem import rdDistGeom
 from molrl.building import build
 from molrl.composition import compose
 from molrl.config import ConfigError
+from molrl.data.files import EXAMPLES
 from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.molecule import Molecule, count_hydrogens
 from molrl.rewards.molecules.docking.atom_types import graph_ligand
@@ -26,9 +27,9 @@ from molrl.rewards.molecules.geometry import NO_GEOMETRY
 from molrl.rewards.workers.pooled import Pooled
 from molrl.rewards.wrapping import parts_of
 
-RECEPTOR = str(Path(__file__).parents[1] / "data/docking/1iep_pocket.pdbqt")
+RECEPTOR = str(EXAMPLES / "1iep_pocket.pdbqt")
 CENTRE, SIZE = [15.190, 53.903, 16.917], [20.0, 20.0, 20.0]
-LIGAND = str(Path(__file__).parents[1] / "data/docking/1iep_ligand.pdbqt")
+LIGAND = str(EXAMPLES / "1iep_ligand.pdbqt")
 BENZENE, PHENOL = "c1ccccc1", "Oc1ccccc1"
 
 

@@ -13,6 +13,7 @@ from rdkit.Chem import rdDistGeom, rdMolTransforms
 from torch import Tensor
 from torch.testing import assert_close
 
+from molrl.data.files import EXAMPLES
 from molrl.data.molecules.pdbqt import Structure, read_receptor
 from molrl.rewards.molecules.docking.atom_types import graph_ligand
 from molrl.rewards.molecules.docking.complexes import Complexes, FlexibleLigand
@@ -26,7 +27,7 @@ from molrl.rewards.molecules.docking.torsion_tree import torsion_tree
 
 DATA = Path(__file__).parents[1] / "data/docking"
 F64 = torch.float64
-IMATINIB = Chem.RemoveAllHs(Chem.MolFromMolFile(str(DATA / "imatinib.sdf")))
+IMATINIB = Chem.RemoveAllHs(Chem.MolFromMolFile(str(EXAMPLES / "imatinib.sdf")))
 CRYSTAL = IMATINIB.GetConformer().GetPositions()
 BOX = Box((15.190, 53.903, 16.917), (24.0, 24.0, 24.0))
 CHAIN, BRANCHED, RIGID, METHANE = "CCCCO", "CC(C)CC(=O)NCc1ccccc1", "c1ccccc1", "C"
@@ -194,7 +195,7 @@ def test_no_evaluation_makes_a_pose_worse() -> None:
 
 @cache
 def pocket() -> Pocket:
-    return Pocket(read_receptor(DATA / "1iep_pocket.pdbqt"), BOX)
+    return Pocket(read_receptor(EXAMPLES / "1iep_pocket.pdbqt"), BOX)
 
 
 DOCKED = [one for one in json.loads((DATA / "vina.json").read_text()) if "positions" in one and one["inter"] < 0]

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from molrl.data.files import EXAMPLES
 from molrl.data.molecules.pdbqt import ELEMENTS, read_ligand, read_receptor
 from molrl.rewards.molecules.docking.atom_types import structure_types
 from molrl.rewards.molecules.docking.site import Site, ligand_positions
 
-DATA = Path(__file__).parents[1] / "data/docking"
-IMATINIB = (DATA / "1iep_ligand.pdbqt").read_text()
+IMATINIB = (EXAMPLES / "1iep_ligand.pdbqt").read_text()
 
 # A ring of eight atoms as Meeko 0.8.0 opens it: each CG0 has a G0 where the other one is.
 RING = """\
@@ -78,7 +78,7 @@ POSES = {
 @pytest.mark.parametrize("pattern", POSES.values(), ids=POSES.keys())
 @given(data=st.data())
 def test_the_first_pose_is_the_ligand(tmp_path: Path, pattern: str, data: st.DataObject) -> None:
-    expected = read_ligand(DATA / "1iep_ligand.pdbqt")
+    expected = read_ligand(EXAMPLES / "1iep_ligand.pdbqt")
     lines = IMATINIB.splitlines(keepends=True)
     atoms = [row for row, line in enumerate(lines) if line.startswith("ATOM")]
     for row in sorted(data.draw(st.lists(st.sampled_from(atoms), max_size=5)), reverse=True):
@@ -88,8 +88,8 @@ def test_the_first_pose_is_the_ligand(tmp_path: Path, pattern: str, data: st.Dat
     assert found.types == expected.types
     assert (found.positions == expected.positions).all()
     assert (found.rotatable == expected.rotatable).all()
-    site = Site(receptor=str(DATA / "1iep_pocket.pdbqt"), ligand=str(path))
-    assert site.box() == Site(receptor=site.receptor, ligand=str(DATA / "1iep_ligand.pdbqt")).box()
+    site = Site(receptor=str(EXAMPLES / "1iep_pocket.pdbqt"), ligand=str(path))
+    assert site.box() == Site(receptor=site.receptor, ligand=str(EXAMPLES / "1iep_ligand.pdbqt")).box()
     assert len(ligand_positions(str(path))) == 37
 
 
@@ -112,7 +112,7 @@ def test_a_molecule_prepared_by_meeko_is_read_atom_by_atom(tmp_path: Path) -> No
 
 def test_selenium_in_a_receptor_is_read_as_sulfur(tmp_path: Path) -> None:
     """Vina 1.2.7: an equivalence of its atom types."""
-    lines = (DATA / "1iep_pocket.pdbqt").read_text().splitlines()
+    lines = (EXAMPLES / "1iep_pocket.pdbqt").read_text().splitlines()
     row = next(row for row, line in enumerate(lines) if line[77:].strip() in ("S", "SA"))
     receptors = []
     for kind in ("S", "Se"):

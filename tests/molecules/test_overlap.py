@@ -12,6 +12,7 @@ from test_molecule_rewards import BAD, embedded, from_smiles
 from molrl.building import build
 from molrl.composition import compose
 from molrl.config import ConfigError
+from molrl.data.files import EXAMPLES
 from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Molecule, count_hydrogens
@@ -19,7 +20,7 @@ from molrl.rewards.molecules.geometry import NO_GEOMETRY
 from molrl.rewards.molecules.overlap import Overlap
 from molrl.rewards.wrapping import parts_of
 
-IMATINIB = Path(__file__).parents[1] / "data/docking/imatinib.sdf"
+IMATINIB = EXAMPLES / "imatinib.sdf"
 LACTIC_ACID = "C[C@H](O)C(=O)O"
 
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from molrl.data.files import EXAMPLES
 from molrl.data.molecules import macromolecules
 from molrl.data.molecules.chains import read_groups
 from molrl.data.molecules.pdb import group_positions, read_pdb
 from molrl.data.molecules.pdbqt import ELEMENTS, Structure, read_receptor
 from molrl.rewards.molecules.docking.atom_types import heavy, structure_types
 
-POCKET = Path(__file__).parents[1] / "data/docking/1iep_pocket.pdbqt"
+POCKET = EXAMPLES / "1iep_pocket.pdbqt"
 ROWS = [row for row in POCKET.read_text().splitlines() if row.startswith("ATOM")]
 LEFT_OUT = "left out of the receptor"
 

@@ -9,6 +9,7 @@ import torch
 from command import complaint, molrl
 from rdkit.Chem import MolFromMolFile
 
+from molrl.data.files import EXAMPLES
 from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Molecule
 from molrl.data.molecules.perception import perceive_bonds
@@ -19,8 +20,8 @@ from molrl.rewards.molecules.docking.pose import PoseScore
 from molrl.rewards.molecules.docking.site import Site, atoms_near
 from molrl.rewards.wrapping import parts_of
 
-DATA = Path(__file__).parents[1] / "data/docking"
-RECEPTOR, IMATINIB, HINGE = (str(DATA / name) for name in ("1iep_pocket.pdbqt", "imatinib.sdf", "imatinib_hinge.sdf"))
+RECEPTOR, IMATINIB = str(EXAMPLES / "1iep_pocket.pdbqt"), str(EXAMPLES / "imatinib.sdf")
+HINGE = str(EXAMPLES / "imatinib_hinge.sdf")
 SITE = (f"reward.site.receptor='{RECEPTOR}'", f"reward.site.ligand='{IMATINIB}'")
 GROW = (f"task.core='{HINGE}'", "task.attach=13", "task.atoms=4", "policy.num_steps=3", "reward.workers=0")
 

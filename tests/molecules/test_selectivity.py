@@ -1,21 +1,18 @@
 """Selectivity is the difference of two docking scores, and nothing for what binds nowhere."""
 
-from pathlib import Path
-
 import pytest
 
 from molrl.building import build
 from molrl.composition import compose
+from molrl.data.files import EXAMPLES
 from molrl.data.molecules.files import read
-
-DOCKING = Path(__file__).parents[1] / "data" / "docking"
 
 
 def scores(*settings: str) -> list[float]:
     """Return the scores of imatinib where it binds."""
-    imatinib, _ = read(DOCKING / "imatinib.sdf", "counts")
-    sites = [f"reward.{site}.receptor='{DOCKING / '1iep_pocket.pdbqt'}'" for site in ("site", "off_site")]
-    sites += [f"reward.{site}.ligand='{DOCKING / 'imatinib.sdf'}'" for site in ("site", "off_site")]
+    imatinib, _ = read(EXAMPLES / "imatinib.sdf", "counts")
+    sites = [f"reward.{site}.receptor='{EXAMPLES / '1iep_pocket.pdbqt'}'" for site in ("site", "off_site")]
+    sites += [f"reward.{site}.ligand='{EXAMPLES / 'imatinib.sdf'}'" for site in ("site", "off_site")]
     config = compose("score", ["file=x.sdf", "reward=selectivity", "reward.workers=0", *sites, *settings])
     return list(build(config["reward"], "reward").score(imatinib).values)
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from rdkit import Chem
 
+from molrl.data.files import EXAMPLES
 from molrl.rewards.molecules.docking.scoring_function import Box, Pocket
 from molrl.rewards.molecules.docking.site import Site, ligand_positions
 
-DATA = Path(__file__).parents[1] / "data/docking"
-RECEPTOR, LIGAND = str(DATA / "1iep_pocket.pdbqt"), str(DATA / "1iep_ligand.pdbqt")
+RECEPTOR, LIGAND = str(EXAMPLES / "1iep_pocket.pdbqt"), str(EXAMPLES / "1iep_ligand.pdbqt")
 CENTRE, SIZE = [15.190, 53.903, 16.917], [20.0, 20.0, 20.0]
 LYSINE = "ATOM      1  NZ  LYS A   1      10.000  50.000  15.000  1.00  0.00           N\n"
 IMATINIB = "HETATM    2  C1  STI A   2      14.000  50.000  15.000  1.00  0.00           C\n"

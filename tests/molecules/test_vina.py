@@ -14,6 +14,7 @@ from rdkit import Chem
 from torch import Tensor
 from torch.testing import assert_close
 
+from molrl.data.files import EXAMPLES
 from molrl.data.molecules.pdbqt import MAX_LIGAND_ATOMS, Structure, read_ligand, read_receptor
 from molrl.rewards.molecules.docking.atom_types import (
     AtomTypes,
@@ -38,8 +39,8 @@ from molrl.rewards.molecules.docking.scoring_function import (
 from molrl.rewards.molecules.docking.vinardo import VINARDO, vinardo_types
 
 DATA = Path(__file__).parents[1] / "data/docking"
-RECEPTOR = read_receptor(DATA / "1iep_pocket.pdbqt")
-IMATINIB = read_ligand(DATA / "1iep_ligand.pdbqt")
+RECEPTOR = read_receptor(EXAMPLES / "1iep_pocket.pdbqt")
+IMATINIB = read_ligand(EXAMPLES / "1iep_ligand.pdbqt")
 BOX = Box((15.190, 53.903, 16.917), (24.0, 24.0, 24.0))
 # AutoDock Vina 1.2.7 run on these files; see the README beside them
 GOLDEN: list[dict[str, Any]] = json.loads((DATA / "vina.json").read_text())
@@ -362,9 +363,9 @@ def test_a_ligand_file_that_is_none_says_where_and_why(text: str, message: str, 
 
 def test_a_ligand_is_no_receptor_and_a_receptor_no_ligand() -> None:
     with pytest.raises(ValueError, match="line 3: got the record 'ROOT', which no rigid receptor has"):
-        read_receptor(DATA / "1iep_ligand.pdbqt")
+        read_receptor(EXAMPLES / "1iep_ligand.pdbqt")
     with pytest.raises(ValueError, match="no ROOT record"):
-        read_ligand(DATA / "1iep_pocket.pdbqt")
+        read_ligand(EXAMPLES / "1iep_pocket.pdbqt")
 
 
 def test_a_file_that_cannot_be_read_is_a_clear_error(tmp_path: Path) -> None:
@@ -408,10 +409,10 @@ def test_scores_agree_with_an_installed_package() -> None:
     """New poses, for whoever has `vina` (1.2) installed."""
     vina = pytest.importorskip("vina", reason="needs the vina package")
     package = vina.Vina(cpu=1, verbosity=0)
-    package.set_receptor(str(DATA / "1iep_pocket.pdbqt"))
+    package.set_receptor(str(EXAMPLES / "1iep_pocket.pdbqt"))
     package.compute_vina_maps(list(BOX.centre), list(BOX.size))
     shifts = torch.randn(3, 3, generator=torch.Generator().manual_seed(3)).double().mul(0.3).round(decimals=3)
-    lines = (DATA / "1iep_ligand.pdbqt").read_text().splitlines()
+    lines = (EXAMPLES / "1iep_ligand.pdbqt").read_text().splitlines()
     for shift in shifts:
         moved = [
             line[:30] + "".join(f"{float(line[30 + 8 * k : 38 + 8 * k]) + shift[k]:8.3f}" for k in range(3)) + line[54:]

@@ -17,6 +17,7 @@ from test_molecule_rewards import embedded
 from molrl.building import build
 from molrl.composition import compose
 from molrl.config import ConfigError
+from molrl.data.files import EXAMPLES
 from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Molecule, count_hydrogens
@@ -28,8 +29,7 @@ from molrl.rewards.scores import Scored
 from molrl.rewards.workers.pooled import Pooled
 from molrl.rewards.wrapping import parts_of
 
-DATA = Path(__file__).parents[1] / "data/docking"
-RECEPTOR = str(DATA / "1iep_pocket.pdbqt")
+RECEPTOR = str(EXAMPLES / "1iep_pocket.pdbqt")
 CENTRE, SIZE = [15.190, 53.903, 16.917], [20.0, 20.0, 20.0]
 SITE = Site(receptor=RECEPTOR, centre=CENTRE, size=SIZE)
 installed = pytest.mark.skipif(
@@ -42,7 +42,7 @@ def docking(mode: Mode = "dock", exhaustiveness: int = 4) -> VinaDocking:
 
 
 def imatinib() -> Molecule:
-    ((molecule,), _) = read(DATA / "imatinib.sdf")
+    ((molecule,), _) = read(EXAMPLES / "imatinib.sdf")
     return molecule
 
 
@@ -179,10 +179,10 @@ def test_wrong_settings_are_named(setting: str, message: str) -> None:
 
 @installed
 def test_the_proxy_and_the_package_stand_side_by_side(tmp_path: Path) -> None:
-    site = [f"reward.site.receptor={RECEPTOR}", f"reward.site.ligand={DATA / '1iep_ligand.pdbqt'}"]
+    site = [f"reward.site.receptor={RECEPTOR}", f"reward.site.ligand={EXAMPLES / '1iep_ligand.pdbqt'}"]
     search = ["reward.scorer.starts=16", "reward.scorer.steps=20", "reward.scorer.mode=score", "reward.workers=1"]
     table = tmp_path / "out.csv"
-    done = molrl("score", str(DATA / "imatinib.sdf"), "reward=docking,vina", *site, *search, f"out={table}")
+    done = molrl("score", str(EXAMPLES / "imatinib.sdf"), "reward=docking,vina", *site, *search, f"out={table}")
     assert done.code == 0, done.err
     with table.open() as file:
         (row,) = csv.DictReader(file)

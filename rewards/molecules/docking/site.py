@@ -28,6 +28,8 @@ BOX_LINE = re.compile(r"(center|size)_([xyz])\s*=\s*(-?[0-9]+\.?[0-9]*)")
 class Site:
     """A receptor and a box: around a reference ligand, or given by its centre and size.
 
+    A file may be one that comes with the package, `example:1iep_pocket.pdbqt`; see `molrl.data.files.locate`.
+
     Attributes:
         receptor: a PDBQT file, all of it; or a PDB or mmCIF file, of which chains, metal ions and what `keep` names
             are taken; or dockstring:NAME for a target of that package, where it is installed, with its own box.
