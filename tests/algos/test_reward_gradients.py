@@ -380,3 +380,28 @@ def test_lost_rewards_leave_their_rows_out() -> None:
         at = Learner(task, task.policy, algorithm.modules(task))
         table = algorithm.collect(at, [0, 1, 2, 3], KEY).table
         assert sorted({*table.sample.tolist()}) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        draft(2),
+        ReFL(first=0.5, last=1.0, ceiling=None, anchor=0.0, held_out=UNMEASURED),
+        AdjointMatching(kl_weight=1.0, early=1, late=1, split=0.5, held_out=UNMEASURED),
+    ],
+    ids=lambda algorithm: type(algorithm).__name__,
+)
+def test_every_sample_that_the_reward_scores_is_a_query(algorithm: Any) -> None:
+    """Rollouts, and the calls for a gradient: in each of three epochs where the loss makes them."""
+    scored = list[int]()
+
+    def counted(samples: Sequence[Tensor]) -> Tensor:
+        scored.append(len(samples))
+        return ParabolaReward(QUADRATIC)(samples)
+
+    counted.differentiable = True  # type: ignore[attr-defined]
+    task, rows = number_task(counted), list[Metrics]()
+    loop = finetuning(iterations=2, rollouts=12, minibatch=5, epochs=3)
+    finetune(loop, task, algorithm, freeze_copy(number_task().policy), None, rows.append)
+    assert sum(row["reward_queries"] for row in rows) == sum(scored)
+    assert rows[0]["reward_queries"] == (24 if isinstance(algorithm, AdjointMatching) else 48)
