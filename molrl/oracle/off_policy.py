@@ -1,8 +1,9 @@
 """AWM, EPG and PEPG on the linear-Gaussian chain, fitted completely to samples of the policy before.
 
 At the fixed points of single updates (`forward`) nothing has moved within a round, and the log-ratio l is zero. Here a
-round ends away from the old policy, so that exp(l), the clip and the proximal A - l decide where: E[w(A, l) f phi(u)] = anchor E[f f^T] (theta - theta_old) with u = eps - theta.f and f = (x_t, 1). The squared
-error has phi(u) = u and l = u_old^2 - u^2; the adaptive weight makes that sign(u) and |u_old| - |u| in one dimension.
+round ends away from the old policy, so that exp(l), the clip and the proximal A - l decide where:
+E[w(A, l) f phi(u)] = anchor E[f f^T] (theta - theta_old) with u = eps - theta.f and f = (x_t, 1). The squared error has
+phi(u) = u and l = u_old^2 - u^2; the adaptive weight makes that sign(u) and |u_old| - |u| in one dimension.
 """
 
 from collections.abc import Callable
