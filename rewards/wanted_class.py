@@ -32,7 +32,7 @@ class WantedClass:
             self.class_index(name)
 
     @cached_property
-    def judge(self) -> Self | None:
+    def held_out_reward(self) -> Self | None:
         """Return this reward by the second classifier that ships for the same classes; None where none does."""
         return replace(self, weights=JUDGES[self.weights]) if self.weights in JUDGES else None
 

@@ -61,7 +61,7 @@ class HeldOut:
 
     Attributes:
         reward: of finished samples; larger is better. None: nothing is measured, but for `own_judge`.
-        own_judge: without a reward here, measure by the `judge` of the trained reward, where that has one.
+        own_judge: without a reward here, measure by the `held_out_reward` of the trained one, where it has that.
         patience: rounds in a row, in which the trained reward rises while this one falls, before anything is done.
         stop: end the run then, instead of a warning.
     """
@@ -86,7 +86,7 @@ class HeldOut:
 
     def judge_of(self, trained: Reward) -> Reward | None:
         """Return the second reward for one that is trained on."""
-        own: Reward | None = getattr(trained, "judge", None) if self.own_judge else None
+        own: Reward | None = getattr(trained, "held_out_reward", None) if self.own_judge else None
         return own if self.reward is None else self.reward
 
     def metrics(self, trained: Reward, record: HeldOutRecord, rollouts: Rollouts, world: Processes) -> Metrics:

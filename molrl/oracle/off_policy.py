@@ -27,7 +27,7 @@ from molrl.samplers import DDIM
 
 X0_NODES, NOISE_NODES, NOISE_STDS = 61, 201, 8.0
 CLIP = 0.2
-UNTRAINED = 3  # grid points; near the prior errors are small, and what divides by them has jumps
+FIRST_TRAINED = 3  # grid point of EPG and PEPG; near the prior errors are small, and what divides by them has jumps
 MAX_STEPS, LONGEST, SETTLED = 30, 0.2, 1e-3
 DIFFERENCE, UNITS = 0.02, torch.eye(2, dtype=torch.float64)  # of theta; the weights have jumps, at the clip
 
@@ -69,7 +69,7 @@ class Rows:
 
     @classmethod
     def of(cls, samples: Samples) -> "Rows":
-        """Return the noised samples."""
+        """Return the samples of a chain with the noise of each node."""
         a, s = (value.view(-1, 1, 1) for value in samples.coefficients)
         noise = torch.linspace(-NOISE_STDS, NOISE_STDS, NOISE_NODES, dtype=torch.float64)
         mass = torch.outer(samples.mass, torch.softmax(-(noise**2) / 2, 0))
@@ -102,13 +102,13 @@ class Fit:
     Attributes:
         anchor: weight of |eps_theta - eps_old|^2.
         weigh: of a row.
-        untrained: grid points from the prior on that stay as they are.
+        first_trained: grid point; those before it, from the prior on, stay as they are.
         adaptive: whether the errors have the adaptive weight.
     """
 
     anchor: float
     weigh: Weigh
-    untrained: int
+    first_trained: int
     adaptive: bool
 
     def chain(self, sampler: DDIM, old: Chain, reward: Parabola) -> Chain:
@@ -129,7 +129,7 @@ class Fit:
             here = residual(theta)
             slopes = torch.stack([(residual(theta + DIFFERENCE * unit) - here) / DIFFERENCE for unit in UNITS], -1)
             step = -solve(slopes, here)
-            step[: self.untrained] = 0
+            step[: self.first_trained] = 0
             theta = theta + step.clamp(-LONGEST, LONGEST)
             if step.abs().max() < SETTLED:
                 return chain_of(sampler, theta)
@@ -140,11 +140,11 @@ def cases() -> list[ChainCase]:
     """Return one round of each, with an anchor to the old policy alone."""
     common: dict[str, Any] = {"advantage": Centred(), "advantage_clip": UNCLIPPED, "noisings": 10, "first": 0.1}
     common |= {"last": 1.0, "decay": 0.0, "reference_weight": 0.0, "data_weight": 0.0}
-    late = {**common, "noisings": 8, "first": UNTRAINED / 10}
+    late = {**common, "noisings": 8, "first": FIRST_TRAINED / 10}
     round_of: dict[str, Any] = {"rollouts": 8192, "iterations": 1, "optimizer": partial(torch.optim.SGD, lr=1.5)}
 
-    def case(name: str, algorithm: AdvantageMatching, weigh: Weigh, untrained: int, *, adaptive: bool) -> ChainCase:
-        fit = Fit(algorithm.old_weight, weigh, untrained, adaptive)
+    def case(name: str, algorithm: AdvantageMatching, weigh: Weigh, first_trained: int, *, adaptive: bool) -> ChainCase:
+        fit = Fit(algorithm.old_weight, weigh, first_trained, adaptive)
         return ChainCase(
             name=f"{name}, one round",
             algorithm=algorithm,
@@ -156,6 +156,6 @@ def cases() -> list[ChainCase]:
 
     return [
         case("awm", AWM(clip=CLIP, old_weight=1.0, **common), partial(clipped, CLIP), 1, adaptive=False),
-        case("epg", EPG(old_weight=1.0, **late), importance_weighted, UNTRAINED, adaptive=True),
-        case("pepg", PEPG(old_weight=0.5, **late), proximal, UNTRAINED, adaptive=True),
+        case("epg", EPG(old_weight=1.0, **late), importance_weighted, FIRST_TRAINED, adaptive=True),
+        case("pepg", PEPG(old_weight=0.5, **late), proximal, FIRST_TRAINED, adaptive=True),
     ]

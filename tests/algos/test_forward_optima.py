@@ -112,7 +112,7 @@ def test_a_fit_away_from_the_old_policy_is_where_its_gradient_vanishes(name: str
     def residual(weigh: Weigh) -> Tensor:
         force = weigh(advantage, log_ratio) * (u.sign() if fit.adaptive else u)
         value = force - fit.anchor * (old.prediction(after) - old.prediction(REFERENCE))
-        return torch.cat([0 * value[: fit.untrained - 1], value[fit.untrained - 1 :]])
+        return torch.cat([0 * value[: fit.first_trained - 1], value[fit.first_trained - 1 :]])
 
     assert old.is_balanced(residual(fit.weigh))
     assert not old.is_balanced(residual(wrong))

@@ -368,7 +368,7 @@ def test_a_run_ends_where_the_held_out_reward_falls(stop: bool, rounds: int) -> 
 class Judged(ParabolaReward):
     """A reward with a judge of its own."""
 
-    judge = staticmethod(below)
+    held_out_reward = staticmethod(below)
 
 
 @pytest.mark.parametrize(
