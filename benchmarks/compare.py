@@ -18,7 +18,8 @@ The protocol, which was fixed before the first run:
   (`comparison_judge.py`).
 - Tuning: four trials of each algorithm, `FACTORS` of its default learning rate, seed `TRIAL_SEED`, on another task, the
   desirability of logP. The best by mean reward, where it is not the default, has rows of its own, "tuned".
-- A run that ends early, as its gradient is not finite or rollout and training disagree, is judged as it is then.
+- A run that ends early, as its gradient is not finite or rollout and training disagree, is judged as it is then, and
+  its row says after how many rounds.
 - Best-of-n, SVDD and SMC spend the queries on sampling the pretrained model; a fine-tuned policy draws on without any.
 - "conditioned" is the pretrained model, trained on with the QED of as many molecules of its training set as there are
   queries (EDM: Hoogeboom et al. 2022, Sec. 5.2), and asked for `CONDITION`.
@@ -154,7 +155,8 @@ class Comparison:
         """Fine-tune with an algorithm, from the last checkpoint if there is one, and judge the policy."""
         denoiser, rounds = self.trained(title, name, seed, reward, factor)
         outcome = self.judge(replace(self.base.policy, denoiser=denoiser), seed)
-        return replace(outcome, queries=round(rounds.total("reward_queries")), seconds=rounds.total("cpu_seconds"))
+        queries, seconds = round(rounds.total("reward_queries")), rounds.total("cpu_seconds")
+        return replace(outcome, queries=queries, seconds=seconds, stopped=rounds.stopped)
 
     def try_rate(self, name: str, factor: float) -> Outcome:
         """Fine-tune toward the held-out task with a multiple of the default learning rate."""
@@ -171,7 +173,8 @@ class Comparison:
         try:
             finetune(run.finetuning, run.task, run.algorithm, freeze_copy(run.task.policy), rounds.folder, rounds.log)
         except TrainingError as error:  # such a run is a result as well: it is judged as it is then
-            print(f"{title}, seed {seed}: {error}", flush=True)
+            rounds.stopped = rounds.number
+            print(f"{title}, seed {seed}, after {rounds.stopped} rounds: {error}", flush=True)
         return run.task.policy.denoiser, rounds
 
     def best_factor(self, name: str) -> float:
@@ -219,9 +222,13 @@ class Comparison:
 
 
 class Rounds:
-    """The rounds of a run, kept in its folder: those before a kill count as well."""
+    """The rounds of a run, kept in its folder: those before a kill count as well.
+
+    `stopped` is the number of rounds after which an error ended it, or None.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self.stopped: int | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.file, self.began = folder, folder / "rounds.jsonl", time.process_time()
         self.file.touch()
@@ -235,8 +242,16 @@ class Rounds:
 
     def total(self, name: str) -> float:
         """Return the sum of a figure over the rounds; one that was repeated after a kill counts once."""
-        rows = {row["iteration"]: row[name] for row in map(json.loads, self.file.read_text("utf-8").splitlines())}
-        return float(sum(rows.values()))
+        return float(sum(row[name] for row in self.rows().values()))
+
+    @property
+    def number(self) -> int:
+        """Return the number of rounds that are done."""
+        return len(self.rows())
+
+    def rows(self) -> dict[int, Metrics]:
+        """Return the last row of each round."""
+        return {row["iteration"]: row for row in map(json.loads, self.file.read_text("utf-8").splitlines())}
 
 
 def prepared(settings: Sequence[str], reward: Reward) -> Run:

@@ -28,6 +28,7 @@ class Outcome:
         kl: of each chain to the pretrained model, in nats; of best-of-n its exact value for rewards without ties.
         queries: reward queries before these samples, or for them.
         seconds: of CPU time for training, or for sampling.
+        stopped: rounds after which training ended with an error; None: it did not.
     """
 
     rewards: Sequence[float]
@@ -35,6 +36,7 @@ class Outcome:
     kl: Sequence[float]
     queries: int
     seconds: float
+    stopped: int | None = None
 
 
 def judging(seed: int) -> Key:

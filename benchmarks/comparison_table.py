@@ -32,8 +32,8 @@ COLUMNS: Mapping[str, tuple[str, int]] = {  # heading and digits
     "validity": ("valid", 3),
     "elements": ("elements, TV", 3),
     "groups": ("groups, TV", 3),
-    "unseen": ("other half", 3),
-    "outside": ("outside QM9", 3),
+    "unseen": ("known, not seen", 3),
+    "outside": ("not known", 3),
     "unique": ("unique", 3),
     "scaffolds": ("scaffold-unique", 3),
     "circles": ("#Circles", 0),
@@ -79,6 +79,7 @@ class Judgement:
             "kl_sem": float(np.std(job["kl"], ddof=1) / len(job["kl"]) ** 0.5) if len(job["kl"]) > 1 else math.nan,
             "queries": job["queries"],
             "seconds": job["seconds"],
+            "stopped": math.nan if (stopped := job.get("stopped")) is None else stopped,
         }
 
 
@@ -143,8 +144,14 @@ def markdown(rows: Mapping[str, Mapping[int, Mapping[str, float]]]) -> str:
     lines = [f"| | seeds | {' | '.join(headings)} |", "|" + "---|" * (len(headings) + 2)]
     for name in sorted(rows, key=lambda name: -mean(row["gain"] for row in rows[name].values())):
         cells = [cell([row[key] for row in rows[name].values()], *COLUMNS[key][1:]) for key in COLUMNS]
-        lines.append(f"| {name} | {len(rows[name])} | {' | '.join(cells)} |")
+        lines.append(f"| {name}{early_ends(rows[name])} | {len(rows[name])} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def early_ends(by_seed: Mapping[int, Mapping[str, float]]) -> str:
+    """Return after how many rounds which seeds ended with an error, in brackets; empty where none did."""
+    ends = [f"seed {seed} after {row['stopped']:.0f}" for seed, row in by_seed.items() if row["stopped"] >= 0]
+    return f" (stopped: {', '.join(ends)} rounds)" if ends else ""
 
 
 def cell(values: Sequence[float], digits: int) -> str:

@@ -36,5 +36,13 @@ def check_agreement(
         what = f"relative error {error:.3g} of the predicted noise"
     if not error <= tolerance:
         raise TrainingError(
-            f"{what} before any update, tolerance {tolerance:.2g}: rollout and training do not evaluate the same policy"
+            f"{what} before any update, tolerance {tolerance:.2g}: rollout and training do not evaluate the same "
+            f"policy; {likely_cause(dtype)}"
         )
+
+
+def likely_cause(dtype: torch.dtype) -> str:
+    """Return what to change: the precision where it is low, or else a network that does not repeat itself."""
+    if dtype == torch.bfloat16:
+        return "it computes in bfloat16, with three digits: take precision=float32"
+    return "a network with dropout or random numbers of its own does that, or one with policy.dtype below float32"

@@ -261,6 +261,8 @@ def learn(
     means = facts.summary(learner.policy.sampler.num_steps, world)
     losses, updates = world.sum(torch.tensor(losses, dtype=torch.float64)).tolist(), len(losses)
     means |= watch.metrics() if watch else {}
+    passed = sum(len(rows) for rows in batches[:updates])  # rows, each as often as there were epochs
+    means["reward_queries"] = float(collected.reward_queries + collected.queries_per_row * passed)
     return {**means, "loss": sum(losses) / updates, "grad_norm": sum(norms) / updates, "updates": float(updates)}
 
 
@@ -371,7 +373,7 @@ def freeze_copy(policy: Policy) -> Policy:
 
 
 def summarise_rollouts(task: Task, collected: Collected[Table]) -> Metrics:
-    """Summarise the rewards, the held-out metrics and the reward queries of a round."""
+    """Summarise the rewards and the held-out metrics of a round."""
     rewards, shaped = collected.rollouts.scores, task.reward
     scored = rewards[~rewards.isnan()]
     held_out: dict[str, Any] = dict(task.decoder.measure(collected.rollouts.samples))
@@ -382,5 +384,4 @@ def summarise_rollouts(task: Task, collected: Collected[Table]) -> Metrics:
         **held_out,
         **collected.metrics,
         **(shaped.diversity.metrics if isinstance(shaped, ShapedReward) else {}),
-        "reward_queries": float(collected.reward_queries),
     }

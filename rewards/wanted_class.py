@@ -3,7 +3,11 @@
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self
+
+JUDGES = {"shape_classifier": "shape_judge", "shape_kinds": "shape_kind_judge", "scene_classifier": "scene_judge"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +30,11 @@ class WantedClass:
             raise ValueError(f"floor: got {self.floor}, need a finite number below 0, the logarithm of a probability")
         for name in [self.wanted] if isinstance(self.wanted, str) else (self.wanted or {}).values():
             self.class_index(name)
+
+    @cached_property
+    def held_out_reward(self) -> Self | None:
+        """Return this reward by the second classifier that ships for the same classes; None where none does."""
+        return replace(self, weights=JUDGES[self.weights]) if self.weights in JUDGES else None
 
     @property
     @abstractmethod

@@ -114,6 +114,14 @@ def test_a_method_with_densities_does_not(name: str) -> None:
         train_once(rounding_task(0.005, torch.bfloat16), name)
 
 
+def test_the_complaint_names_the_precision_where_it_is_the_likely_cause() -> None:
+    with pytest.raises(TrainingError, match=r"computes in bfloat16, .* take precision=float32"):
+        train_once(rounding_task(0.005, torch.bfloat16), "DDPO")
+    with pytest.raises(TrainingError, match=r"same policy; a network with dropout") as error:
+        train_once(rounding_task(0.005, None), "DDPO")
+    assert "precision=" not in str(error.value)
+
+
 @pytest.mark.parametrize("name", NO_DENSITIES)
 def test_float32_is_held_to_its_own_rounding(name: str) -> None:
     with pytest.raises(TrainingError, match=r"of the predicted noise before any update, tolerance 0\.000"):

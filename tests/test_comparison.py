@@ -89,6 +89,7 @@ def test_a_round_that_is_repeated_after_a_kill_counts_once(compare: ModuleType, 
     again = compare.Rounds(tmp_path / "run")
     again.log({"iteration": 2, "reward_queries": 10.0})
     again.log({"iteration": 3, "reward_queries": 10.0})
+    assert again.number == 4
     assert again.total("reward_queries") == 40.0
 
 
@@ -165,14 +166,14 @@ def test_the_table_has_all_methods_the_best_first_and_the_trials_below(
     rewards = {"pretrained": 0.4, "placebo ddpo": 0.3, "ddpo": 0.5, "best of 4": 0.6, "trial ddpo lr x 0.5": 0.7}
     for (name, value), seed in product(rewards.items(), (0, 1)):
         job = {"name": name, "seed": seed, "rewards": [value] * 4, "smiles": ["CCO", "CCC", "C1CC1", ""]}
-        job |= {"kl": [1.0 + seed], "queries": 8, "seconds": 1.0}
+        job |= {"kl": [1.0 + seed], "queries": 8, "seconds": 1.0, "stopped": 0 if (name, seed) == ("ddpo", 1) else None}
         (tmp_path / "jobs" / f"{name}_{seed}.json").write_text(json.dumps(job))
     known = tmp_path / "known.smi"
     known.write_text("CCO\nCCC\n")
     table.write_table(tmp_path, str(known), str(known))
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert [line.split("|")[1].strip() for line in lines if "---" not in line] == [
-        *("", "best of 4", "ddpo", "pretrained", "placebo ddpo"),
+        *("", "best of 4", "ddpo (stopped: seed 1 after 0 rounds)", "pretrained", "placebo ddpo"),
         *("held-out reward, lr x", "ddpo"),
     ]
     assert lines[3].split("|")[3].strip() == "0.100 ± 0.000"

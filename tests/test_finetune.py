@@ -55,8 +55,8 @@ GROUPS: dict[str, Any] = {
     **{"first": 0.0, "last": 1.0, "schedule": "moving", "stride": 2, "every": 1, "shared_start": False},
 }
 PREFERENCES: dict[str, Any] = {
-    **{"source": "policy", "preferences": None, "column": None, "group_size": 4, "margin": 0.0},
-    **{"noisings": 8, "beta": 0.5, "likelihood": "joint"},
+    **{"source": "policy", "preferences": None, "column": None, "group_size": 4, "pairs": 1},
+    **{"margin": 0.0, "noisings": 8, "beta": 0.5, "likelihood": "joint"},
 }
 ALGORITHMS: dict[str, Algorithm] = {
     "DDPO": DDPO(clip=0.2, advantage_clip=5.0, advantage=Standardised(), kl_weight=0.1, **STEPS),

@@ -277,8 +277,8 @@ ALGORITHMS: dict[str, tuple[Algorithm, dict[str, Any]]] = {
     ),
     "dpo": (
         DiffusionDPO(
-            **{"source": "policy", "preferences": None, "column": None, "group_size": 4, "margin": 0.0},  # type: ignore[arg-type]
-            **{"noisings": 11, "beta": 0.5, "likelihood": "joint"},  # type: ignore[arg-type]
+            **{"source": "policy", "preferences": None, "column": None, "group_size": 4, "pairs": 1},  # type: ignore[arg-type]
+            **{"margin": 0.0, "noisings": 11, "beta": 0.5, "likelihood": "joint"},  # type: ignore[arg-type]
         ),
         {"rollouts": 128},
     ),

@@ -110,7 +110,7 @@ def always(eps: Tensor) -> Denoiser:
     return denoiser
 
 
-UNMEASURED = HeldOut(reward=None, patience=1, stop=False)
+UNMEASURED = HeldOut(reward=None, own_judge=False, patience=1, stop=False)
 
 
 def scored(rewards: Tensor) -> Callable[[Sequence[Any]], Tensor]:

@@ -4,7 +4,6 @@ What a run leaves behind goes to a temporary folder. Only text and images are ke
 """
 
 import re
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -14,18 +13,16 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_output
 
 TUTORIALS = Path(__file__).parents[1] / "tutorials"
-EXAMPLES = Path(__file__).parents[2] / "data/examples"
 SECONDS = 600  # for each cell
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")  # colours of a terminal
 
 
 def run(path: Path, folder: Path) -> nbformat.NotebookNode:
-    """Run a notebook in a folder, beside the example files, and return it with its outputs.
+    """Run a notebook in a folder, and return it with its outputs.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
-    shutil.copytree(EXAMPLES, folder / "docking")
     notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
     for cell in notebook.cells:

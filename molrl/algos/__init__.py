@@ -71,9 +71,10 @@ class Collected(Generic[T]):
             order that they would have in one process.
         rollouts: where the rows came from; the loop reports on these.
         behaviour: the policy that made the rollouts.
-        reward_queries: samples that the reward has scored, for all processes.
+        reward_queries: samples that the reward has scored to make the table, for all processes.
         seconds_reward: time spent in the reward beyond the scoring of the rollouts.
         metrics: what the algorithm logs.
+        queries_per_row: samples that the reward scores again for one row of the table in each pass over it.
     """
 
     table: T
@@ -83,6 +84,7 @@ class Collected(Generic[T]):
     reward_queries: int
     seconds_reward: float = 0.0
     metrics: Metrics = field(default_factory=dict)
+    queries_per_row: int = 0
 
 
 class Algorithm(Protocol):

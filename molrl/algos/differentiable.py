@@ -16,6 +16,7 @@ from molrl.algos.held_out import HeldOut, HeldOutRecord
 from molrl.building import target
 from molrl.composition import Composition
 from molrl.config import ConfigError
+from molrl.diversity.shaped_reward import ShapedReward
 from molrl.gaussian import Context
 from molrl.reward_queue import check_rewards
 from molrl.task import Metrics, Rollouts, Task
@@ -74,7 +75,8 @@ class RewardGradient:
 
     def held_out_metrics(self, task: Task, modules: nn.ModuleDict, rollouts: Rollouts) -> Metrics:
         """Return the metrics of the held-out reward in this round."""
-        return self.held_out.metrics(cast(HeldOutRecord, modules["held_out"]), rollouts, task.processes)
+        trained = task.reward.reward if isinstance(task.reward, ShapedReward) else task.reward
+        return self.held_out.metrics(trained, cast(HeldOutRecord, modules["held_out"]), rollouts, task.processes)
 
 
 def require_gradient(task: Task) -> None:

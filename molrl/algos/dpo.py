@@ -73,6 +73,7 @@ class DiffusionDPO:
         preferences: the table, a CSV file; see `molrl.preferences`. None: a field of the records, named by `column`.
         column: of its scores; None: the only one.
         group_size: rollouts of one condition in a group; 1 with "records".
+        pairs: pairs of records that are drawn for each rollout; 1 with "policy", which has one pair in each group.
         margin: least difference of the scores of a pair, in their standard deviations.
         noisings: noised states of each pair in a round.
         beta: the strength of the KL to the reference.
@@ -84,18 +85,21 @@ class DiffusionDPO:
     preferences: str | None
     column: str | None
     group_size: int
+    pairs: int
     margin: float
     noisings: int
     beta: float
     likelihood: Literal["joint", "per_dim"]
 
     def __post_init__(self) -> None:
-        checks.require_positive(group_size=self.group_size, noisings=self.noisings, beta=self.beta)
+        checks.require_positive(group_size=self.group_size, pairs=self.pairs, noisings=self.noisings, beta=self.beta)
         checks.require_non_negative(margin=self.margin)
         if self.source == "policy" and self.group_size < 2:
             raise ValueError(f"group_size: got {self.group_size}, need at least 2 for a best and a worst")
         if self.source == "records" and self.group_size > 1:
             raise ValueError(f"group_size: got {self.group_size}; with source=records pairs come from a file, need 1")
+        if self.source == "policy" and self.pairs > 1:
+            raise ValueError(f"pairs: got {self.pairs}; with source=policy each group has one pair, need 1")
         given = self.preferences is not None or (self.source == "records" and self.column is not None)
         if given != (self.source == "records"):
             raise ValueError(
@@ -145,11 +149,13 @@ class DiffusionDPO:
             numbers: list[int] = (rows[:, 0] // self.group_size * self.group_size).tolist()
         else:
             x0, context, rows = self.drawn_rows(task, own, key)
-            decided, numbers = torch.ones_like(rows[:, 0]), list(range(len(own)))
-        table = self.noise_pairs(task.policy.sampler, x0, context, rows, [own[number] for number in numbers], key)
+            decided, numbers = torch.ones_like(rows[:, 0]), [row // self.pairs for row in range(len(rows))]
+        keys = [own[number] * self.pairs + row % self.pairs for row, number in enumerate(numbers)]
+        table = self.noise_pairs(task.policy.sampler, x0, context, rows, keys, key)
         sample = torch.tensor(numbers, dtype=torch.long, device=x0.device).repeat(self.noisings)
         table = replace(table, sample=sample, weight=decided.to(x0).repeat(self.noisings))
-        order = torch.arange(self.noisings).repeat_interleave(len(numbers))
+        order = torch.arange(self.noisings).repeat_interleave(len(numbers)) * self.pairs
+        order += torch.arange(len(order)) % self.pairs
         share = task.processes.gather(decided.float()).mean().nan_to_num(0).item()
         metrics = {"preferences": share}
         return Collected(table, order, rollouts, task.policy, len(rollouts.rewards), metrics=metrics)
@@ -163,14 +169,15 @@ class DiffusionDPO:
         return rows.to(rewards.device), decided.to(rewards.device)
 
     def drawn_rows(self, task: Task, samples: list[int], key: Key) -> tuple[Tensor, Context, Int[Tensor, "p 2"]]:
-        """Draw a pair of records for each sample; return the states of the file, their context and the rows."""
+        """Draw the pairs of records of each sample; return the states of the file, their context and the rows."""
         assert task.records is not None
         states = task.records()
         source = pair_source(
             self.preferences_of(task), states.numbers, task.decoder.groups(states.context), self.margin
         )
         key = key.child(Stream.DATA.at(key.stream))
-        drawn = [source.draw(key.generator(sample, Draw.CONTEXT)) for sample in samples]
+        generators = [key.generator(sample, Draw.CONTEXT) for sample in samples]
+        drawn = [source.draw(generator) for generator in generators for _ in range(self.pairs)]
         context = {name: value.to(task.device) for name, value in states.context.items()}
         return states.x0.to(task.device), context, torch.tensor(drawn, device=task.device).view(-1, 2)
 

@@ -60,7 +60,8 @@ class DRaFT(RewardGradient):
             contexts=trajectory.context,
         )
         metrics = self.held_out_metrics(task, learner.modules, rollouts)
-        return Collected(table, table.step, rollouts, task.policy, len(rollouts.rewards), metrics=metrics)
+        queries = len(rollouts.rewards)
+        return Collected(table, table.step, rollouts, task.policy, queries, queries_per_row=1, metrics=metrics)
 
     def loss(self, learner: Learner, batch: Tails) -> tuple[Float[Tensor, ""], RowMetrics]:
         """Compute -mean(r) + kl_weight mean(KL) of the replayed chains."""

@@ -60,12 +60,14 @@ class HeldOut:
     """A second reward of the same samples, measured in each round.
 
     Attributes:
-        reward: of finished samples; larger is better. None: nothing is measured.
+        reward: of finished samples; larger is better. None: nothing is measured, but for `own_judge`.
+        own_judge: without a reward here, measure by the `held_out_reward` of the trained one, where it has that.
         patience: rounds in a row, in which the trained reward rises while this one falls, before anything is done.
         stop: end the run then, instead of a warning.
     """
 
     reward: Reward | None
+    own_judge: bool
     patience: int
     stop: bool
 
@@ -82,23 +84,33 @@ class HeldOut:
         if (close := getattr(self.reward, "close", None)) is not None:
             close()
 
-    def metrics(self, record: HeldOutRecord, rollouts: Rollouts, world: Processes) -> Metrics:
-        """Score a round and compare it with the best one; without a reward there are no metrics.
+    def judge_of(self, trained: Reward) -> Reward | None:
+        """Return the second reward for one that is trained on."""
+        own: Reward | None = getattr(trained, "held_out_reward", None) if self.own_judge else None
+        return own if self.reward is None else self.reward
+
+    def metrics(self, trained: Reward, record: HeldOutRecord, rollouts: Rollouts, world: Processes) -> Metrics:
+        """Score a round and compare it with the best one; without a second reward there are no metrics.
+
+        Args:
+            trained: the reward of the task.
+            record: of the rounds before.
+            rollouts: of this round.
+            world: the processes that share the round.
 
         Returns:
             `held_out`, the mean; `held_out_diverged`, rounds in a row; `exploited`, 1 after `patience` of them;
             `stop`, 1 where the run is to end.
         """
-        if self.reward is None:
+        if (judge := self.judge_of(trained)) is None:
             return {}
-        queue = RewardQueue(self.reward)
+        queue = RewardQueue(judge)
         queue.submit(rollouts.samples[rollouts.own])
         values = world.gather(queue.results().to(rollouts.rewards.device))
         known = values[~values.isnan()]
         mean = known.mean().item()
         error = (known.std(correction=0) / math.sqrt(max(len(known), 1))).item()
-        trained = rollouts.rewards[~rollouts.rewards.isnan()].mean().item()
-        rounds = record.add(trained, mean, error)
+        rounds = record.add(rollouts.scores[~rollouts.scores.isnan()].mean().item(), mean, error)
         exploited = rounds >= self.patience
         return {
             "held_out": mean,

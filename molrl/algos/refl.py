@@ -54,7 +54,8 @@ class ReFL(RewardGradient):
         x = trajectory.states[step, rows]
         table = Tails(x, x.new_zeros(len(x), 0, *x.shape[1:]), step, rows, trajectory.context)
         metrics = self.held_out_metrics(task, learner.modules, rollouts)
-        return Collected(table, torch.zeros_like(step), rollouts, task.policy, len(rollouts.rewards), metrics=metrics)
+        order, queries = torch.zeros_like(step), len(rollouts.rewards)
+        return Collected(table, order, rollouts, task.policy, queries, queries_per_row=1, metrics=metrics)
 
     def loss(self, learner: Learner, batch: Tails) -> tuple[Float[Tensor, ""], RowMetrics]:
         """Compute -mean(min(r, ceiling)) + anchor mean(|eps - eps_ref|^2 / d)."""

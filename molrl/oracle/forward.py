@@ -54,10 +54,10 @@ class Samples:
     advantage: Float[Tensor, " n"]
 
     @classmethod
-    def of(cls, sampler: DDIM, chain: Chain, reward: Parabola) -> "Samples":
+    def of(cls, sampler: DDIM, chain: Chain, reward: Parabola, nodes: int = NODES) -> "Samples":
         """Return the samples of a chain."""
         mean, variance = chain.marginal()
-        z = torch.linspace(-NODE_STDS, NODE_STDS, NODES, dtype=torch.float64)
+        z = torch.linspace(-NODE_STDS, NODE_STDS, nodes, dtype=torch.float64)
         x0, mass = mean + math.sqrt(variance) * z, torch.softmax(-(z**2) / 2, 0)
         return cls(sampler, x0, mass, reward(x0) - mass @ reward(x0))
 

@@ -19,7 +19,7 @@ from molrl.samplers import DDIM
 from molrl.schedule import alpha, sigma
 
 ANCHOR, LATE = 0.5, (0.5, 1.0)
-UNMEASURED = HeldOut(reward=None, patience=1, stop=False)
+UNMEASURED = HeldOut(reward=None, own_judge=False, patience=1, stop=False)
 
 
 def control_of_last_steps(reference: Chain, reward: Parabola, beta: float, count: int) -> Chain:

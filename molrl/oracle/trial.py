@@ -126,11 +126,7 @@ class ChainCase:
 
     def error(self, target: Chain, reached: Chain, sampler: DDIM) -> float:
         """Return the largest error of a step, in the units of what is trained."""
-        in_stds = [math.sqrt(2 * kl) for kl in step_kls(target, reached)]
-        if self.in_stds:
-            return max(in_stds)
-        stds_of_noise: list[float] = (sampler.std / sampler.prediction_coef.abs()).tolist()
-        return max(error * std for error, std in zip(in_stds, stds_of_noise, strict=True))
+        return (step_error if self.in_stds else partial(noise_error, sampler))(target, reached)
 
 
 def objective(chain: Chain, reference: Chain, reward: Parabola, beta: float) -> float:
@@ -150,6 +146,12 @@ def path_kl(chain: Chain, reference: Chain) -> float:
 def step_error(chain: Chain, other: Chain) -> float:
     """Compute max_k sqrt(E[(mean_k(x) - other mean_k(x))^2]) / std_k, x from the first chain."""
     return math.sqrt(2 * max(step_kls(chain, other)))
+
+
+def noise_error(sampler: DDIM, chain: Chain, other: Chain) -> float:
+    """Compute max_k sqrt(E[(eps_k(x) - other eps_k(x))^2]) over the steps, x from the first chain."""
+    stds: list[float] = (sampler.std / sampler.prediction_coef.abs()).tolist()
+    return max(math.sqrt(2 * kl) * std for kl, std in zip(step_kls(chain, other), stds, strict=True))
 
 
 def step_kls(chain: Chain, reference: Chain) -> list[float]:

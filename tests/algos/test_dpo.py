@@ -29,8 +29,8 @@ F64, KEY, NAN = torch.float64, Key(0, 1), float("nan")
 
 
 def dpo(**changes: Any) -> DiffusionDPO:
-    settings: dict[str, Any] = {"source": "policy", "preferences": None, "column": None, "group_size": 4, "margin": 0.0}
-    settings |= {"noisings": 3, "beta": 0.8, "likelihood": "joint"}
+    settings: dict[str, Any] = {"source": "policy", "preferences": None, "column": None, "group_size": 4, "pairs": 1}
+    settings |= {"margin": 0.0, "noisings": 3, "beta": 0.8, "likelihood": "joint"}
     return DiffusionDPO(**{**settings, **changes})
 
 
@@ -273,6 +273,20 @@ def test_pairs_of_records_are_drawn_by_the_key_and_noised(tmp_path: Path) -> Non
     assert not torch.equal(tables[0].rows, tables[2].rows)
 
 
+def test_a_few_rollouts_may_have_many_pairs_each_with_noise_of_its_own(tmp_path: Path) -> None:
+    path = table_file(tmp_path, "winner,loser\n2,1\n4,1\n4,2\n")
+    task = replace(number_task(), records=records)
+    collected = dpo(source="records", preferences=path, group_size=1, noisings=2, pairs=5).collect(
+        learner(task), list(range(3)), KEY
+    )
+    assert collected.reward_queries == 3
+    table, order = collected.table, collected.row_order
+    assert len(table.target[:, 0].unique()) == len(table) == 3 * 5 * 2
+    assert table.sample.tolist() == [row // 5 for row in range(15)] * 2
+    assert len({*zip(order.tolist(), table.sample.tolist(), strict=True)}) == len(table)
+    assert {tuple(rows) for rows in table.rows.tolist()} == {(1, 0), (2, 0), (2, 1)}
+
+
 class Fielded:
     """Records with a field."""
 
@@ -322,6 +336,7 @@ def test_preferences_of_records_move_the_policy_toward_the_winners(tmp_path: Pat
         ({"source": "records", "group_size": 1}, "preferences: got None with source=records"),
         ({"preferences": "x.csv"}, "preferences: got x.csv with source=policy"),
         ({"beta": 0.0}, "beta: got 0.0"),
+        ({"pairs": 2}, "pairs: got 2; with source=policy"),
         ({"margin": -1.0}, "margin: got -1.0"),
     ],
 )

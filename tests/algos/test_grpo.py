@@ -12,7 +12,10 @@ from toy import learner, number_task, quadratic
 
 from molrl.algos.ddpo import score_function
 from molrl.algos.grpo import GRPO, group_advantages
+from molrl.algos.steps import window_of
 from molrl.algos.windows import WINDOW, windowed
+from molrl.building import build
+from molrl.composition import compose
 from molrl.diagnostics import pre_update_metrics
 from molrl.finetune import freeze_copy
 from molrl.noise import Key, Stream
@@ -96,6 +99,17 @@ def test_a_moving_window_goes_along_the_allowed_steps_and_begins_again(
     got = [algorithm.window_of_group(10, 7, Key(0, Stream.ROUND.at(iteration))) for iteration in range(7)]
     assert [window.start for window in got] == starts
     assert {len(window) for window in got} == {min(algorithm.window, 7)}
+
+
+@pytest.mark.parametrize("settings", [(), ("policy=drugs",), ("task=stability",)], ids=" ".join)
+def test_the_default_window_visits_most_steps_that_it_may(settings: tuple[str, ...]) -> None:
+    config = compose("train", ["algo=grpo", *settings])
+    algorithm, num_steps = build(config["algo"], "algo"), config["policy"]["num_steps"]
+    rounds = [Key(0, Stream.ROUND.at(iteration)) for iteration in range(config["iterations"])]
+    windows = [algorithm.window_of_group(num_steps, 0, key) for key in rounds]
+    assert len({window.start for window in windows}) >= 8
+    allowed = window_of(num_steps, algorithm.first, algorithm.last)
+    assert len(set[int]().union(*windows)) > 0.9 * len(allowed)
 
 
 def test_random_windows_reach_all_places_and_change_with_the_round() -> None:

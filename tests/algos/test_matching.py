@@ -120,6 +120,21 @@ def test_small_advantages_move_awm_by_the_covariance_over_the_anchor() -> None:
     assert_close(moved / 1e-5, covariance(batch.weight, batch.target) / 0.7 / 1e-5, rtol=1e-3, atol=1e-4)
 
 
+def test_small_advantages_move_pepg_as_a_regression_of_a_on_the_log_ratio() -> None:
+    """E[(A - g.move) u / |u|_1] = 0, where g.move is l to first order, g = 2 u / |u|_1 - |u|^2 sign(u) / |u|_1^2.
+
+    With the plain error in the place of the adaptive one it would be E[u u^T]^-1 Cov(A, eps) / 2.
+    """
+    batch = state(scale=1e-5)
+    u, old = batch.target - batch.target.mean(0), batch.target.mean(0)
+    size = u.abs().sum(1, keepdim=True)
+    slope = 2 * u / size - u.square().sum(1, keepdim=True) * u.sign() / size**2
+    regression = (u / size).T @ slope / len(u)
+    expected = torch.linalg.solve(regression, (batch.weight.unsqueeze(1) * u / size).mean(0))
+    moved = complete_step(LOSSES["pepg"](), batch) - old
+    assert_close(moved / 1e-5, expected / 1e-5, rtol=1e-3, atol=1e-4)
+
+
 def complete_step(algorithm: AdvantageMatching, batch: Noised) -> Tensor:
     """Return the minimum of a loss that is nearly quadratic, by Newton's method from the old prediction."""
     value = batch.target.mean(0)

@@ -354,7 +354,7 @@ def below(samples: Sequence[Tensor]) -> Tensor:
 @pytest.mark.parametrize(("stop", "rounds"), [(True, 3), (False, 12)])
 def test_a_run_ends_where_the_held_out_reward_falls(stop: bool, rounds: int) -> None:
     """A linear reward against its negative: each round raises one and lowers the other."""
-    held_out = HeldOut(reward=below, patience=2, stop=stop)
+    held_out = HeldOut(reward=below, own_judge=True, patience=2, stop=stop)
     task, seen = number_task(ParabolaReward(linear(1.0))), list[Metrics]()
     loop = finetuning(iterations=12, rollouts=512, minibatch=512, optimizer=partial(torch.optim.SGD, lr=1.0))
     algorithm = DRaFT(steps=10, kl_weight=0.0, held_out=held_out)
@@ -363,6 +363,29 @@ def test_a_run_ends_where_the_held_out_reward_falls(stop: bool, rounds: int) -> 
     assert [row["exploited"] for row in seen[:3]] == [0.0, 0.0, 1.0][: len(seen)]
     assert done == len(seen)
     assert done == rounds
+
+
+class Judged(ParabolaReward):
+    """A reward with a judge of its own."""
+
+    held_out_reward = staticmethod(below)
+
+
+@pytest.mark.parametrize(
+    ("held_out", "sign"),
+    [
+        (HeldOut(reward=None, own_judge=True, patience=2, stop=False), -1),
+        (HeldOut(reward=ParabolaReward(linear(2.0)), own_judge=True, patience=2, stop=False), 2),
+        (HeldOut(reward=None, own_judge=False, patience=2, stop=False), None),
+    ],
+)
+def test_a_reward_is_held_to_its_own_judge_unless_another_is_given(held_out: HeldOut, sign: float | None) -> None:
+    task, rows = number_task(Judged(linear(1.0))), list[Metrics]()
+    algorithm = DRaFT(steps=1, kl_weight=0.0, held_out=held_out)
+    finetune(finetuning(iterations=1, rollouts=16), task, algorithm, freeze_copy(task.policy), None, rows.append)
+    assert ("held_out" in rows[0]) == (sign is not None)
+    if sign is not None:
+        assert rows[0]["held_out"] == pytest.approx(sign * rows[0]["reward"], rel=1e-5)
 
 
 def test_lost_rewards_leave_their_rows_out() -> None:
@@ -380,3 +403,28 @@ def test_lost_rewards_leave_their_rows_out() -> None:
         at = Learner(task, task.policy, algorithm.modules(task))
         table = algorithm.collect(at, [0, 1, 2, 3], KEY).table
         assert sorted({*table.sample.tolist()}) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        draft(2),
+        ReFL(first=0.5, last=1.0, ceiling=None, anchor=0.0, held_out=UNMEASURED),
+        AdjointMatching(kl_weight=1.0, early=1, late=1, split=0.5, held_out=UNMEASURED),
+    ],
+    ids=lambda algorithm: type(algorithm).__name__,
+)
+def test_every_sample_that_the_reward_scores_is_a_query(algorithm: Any) -> None:
+    """Rollouts, and the calls for a gradient: in each of three epochs where the loss makes them."""
+    scored = list[int]()
+
+    def counted(samples: Sequence[Tensor]) -> Tensor:
+        scored.append(len(samples))
+        return ParabolaReward(QUADRATIC)(samples)
+
+    counted.differentiable = True  # type: ignore[attr-defined]
+    task, rows = number_task(counted), list[Metrics]()
+    loop = finetuning(iterations=2, rollouts=12, minibatch=5, epochs=3)
+    finetune(loop, task, algorithm, freeze_copy(number_task().policy), None, rows.append)
+    assert sum(row["reward_queries"] for row in rows) == sum(scored)
+    assert rows[0]["reward_queries"] == (24 if isinstance(algorithm, AdjointMatching) else 48)

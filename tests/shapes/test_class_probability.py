@@ -36,8 +36,22 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+def stack(clouds: list[PointCloud]) -> torch.Tensor:
+    return stack_point_clouds([torch.from_numpy(one.points) for one in clouds]).float()
+
+
 def reward(weights: str, wanted: str | dict[str, str] | None = None) -> ClassProbability:
     return ClassProbability(wanted=wanted, weights=weights)
+
+
+@pytest.mark.parametrize(("name", "judge"), [("shape_classifier", "shape_judge"), ("shape_kinds", "shape_kind_judge")])
+def test_a_shipped_classifier_has_a_judge_that_knows_its_classes_by_other_weights(name: str, judge: str) -> None:
+    own = ClassProbability(wanted=None, weights=name).held_out_reward
+    assert own is not None
+    assert (own.weights, own.held_out_reward) == (judge, None)
+    assert list(own.classes) == list(ClassProbability(wanted=None, weights=name).classes)
+    table = [labelled("table", 0)]
+    assert own.classifier(stack(table)).ne(load_classifier(name)(stack(table))).any()
 
 
 def test_a_moment_of_training_tells_balls_tables_and_noise_apart(weights: str) -> None:
