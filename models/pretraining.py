@@ -26,7 +26,7 @@ from molrl.policy import Policy
 from molrl.pretraining import Bucket, Loss, Pretraining
 from molrl.progress import note_output, stage
 from molrl.runs.automatic import decide
-from molrl.runs.folder import claim, refuse_another
+from molrl.runs.folder import AUTO, claim, refuse_another
 from molrl.runs.snapshot import seed_generators
 from molrl.runs.tracking import PRETRAINING_FILE, append_row
 from molrl.task import Decoder
@@ -163,8 +163,9 @@ def pretrain(
         config: the settings that all this was composed from; the folder keeps them.
     """
     folder, place = Path(run), choose_device(device)
-    config = decide(config, "training.bf16", lambda: computes_bfloat16(place))
-    training = replace(training, bf16=config["training"]["bf16"])
+    if training.bf16 == AUTO:
+        config = decide(config, "training.bf16", lambda: computes_bfloat16(place))
+        training = replace(training, bf16=config["training"]["bf16"])
     if training.bf16:
         warn_of_slow_bfloat16("training.bf16=true", place)
     refuse_another(config, FREE_SETTINGS)

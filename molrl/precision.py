@@ -44,7 +44,7 @@ def launched_precision() -> str | None:
     Raises:
         ConfigError: it is not known here.
     """
-    told = os.environ.get(MIXED_PRECISION, "no")
-    if told not in LAUNCHED:
-        raise ConfigError(f"accelerate was told mixed_precision={told}: molrl knows {' and '.join(LAUNCHED)}")
-    return LAUNCHED[told]
+    setting = os.environ.get(MIXED_PRECISION, "no")
+    if setting not in LAUNCHED:
+        raise ConfigError(f"accelerate was told mixed_precision={setting}: molrl knows {' and '.join(LAUNCHED)}")
+    return LAUNCHED[setting]

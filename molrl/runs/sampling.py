@@ -1,4 +1,4 @@
-"""The sampling and the origin of a model, by the settings of its run, where a policy is named by the folder of a run."""
+"""The sampling and the origin of a model, by the settings of its run, for a policy that is opened by its folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
