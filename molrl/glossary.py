@@ -1,4 +1,4 @@
-"""What the metrics of a run are called and what they mean, for people who read its report."""
+"""Terms of a report: the plain name and the meaning of each metric of a run."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -97,11 +97,17 @@ TRAINING: Mapping[str, Term] = {
 
 def find_term(name: str, terms: Mapping[str, Term]) -> Term:
     """Return what a metric means: by its name, or by one that ends in `*`; its name in words where none is there."""
+    key = find_key(name, terms)
+    if key is None:
+        return Term(name.replace("_", " "))
+    if key == name:
+        return terms[key]
+    term, rest = terms[key], name.removeprefix(key.removesuffix("*"))
+    return term._replace(label=term.label.replace("*", rest), meaning=term.meaning.replace("*", rest))
+
+
+def find_key(name: str, terms: Mapping[str, Term]) -> str | None:
+    """Return the key of a metric's term: its name, or one that ends in `*` and fits; None where there is none."""
     if name in terms:
-        return terms[name]
-    for pattern, term in terms.items():
-        stem = pattern.removesuffix("*")
-        if stem != pattern and name.startswith(stem):
-            rest = name.removeprefix(stem)
-            return term._replace(label=term.label.replace("*", rest), meaning=term.meaning.replace("*", rest))
-    return Term(name.replace("_", " "))
+        return name
+    return next((key for key in terms if key.endswith("*") and name.startswith(key[:-1])), None)

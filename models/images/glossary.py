@@ -1,4 +1,4 @@
-"""What the metrics of images are called and what they mean, for reports; computed in `molrl.data.images.metrics`."""
+"""Terms of a report for the metrics of images, which `molrl.data.images.metrics` computes."""
 
 from collections.abc import Mapping
 

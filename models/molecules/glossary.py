@@ -1,4 +1,4 @@
-"""What the metrics of molecules are called and what they mean, for reports: see `molrl.data.molecules.quality`."""
+"""Terms of a report for the metrics of molecules, which `molrl.data.molecules.quality` computes."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What the metrics of shapes are called and what they mean, for reports."""
+"""Terms of a report for the metrics of shapes."""
 
 from collections.abc import Mapping
 

@@ -307,6 +307,40 @@ def test_large_samples_are_fewer(tmp_path: Path) -> None:
     assert len(read_sheet(folder / "report/before.json").exhibits) == 2
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A scene that shows words of up to four letters backwards."""
+
+    around: str | None = "ATOM"
+
+    def surroundings(self) -> str:
+        if self.around is None:
+            raise ValueError("the receptor is gone")
+        return self.around
+
+    def pose(self, sample: str) -> str | None:
+        return sample[::-1] if len(sample) < 5 else None
+
+
+def test_samples_of_a_scene_are_shown_in_their_surroundings(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, rounds(2), SUMMARY)
+    for when in ("before", "after"):
+        write_sheet(folder / f"report/{when}.json", ["bear", "camel"], [0.1, 0.2], Words({}), Stage())  # type: ignore[arg-type]
+    gallery = page_of(folder).data["gallery"]
+    assert [(one["title"], one.get("posed")) for one in gallery["items"][:2]] == [("raeb", True), ("camel", None)]
+    assert gallery["surroundings"] == ["ATOM"]
+    assert gallery["surroundingsOf"] == [0, 0]
+
+
+@pytest.mark.parametrize(("scene", "words"), [(Stage(None), ["bear"]), (Stage(), ["camel"]), (None, ["bear"])])
+def test_a_scene_that_cannot_be_shown_costs_nothing(tmp_path: Path, scene: Stage | None, words: list[str]) -> None:
+    write_sheet(tmp_path / "report/before.json", words, [0.1], Words({}), scene)  # type: ignore[arg-type]
+    sheet = read_sheet(tmp_path / "report/before.json")
+    assert [one["title"] for one in sheet.exhibits] == words
+    assert sheet.surroundings == ""
+    assert "posed" not in sheet.exhibits[0]
+
+
 def test_no_readable_sample_at_all_gives_a_report(tmp_path: Path) -> None:
     folder = a_run(tmp_path, rounds(2), SUMMARY, {"before": [], "after": [""]})
     assert page_of(folder).data["gallery"]["items"][0]["title"] == ""
@@ -439,13 +473,14 @@ def test_warnings_are_in_plain_words() -> None:
 
 
 def test_distributions_are_in_rows_that_fit() -> None:
-    sizes = tabulate("sizes", [Counts({str(n): 1 for n in range(1, 101)}, 100, "molecules")])
+    sizes = tabulate("sizes", [Counts({str(n): 1 for n in range(1, 101)}, 100, "molecules")], [100])
     assert len(sizes.rows) <= MAX_ROWS
     assert [row.name for row in sizes.rows][:2] == ["1 to 8", "9 to 16"]
     assert sum(row.shares[0] or 0 for row in sizes.rows) == pytest.approx(1.0)
-    names = tabulate("scaffolds", [Counts({f"s{n}": 100 - n for n in range(50)}, 3775, "molecules")])
+    names = tabulate("scaffolds", [Counts({f"s{n}": 100 - n for n in range(50)}, 3775, "molecules")], [25])
     assert [row.name for row in names.rows][::MAX_ROWS] == ["s0", "36 others"]
     assert sum(row.shares[0] or 0 for row in names.rows) == pytest.approx(1.0)
+    assert list(names.rows[0].errors) == pytest.approx([share_error(100 / 3775, 25)])
     assert names.longest == pytest.approx(100 / 3775)
     rewards = count_rewards([[0.0, 1.0], [0.05]])
     assert [list(one.counts.values()) for one in rewards] == [[1, *[0] * 8, 1], [1, *[0] * 9]]
@@ -606,6 +641,7 @@ def test_every_metric_has_a_plain_name(name: str) -> None:
     terms = {**TRAINING, **getattr(domains.domain(name), "glossary", {})}
     assert all(term.label and not term.meaning.endswith(".") for term in terms.values())
     assert find_term("clip_fraction_3", terms).label == "clipped ratios, part 3 of the chain"
+    assert find_term("x_1", {"x_1": Term("one"), "x_*": Term("any *")}).label == "one"
     assert find_term("an_unknown_one", terms).label == "an unknown one"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from molrl.glossary import Term, find_term
+from molrl.glossary import Term, find_key, find_term
 from molrl.runs.report.curves import capitalize
 from molrl.runs.report.estimates import Estimate, difference, estimate, estimate_reward, over_seeds
 from molrl.runs.report.wording import format_decimal, measurements
@@ -41,8 +41,8 @@ def measured_rows(summaries: Sequence[Mapping[str, Any]], terms: Mapping[str, Te
         return []
     names = dict.fromkeys(name for one in figures for name in one if name not in LEFT_OUT)
     measured = [name for name in names if not all(isinstance(one.get(name), Mapping | list | str) for one in figures)]
-    places = {name: place for place, name in enumerate(terms)}
-    measured.sort(key=lambda name: places.get(name, len(places)))
+    places = {key: place for place, key in enumerate(terms)}
+    measured.sort(key=lambda name: places.get(find_key(name, terms) or "", len(places)))
     rows = [Figure("Reward", "mean of the samples", *cells([tuple(map(estimate_reward, pair)) for pair in ends]))]
     for name in measured:
         term = find_term(name, terms)

@@ -235,7 +235,7 @@ def shown(value: Any) -> Any:
 
 def percent(share: float | None) -> str:
     """Return a share in percent; an en dash for None."""
-    return "–" if share is None else f"{100 * share:.1f}%"
+    return "–" if share is None else f"{100 * share:.1f}"
 
 
 def file_size(size: int) -> str:

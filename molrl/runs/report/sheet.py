@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molrl.exhibit import Counts, Exhibit, find_scene
+from molrl.exhibit import Counts, Exhibit, Scene, find_scene
 from molrl.machine.files import read_bounded, replace_file
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def write_sheet(
         reward: where it, or one that it wraps, is a `Scene`, the first `MAX_POSED` are shown in its surroundings.
     """
     first, scene = list(samples[:MAX_EXHIBITS]), find_scene(reward)
-    poses = [] if scene is None else [scene.pose(sample) for sample in first[:MAX_POSED]]
+    around = "" if scene is None else look_around(scene)
+    poses = [scene.pose(sample) for sample in first[:MAX_POSED]] if scene is not None and around else []
     posed = [number for number, pose in enumerate(poses) if pose is not None]
     for number in posed:
         first[number] = poses[number]
@@ -68,10 +69,18 @@ def write_sheet(
         "rewards": [significant(reward) for reward in rewards if math.isfinite(reward)],
         "makeup": {title: counts._asdict() for title, counts in decoder.count_makeup(samples).items()},
         "exhibits": limit_bytes(shown),
-        "surroundings": scene.surroundings() if scene is not None and posed else "",
+        "surroundings": around if posed else "",
     }
     path.parent.mkdir(exist_ok=True)
     replace_file(path, json.dumps(sheet, allow_nan=False).encode())
+
+
+def look_around(scene: Scene) -> str:
+    """Return what is around the samples; "" where the file that tells it is gone, which is no reason to end a run."""
+    try:
+        return scene.surroundings()
+    except (OSError, ValueError):
+        return ""
 
 
 def with_reward(exhibit: Exhibit, reward: float) -> dict[str, Any]:
