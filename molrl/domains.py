@@ -60,6 +60,8 @@ class Domain(Protocol):
         name: as in `model.json`, in the names of configuration folders, and in the `kind` of rewards.
         suffixes: of the files that it reads.
         headline: the metrics that a line on the screen tells, each with its label.
+
+    It may also have a `glossary`, metric -> `Term`: what the metrics mean, which a report tells.
     """
 
     name: str

@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,25 @@ class Exhibit:
         if self.points is not None:
             shown["points"] = encode_points(self.points)
         return shown
+
+
+class Scene(Protocol):
+    """A reward of samples within something fixed, such as poses in a pocket, which a report shows together."""
+
+    def surroundings(self) -> str:
+        """Return the fixed atoms as the text of a PDB file."""
+        ...
+
+    def pose(self, sample: Any) -> Any | None:
+        """Return a sample where the reward sees it; None where it has no place."""
+        ...
+
+
+def find_scene(reward: Any) -> Scene | None:
+    """Return the first scene among a reward and those that it wraps; None where there is none."""
+    if hasattr(reward, "surroundings"):
+        return cast(Scene, reward)
+    return next(filter(None, map(find_scene, getattr(reward, "inner", ()))), None)
 
 
 class Counts(NamedTuple):

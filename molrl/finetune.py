@@ -380,6 +380,7 @@ def summarise_rollouts(task: Task, collected: Collected[Table]) -> Metrics:
     return {
         "reward": scored.mean().item(),
         "reward_std": scored.std(correction=0).item(),
+        "reward_sem": scored.std().item() / math.sqrt(len(scored)) if len(scored) > 1 else math.nan,
         "reward_lost": 1 - len(scored) / len(rewards),
         **held_out,
         **collected.metrics,

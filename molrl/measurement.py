@@ -101,7 +101,7 @@ def measure(task: Task, reference: Policy, folder: Path | None, when: str, *, co
         path = folder / "samples" / f"{when}{decoder.suffixes[0]}"
         path.parent.mkdir(exist_ok=True)
         decoder.write(samples, path, {"reward": rewards})
-        write_sheet(folder / FOLDER / f"{when}.json", samples, rewards, decoder)
+        write_sheet(folder / FOLDER / f"{when}.json", samples, rewards, decoder, task.reward)
     scored = np.array([reward for reward in rewards if not math.isnan(reward)])
     with stage(f"{when}: metrics of the samples"):
         metrics = decoder.assess(samples)

@@ -1,4 +1,4 @@
-"""`molrl train --multirun`: a run for every combination of settings with several values, and one table of them all.
+"""`molrl train --multirun`: a run for every combination of settings with several values, with a table and a report.
 
 Hydra's sweepers and launchers do the work, so its plug-ins do as well (`hydra/launcher=joblib`,
 `hydra/sweeper=optuna`). A sweeper is given each run's mean reward after training, which is to be large.
@@ -62,6 +62,7 @@ def multirun(
         raise ConfigError(str(error).splitlines()[0]) from error
     if rows := table_rows(sweep):
         print(write_table(sweep, rows))
+        write_comparison(sweep)
     failed = sorted(path.name for path in sweep.iterdir() if path.is_dir() and not (path / "summary.json").exists())
     if failed:
         print(f"molrl: {len(failed)} of {len(rows) + len(failed)} runs failed: {', '.join(failed)}", file=sys.stderr)
@@ -96,6 +97,16 @@ class Job:
         if self.main(words):
             return math.nan  # the other runs go on
         return float(read_summary(folder)["after"]["reward_mean"])
+
+
+def write_comparison(sweep: Path) -> None:
+    """Write the page that compares the runs into the folder of the sweep, or say why there is none."""
+    from molrl.runs.report.command import report
+
+    try:
+        report(runs=[str(sweep)], out=None, overwrite=False)
+    except (ConfigError, OSError) as error:  # the runs are done
+        print(f"molrl: the report of the sweep could not be written: {error}", file=sys.stderr)
 
 
 def sweep_folder(settings: Sequence[str]) -> Path:

@@ -161,7 +161,8 @@ def run_rank(config: Mapping[str, Any], reward: Reward | None, world: Processes)
         reference = freeze_copy(run.task.policy)
         compile_blocks(run.task.policy, reference)
         if world.is_main:
-            write_about(folder, run.domain.headline, describe_device(run.task.device))
+            terms = getattr(run.domain, "glossary", {})
+            write_about(folder, run.domain.headline, terms, describe_device(run.task.device))
         print(f"{folder}: {title(run, start)}")
         key = Key(run.finetuning.seed, Stream.MEASUREMENT)
         fresh = {"folder": folder, "count": run.config["evaluate"], "key": key}
@@ -254,7 +255,7 @@ def learn(run: Run, reference: Policy, before: Measurement, folder: Path, start:
     def observe(iteration: int, rollouts: Rollouts) -> None:
         show_round(run, tracker, iteration, rollouts)
         if world.is_main:
-            live.update(rollouts.samples, rollouts.scores.tolist(), run.decoder)
+            live.update(rollouts.samples, rollouts.scores.tolist(), run.decoder, run.task.reward)
 
     with tracking as tracker, defer_interruption("this iteration") as request, memory:
         tracker.show_image("samples", partial(run.decoder.draw, *before.captioned()), start)

@@ -29,6 +29,8 @@ def test_every_combination_is_a_run_and_a_row(sweep: tuple[Path, Outcome]) -> No
     assert [(row["run"], row["algo"], row["task"]) for row in rows] == [("0", "ddpo", "qed"), ("1", "rwr", "qed")]
     assert rows[0]["before"] == rows[1]["before"], "the same seed, so the same samples before training"
     assert str(folder / "table.csv") in done.out
+    assert f"report: {folder / 'report.html'}" in done.out
+    assert "2 runs compared" in (folder / "report.html").read_text("utf-8")
 
 
 def test_a_run_of_a_sweep_is_that_of_its_own_command(sweep: tuple[Path, Outcome], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molrl.domains import Sampling
+from molrl.models.images.glossary import METRICS
 from molrl.models.shipped import find_model
 
 if TYPE_CHECKING:
@@ -20,18 +21,21 @@ HUB_ID = re.compile(r"hub:[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 INDEX = "model_index.json"  # of a pipeline in diffusers' own format
 LORA = "pytorch_lora_weights.safetensors"  # recognised so that loading it says what is missing
 
+HEADLINE = (
+    "validity",
+    "bytes_per_pixel",
+    "colour_entropy",
+    "diversity",
+)  # metrics that a line on the screen tells, the first one first
+
 
 class ImageDomain:
     """Images of prompts, drawn by text-to-image pipelines."""
 
     name = "images"
     suffixes = (".zip",)
-    headline: Mapping[str, str] = {
-        "validity": "valid",
-        "bytes_per_pixel": "bytes per pixel",
-        "colour_entropy": "colour entropy",
-        "diversity": "diversity",
-    }
+    glossary = METRICS
+    headline: Mapping[str, str] = {name: METRICS[name].label for name in HEADLINE}
 
     def claims(self, path: Path) -> bool:
         """Tell whether a file is one of images: an archive with captions. Of a folder say domain=images."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molrl.domains import Sampling
+from molrl.models.molecules.glossary import METRICS
 
 if TYPE_CHECKING:
     import torch
@@ -20,22 +21,25 @@ if TYPE_CHECKING:
 
 POINTS = ("points.npy", "coords.npy")  # arrays that make an .npz file one of point clouds
 
+HEADLINE = (
+    "validity",
+    "validity_connected",
+    "core_unchanged",
+    "attach_only",
+    "uniqueness",
+    "novelty",
+    "valence_molecule_stability",
+    "edm_molecule_stability",
+)  # metrics that a line on the screen tells, the first one first
+
 
 class MoleculeDomain:
     """The domain of molecules in three dimensions."""
 
     name = "molecules"
     suffixes = (".sdf", ".mol", ".xyz", ".smi", ".txt", ".csv", ".npz")
-    headline: Mapping[str, str] = {
-        "validity": "valid",
-        "validity_connected": "connected",
-        "core_unchanged": "core unchanged",
-        "attach_only": "new bonds at attach only",
-        "uniqueness": "unique",
-        "novelty": "novel",
-        "valence_molecule_stability": "stable by valence",
-        "edm_molecule_stability": "stable by EDM's table",
-    }
+    glossary = METRICS
+    headline: Mapping[str, str] = {name: METRICS[name].label for name in HEADLINE}
 
     def claims(self, path: Path) -> bool:
         """Tell whether a file is one of molecules; an .npz file is, unless it holds points."""

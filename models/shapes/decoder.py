@@ -18,6 +18,7 @@ from molrl.gaussian import Context
 from molrl.machine.files import staged
 from molrl.models.shapes.checks import checks
 from molrl.models.shapes.exhibits import count_makeup, exhibit_shape
+from molrl.models.shapes.glossary import MAX_RUN_SAMPLES
 from molrl.models.shapes.model import ShapeModel, save_shapes
 from molrl.models.shapes.outcomes import DESCRIPTORS, describe_shape
 from molrl.models.shapes.quality import quality
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_ROUND_SAMPLES = 48  # samples that the metrics of a round are computed of
-MAX_RUN_SAMPLES = 512  # samples that the metrics before and after a run are computed of
 
 
 @dataclass(frozen=True, kw_only=True)

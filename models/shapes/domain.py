@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molrl.domains import Sampling
+from molrl.models.shapes.glossary import METRICS
 
 if TYPE_CHECKING:
     import torch
@@ -18,19 +19,22 @@ if TYPE_CHECKING:
 
 POINTS = ("points.npy", "coords.npy")  # arrays that make an .npz file one of point clouds
 
+HEADLINE = (
+    "validity",
+    "one_nna",
+    "coverage",
+    "diversity",
+    "stable_fraction",
+)  # metrics that a line on the screen tells, the first one first
+
 
 class ShapeDomain:
     """Point clouds, in the unit box with y up."""
 
     name = "shapes"
     suffixes = (".off", ".obj", ".stl", ".ply", ".glb", ".gltf", ".pts", ".pcd", ".npy", ".npz")
-    headline: Mapping[str, str] = {
-        "validity": "valid",
-        "one_nna": "1-NNA",
-        "coverage": "coverage",
-        "diversity": "diversity",
-        "stable_fraction": "stable",
-    }
+    glossary = METRICS
+    headline: Mapping[str, str] = {name: METRICS[name].label for name in HEADLINE}
 
     def claims(self, path: Path) -> bool:
         """Tell whether a file or folder is one of shapes; an .npz file is, where it holds points."""

@@ -6,9 +6,9 @@ import numpy as np
 
 from molrl.data.shapes.cloud import PointCloud
 from molrl.data.shapes.metrics import chamfer_matrix, set_scores
+from molrl.models.shapes.glossary import MAX_SHAPES
 
 COMPARED_POINTS = 128  # of each shape
-MAX_SHAPES = 256  # that are compared
 NAMES = ("one_nna", "coverage", "mmd", "nearest", "diversity")
 
 

@@ -19,11 +19,15 @@ import yaml
 from command import complaint, molrl
 from PIL import Image
 
+from molrl import domains
 from molrl.exhibit import POINT_SCALE, Counts, Exhibit, encode_drawing, encode_image, encode_points
+from molrl.glossary import TRAINING, Term, find_term
 from molrl.runs.report import LiveReport, write_figure, write_report
 from molrl.runs.report.charts import MAX_POINTS, Rounds, make_charts, noise_around
 from molrl.runs.report.curves import collect_curves
 from molrl.runs.report.drift import is_shift, largest_shift, warnings
+from molrl.runs.report.estimates import Estimate, difference, estimate, over_seeds, share_error
+from molrl.runs.report.groups import name_groups
 from molrl.runs.report.makeup import MAX_ROWS, count_rewards, tabulate
 from molrl.runs.report.page import ASSETS, asset
 from molrl.runs.report.sheet import MAX_EXHIBIT_BYTES, MAX_EXHIBITS, read_sheet, write_sheet
@@ -64,7 +68,15 @@ class Words:
 
 def rounds(count: int) -> list[dict[str, Any]]:
     return [
-        {"iteration": i, "reward": 0.4 + 0.01 * i, "reward_std": 0.1, "kl": 0.1 * i, "validity": 0.9, "uniqueness": 1.0}
+        {
+            "iteration": i,
+            "reward": 0.4 + 0.01 * i,
+            "reward_std": 0.1,
+            "reward_sem": 0.02,
+            "kl": 0.1 * i,
+            "validity": 0.9,
+            "uniqueness": 1.0,
+        }
         for i in range(count)
     ]
 
@@ -144,14 +156,16 @@ def page_of(folder: Path) -> Page:
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> Page:
     words = {"before": ["ape", "bear", "crab"], "after": ["dodo"]}
-    about = {"labels": LABELS, "launches": [{"command": "molrl train task=qed", "device": "cpu"}]}
+    terms = {"validity": ["sound", "readable samples", ["n"], None]}
+    about = {"labels": LABELS, "terms": terms, "launches": [{"command": "molrl train task=qed", "device": "cpu"}]}
     return page_of(a_run(tmp_path_factory.mktemp("run"), rounds(30), SUMMARY, words, about=about))
 
 
 def test_the_page_says_what_was_measured(usual: Page) -> None:
     for text in (
         *("qed · rgdm", "0.460 → 0.580", "reward logp", "seed 1234", "reward queries 25,600", "13 min"),
-        *("reward 0.460 ± 0.003 0.580 ± 0.004 +0.120 ± 0.005", "valid 0.930 0.900 −0.030", "novelty 0.500 – –"),
+        *("Reward 0.460 ± 0.003 0.580 ± 0.004 +0.120 ± 0.005", "Valid 0.930 ± 0.026 0.900 ± 0.030 −0.030 ± 0.040"),
+        *("Novelty 0.500 – –", "Valid readable samples"),
         *("ended: all 30 iterations are done", "clip: 0.0125", "molrl train task=qed"),
         "3 of 3 samples before, 1 of 1 samples after",
     ):
@@ -163,8 +177,8 @@ def test_the_page_has_the_curves_and_the_samples(usual: Page) -> None:
     assert list(charts)[:4] == ["Reward", "KL to the start, nats", "Valid", "Unique"]
     (line,) = charts["Reward"]["lines"]
     assert line["y"][:2] == [0.4, 0.41]
-    assert line["low"][0] == pytest.approx(0.3)
-    assert line["high"][0] == pytest.approx(0.5)
+    assert line["low"][0] == pytest.approx(0.38)
+    assert line["high"][0] == pytest.approx(0.42)
     assert usual.data["gallery"]["sets"] == ["before", "after"]
     assert [(item["set"], item["title"]) for item in usual.data["gallery"]["items"]] == [
         *((0, "ape"), (0, "bear"), (0, "crab"), (1, "dodo"))
@@ -244,7 +258,7 @@ def test_control_characters_are_shown_as_escapes(tmp_path: Path) -> None:
         pytest.param([{"iteration": 0, "reward": None, "kl": None}], id="only nulls"),
         pytest.param([{"iteration": 0, "reward": math.nan, "kl": math.inf}], id="not numbers"),
         pytest.param([{**row, "reward": None if row["iteration"] % 2 else 1.0} for row in rounds(9)], id="gaps"),
-        pytest.param([{**rounds(1)[0], "reward_std": None}, {**rounds(2)[1], "reward": None}], id="band elsewhere"),
+        pytest.param([{**rounds(1)[0], "reward_sem": None}, {**rounds(2)[1], "reward": None}], id="band elsewhere"),
         pytest.param([{"reward": 2.0}, {"reward": 2.0}], id="no iterations"),
         pytest.param([{"iteration": 0, "kl": 1.0}, {"iteration": 1, "kl": 2.0}], id="no reward"),
         pytest.param([{"iteration": i, "reward": -1e300 * i, "big": 10**400} for i in range(40)], id="large"),
@@ -291,6 +305,40 @@ def test_of_many_samples_the_first_are_shown_and_their_number_is_told(tmp_path: 
 def test_large_samples_are_fewer(tmp_path: Path) -> None:
     folder = a_run(tmp_path, [], samples={"before": ["x" * (MAX_EXHIBIT_BYTES // 3)] * 9})
     assert len(read_sheet(folder / "report/before.json").exhibits) == 2
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A scene that shows words of up to four letters backwards."""
+
+    around: str | None = "ATOM"
+
+    def surroundings(self) -> str:
+        if self.around is None:
+            raise ValueError("the receptor is gone")
+        return self.around
+
+    def pose(self, sample: str) -> str | None:
+        return sample[::-1] if len(sample) < 5 else None
+
+
+def test_samples_of_a_scene_are_shown_in_their_surroundings(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, rounds(2), SUMMARY)
+    for when in ("before", "after"):
+        write_sheet(folder / f"report/{when}.json", ["bear", "camel"], [0.1, 0.2], Words({}), Stage())  # type: ignore[arg-type]
+    gallery = page_of(folder).data["gallery"]
+    assert [(one["title"], one.get("posed")) for one in gallery["items"][:2]] == [("raeb", True), ("camel", None)]
+    assert gallery["surroundings"] == ["ATOM"]
+    assert gallery["surroundingsOf"] == [0, 0]
+
+
+@pytest.mark.parametrize(("scene", "words"), [(Stage(None), ["bear"]), (Stage(), ["camel"]), (None, ["bear"])])
+def test_a_scene_that_cannot_be_shown_costs_nothing(tmp_path: Path, scene: Stage | None, words: list[str]) -> None:
+    write_sheet(tmp_path / "report/before.json", words, [0.1], Words({}), scene)  # type: ignore[arg-type]
+    sheet = read_sheet(tmp_path / "report/before.json")
+    assert [one["title"] for one in sheet.exhibits] == words
+    assert sheet.surroundings == ""
+    assert "posed" not in sheet.exhibits[0]
 
 
 def test_no_readable_sample_at_all_gives_a_report(tmp_path: Path) -> None:
@@ -376,14 +424,15 @@ def test_the_band_is_the_noise_about_the_trend() -> None:
 
 def test_many_rounds_are_averaged_in_groups() -> None:
     rows = [{"iteration": i, "reward": float(i)} for i in range(10 * MAX_POINTS)]
-    (chart,) = make_charts([Rounds("run", rows, {})])
+    (chart,) = make_charts([Rounds("run", [rows], {}, {})])
     assert len(chart.x) == MAX_POINTS
     assert chart.lines[0].y[:2] == pytest.approx([4.5, 14.5])
     assert "mean of 10 rounds" in chart.note
 
 
 def test_each_run_keeps_its_place_and_its_colour() -> None:
-    runs = [Rounds("a", [{"reward": 1.0}], {}), Rounds("b", [{"iteration": 5, "reward": 2.0, "kl": 1.0}], {})]
+    later = [{"iteration": 5, "reward": 2.0, "kl": 1.0}]
+    runs = [Rounds("a", [[{"reward": 1.0}]], {}, {}), Rounds("b", [later], {}, {})]
     reward, kl = make_charts(runs)
     assert reward.x.tolist() == [0, 5]
     assert [(line.label, line.run) for line in reward.lines] == [("a", 0), ("b", 1)]
@@ -424,13 +473,14 @@ def test_warnings_are_in_plain_words() -> None:
 
 
 def test_distributions_are_in_rows_that_fit() -> None:
-    sizes = tabulate("sizes", [Counts({str(n): 1 for n in range(1, 101)}, 100, "molecules")])
+    sizes = tabulate("sizes", [Counts({str(n): 1 for n in range(1, 101)}, 100, "molecules")], [100])
     assert len(sizes.rows) <= MAX_ROWS
     assert [row.name for row in sizes.rows][:2] == ["1 to 8", "9 to 16"]
     assert sum(row.shares[0] or 0 for row in sizes.rows) == pytest.approx(1.0)
-    names = tabulate("scaffolds", [Counts({f"s{n}": 100 - n for n in range(50)}, 3775, "molecules")])
+    names = tabulate("scaffolds", [Counts({f"s{n}": 100 - n for n in range(50)}, 3775, "molecules")], [25])
     assert [row.name for row in names.rows][::MAX_ROWS] == ["s0", "36 others"]
     assert sum(row.shares[0] or 0 for row in names.rows) == pytest.approx(1.0)
+    assert list(names.rows[0].errors) == pytest.approx([share_error(100 / 3775, 25)])
     assert names.longest == pytest.approx(100 / 3775)
     rewards = count_rewards([[0.0, 1.0], [0.05]])
     assert [list(one.counts.values()) for one in rewards] == [[1, *[0] * 8, 1], [1, *[0] * 9]]
@@ -494,14 +544,14 @@ def test_the_command_makes_a_report_anew(tmp_path: Path) -> None:
 def test_the_command_compares_runs(tmp_path: Path) -> None:
     words = {"before": ["ape"], "after": ["bear"]}
     runs = [
-        a_run(tmp_path / "same" / "one", rounds(3), SUMMARY, words, seed=0),
-        a_run(tmp_path / "other, too" / "one", rounds(4), None, words, seed=1, run="x"),
+        a_run(tmp_path / "same" / "one", rounds(3), SUMMARY, words, seed=0, rate=1),
+        a_run(tmp_path / "other, too" / "one", rounds(4), None, words, seed=1, rate=2, run="x"),
     ]
     out = tmp_path / "both.html"
     assert molrl("report", *map(str, runs), f"out={out}").code == 0
     page = Page(out.read_text("utf-8"))
     assert "2 runs compared" in page.text
-    assert "seed 0 1" in page.text
+    assert "seed 0 1 rate 1 2" in page.text
     assert "clip" not in page.text.partition("Curves")[0]
     assert "same/one 0.460 ± 0.003 0.580 ± 0.004 +0.120" in page.text
     assert [line["label"] for line in page.data["charts"][0]["lines"]] == ["same/one", "other, too/one"]
@@ -509,10 +559,99 @@ def test_the_command_compares_runs(tmp_path: Path) -> None:
     assert "./same/one/config.yaml" in page.values("href")
 
 
+def after_of(reward: float) -> dict[str, Any]:
+    return {**SUMMARY, "after": {**AFTER, "reward_mean": reward}}
+
+
+def test_the_command_finds_the_runs_of_a_sweep_and_groups_its_seeds(tmp_path: Path) -> None:
+    """Changes 0.04 and 0.08: mean 0.06, standard error 0.04 / sqrt(2) / sqrt(2) = 0.02; of one seed, its own."""
+    words = {"before": ["ape"], "after": ["bear"]}
+    for number, (algo, seed, reward) in enumerate([("ddpo", 0, 0.5), ("ddpo", 1, 0.54), ("nft", 0, 0.6)]):
+        rows = [{**row, "reward": row["reward"] + 0.1 * seed} for row in rounds(3 + seed)]
+        chosen = {"task": "qed", "algo": algo}
+        a_run(tmp_path / str(number), rows, after_of(reward), words, seed=seed, run=str(number), chosen=chosen)
+    done = molrl("report", str(tmp_path))
+    assert (done.code, done.out) == (0, f"report: {tmp_path / 'report.html'}\n")
+    page = Page((tmp_path / "report.html").read_text("utf-8"))
+    assert "ddpo, seeds 0, 1 0.460 ± 0.000 0.520 ± 0.020 +0.060 ± 0.020" in page.text
+    assert "nft, seed 0 0.460 ± 0.003 0.600 ± 0.004 +0.140 ± 0.005" in page.text
+    assert "0 0.460 ± 0.003 0.500 ± 0.004 +0.040 ± 0.005" in page.text
+    line, other = page.data["charts"][0]["lines"]
+    assert [line["label"], other["label"]] == ["ddpo", "nft"]
+    assert line["y"][:4] == pytest.approx([0.45, 0.46, 0.47, None])
+    assert [high - y for high, y in zip(line["high"][:3], line["y"], strict=False)] == pytest.approx([0.05] * 3)
+    assert page.data["gallery"]["sets"] == ["after ddpo", "after nft"]
+    assert [item["title"] for item in page.data["gallery"]["items"]] == ["bear"] * 3
+
+
+def test_the_seeds_of_one_setting_are_shown_as_one_run(tmp_path: Path) -> None:
+    words = {"before": ["ape"], "after": ["bear"]}
+    for seed in (0, 1, 2):
+        a_run(tmp_path / str(seed), rounds(3), after_of(0.5 + 0.03 * seed), words, seed=seed)
+    assert molrl("report", str(tmp_path)).code == 0
+    page = Page((tmp_path / "report.html").read_text("utf-8"))
+    assert "qed · rgdm: 3 seeds" in page.text
+    assert "Reward 0.460 ± 0.000 0.530 ± 0.017 +0.070 ± 0.017" in page.text
+    assert page.data["gallery"]["sets"] == ["before", "after"]
+
+
+def test_the_same_seed_twice_is_no_group(tmp_path: Path) -> None:
+    for name in "ab":
+        a_run(tmp_path / name, rounds(3), SUMMARY, seed=7)
+    assert molrl("report", str(tmp_path)).code == 0
+    assert "2 runs compared" in Page((tmp_path / "report.html").read_text("utf-8")).text
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ([{"chosen.algo": "ddpo", "a": "1"}, {"chosen.algo": "nft", "b": "2"}], ["ddpo", "nft"]),
+        ([{"kl": "1"}, {"kl": "2"}], ["kl=1", "kl=2"]),
+        ([{"chosen.algo": "x", "kl": "1"}, {"chosen.algo": "x", "kl": "2"}], ["kl=1", "kl=2"]),
+        ([{"a": "1", "b": "1", "c": "1", "d": "1"}, {"a": "2", "b": "2", "c": "2", "d": "2"}], ["0", "1"]),
+    ],
+)
+def test_groups_are_named_by_what_tells_them_apart(settings: list[dict[str, str]], names: list[str]) -> None:
+    assert name_groups(settings, ["0", "1"]) == names
+
+
+def test_the_error_of_a_share_is_binomial_and_never_zero() -> None:
+    assert share_error(0.5, 400) == pytest.approx(0.025, rel=2e-3)
+    assert share_error(1.0, 100) == pytest.approx(math.sqrt(0.5 * 100.5 / 101**3))
+    assert share_error(1.0, 0) is None
+    valid = Term("", "", ("n", "validity"), 50)
+    assert estimate({"n": 80, "validity": 0.5, "x": 0.5}, "x", valid).error == pytest.approx(share_error(0.5, 40))
+    assert estimate({"n": 800, "validity": 0.5, "x": 0.5}, "x", valid).error == pytest.approx(share_error(0.5, 50))
+    assert estimate({"n": 80, "x": 0.5}, "x", valid).error is None
+    assert estimate({"n": 80, "x": 0.5}, "x", Term("x")).error is None
+
+
+def test_the_spread_of_seeds_is_the_error_of_their_mean() -> None:
+    found = over_seeds([Estimate(1.0, 9.0), Estimate(3.0, 9.0), Estimate(None)])
+    assert (found.value, found.error) == pytest.approx((2.0, 1.0))
+    assert over_seeds([Estimate(1.0, 9.0)]) == (1.0, 9.0)
+    assert over_seeds([]) == (None, None)
+    assert difference(Estimate(1.0, 3.0), Estimate(2.0, 4.0)) == (1.0, 5.0)
+    assert difference(Estimate(1.0), Estimate(2.0, 4.0)) == (1.0, None)
+
+
+@pytest.mark.parametrize("name", domains.names())
+def test_every_metric_has_a_plain_name(name: str) -> None:
+    """A metric without a term is shown by its key, with spaces for underscores."""
+    terms = {**TRAINING, **getattr(domains.domain(name), "glossary", {})}
+    assert all(term.label and not term.meaning.endswith(".") for term in terms.values())
+    assert find_term("clip_fraction_3", terms).label == "clipped ratios, part 3 of the chain"
+    assert find_term("x_1", {"x_1": Term("one"), "x_*": Term("any *")}).label == "one"
+    assert find_term("an_unknown_one", terms).label == "an unknown one"
+
+
 def test_wrong_folders_and_files_are_one_clear_error(tmp_path: Path) -> None:
     run = a_run(tmp_path / "run", rounds(3), SUMMARY)
     (tmp_path / "taken.html").write_text("mine")
-    assert "no run is there" in complaint(["report", str(tmp_path)], 2)
+    (tmp_path / "empty").mkdir()
+    assert "no run is there" in complaint(["report", str(tmp_path / "empty")], 2)
+    (tmp_path / "empty" / "link").symlink_to(run)
+    assert "no run is there" in complaint(["report", str(tmp_path / "empty")], 2)
     assert "named twice" in complaint(["report", str(run), f"{run}/."], 2)
     assert "runs: missing" in complaint(["report"], 2)
     assert "exists" in complaint(["report", str(run), f"out={tmp_path / 'taken.html'}"], 2)

@@ -39,19 +39,22 @@ class LiveReport:
         self.seconds = 0.0
         self.due = 0.0
 
-    def update(self, samples: Sequence[Any], rewards: Sequence[float], decoder: "SampleDecoder") -> bool:
+    def update(
+        self, samples: Sequence[Any], rewards: Sequence[float], decoder: "SampleDecoder", reward: object = None
+    ) -> bool:
         """Write the report unless the last one is too recent; return whether it was written.
 
         Args:
             samples: finished samples of the last round.
             rewards: of these; NaN for one that could not be scored.
             decoder: shows and counts them.
+            reward: that scored them, which may show them in their surroundings.
         """
         began = time.monotonic()
         if began < self.due:
             return False
         try:
-            write_sheet(self.folder / FOLDER / SHEETS[LATEST], samples, rewards, decoder)
+            write_sheet(self.folder / FOLDER / SHEETS[LATEST], samples, rewards, decoder, reward)
             write_report(self.folder)
         except Exception as error:  # whatever it is, training goes on without a report
             print(f"molrl: the report could not be written: {type(error).__name__}: {error}", file=sys.stderr)

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from molrl.glossary import TRAINING, Term, find_term
 from molrl.machine.files import read_bounded, replace_file
 from molrl.override import shell_line
 from molrl.requirements import installed, requirements
@@ -26,23 +27,33 @@ class About(NamedTuple):
 
     Attributes:
         labels: metric -> label of the domain's metrics, the most important first.
+        terms: what the metrics of the domain mean.
         launches: facts by name of each time that the run was begun or continued, the last one at the end.
     """
 
     labels: Mapping[str, str]
+    terms: Mapping[str, Term]
     launches: Sequence[Mapping[str, str]]
 
+    @property
+    def glossary(self) -> Mapping[str, Term]:
+        """Return what all metrics of the run mean, the labelled ones first."""
+        known = {**self.terms, **TRAINING}
+        labelled = {name: find_term(name, known)._replace(label=label) for name, label in self.labels.items()}
+        return {**labelled, **{name: term for name, term in known.items() if name not in labelled}}
 
-NOTHING = About({}, [])
+
+NOTHING = About({}, {}, [])
 
 
-def write_about(folder: Path, labels: Mapping[str, str], device: str) -> None:
-    """Record this launch of a run, with the labels of its metrics, in the folder of the run."""
+def write_about(folder: Path, labels: Mapping[str, str], terms: Mapping[str, Term], device: str) -> None:
+    """Record this launch of a run, with the labels and the meaning of its metrics, in the folder of the run."""
     path = folder / FOLDER / ABOUT
     earlier = read_about(folder).launches
     path.parent.mkdir(exist_ok=True)
     launches = [*earlier, describe_launch(device)][-MAX_LAUNCHES:]
-    replace_file(path, json.dumps({"labels": dict(labels), "launches": launches}, indent=1).encode())
+    about = {"labels": dict(labels), "terms": dict(terms), "launches": launches}
+    replace_file(path, json.dumps(about, indent=1).encode())
 
 
 def read_about(folder: Path) -> About:
@@ -50,10 +61,16 @@ def read_about(folder: Path) -> About:
     try:
         found = json.loads(read_bounded(folder / FOLDER / ABOUT, MAX_BYTES))
         labels = {str(name): str(label) for name, label in found["labels"].items()}
+        terms = {str(name): read_term(*term) for name, term in found.get("terms", {}).items()}
         launches = [{str(name): str(value) for name, value in one.items()} for one in found["launches"]]
-        return About(labels, launches[-MAX_LAUNCHES:])
-    except (OSError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        return About(labels, terms, launches[-MAX_LAUNCHES:])
+    except (ArithmeticError, OSError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
         return NOTHING
+
+
+def read_term(label: object, meaning: object, of: Sequence[object], most: float | None) -> Term:
+    """Return what a metric means, from the list that JSON makes of it."""
+    return Term(str(label), str(meaning), tuple(map(str, of)), None if most is None else int(most))
 
 
 def describe_launch(device: str) -> dict[str, str]:

@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from molrl.glossary import Term, find_term
 from molrl.runs.report.curves import KL_TITLE, capitalize, column, finite_number
-from molrl.runs.report.wording import key_to_words
 
 MAX_POINTS = 400  # of a line: more rounds are averaged in groups
-MAX_BANDED = 3  # lines of a chart; more bands hide each other
-WINDOW = 5  # rounds around one, whose noise is the band of a metric without a spread of its own
-OWN_BAND = "band: mean ± standard deviation of the samples of a round"
+MAX_BANDED = 8  # lines of a chart; more bands hide each other
+WINDOW = 5  # rounds around one, whose noise is the band of a metric without a standard error of its own
+OWN_BAND = "band: ± standard error of the mean of a round's samples"
 WINDOW_BAND = "band: ± the noise of one round, estimated from the rounds around it"
-LEFT_OUT = {"iteration", "reward_std", "reward_before"}  # shown with the reward
+SEEDS_BAND = "line: mean of the seeds; band: ± its standard error"
+LEFT_OUT = {"iteration", "reward_std", "reward_sem", "reward_before"}  # shown with the reward
 TITLES = {"reward": "Reward", "held_out": "Held-out reward", "kl": KL_TITLE}  # of the metrics that are shown first
 
 Array = NDArray[np.float64]
@@ -53,6 +54,7 @@ class Chart(NamedTuple):
 
     Attributes:
         title: its heading.
+        meaning: what the metric is.
         note: meaning of the band.
         x: iterations [n].
         lines: one for each run.
@@ -60,6 +62,7 @@ class Chart(NamedTuple):
     """
 
     title: str
+    meaning: str
     note: str
     x: Array
     lines: Sequence[Line]
@@ -80,58 +83,86 @@ class Chart(NamedTuple):
 
 
 class Rounds(NamedTuple):
-    """The rounds of one run.
+    """The rounds of one run, or of several that differ in the seed alone.
 
     Attributes:
-        label: name of the run.
-        rows: one mapping per round.
+        label: name of the run or of the group.
+        seeds: rows of each run, one mapping per round.
         labels: metric -> label of the domain's metrics, the most important first.
+        terms: what the metrics mean.
     """
 
     label: str
-    rows: Sequence[Mapping[str, Any]]
+    seeds: Sequence[Sequence[Mapping[str, Any]]]
     labels: Mapping[str, str]
+    terms: Mapping[str, Term]
 
 
-def make_charts(runs: Sequence[Rounds]) -> list[Chart]:
+def make_charts(groups: Sequence[Rounds]) -> list[Chart]:
     """Return a chart for each metric that a round of any run has: reward, KL and labelled metrics first."""
     measured = {
         name: None
-        for run in runs
-        for row in run.rows
+        for group in groups
+        for rows in group.seeds
+        for row in rows
         for name, value in row.items()
         if finite_number(value) is not None and name not in LEFT_OUT
     }
-    labels = {name: label for run in runs for name, label in run.labels.items()}
-    first = {**TITLES, **{name: capitalize(label) for name, label in labels.items()}}
+    labels = {name: label for group in groups for name, label in group.labels.items()}
+    terms = {name: term for group in groups for name, term in group.terms.items()}
+    first = {**TITLES, **labels}
     names = [*(name for name in first if name in measured), *sorted(measured.keys() - first.keys())]
-    return [make_chart(name, first.get(name, key_to_words(name)), runs, name in first) for name in names]
+    found = {name: find_term(name, terms) for name in names}
+    titles = {name: TITLES.get(name) or capitalize(term.label) for name, term in found.items()}
+    return [make_chart(name, titles[name], found[name].meaning, groups, name in first) for name in names]
 
 
-def make_chart(metric: str, title: str, runs: Sequence[Rounds], first: bool) -> Chart:
+def make_chart(metric: str, title: str, meaning: str, groups: Sequence[Rounds], first: bool) -> Chart:
     """Return the chart of one metric, over the iterations of all runs that have it."""
-    having = [(number, run) for number, run in enumerate(runs) if has_metric(run.rows, metric)]
-    steps = [iterations(run.rows) for _, run in having]
-    x = np.unique(np.concatenate(steps))
-    lines, note = [], ""
-    for (number, run), own in zip(having, steps, strict=True):
-        y = column([row.get(metric) for row in run.rows])
-        std = column([row.get("reward_std") if metric == "reward" else None for row in run.rows])
-        has_std = bool(np.isfinite(std).any())
-        half = std if has_std else noise_around(y)
+    having = [(number, group) for number, group in enumerate(groups) if has_metric(group, metric)]
+    x = np.unique(np.concatenate([iterations(rows) for _, group in having for rows in group.seeds]))
+    lines, notes = [], list[str]()
+    for number, group in having:
+        y, half, note = middle_and_band(metric, group, x)
         banded = len(having) <= MAX_BANDED and bool(np.isfinite(half).any())
-        note = (OWN_BAND if has_std else WINDOW_BAND) if banded else note
-        low, high = (place(values, own, x) if banded else None for values in (y - half, y + half))
-        lines.append(Line(run.label, place(y, own, x), low, high, number))
-        before = column([row.get("reward_before") if metric == "reward" else None for row in run.rows])
-        if len(runs) == 1 and np.isfinite(before).any():
-            lines.append(Line("before training", place(before, own, x)))
-    return thin(Chart(title, note, x, lines, first))
+        notes += [note] if banded else []
+        lines.append(Line(group.label, y, y - half if banded else None, y + half if banded else None, number))
+        before = [values_at("reward_before", rows, x) for rows in group.seeds] if metric == "reward" else []
+        if len(groups) == 1 and before and np.isfinite(before).any():
+            lines.append(Line("before training", mean_over_seeds(before)[0]))
+    return thin(Chart(title, meaning, "; ".join(dict.fromkeys(notes)), x, lines, first))
 
 
-def has_metric(rows: Sequence[Mapping[str, Any]], metric: str) -> bool:
-    """Tell whether any round has a value of a metric."""
-    return any(finite_number(row.get(metric)) is not None for row in rows)
+def middle_and_band(metric: str, group: Rounds, x: Array) -> tuple[Array, Array, str]:
+    """Return the values of a line at the iterations x [n], half the height of its band [n], and what the band is."""
+    values = [values_at(metric, rows, x) for rows in group.seeds]
+    if len(values) > 1:
+        return (*mean_over_seeds(values), SEEDS_BAND)
+    (rows,) = group.seeds
+    error = values_at("reward_sem", rows, x) if metric == "reward" else np.full(len(x), np.nan)
+    if np.isfinite(error).any():
+        return values[0], error, OWN_BAND
+    own = column([row.get(metric) for row in rows])
+    return values[0], place(noise_around(own), iterations(rows), x), WINDOW_BAND
+
+
+def mean_over_seeds(values: Sequence[Array]) -> tuple[Array, Array]:
+    """Return the mean of each iteration [n] and its standard error, NaN where not all of those with values have one."""
+    known = np.stack([one for one in values if np.isfinite(one).any()])
+    if len(known) < 2:
+        return known[0], np.full(known.shape[1], np.nan)
+    with np.errstate(over="ignore", invalid="ignore"):  # of rewards beyond 1e154
+        return known.mean(0), known.std(0, ddof=1) / math.sqrt(len(known))
+
+
+def values_at(metric: str, rows: Sequence[Mapping[str, Any]], x: Array) -> Array:
+    """Return a metric of a run at the iterations x [n], NaN where it has none."""
+    return place(column([row.get(metric) for row in rows]), iterations(rows), x)
+
+
+def has_metric(group: Rounds, metric: str) -> bool:
+    """Tell whether any round of any seed has a value of a metric."""
+    return any(finite_number(row.get(metric)) is not None for rows in group.seeds for row in rows)
 
 
 def iterations(rows: Sequence[Mapping[str, Any]]) -> Array:

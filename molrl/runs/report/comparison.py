@@ -1,5 +1,6 @@
 """Runs side by side: what each came to, and the settings that differ."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ from molrl.override import as_value
 from molrl.runs.folder import FREE_SETTINGS
 from molrl.runs.report.contents import Contents
 from molrl.runs.report.curves import finite_number
+from molrl.runs.report.estimates import Estimate, difference, estimate_reward, over_seeds
 from molrl.runs.report.wording import format_decimal, format_duration, measurements
 
 NONE = "–"
@@ -22,10 +24,19 @@ class Setting(NamedTuple):
 
 def differing_settings(runs: Sequence[Contents]) -> list[Setting]:
     """Return the settings that are not the same in all runs, apart from those that change no result."""
-    flat = [flatten(run.settings) for run in runs]
-    names = dict.fromkeys(name for one in flat for name in one)
-    rows = [Setting(name, [one.get(name, NONE) for one in flat]) for name in names if name not in FREE_SETTINGS]
+    known = [comparable_settings(run) for run in runs]
+    names = dict.fromkeys(name for one in known for name in one)
+    rows = [Setting(name, [one.get(name, NONE) for one in known]) for name in names]
     return [row for row in rows if len(set(row.values)) > 1]
+
+
+def comparable_settings(run: Contents) -> dict[str, str]:
+    """Return the settings of a run as text, by their dotted names, without those that change no result."""
+    return {
+        name: text
+        for name, text in flatten(run.settings).items()
+        if name not in FREE_SETTINGS and name.partition(".")[0] not in FREE_SETTINGS
+    }
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, str]:
@@ -41,29 +52,47 @@ def flatten(node: Any, prefix: str = "") -> dict[str, str]:
     return {prefix: text if len(text) <= MAX_LETTERS else f"{text[:MAX_LETTERS]}…"}
 
 
-def results(run: Contents) -> dict[str, str]:
-    """Return what a run came to, by the heading of a column."""
-    ends = [measurements(run.summary, when) for when in ("before", "after")]
-    means = [finite_number(end.get("reward_mean")) for end in ends]
-    errors = [finite_number(end.get("reward_sem")) for end in ends]
-    change = None if None in means else float(means[1] or 0) - float(means[0] or 0)
-    best = run.summary.get("best")
-    value = finite_number(best.get("value")) if isinstance(best, Mapping) else None
-    queries = sum(finite_number(row.get("reward_queries")) or 0.0 for row in run.rows)
-    seconds = finite_number(run.summary.get("wall_seconds"))
-    if seconds is None:
-        seconds = sum(finite_number(row.get("seconds")) or 0.0 for row in run.rows)
+def results(runs: Sequence[Contents]) -> dict[str, str]:
+    """Return what a run came to, by the heading of a column; of several seeds the means and the sums of costs."""
+    ends = [tuple(estimate_reward(measurements(run.summary, when)) for when in ("before", "after")) for run in runs]
+    before, after = (over_seeds([pair[place] for pair in ends]) for place in (0, 1))
     return {
-        "before": with_error(means[0], errors[0]),
-        "after": with_error(means[1], errors[1]),
-        "change": format_decimal(change, "+"),
-        "best": format_decimal(value),
-        "reward queries": f"{queries:,.0f}",
-        "time": format_duration(seconds),
-        "state": run.state,
+        "before": with_error(before),
+        "after": with_error(after),
+        "change": with_error(over_seeds([difference(*pair) for pair in ends]), "+"),
+        "best": with_error(over_seeds([Estimate(best_value(run)) for run in runs])),
+        "reward queries": f"{sum(map(reward_queries, runs)):,.0f}",
+        "time": format_duration(sum(map(seconds, runs))),
+        "state": describe_states([run.state for run in runs]),
     }
 
 
-def with_error(value: float | None, error: float | None) -> str:
-    """Return a number with its standard error."""
-    return format_decimal(value) + ("" if error is None else f" ± {format_decimal(error)}")
+def describe_states(states: Sequence[str]) -> str:
+    """Return the state of a run, or how many runs are in which, without details."""
+    if len(states) == 1:
+        return states[0]
+    numbers = Counter(state.partition(":")[0] for state in states)
+    return ", ".join(f"{number} {state}" for state, number in numbers.items())
+
+
+def best_value(run: Contents) -> float | None:
+    """Return the figure by which the best checkpoint of a run was chosen."""
+    best = run.summary.get("best")
+    return finite_number(best.get("value")) if isinstance(best, Mapping) else None
+
+
+def reward_queries(run: Contents) -> float:
+    """Return the samples that the reward has scored in training."""
+    return sum(finite_number(row.get("reward_queries")) or 0.0 for row in run.rows)
+
+
+def seconds(run: Contents) -> float:
+    """Return the time that a run took, or has taken so far."""
+    total = finite_number(run.summary.get("wall_seconds"))
+    return sum(finite_number(row.get("seconds")) or 0.0 for row in run.rows) if total is None else total
+
+
+def with_error(figure: Estimate, sign: str = "") -> str:
+    """Return a figure with its standard error as text."""
+    error = "" if figure.error is None else f" ± {format_decimal(figure.error)}"
+    return format_decimal(figure.value, sign) + error

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from molrl.runs.tracking import first_labels
 
-REWARD_TITLE = "Reward: mean ± standard deviation of the samples"
+REWARD_TITLE = "Reward: mean ± standard error"
 KL_TITLE = "KL to the start, nats"
 
 
@@ -40,7 +40,7 @@ def collect_curves(metrics: Sequence[Mapping[str, Any]], labels: Mapping[str, st
     """
     measured = {name for row in metrics for name, value in row.items() if finite_number(value) is not None}
     titles = {"kl": KL_TITLE, **{name: capitalize(label) for name, label in first_labels(measured, labels).items()}}
-    reward = curve(metrics, "reward", REWARD_TITLE, "reward_std")
+    reward = curve(metrics, "reward", REWARD_TITLE, "reward_sem")
     others = [curve(metrics, name, title) for name, title in titles.items()]
     return [line for line in (reward, *others) if len(line.x)]
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from molrl.exhibit import Counts
+from molrl.runs.report.estimates import share_error
 from molrl.runs.report.sheet import Sheet
 
 MAX_ROWS = 14  # of a table
@@ -21,11 +22,13 @@ class Row(NamedTuple):
     Attributes:
         name: of the outcome.
         shares: in [0, 1]; None where a set has nothing to take shares of.
+        errors: standard errors of the shares; None where there is none.
         rest: it stands for several outcomes, and has no bar.
     """
 
     name: str
     shares: Sequence[float | None]
+    errors: Sequence[float | None]
     rest: bool = False
 
 
@@ -53,13 +56,21 @@ class Table(NamedTuple):
 def make_tables(sheets: Sequence[Sheet]) -> list[Table]:
     """Return a table of the rewards and one for each property that any sheet has."""
     titles = dict.fromkeys(title for sheet in sheets for title in sheet.makeup)
-    tables = [tabulate("reward", count_rewards([sheet.rewards for sheet in sheets]))]
-    tables += [tabulate(title, [sheet.makeup.get(title, Counts({}, 0, "")) for sheet in sheets]) for title in titles]
+    sizes = [sheet.n for sheet in sheets]
+    counts = {title: [sheet.makeup.get(title, Counts({}, 0, "")) for sheet in sheets] for title in titles}
+    counts = {"reward": count_rewards([sheet.rewards for sheet in sheets]), **counts}
+    tables = [tabulate(title, found, sizes) for title, found in counts.items() if found]
     return [table for table in tables if table.rows]
 
 
-def tabulate(title: str, counts: Sequence[Counts]) -> Table:
-    """Return the table of one property: numbers in order, names by their largest share, the rest together."""
+def tabulate(title: str, counts: Sequence[Counts], sizes: Sequence[int]) -> Table:
+    """Return the table of one property: numbers in order, names by their largest share, the rest together.
+
+    Args:
+        title: the property.
+        counts: its distribution in each set.
+        sizes: independent samples of each set; things counted within one, such as its atoms, are not independent.
+    """
     names = list(dict.fromkeys(name for one in counts for name in one.counts))
     numeric = all(NUMBER.fullmatch(name) for name in names)
     if numeric:
@@ -68,12 +79,22 @@ def tabulate(title: str, counts: Sequence[Counts]) -> Table:
             counts, names = grouped(counts, names)
     elif title != "reward":
         names = sorted(names, key=lambda name: -max(share(one, [name]) or 0.0 for one in counts))
-    rows = [Row(name, [share(one, [name]) for one in counts]) for name in names[:MAX_ROWS]]
+    rows = [make_row(name, [name], counts, sizes) for name in names[:MAX_ROWS]]
     if rest := names[MAX_ROWS:]:
         whole = all(sum(one.counts.values()) <= one.total for one in counts)  # else one thing may have several outcomes
-        rows += [Row(f"{len(rest):,} others", [share(one, rest) for one in counts], rest=True)] if whole else []
+        rows += [make_row(f"{len(rest):,} others", rest, counts, sizes)._replace(rest=True)] if whole else []
     of = next((one.of for one in counts if one.of), "")
     return Table(title, of, [one.total for one in counts], rows)
+
+
+def make_row(title: str, names: Sequence[str], counts: Sequence[Counts], sizes: Sequence[int]) -> Row:
+    """Return the shares of some outcomes together in each set, with their errors."""
+    shares = [share(one, names) for one in counts]
+    errors = [
+        None if part is None else share_error(part, min(n, one.total))
+        for part, one, n in zip(shares, counts, sizes, strict=True)
+    ]
+    return Row(title, shares, errors)
 
 
 def share(counts: Counts, names: Sequence[str]) -> float | None:

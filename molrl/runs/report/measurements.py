@@ -1,11 +1,12 @@
-"""The table of a run's measurements: each figure before and after the training, and its change."""
+"""The table of a run's measurements, or of those of several seeds: each figure before and after, and its change."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from molrl.runs.report.curves import finite_number
-from molrl.runs.report.wording import format_decimal, key_to_words, measurements
+from molrl.glossary import Term, find_key, find_term
+from molrl.runs.report.curves import capitalize
+from molrl.runs.report.estimates import Estimate, difference, estimate, estimate_reward, over_seeds
+from molrl.runs.report.wording import format_decimal, measurements
 
 LEFT_OUT = ("n", "reward_mean", "reward_sem")  # of a measurement; the row of the reward has them
 
@@ -18,47 +19,49 @@ class Cell(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A row of the table: a figure before, after, and its change."""
+    """A row of the table: the name and the meaning of a figure, the figure before, after, and its change."""
 
     name: str
+    meaning: str
     before: Cell
     after: Cell
     change: Cell
 
 
-def measured_rows(summary: Mapping[str, Any], labels: Mapping[str, str]) -> list[Figure]:
-    """Return the rows of the table, the reward first, then labelled metrics, then the others; none without figures."""
-    ends = [measurements(summary, when) for when in ("before", "after")]
-    if not any(ends):
+def measured_rows(summaries: Sequence[Mapping[str, Any]], terms: Mapping[str, Term]) -> list[Figure]:
+    """Return the rows of the table, the reward first, then metrics in the order of the terms, then the others.
+
+    Args:
+        summaries: of the runs, which differ in the seed alone; of several the means are shown.
+        terms: what the metrics mean.
+    """
+    ends = [(measurements(one, "before"), measurements(one, "after")) for one in summaries]
+    figures = [figures for pair in ends for figures in pair]
+    if not any(figures):
         return []
-    means, errors = ([finite_number(end.get(f"reward_{name}")) for end in ends] for name in ("mean", "sem"))
-    both = None if None in errors else math.hypot(*(float(error or 0) for error in errors))
-    rows = [Figure("reward", cell(means[0], errors[0]), cell(means[1], errors[1]), change(means[0], means[1], both))]
-    names = dict.fromkeys([*labels, *(name for end in ends for name in end)])
-    for name in names:
-        old, new = (finite_number(end.get(name)) for end in ends)
-        measured = any(name in end and not isinstance(end[name], Mapping | list | str) for end in ends)
-        if name not in LEFT_OUT and measured:
-            rows.append(Figure(labels.get(name, key_to_words(name)), *number_cells(old, new)))
+    names = dict.fromkeys(name for one in figures for name in one if name not in LEFT_OUT)
+    measured = [name for name in names if not all(isinstance(one.get(name), Mapping | list | str) for one in figures)]
+    places = {key: place for place, key in enumerate(terms)}
+    measured.sort(key=lambda name: places.get(find_key(name, terms) or "", len(places)))
+    rows = [Figure("Reward", "mean of the samples", *cells([tuple(map(estimate_reward, pair)) for pair in ends]))]
+    for name in measured:
+        term = find_term(name, terms)
+        found = cells([(estimate(old, name, term), estimate(new, name, term)) for old, new in ends])
+        rows.append(Figure(capitalize(term.label), term.meaning, *found))
     return rows
 
 
-def number_cells(old: float | None, new: float | None) -> tuple[Cell, Cell, Cell]:
-    """Return two figures and their change as text; counts, which are whole and not only 0 and 1, without decimals."""
-    known = [value for value in (old, new) if value is not None]
-    if not (all(value.is_integer() for value in known) and any(value > 1 for value in known)):
-        return cell(old), cell(new), change(old, new)
-    before, after = ("–" if value is None else f"{value:,.0f}" for value in (old, new))
-    difference = f"{known[1] - known[0]:+,.0f}".replace("-", "−") if len(known) > 1 else "–"
-    return Cell(before), Cell(after), Cell(difference)
+def cells(ends: Sequence[tuple[Estimate, ...]]) -> tuple[Cell, Cell, Cell]:
+    """Return a figure before and after of each run, and its change, as text: of several runs the means."""
+    before, after = (over_seeds([pair[place] for pair in ends]) for place in (0, 1))
+    change = over_seeds([difference(*pair) for pair in ends])
+    known = [one.value for one in (before, after) if one.value is not None]
+    is_count = all(value.is_integer() for value in known) and any(value > 1 for value in known)
+    return cell(before, is_count), cell(after, is_count), cell(change, is_count, "+")
 
 
-def cell(value: float | None, error: float | None = None) -> Cell:
-    """Return a figure with its standard error as text."""
-    return Cell(format_decimal(value), "" if error is None else f"± {format_decimal(error)}")
-
-
-def change(old: float | None, new: float | None, error: float | None = None) -> Cell:
-    """Return the change of a figure as text; an en dash where one of the two is not known."""
-    difference = None if old is None or new is None else round(new - old, 12)
-    return Cell(format_decimal(difference, "+"), "" if error is None else f"± {format_decimal(error)}")
+def cell(figure: Estimate, is_count: bool = False, sign: str = "") -> Cell:
+    """Return a figure with its standard error as text; a count without decimals, an en dash for what is not known."""
+    value = None if figure.value is None else round(figure.value, 12)
+    text = format_decimal(value, sign) if value is None or not is_count else f"{value:{sign},.0f}".replace("-", "−")
+    return Cell(text, "" if figure.error is None else f"± {format_decimal(figure.error)}")

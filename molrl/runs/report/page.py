@@ -22,6 +22,7 @@ from molrl.runs.report.charts import Rounds, make_charts
 from molrl.runs.report.comparison import differing_settings, results
 from molrl.runs.report.contents import Contents
 from molrl.runs.report.drift import warnings
+from molrl.runs.report.groups import SEED, Group, group_runs
 from molrl.runs.report.makeup import make_tables
 from molrl.runs.report.measurements import measured_rows
 from molrl.runs.report.sheet import MAX_EXHIBITS, Sheet
@@ -56,25 +57,34 @@ def render_page(runs: Sequence[Contents], place: Path) -> str:
         place: the folder that the page will lie in, which links to the files of the runs start from.
     """
     names = run_names([run.folder for run in runs])
-    sets = collect_sets(runs, names)
-    labels = names if len(runs) > 1 else ["mean of the round"]
-    charts = make_charts([Rounds(name, run.rows, run.about.labels) for name, run in zip(labels, runs, strict=True)])
+    groups = group_runs(runs, names)
+    sets = collect_sets(groups)
+    charts = make_charts([rounds_of(group, alone=len(groups) == 1) for group in groups])
     gallery = collect_gallery(sets)
     scripts = [asset("uPlot-min.js")]
     if any("sdf" in item for item in gallery["items"]):
         scripts.append(asset("3Dmol-min.js"))
     scripts.append(asset("report.js"))
+    grouped = len(groups) < len(runs)
     page = environment().get_template("report.html")
     return page.render(
-        title=headline(runs[0].facts) if len(runs) == 1 else f"{len(runs)} runs compared",
+        title=page_title(runs, groups),
         policy=content_policy(scripts),
         styles=[asset("uPlot-min.css"), asset("report.css")],
         scripts=scripts,
         max_files=MAX_FILES,
         runs=[describe_run(*pair, place) for pair in zip(names, runs, strict=True)],
-        names=names,
-        settings=differing_settings(runs) if len(runs) > 1 else [],
-        results=[results(run) for run in runs],
+        groups=groups,
+        settings=[
+            row
+            for row in differing_settings([group.runs[0] for group in groups])
+            if not (grouped and row.name == SEED)  # of the first run alone
+        ],
+        results=[results(group.runs) for group in groups],
+        each=[results([run]) for run in runs] if grouped else [],
+        measured=measured_rows([run.summary for run in groups[0].runs], groups[0].runs[0].about.glossary)
+        if len(groups) == 1
+        else [],
         charts=list(enumerate(charts)),
         sets=[one.name for one in sets],
         tables=make_tables([one.sheet for one in sets]),
@@ -83,6 +93,23 @@ def render_page(runs: Sequence[Contents], place: Path) -> str:
         left_out=[f"{len(one.sheet.exhibits)} of {one.sheet.n:,} samples {one.name}" for one in sets],
         data={"charts": [chart.as_json() for chart in charts], "gallery": gallery},
     )
+
+
+def page_title(runs: Sequence[Contents], groups: Sequence[Group]) -> str:
+    """Return the heading of a page: the result of one run or of several seeds, or the number of what is compared."""
+    if len(groups) > 1:
+        return f"{len(groups)} groups of seeds compared" if len(groups) < len(runs) else f"{len(runs)} runs compared"
+    if len(runs) == 1:
+        return headline(runs[0].facts)
+    known = {name: runs[0].facts[name] for name in ("task", "algo") if name in runs[0].facts}
+    return f"{headline(known)}: {len(runs)} seeds"
+
+
+def rounds_of(group: Group, *, alone: bool) -> Rounds:
+    """Return the rounds of a group for its curves; the label of one that is alone says what its line is."""
+    about, count = group.runs[0].about, len(group.runs)
+    label = group.name if not alone else "mean of the round" if count == 1 else f"mean of {count} seeds"
+    return Rounds(label, [run.rows for run in group.runs], about.labels, about.glossary)
 
 
 def render_summary(folder: Path, summary: Mapping[str, Any]) -> str:
@@ -96,7 +123,7 @@ def render_summary(folder: Path, summary: Mapping[str, Any]) -> str:
             state=f"ended: {summary.get('ended', 'done')}",
             report=str(path),
             address=address(os.path.relpath(path.resolve())),
-            rows=measured_rows(summary, read_about(folder).labels),
+            rows=measured_rows([summary], read_about(folder).glossary),
         )
     )
 
@@ -108,7 +135,6 @@ def describe_run(name: str, run: Contents, place: Path) -> dict[str, Any]:
         "state": run.state,
         "facts": facts({name: value for name, value in run.facts.items() if name != "ended"}),
         "warnings": [*run.problems, *warnings(run.rows, run.summary, run.sheets, run.about.labels)],
-        "measured": measured_rows(run.summary, run.about.labels),
         "launches": run.about.launches,
         "settings": run.settings_text,
         "links": list_files(run.folder, place),
@@ -125,12 +151,11 @@ def run_names(folders: Sequence[Path]) -> list[str]:
     return [f"{'/'.join(one)} ({number})" for number, one in enumerate(parts, 1)]
 
 
-def collect_sets(runs: Sequence[Contents], names: Sequence[str]) -> list[Set]:
-    """Return the samples before and after one run, or after each of several, before where it has not ended."""
-    if len(runs) == 1:
-        return [Set(when, sheet) for when, sheet in runs[0].sheets.items()]
-    found = [(name, when, run.sheets[when]) for name, run in zip(names, runs, strict=True) for when in run.sheets]
-    last = {name: (when, sheet) for name, when, sheet in found}
+def collect_sets(groups: Sequence[Group]) -> list[Set]:
+    """Return the samples before and after one group, or after each of several, before where it has not ended."""
+    if len(groups) == 1:
+        return [Set(when, sheet) for when, sheet in groups[0].sheets.items()]
+    last = {group.name: list(group.sheets.items())[-1] for group in groups if group.sheets}
     return [Set(f"{when} {name}", sheet) for name, (when, sheet) in last.items()]
 
 
@@ -138,7 +163,13 @@ def collect_gallery(sets: Sequence[Set]) -> dict[str, Any]:
     """Return the samples of all sets for JSON, each with the number of its set, at most `MAX_GALLERY`."""
     limit = MAX_GALLERY // max(1, len(sets))
     items = [{"set": number, **item} for number, one in enumerate(sets) for item in one.sheet.exhibits[:limit]]
-    return {"sets": [one.name for one in sets], "items": items}
+    around = list(dict.fromkeys(one.sheet.surroundings for one in sets))
+    return {
+        "sets": [one.name for one in sets],
+        "surroundings": around,
+        "surroundingsOf": [around.index(one.sheet.surroundings) for one in sets],
+        "items": items,
+    }
 
 
 def list_files(folder: Path, place: Path) -> list[Link]:
@@ -204,7 +235,7 @@ def shown(value: Any) -> Any:
 
 def percent(share: float | None) -> str:
     """Return a share in percent; an en dash for None."""
-    return "–" if share is None else f"{100 * share:.1f}%"
+    return "–" if share is None else f"{100 * share:.1f}"
 
 
 def file_size(size: int) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molrl.exhibit import Counts, Exhibit
+from molrl.exhibit import Counts, Exhibit, Scene, find_scene
 from molrl.machine.files import read_bounded, replace_file
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FOLDER = "report"  # of a run
 MAX_EXHIBITS = 64  # of a sheet,
+MAX_POSED = 16  # of these, in their surroundings: a pose may have to be searched
 MAX_EXHIBIT_BYTES = 700_000  # and what they may take as JSON together
 MAX_SHEET_BYTES = 1 << 25
 MAX_OUTCOMES = 10_000  # of a distribution
@@ -30,26 +31,56 @@ class Sheet:
         n: number of samples that were measured.
         rewards: of those that could be scored.
         makeup: distributions by title.
-        exhibits: the first samples, as `Exhibit.as_json` has them, each with the fact "reward" where it has one.
+        exhibits: the first samples, as `Exhibit.as_json` has them, each with the fact "reward" where it has one, and
+            `posed` where its structure lies in the surroundings.
+        surroundings: what structures lie in, such as a pocket, as the text of a PDB file; "": nothing.
     """
 
     n: int
     rewards: Sequence[float]
     makeup: Mapping[str, Counts]
     exhibits: Sequence[Mapping[str, Any]]
+    surroundings: str = ""
 
 
-def write_sheet(path: Path, samples: Sequence[Any], rewards: Sequence[float], decoder: "SampleDecoder") -> None:
-    """Write the sheet of samples with their rewards; the first ones, not the best ones, are shown one by one."""
-    shown = decoder.exhibit(samples[:MAX_EXHIBITS])
+def write_sheet(
+    path: Path, samples: Sequence[Any], rewards: Sequence[float], decoder: "SampleDecoder", reward: object = None
+) -> None:
+    """Write the sheet of samples with their rewards; the first ones, not the best ones, are shown one by one.
+
+    Args:
+        path: of the sheet.
+        samples: all that were measured.
+        rewards: of these; NaN for one that could not be scored.
+        decoder: shows and counts them.
+        reward: where it, or one that it wraps, is a `Scene`, the first `MAX_POSED` are shown in its surroundings.
+    """
+    first, scene = list(samples[:MAX_EXHIBITS]), find_scene(reward)
+    around = "" if scene is None else look_around(scene)
+    poses = [scene.pose(sample) for sample in first[:MAX_POSED]] if scene is not None and around else []
+    posed = [number for number, pose in enumerate(poses) if pose is not None]
+    for number in posed:
+        first[number] = poses[number]
+    shown = [with_reward(*pair) for pair in zip(decoder.exhibit(first), rewards, strict=False)]
+    for number in posed:
+        shown[number]["posed"] = True
     sheet = {
         "n": len(samples),
         "rewards": [significant(reward) for reward in rewards if math.isfinite(reward)],
         "makeup": {title: counts._asdict() for title, counts in decoder.count_makeup(samples).items()},
-        "exhibits": limit_bytes([with_reward(*pair) for pair in zip(shown, rewards, strict=False)]),
+        "exhibits": limit_bytes(shown),
+        "surroundings": around if posed else "",
     }
     path.parent.mkdir(exist_ok=True)
     replace_file(path, json.dumps(sheet, allow_nan=False).encode())
+
+
+def look_around(scene: Scene) -> str:
+    """Return what is around the samples; "" where the file that tells it is gone, which is no reason to end a run."""
+    try:
+        return scene.surroundings()
+    except (OSError, ValueError):
+        return ""
 
 
 def with_reward(exhibit: Exhibit, reward: float) -> dict[str, Any]:
@@ -91,7 +122,7 @@ def read_sheet(path: Path) -> Sheet:
         makeup = {str(title): check_counts(counts) for title, counts in found["makeup"].items()}
         exhibits = [check_exhibit(one) for one in found["exhibits"][:MAX_EXHIBITS]]
         rewards = [float(reward) for reward in found["rewards"] if math.isfinite(reward)]
-        return Sheet(int(found["n"]), rewards, makeup, exhibits)
+        return Sheet(int(found["n"]), rewards, makeup, exhibits, str(found.get("surroundings", ""))[:MAX_EXHIBIT_BYTES])
     except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: no sheet of samples ({error!r:.200})") from None
 
@@ -119,4 +150,6 @@ def check_exhibit(given: Mapping[str, Any]) -> dict[str, Any]:
             if not BASE64.fullmatch(given[name]):
                 raise ValueError(f"{name}: not in base64")
             shown[name] = given[name]
-    return {**shown, "sdf": str(given["sdf"])} if "sdf" in given else shown
+    if "sdf" in given:
+        shown["sdf"] = str(given["sdf"])
+    return {**shown, "posed": True} if given.get("posed") is True else shown

@@ -15,6 +15,7 @@ from molrl.rewards.molecules.docking.ligand_efficiency import check_size_power, 
 from molrl.rewards.molecules.docking.proxy import MIN_DISTANCE, clash_fraction, min_distance
 from molrl.rewards.molecules.docking.scoring_function import Ligands, Pocket
 from molrl.rewards.molecules.docking.site import Site
+from molrl.rewards.molecules.docking.surroundings import write_surroundings
 from molrl.rewards.molecules.geometry import GeometryReward
 from molrl.rewards.scores import Explained, Scored
 
@@ -45,6 +46,14 @@ class PoseScore(GeometryReward):
         check_size_power(self.size_power)
         device = choose_device(self.device)
         object.__setattr__(self, "pocket", Pocket(self.site.structure(), self.site.box(), device=device))
+
+    def surroundings(self) -> str:
+        """Return the residues around the box, for a report (`molrl.exhibit.Scene`)."""
+        return write_surroundings(self.site)
+
+    def pose(self, sample: Molecule) -> Molecule:
+        """Return the sample, which is not moved."""
+        return sample
 
     def measure(self, mol: Chem.Mol, sample: Molecule) -> Scored:
         positions = sample.positions[sample.numbers > 1]

@@ -1,7 +1,7 @@
 """A proxy for docking: the best Vina score of the sample's own conformer in the pocket of a receptor."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -12,14 +12,17 @@ from rdkit import Chem
 from torch import Tensor
 
 from molrl.data.molecules.molecule import Molecule
+from molrl.data.molecules.records import has_geometry
 from molrl.machine.device import choose_device
 from molrl.rewards.molecules.docking.atom_types import Ligand, graph_ligand
-from molrl.rewards.molecules.docking.gradient import score_gradient
+from molrl.rewards.molecules.docking.gradient import rotation_between, score_gradient
 from molrl.rewards.molecules.docking.ligand_efficiency import check_size_power, sized
-from molrl.rewards.molecules.docking.placement import place
+from molrl.rewards.molecules.docking.placement import Placement, place
 from molrl.rewards.molecules.docking.scoring_function import Ligands, Pocket
 from molrl.rewards.molecules.docking.site import Site
-from molrl.rewards.molecules.geometry import GeometryReward
+from molrl.rewards.molecules.docking.surroundings import write_surroundings
+from molrl.rewards.molecules.geometry import GeometryReward, heavy_graph
+from molrl.rewards.molecules.graph import read_sound
 from molrl.rewards.scores import Explained, Scored
 
 MIN_DISTANCE = 0.5  # angstrom between two atoms of a valid geometry
@@ -70,6 +73,31 @@ class DockingProxy(GeometryReward):
         device = choose_device(self.device)
         object.__setattr__(self, "pocket", Pocket(self.site.structure(), self.site.box(), device=device))
 
+    def surroundings(self) -> str:
+        """Return the residues around the box, for a report (`molrl.exhibit.Scene`)."""
+        return write_surroundings(self.site)
+
+    def pose(self, sample: Molecule) -> Molecule | None:
+        """Return the sample at the pose that its value is of, its hydrogens moved along; None where it has no pose."""
+        mol, _ = read_sound(self.reader, sample) if has_geometry(sample) else (None, "")
+        positions = torch.from_numpy(sample.positions[sample.numbers > 1])
+        if mol is None or min_distance(positions.numpy()) < MIN_DISTANCE:
+            return None
+        try:
+            placement = self.search(graph_ligand(heavy_graph(mol)), positions)
+        except ValueError:
+            return None
+        if placement is None:
+            return None
+        heavy = placement.positions.to(positions)
+        turn = rotation_between(positions, heavy)
+        moved = (torch.from_numpy(sample.positions) - positions.mean(0)) @ turn + heavy.mean(0)
+        return replace(sample, positions=moved.numpy().astype(np.float32))
+
+    def search(self, ligand: Ligand, positions: Tensor) -> Placement | None:
+        """Return the best pose of a ligand whose heavy atoms have these positions [n, 3]; None: it fits nowhere."""
+        return place(self.pocket, ligand, positions, starts=self.starts, steps=self.steps, seed=self.seed)
+
     def measure(self, mol: Chem.Mol, sample: Molecule) -> Scored:
         positions = sample.positions[sample.numbers > 1]
         if min_distance(positions) < MIN_DISTANCE:
@@ -78,9 +106,7 @@ class DockingProxy(GeometryReward):
             ligand = graph_ligand(mol)
         except ValueError as error:
             return Scored(self.floor, str(error))
-        placement = place(
-            self.pocket, ligand, torch.from_numpy(positions), starts=self.starts, steps=self.steps, seed=self.seed
-        )
+        placement = self.search(ligand, torch.from_numpy(positions))
         if placement is None:
             return Scored(self.floor, "box: the molecule does not fit in")
         n = len(ligand)

@@ -45,7 +45,7 @@
       }
     });
     return { width, height: Math.max(200, Math.min(320, width * 0.55)), series, bands, scales: { x: { time: false }, y: { range: padded } },
-      axes: [{ ...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000] },
+      axes: [{ ...axis, label: "iteration", size: 32, labelSize: 20, labelFont: axis.font, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000] },
         { ...axis, size: 64, values: (_, ticks) => ticks.map(format) }],
       cursor: { y: false } };
   }
@@ -65,12 +65,13 @@
     for (const place of document.querySelectorAll("[data-chart]")) drawChart(place);
   }
 
-  const sized = new ResizeObserver((entries) => {
-    for (const { target } of entries) {
-      if (!target.plot || target.plot.width !== target.clientWidth) drawChart(target);
-    }
-  });
-  for (const place of document.querySelectorAll("[data-chart]")) sized.observe(place);
+  // Draws in the next frame: what is drawn changes sizes, and an observer that changes them while it tells of them fails.
+  function onResize(place, draw) {
+    new ResizeObserver(() => requestAnimationFrame(draw)).observe(place);
+  }
+
+  for (const place of document.querySelectorAll("[data-chart]"))
+    onResize(place, () => { if (!place.plot || place.plot.width !== place.clientWidth) drawChart(place); });
 
   // Points in space, drawn on a canvas and turned by dragging or by the arrow keys
 
@@ -125,7 +126,7 @@
       const step = { ArrowLeft: [-0.2, 0], ArrowRight: [0.2, 0], ArrowUp: [0, -0.2], ArrowDown: [0, 0.2] }[event.key];
       if (step) { event.preventDefault(); turn(...step); }
     });
-    new ResizeObserver(() => drawPoints(canvas)).observe(canvas);
+    onResize(canvas, () => drawPoints(canvas));
     return canvas;
   }
 
@@ -194,12 +195,33 @@
       stage.replaceChildren(item.image ? picture(item) : element("p", "This browser has no WebGL, which 3D needs."));
       return null;
     }
-    made.addModel(item.sdf, "sdf");
-    made.setStyle({}, { stick: { radius: 0.14 }, sphere: { scale: 0.26 } });
-    made.zoomTo();
-    made.zoom(1.3);
+    const molecule = made.addModel(item.sdf, "sdf");
+    const around = item.posed && data.gallery.surroundings[data.gallery.surroundingsOf[item.set]];
+    const carbon = around ? { colorscheme: "greenCarbon" } : {};
+    molecule.setStyle({}, { stick: { radius: around ? 0.2 : 0.14, ...carbon }, sphere: { scale: around ? 0.18 : 0.26, ...carbon } });
+    if (around) showSurroundings(made, around, molecule);
+    made.zoomTo({ model: molecule });
+    made.zoom(around ? 0.6 : 1.3);
     made.render();
     return made;
+  }
+
+  const NEAR = 5; // angstrom
+
+  // Residues with an atom near the molecule are sticks with their names, all others thin lines.
+  function showSurroundings(viewer, text, molecule) {
+    const receptor = viewer.addModel(text, "pdb"), ligand = molecule.selectedAtoms({}), atoms = receptor.selectedAtoms({});
+    const residue = (atom) => (atom.resn === "UNK" ? atom.serial : `${atom.chain} ${atom.resn} ${atom.resi}`);
+    const isNear = (atom) => ligand.some((other) => Math.hypot(atom.x - other.x, atom.y - other.y, atom.z - other.z) < NEAR);
+    const named = new Map(atoms.filter(isNear).map((atom) => [residue(atom), atom]));
+    const close = atoms.filter((atom) => named.has(residue(atom))).map((atom) => atom.serial);
+    receptor.setStyle({}, { line: {} });
+    receptor.setStyle({ serial: close }, { stick: { radius: 0.09 } });
+    for (const atom of named.values()) {
+      if (atom.resn === "UNK") continue;
+      viewer.addLabel(`${atom.resn} ${atom.resi}`, { position: { x: atom.x, y: atom.y, z: atom.z }, fontSize: 11,
+        fontColor: colour("--ink"), backgroundColor: colour("--page"), backgroundOpacity: 0.7, inFront: true });
+    }
   }
 
   function show(number) {
@@ -211,6 +233,7 @@
     if (!byId("viewer").open) byId("viewer").showModal();
     closeStructure();
     byId("hint").textContent = item.sdf ? "Drag to turn, or use the arrow keys; scroll to come nearer."
+      + (item.posed ? " The sample (green) is where the reward sees it; residues within 5 Å of it are sticks." : "")
       : item.points ? "Drag to turn, or click on it and use the arrow keys." : "";
     if (item.sdf) viewer3d = showStructure(item, stage);
     else stage.append(item.points ? pointCanvas(item) : item.image ? picture(item) : element("p", "no picture"));
