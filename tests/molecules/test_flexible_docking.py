@@ -21,7 +21,7 @@ from molrl.rewards.molecules.docking.kinematics import Coordinates, Skeletons
 from molrl.rewards.molecules.docking.maps import Maps
 from molrl.rewards.molecules.docking.minimisation import minimise
 from molrl.rewards.molecules.docking.monte_carlo import MonteCarlo, dock
-from molrl.rewards.molecules.docking.preparation import Preparation
+from molrl.rewards.molecules.docking.preparation import Preparation, embedded
 from molrl.rewards.molecules.docking.scoring_function import Box, Ligands, Pocket
 from molrl.rewards.molecules.docking.torsion_tree import torsion_tree
 
@@ -234,6 +234,21 @@ def test_imatinib_is_found_from_embedded_conformers() -> None:
     best = min((poses[0] for poses in found), key=lambda pose: pose.score)
     assert best.score < -12.5
     assert (best.positions - torch.tensor(CRYSTAL)).square().sum(-1).mean().sqrt() < 2.0
+
+
+@pytest.mark.parametrize(("numbers", "count"), [([-1], 0), ([0, -1, 1], 2)])
+def test_a_conformer_that_ran_out_of_time_is_none(
+    numbers: list[int], count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RDKit's time limit is of the clock, so that a slow machine cannot be had otherwise."""
+    embed = rdDistGeom.EmbedMultipleConfs
+
+    def late(mol: Chem.Mol, _: int, settings: Any) -> list[int]:
+        embed(mol, max(1, count), settings)
+        return numbers
+
+    monkeypatch.setattr(rdDistGeom, "EmbedMultipleConfs", late)
+    assert len(embedded(Chem.MolFromSmiles("CCCCO"), 3, seed=1)) == count
 
 
 def test_a_search_repeats_itself_and_ranks_distinct_poses() -> None:

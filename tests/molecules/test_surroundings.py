@@ -32,7 +32,7 @@ def test_surroundings_are_whole_residues_around_the_box() -> None:
     labels = [line[21] + ":" + line[17:20].strip() + line[22:26].strip() for line in lines]
     structure, box = SITE.structure(), SITE.box()
     beyond = np.abs(structure.positions - np.array(box.centre)) - np.array(box.size) / 2
-    near = (beyond <= REACH).all(1).tolist()
+    near = np.all(beyond <= REACH, axis=1).tolist()
     wanted = {label for label, is_near in zip(structure.residues, near, strict=True) if is_near}
     assert set(labels) == wanted
     assert len(lines) == sum(label in wanted for label in structure.residues) < len(structure)

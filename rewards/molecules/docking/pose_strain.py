@@ -9,7 +9,7 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from molrl.data.molecules.embedding import EMBEDDING_ATTEMPTS, EMBEDDING_SECONDS, FORCE_FIELD, RELAXATION_STEPS
 from molrl.data.molecules.molecule import Molecule
-from molrl.rewards.molecules.docking.preparation import MAX_CONFORMERS, place, with_stereo
+from molrl.rewards.molecules.docking.preparation import MAX_CONFORMERS, embed_conformers, place, with_stereo
 from molrl.rewards.molecules.docking.proxy import MIN_DISTANCE, min_distance
 from molrl.rewards.molecules.geometry import GeometryReward
 from molrl.rewards.scores import Explained, Scored
@@ -89,7 +89,7 @@ def pose_strain(pose: Chem.Mol, conformers: int, seed: int) -> Strains:
         settings.randomSeed, settings.maxIterations, settings.timeout = seed, EMBEDDING_ATTEMPTS, EMBEDDING_SECONDS
         settings.clearConfs = False
         try:
-            embedded = len(rdDistGeom.EmbedMultipleConfs(free, conformers, settings))
+            embedded = embed_conformers(free, conformers, settings)
             relaxed = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(
                 free, mmffVariant=FORCE_FIELD, maxIters=RELAXATION_STEPS
             )

@@ -146,12 +146,17 @@ def embedded(mol: Chem.Mol, number: int, seed: int) -> list[NDArray[np.float64]]
     settings: Any = rdDistGeom.ETKDGv3()  # RDKit declares its numbers as objects
     settings.randomSeed, settings.maxIterations, settings.timeout = seed, EMBEDDING_ATTEMPTS, EMBEDDING_SECONDS
     try:
-        numbers = list(rdDistGeom.EmbedMultipleConfs(complete, number, settings))
+        numbers = embed_conformers(complete, number, settings)
     except (ValueError, RuntimeError):
         return []
     if numbers and rdForceFieldHelpers.MMFFHasAllMoleculeParams(complete):
         rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(complete, mmffVariant=FORCE_FIELD, maxIters=RELAXATION_STEPS)
     return [complete.GetConformer(one).GetPositions()[: mol.GetNumAtoms()] for one in numbers]
+
+
+def embed_conformers(mol: Chem.Mol, number: int, settings: Any) -> list[int]:
+    """Embed conformers in a molecule with hydrogens, and return their numbers; RDKit gives -1 for one out of time."""
+    return [one for one in rdDistGeom.EmbedMultipleConfs(mol, number, settings) if one >= 0]
 
 
 def distinct(conformers: Sequence[NDArray[np.float64]], tree: TorsionTree) -> list[NDArray[np.float64]]:
