@@ -30,9 +30,10 @@ from toy import number_task, unheard
 from molrl.composition import compose
 from molrl.config import ConfigError
 from molrl.data.cache import load_arrays
-from molrl.data.files import Skipped
+from molrl.data.files import EXAMPLES, Skipped
 from molrl.data.images.captioned_files import read_captioned
 from molrl.data.images.prompts import prompt_list
+from molrl.data.images.records import image_records, read_image
 from molrl.data.molecules.conformers import load_conformers
 from molrl.data.molecules.files import stream
 from molrl.data.molecules.molecule import Molecule
@@ -44,6 +45,7 @@ from molrl.data.molecules.unembedded import read_canonical_smiles
 from molrl.data.shapes.files import read_shapes
 from molrl.finetune import finetune, freeze_copy
 from molrl.models.description import describe
+from molrl.models.images.classifier import load_image_classifier
 from molrl.models.images.source import read_adapter_description
 from molrl.models.molecules.model import load, read_reference
 from molrl.models.shapes.classifier import load_classifier
@@ -277,13 +279,14 @@ WATER = {
     "positions": [[0, 0, 0], [0.9, 0, 0], [0, 0.9, 0]],
 }
 NPZ = arrays(**{name: np.array(value) for name, value in WATER.items()})
-PDBQT = (DATA / "docking/1iep_pocket.pdbqt").read_bytes()
+PDBQT = (EXAMPLES / "1iep_pocket.pdbqt").read_bytes()
 ROW = "ATOM      1  {:4}GLY A   1    {:8.3f}   0.000   0.000  1.00  0.00    {:10}{:>2}\n"
 PDB = "".join(ROW.format(*row) for row in (("N", 0, "", "N"), ("CA", 1.4, "", "C"), ("C", 2.8, "", "C"))).encode()
 MMCIF = gemmi.read_pdb_string(PDB).make_mmcif_document().as_string().encode()
 LIGAND = b"ROOT\n" + PDBQT.splitlines(keepends=True)[3] + b"ENDROOT\nTORSDOF 0\n"
-MODEL, SHAPES, CLASSIFIER = (
-    SHIPPED / name for name in ("molecules/qm9_heavy", "shapes/shapes", "shapes/shape_classifier")
+MODEL, SHAPES, CLASSIFIER, IMAGE_CLASSIFIER = (
+    SHIPPED / name
+    for name in ("molecules/qm9_heavy", "shapes/shapes", "shapes/shape_classifier", "images/scene_classifier")
 )
 
 PAGE = encoded_image()
@@ -337,6 +340,7 @@ READERS: dict[str, tuple[bytes, str, Reader]] = {
     "shape model": beside("model.json", SHAPES, load_shapes),
     "shape weights": beside("weights.safetensors", SHAPES, load_shapes),
     "classifier": beside("model.json", CLASSIFIER, load_classifier),
+    "image classifier": beside("model.json", IMAGE_CLASSIFIER, load_image_classifier),
     "published weights": (save_tensors({}), ".safetensors", lambda path: load(str(path))),
     **{
         f"checkpoint {name}": in_run(name)
@@ -351,6 +355,7 @@ READERS: dict[str, tuple[bytes, str, Reader]] = {
     "captions csv": captioned("captions.csv", b"file,caption\n0.png,a page\n"),
     "captioned image": captioned("0.png", PAGE),
     "captioned archive": (archive_of(PAGE), ".zip", read_captioned),
+    "image records": (archive_of(PAGE), ".zip", lambda path: [read_image(record) for record in image_records(path)]),
     "aesthetic head": (save_tensors({"weight": torch.ones(4), "bias": torch.ones(1)}), ".safetensors", read_head),
     "image adapter": (json.dumps(ADAPTER).encode(), ".json", adapted),
     "inputs of a run": (b"{\n}\n", ".json", unchanged),
@@ -381,7 +386,8 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "data/images/prompts.py: prompt_list": ("prompts",),
     "data/images/captioned_files.py: opened read": ("captioned archive", "captions json"),
     "data/images/captioned_files.py: json_rows": ("captions json",),
-    "data/images/captioned_files.py: read_captioned read_pixels": ("captioned image", "captions csv"),
+    "data/images/captioned_files.py: read_captions": ("captioned archive", "captions csv", "image records"),
+    "data/images/captioned_files.py: open_image": ("captioned image", "image records"),
     "data/molecules/qm9.py: read_arrays": ("qm9 npz",),
     "data/molecules/records.py: records": ("sdf records", "xyz records", "smiles records", "csv"),
     "data/molecules/sdf.py: stream_sdf blocks": ("sdf", "mol"),
@@ -390,6 +396,7 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "data/molecules/xyz.py: stream_xyz frames": ("xyz",),
     "models/molecules/edm.py: from_safetensors": ("published weights",),
     "models/shapes/classifier.py: load_classifier": ("classifier",),
+    "models/images/classifier.py: load_image_classifier": ("image classifier",),
     "models/molecules/model.py: load": ("model model.json", "model weights.safetensors"),
     "models/description.py: describe": ("model description",),
     "models/migration.py: migrate rewrite": "by load, in test_migration.py",
@@ -403,6 +410,7 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "molrl/runs/folder.py: load_plain_yaml": ("settings of a run",),
     "molrl/runs/folder.py: in_use": "a lock, whose content is not read",
     "molrl/runs/report/sheet.py: read_sheet": ("sheet", "sheets of a report"),
+    "molrl/runs/card.py: training_data": "text that is quoted as text",
     "molrl/runs/report/about.py: read_about": ("about a run",),
     "molrl/runs/report/about.py: processor_name": "the system's own file",
     "molrl/runs/report/page.py: asset": "our own scripts and style sheets",
@@ -433,7 +441,7 @@ COVERED: dict[str, tuple[str, ...] | str] = {
     "models/images/lora.py: check_finite merge_lora": "damaged ones in test_lora.py",
     "models/loading.py: load_network": ("model model.json", "model weights.safetensors", "classifier"),
     "molrl/runs/headers.py: read_header": ("model weights.safetensors", "checkpoint denoiser.safetensors"),
-    "models/molecules/pretraining.py: load warm_start": "by load",
+    "models/molecules/pretraining.py: load load_data warm_start": "by load",
     "models/pretraining.py: measure": "by load",
     "models/pretraining.py: refuse_other_model": "compared as text",
     "molrl/composition.py: defaults": "YAML of the package, or of the user's own folder, by a safe loader",

@@ -38,7 +38,6 @@ from molrl.schedule import LogLinear, alpha, sigma
 from molrl.task import Task
 from molrl.testing.laws import random_rotation
 from molrl.testing.tasks import check_task
-from molrl.trajectory import select
 
 SCHEDULE = LogLinear(0.02, 15.0)
 FEATURES, FREE, CORE = 4, 5, 3
@@ -190,13 +189,13 @@ def test_a_saved_policy_gives_the_same_density(autocast: torch.dtype | None, ste
 
 def one_density(trajectory: Any, policy: Any, sample: int, step: int) -> float:
     """Compute the log-density of one step of one sample from its numbers, one by one."""
-    row = slice(sample, sample + 1)
+    states = trajectory.states[step]
     kernel = policy.sampler.transition(
-        policy.predict_target, trajectory.states[step][row], torch.tensor([step]), select(trajectory.context, row)
-    )
+        policy.predict_target, states, torch.full((len(states),), step), trajectory.context
+    )  # of all samples: in bfloat16 the network rounds a batch of another size differently
     real = trajectory.context["mask"][sample]
-    error = (trajectory.states[step + 1][sample] - kernel.mean[0].detach())[real].double().flatten()
-    std = float(kernel.std[0])
+    error = (trajectory.states[step + 1][sample] - kernel.mean[sample].detach())[real].double().flatten()
+    std = float(kernel.std[sample])
     return sum(-(float(e) ** 2) / (2 * std**2) - math.log(std) - 0.5 * math.log(2 * math.pi) for e in error)
 
 
