@@ -17,7 +17,7 @@ from molrl.oracle.modes import (
 from molrl.oracle.trial import train
 
 EQUAL = (1.0, 1.0, 1.0, 1.0)
-SHAKEN: dict[str, Any] = {"iterations": 100, "rollouts": 64, "optimizer": partial(torch.optim.SGD, lr=40.0)}
+SHAKEN: dict[str, Any] = {"iterations": 200, "rollouts": 32, "optimizer": partial(torch.optim.SGD, lr=40.0)}
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)

@@ -1,11 +1,11 @@
 """Poses in their surroundings, as a report shows them."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from molrl.data.files import EXAMPLES
 from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.files import read
 from molrl.data.molecules.molecule import Molecule
@@ -17,7 +17,7 @@ from molrl.rewards.molecules.docking.surroundings import REACH, record, write_su
 from molrl.rewards.molecules.qed import QED
 from molrl.rewards.workers.pooled import Pooled
 
-DATA = Path(__file__).parents[1] / "data/docking"
+DATA = EXAMPLES
 SITE = Site(receptor=str(DATA / "1iep_pocket.pdbqt"), centre=[15.190, 53.903, 16.917], size=[12.0, 12.0, 12.0])
 
 
