@@ -1,7 +1,6 @@
 """Training of an image classifier on captioned images: `python -m molrl.models.images.classifier_training OUT`."""
 
 import argparse
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +12,12 @@ from torch import Tensor, nn
 from molrl.data.images.captioned_files import read_captioned
 from molrl.data.images.image import CaptionedImage
 from molrl.data.images.scenes import SceneCaption, Scenes, all_things, draw_scene
+from molrl.models.classifier_fit import fit_classifier
 from molrl.models.images.classifier import ImageClassifier, ImageClassifierDesign, save_image_classifier, to_edge
 
 MAX_NOISE = 0.5  # standard deviation of the noise under which an image still shows its class; white minus black is 2
 NOTHING_FRACTION = 0.25  # of each batch
-BATCH, LR = 64, 2e-3
+BATCH = 64
 LAYOUTS = {"small": (24, 48, 96, 96), "wide": (32, 40, 56, 128)}
 EDGE = 64
 HELD_OUT = 0.2  # fraction of the images that test
@@ -52,19 +52,7 @@ def train_image_classifier(
     labels = torch.tensor([classes.index(image.prompt) for image in images])
     negatives = torch.cat([to_edge(image, edge) for image in others]) if others else pixels[:0]
     rng = np.random.default_rng(seed)
-    optimizer = torch.optim.AdamW(network.parameters(), LR, weight_decay=0.01)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, steps)
-    start = time.monotonic()
-    for step in range(1, steps + 1):
-        x, targets = draw_batch(pixels, labels, negatives, len(classes), rng)
-        loss = nn.functional.nll_loss(network(x), targets)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        scheduler.step()
-        if step % 100 == 0:
-            print(f"step {step}/{steps} loss {loss.item():.3f} {time.monotonic() - start:.0f} s", flush=True)
+    fit_classifier(network, lambda: draw_batch(pixels, labels, negatives, len(classes), rng), steps)
     return network.eval()
 
 

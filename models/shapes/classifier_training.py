@@ -1,7 +1,6 @@
 """Training of a point classifier on labelled shapes: `python -m molrl.models.shapes.classifier_training OUT`."""
 
 import argparse
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +9,16 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from molrl.data.shapes.cloud import PointCloud
+from molrl.models.classifier_fit import fit_classifier
 from molrl.models.shapes.classifier import ClassifierDesign, PointClassifier, save_classifier
 
 MAX_NOISE = 0.3  # standard deviation of the noise under which a shape still counts as one
 NO_SHAPE_FRACTION = 0.2  # of each batch
 MIN_POINTS = 128  # of a cloud in training
-BATCH, LR = 32, 2e-3
+BATCH = 32
 FAULTY_FRACTION = 0.15  # share of the procedural shapes that are tippy, and of those that are lopsided
 LAYOUTS = {"small": ((64, 128, 256), 128), "wide": ((48, 96, 320), 96)}
 
@@ -46,19 +46,7 @@ def train_classifier(
     points = np.stack([cloud.points for cloud in clouds])
     labels = np.array([classes.index(cloud.label) for cloud in clouds])
     rng = np.random.default_rng(seed)
-    optimizer = torch.optim.AdamW(network.parameters(), LR, weight_decay=0.01)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, steps)
-    start = time.monotonic()
-    for step in range(1, steps + 1):
-        x, targets = draw_batch(points, labels, len(classes), max_points, rng)
-        loss = nn.functional.nll_loss(network(x), targets)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        scheduler.step()
-        if step % 200 == 0:
-            print(f"step {step}/{steps} loss {loss.item():.3f} {time.monotonic() - start:.0f} s", flush=True)
+    fit_classifier(network, lambda: draw_batch(points, labels, len(classes), max_points, rng), steps)
     return network.eval()
 
 
