@@ -1,12 +1,10 @@
 r"""Networks for drug-size molecules at equal compute: error per atom against core-hours of `molrl pretrain`.
 
-Train the arms first, each in a folder of its own and on one thread, with the same data and seed, for instance
+    python benchmarks/gate.py train FOLDER drugs.smi --hours 0.5 [--arms pair,egnn] [setting=value ...]
+    python benchmarks/gate.py table FOLDER --csv gate.csv --plot gate.png
 
-    molrl pretrain model=drugs data.path=drugs.smi run=runs/pair threads=1
-    molrl pretrain model=drugs data.path=drugs.smi run=runs/egnn threads=1 \
-        'model.network={kind: egnn, width: 256, pair_width: 64, blocks: 6, radial: 20}'
-
-and then: python benchmarks/gate.py runs/pair runs/egnn --csv gate.csv --plot gate.png
+The first command trains the arms, one after the other, on one thread, with the same data and seed, each for as many
+steps as fit the core-hours; killed, it goes on. The steps follow from the seconds of `PILOT_STEPS` steps.
 
 The error per atom e solves (1 - e)^n = c for molecules of n heavy atoms, of which the share c is valid and connected:
 it compares models of molecules of different sizes, and falls as a power of the compute as losses do.
@@ -16,14 +14,29 @@ import argparse
 import csv
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from transformer_network import PlainTransformer, TransformerNetwork
+
+import molrl
+from molrl.models.molecules.model import NETWORKS
 from molrl.runs.tracking import PRETRAINING_FILE
 
 SECONDS_PER_HOUR = 3600
+PILOT_STEPS, REPORTS = 24, 6
+ARMS: Mapping[str, str] = {
+    "pair": "{kind: pair_network, width: 256, pair_width: 64, blocks: 6, radial: 24, passes: 2}",  # as `drugs`
+    "pair_one_pass": "{kind: pair_network, width: 256, pair_width: 64, blocks: 6, radial: 24}",
+    "transformer": "{kind: transformer, width: 192, heads: 12, blocks: 8, radial: 24}",
+    "egnn": "{kind: egnn, width: 256, pair_width: 64, blocks: 6, radial: 20}",
+    "plain_transformer": "{kind: plain_transformer, width: 192, heads: 12, blocks: 8, radial: 24}",
+}
+OWN_NETWORKS = {"transformer": TransformerNetwork, "plain_transformer": PlainTransformer}  # of this benchmark alone
 
 
 class Point(NamedTuple):
@@ -91,23 +104,74 @@ def plot(arms: Mapping[str, Sequence[Point]], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
+def train(folder: Path, data: Path, names: Sequence[str], hours: float, settings: Sequence[str]) -> None:
+    """Train arms for some core-hours each, in processes of their own."""
+    for name in names:
+        pilot = folder / "pilots" / name
+        call_arm(name, data, pilot, PILOT_STEPS, PILOT_STEPS, [*settings, "evaluate=2"])
+        seconds = read_points(pilot)[-1].hours * SECONDS_PER_HOUR / PILOT_STEPS
+        every = max(1, int(hours * SECONDS_PER_HOUR / seconds / REPORTS))
+        print(f"{name}: {seconds:.2f} core-seconds a step, {every * REPORTS:,} steps", flush=True)
+        call_arm(name, data, folder / "arms" / name, every * REPORTS, every, settings)
+
+
+def call_arm(name: str, data: Path, run: Path, steps: int, every: int, settings: Sequence[str]) -> None:
+    """Train one arm in a process of its own, unless it is complete."""
+    if (run / PRETRAINING_FILE).exists() and read_points(run)[-1].step >= steps:
+        return
+    cooldown = f"training.cooldown={steps // 4}"
+    fixed = [f"run={run}", f"data.path={data}", f"training.steps={steps}", cooldown, f"training.save_every={every}"]
+    command = [sys.executable, __file__, "arm", name, "model=drugs", "threads=1", *fixed, *settings]
+    subprocess.run(command, check=True)
+
+
+def train_arm(name: str, settings: Sequence[str]) -> None:
+    """Train one arm in this process, which knows the networks of this benchmark too."""
+    assert isinstance(NETWORKS, dict)
+    NETWORKS.update(OWN_NETWORKS)
+    molrl.pretrain(f"model.network={ARMS[name]}", *settings)
+
+
 def main() -> None:
-    """Print the table of some runs, and write their reports and the plot where asked to."""
+    """Train arms, or print their table and write their reports and the plot where asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of molrl pretrain")
-    parser.add_argument("--csv", type=Path, help="also write every report here")
-    parser.add_argument("--plot", type=Path, help="also draw the curves here")
+    commands = parser.add_subparsers(dest="command", required=True)
+    training = commands.add_parser("train", help="train the arms")
+    training.add_argument("folder", type=Path)
+    training.add_argument("data", type=Path, help="a file of SMILES")
+    training.add_argument("--hours", type=float, default=2.0, help="core-hours of each arm")
+    training.add_argument("--arms", default=",".join(ARMS))
+    training.add_argument("settings", nargs="*", help="of molrl pretrain, for all arms")
+    one = commands.add_parser("arm", help="train one arm; `train` calls this")
+    one.add_argument("name", choices=list(ARMS))
+    one.add_argument("settings", nargs="*")
+    showing = commands.add_parser("table", help="print the table")
+    showing.add_argument("folder", type=Path)
+    showing.add_argument("--csv", type=Path, help="also write every report here")
+    showing.add_argument("--plot", type=Path, help="also draw the curves here")
     arguments = parser.parse_args()
-    arms = {folder.name: read_points(folder) for folder in arguments.runs}
+    if arguments.command == "train":
+        names = [name.strip() for name in arguments.arms.split(",")] if arguments.arms else []
+        train(arguments.folder, arguments.data.resolve(), names, arguments.hours, arguments.settings)
+    elif arguments.command == "arm":
+        train_arm(arguments.name, arguments.settings)
+    else:
+        show(arguments.folder, arguments.csv, arguments.plot)
+
+
+def show(folder: Path, csv_path: Path | None, plot_path: Path | None) -> None:
+    """Print the table of the arms of a folder, and write their reports and the plot where asked to."""
+    runs = {name: folder / "arms" / name for name in ARMS}
+    arms = {name: read_points(run) for name, run in runs.items() if (run / PRETRAINING_FILE).exists()}
     print(table(arms))
-    if arguments.csv:
-        with arguments.csv.open("w", newline="", encoding="utf-8") as file:
+    if csv_path:
+        with csv_path.open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(["arm", *Point._fields])
             for name, points in arms.items():
                 rows.writerows([name, *(round(value, 5) for value in point)] for point in points)
-    if arguments.plot:
-        plot(arms, arguments.plot)
+    if plot_path:
+        plot(arms, plot_path)
 
 
 if __name__ == "__main__":

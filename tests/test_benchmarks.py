@@ -33,7 +33,9 @@ def benchmark(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(FOLDER))  # where its neighbours are
     spec.loader.exec_module(module)
+    sys.path.remove(str(FOLDER))
     return module
 
 
@@ -116,6 +118,27 @@ def test_the_gate_finds_the_error_per_atom_and_its_slope(tmp_path: Path) -> None
     assert [point.error for point in points] == pytest.approx([0.04, 0.02 * 2**0.5, 0.02])
     assert gate.slope(points) == pytest.approx(-0.5)
     assert "| 1.00 | 3 | 1.0000 | 66.8% | 0.0200 | -0.50 |" in gate.table({"arm": points})
+
+
+@pytest.mark.parametrize(("name", "equivariant"), [("TransformerNetwork", True), ("PlainTransformer", False)])
+def test_of_the_transformers_of_the_gate_one_is_equivariant(name: str, equivariant: bool) -> None:
+    """Rotations, reflections, permutations and padding; the plain one keeps to the last two alone."""
+    torch.manual_seed(0)
+    network = getattr(benchmark("transformer_network"), name)(features=4, width=24, heads=3, blocks=4, radial=6).eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    mask = torch.arange(7) < torch.tensor([[7], [5]])
+    x, noise = torch.randn(2, 7, 7) * mask.unsqueeze(-1), torch.tensor([0.3, -1.2])
+    x[..., :3] -= mask.unsqueeze(-1) * x[..., :3].sum(1, keepdim=True) / mask.sum(1).view(-1, 1, 1)
+    turn = torch.block_diag(torch.linalg.qr(torch.randn(3, 3)).Q, torch.eye(4))
+    order = torch.randperm(5)
+    out = network(x, noise, {"mask": mask})
+    turned = network(x @ turn, noise, {"mask": mask})
+    assert torch.allclose(turned, out @ turn, atol=1e-4) == equivariant
+    assert torch.allclose(turned[..., 3:], out[..., 3:], atol=1e-4) == equivariant
+    alone = network(x[1:, order], noise[1:], {"mask": mask[1:, order]})
+    assert torch.allclose(alone, out[1:, order], atol=1e-4)
+    assert out[1, 5:].abs().max() == 0
 
 
 def test_the_readers_of_proteins_are_compared_over_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
