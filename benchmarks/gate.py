@@ -1,6 +1,6 @@
 r"""Networks for drug-size molecules at equal compute: error per atom against core-hours of `molrl pretrain`.
 
-    python benchmarks/gate.py train FOLDER drugs.smi --hours 0.5 [--arms pair,egnn] [setting=value ...]
+    python benchmarks/gate.py train FOLDER drugs.smi [setting=value ...] --hours 0.5 [--arms pair,egnn]
     python benchmarks/gate.py table FOLDER --csv gate.csv --plot gate.png
 
 The first command trains the arms, one after the other, on one thread, with the same data and seed, each for as many

@@ -1,16 +1,17 @@
 """Fine-tune the pipeline of drawings toward small files, large files and its captions, with all other metrics.
 
 `python benchmarks/images.py [folder] [task=alignment] [algo=ddpo] [setting=value ...]` runs `molrl train` for each
-task and algorithm with three seeds, each in its own run folder (default runs/images/TASK_ALGO_SEED; complete
-ones are not repeated), compares the samples before and after, which have the same prompts and noise, and prints tables
-in Markdown. A gain has its standard error over the pairs of one seed and, in the rows of means, over the three seeds;
-t is their ratio. `dpok_free` is DPOK without its KL, `dpok_held` with a weight of 1. TASK.png in the
-folder shows the first samples of the first run.
+task and algorithm with three seeds, each in its own run folder (default runs/images/TASK_ALGO_SEED; complete ones are
+not repeated; `seeds=0` makes those of one seed), compares the samples before and after, which have the same prompts and
+noise, and prints tables in Markdown. A gain has its standard error over the pairs of one seed and, in rows of means,
+over the three seeds; t is their ratio. `dpok_free` is DPOK without its KL, `dpok_held` with a weight of 1. TASK.png in
+the folder shows the first samples of the first run.
 
 With `model=FOLDER`, a pipeline of scenes (`molrl pretrain model=images64`), that is fine-tuned instead, by DDPO, DPOK
 and NFT, with captions that it was trained with, and a fourth task is the class of one figure by a classifier
 (`reward=image_class`). A second table has the captions that are all right among samples with held-out captions, before
-and after, and for the fourth task the log-probability by a second classifier, which nothing was trained with.
+and after, all together and by kind, and for the fourth task the log-probability by a second classifier, which nothing
+was trained with.
 """
 
 import csv
@@ -30,7 +31,7 @@ from PIL import Image
 from molrl.data.images.grid import draw_images
 from molrl.data.images.image import CaptionedImage
 
-SEEDS = (0, 1, 2)
+SEEDS = "0,1,2"
 TASKS = ("compressibility", "incompressibility", "alignment")
 SCENE_TASKS = (*TASKS, "class")
 VARIANTS = {"dpok_free": ["algo=dpok", "algo.kl_weight=0"], "dpok_held": ["algo=dpok", "algo.kl_weight=1"]}
@@ -43,6 +44,13 @@ COLUMNS = {
     "diversity": "diversity",
 }
 HELD_OUT_COUNT, HELD_OUT_SEED = 256, 7  # samples with held-out captions
+HELD_OUT = {
+    "right": "all right",
+    "right_colour": "one figure",
+    "right_composition": "two figures",
+    "right_count": "number",
+    "right_position": "place",
+}
 WHEN = ("before", "after")
 PREVIEW_COUNT = 8  # samples in a row of the image
 
@@ -80,17 +88,20 @@ def judged(archive: Path) -> float:
         return mean(float(line["image_class"]) for line in csv.DictReader(file))
 
 
-def held_out_right(model: str, file: Path) -> float:
-    """Return the fraction of samples with held-out captions that are all right, drawn unless they are there."""
+def held_out_right(model: str, file: Path) -> dict[str, float]:
+    """Return the shares of samples with held-out captions that are all right, by kind, drawn unless they are there."""
     metrics = file.with_suffix(".json")
     if not metrics.exists():
         asked = ["condition.prompts=scenes_held_out", f"n={HELD_OUT_COUNT}", f"seed={HELD_OUT_SEED}", "threads=1"]
         molrl("sample", f"policy={model}", "policy.guidance_scale=1", *asked, f"out={file}", "overwrite=true")
         molrl("evaluate", f"file={file}", f"out={metrics}")
-    return float(json.loads(metrics.read_text("utf-8"))["right"])
+    read = json.loads(metrics.read_text("utf-8"))
+    return {key: float(read[key]) for key in HELD_OUT}
 
 
-def print_held_out(folder: Path, model: str, tasks: Sequence[str], algorithms: Sequence[str]) -> None:
+def print_held_out(
+    folder: Path, model: str, tasks: Sequence[str], algorithms: Sequence[str], seeds: Sequence[int]
+) -> None:
     """Print what no run was trained with, before and after, with the standard error over the seeds.
 
     It is the share of held-out captions that are all right, and for "class" the judge's log-probability.
@@ -99,9 +110,13 @@ def print_held_out(folder: Path, model: str, tasks: Sequence[str], algorithms: S
     print("\n| task | algorithm | measure | before → after | gain |\n|---|---|---|---|---|")
     for task in tasks:
         for algo in algorithms:
-            runs = [folder / f"{task}_{algo}_{seed}" for seed in SEEDS]
+            runs = [folder / f"{task}_{algo}_{seed}" for seed in seeds]
             after = [held_out_right(str(run), run / "held_out.zip") for run in runs]
-            print(unseen_row(task, algo, "held-out captions all right", [before] * len(after), after), flush=True)
+            for key, name in HELD_OUT.items():
+                values = [each[key] for each in after]
+                print(
+                    unseen_row(task, algo, f"held-out captions, {name}", [before[key]] * len(runs), values), flush=True
+                )
             if task == "class":
                 first, last = ([judged(run / "samples" / f"{when}.zip") for run in runs] for when in WHEN)
                 print(unseen_row(task, algo, "log p(class) by the judge", first, last), flush=True)
@@ -110,7 +125,7 @@ def print_held_out(folder: Path, model: str, tasks: Sequence[str], algorithms: S
 def unseen_row(task: str, algo: str, measure: str, before: Sequence[float], after: Sequence[float]) -> str:
     """Return the table row of a measure of several seeds."""
     gains = [b - a for a, b in zip(before, after, strict=True)]
-    gain = f"{mean(gains):+.3f} ± {stdev(gains) / len(gains) ** 0.5:.3f}"
+    gain = f"{mean(gains):+.3f}" + (f" ± {stdev(gains) / len(gains) ** 0.5:.3f}" if len(gains) > 1 else "")
     return f"| {task} | {algo} | {measure} | {mean(before):.3f} → {mean(after):.3f} | {gain} |"
 
 
@@ -156,6 +171,7 @@ def main() -> None:
     model = given.pop("model", None)
     tasks = [given.pop("task")] if "task" in given else (SCENE_TASKS if model else TASKS)
     algorithms = [given.pop("algo")] if "algo" in given else (SCENE_ALGORITHMS if model else ALGORITHMS)
+    seeds = [int(seed) for seed in given.pop("seeds", SEEDS).split(",")]
     settings = [f"{name}={value}" for name, value in given.items()]
     reward, *others = COLUMNS.values()
     for task in tasks:
@@ -163,14 +179,14 @@ def main() -> None:
         print(f"\n**{task}**\n\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
         for algo in algorithms:
             runs = []
-            for seed in SEEDS:
+            for seed in seeds:
                 own = scene_settings(model, task) if model else []
                 runs.append(train(folder, task, algo, seed, [*own, *settings]))
                 print(row(f"{algo}, seed {seed}", runs[-1:]), flush=True)
             print(row(f"**{algo}**", runs), flush=True)
-        save_preview(folder / f"{task}_{algorithms[0]}_{SEEDS[0]}", task, folder)
+        save_preview(folder / f"{task}_{algorithms[0]}_{seeds[0]}", task, folder)
     if model:
-        print_held_out(folder, model, tasks, algorithms)
+        print_held_out(folder, model, tasks, algorithms, seeds)
 
 
 if __name__ == "__main__":
