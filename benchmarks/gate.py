@@ -28,7 +28,7 @@ from molrl.models.molecules.model import NETWORKS
 from molrl.runs.tracking import PRETRAINING_FILE
 
 SECONDS_PER_HOUR = 3600
-PILOT_STEPS, REPORTS = 24, 6
+PILOT_STEPS, REPORTS = 24, 2
 ARMS: Mapping[str, str] = {
     "pair": "{kind: pair_network, width: 256, pair_width: 64, blocks: 6, radial: 24, passes: 2}",  # as `drugs`
     "pair_one_pass": "{kind: pair_network, width: 256, pair_width: 64, blocks: 6, radial: 24}",

@@ -10,7 +10,7 @@ the folder shows the first samples of the first run.
 With `model=FOLDER`, a pipeline of scenes (`molrl pretrain model=images64`), that is fine-tuned instead, by DDPO, DPOK
 and NFT, with captions that it was trained with, and a fourth task is the class of one figure by a classifier
 (`reward=image_class`). A second table has the captions that are all right among samples with held-out captions, before
-and after, all together and by kind, and for the fourth task the log-probability by a second classifier, which nothing
+and after, by kind, and for the fourth task the log-probability by a second classifier, which nothing
 was trained with.
 """
 
@@ -28,8 +28,13 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from molrl.api import load_policy, sample
 from molrl.data.images.grid import draw_images
 from molrl.data.images.image import CaptionedImage
+from molrl.data.images.metrics import scene_metrics
+from molrl.data.images.scenes import KINDS
+from molrl.domains import PolicySettings
+from molrl.machine.files import replace_file
 
 SEEDS = "0,1,2"
 TASKS = ("compressibility", "incompressibility", "alignment")
@@ -43,14 +48,7 @@ COLUMNS = {
     "bytes_per_pixel": "bytes per pixel",
     "diversity": "diversity",
 }
-HELD_OUT_COUNT, HELD_OUT_SEED = 256, 7  # samples with held-out captions
-HELD_OUT = {
-    "right": "all right",
-    "right_colour": "one figure",
-    "right_composition": "two figures",
-    "right_count": "number",
-    "right_position": "place",
-}
+HELD_OUT_COUNT, HELD_OUT_STEPS, HELD_OUT_SEED = 64, 20, 7  # samples with held-out captions of each kind
 WHEN = ("before", "after")
 PREVIEW_COUNT = 8  # samples in a row of the image
 
@@ -89,14 +87,18 @@ def judged(archive: Path) -> float:
 
 
 def held_out_right(model: str, file: Path) -> dict[str, float]:
-    """Return the shares of samples with held-out captions that are all right, by kind, drawn unless they are there."""
-    metrics = file.with_suffix(".json")
-    if not metrics.exists():
-        asked = ["condition.prompts=scenes_held_out", f"n={HELD_OUT_COUNT}", f"seed={HELD_OUT_SEED}", "threads=1"]
-        molrl("sample", f"policy={model}", "policy.guidance_scale=1", *asked, f"out={file}", "overwrite=true")
-        molrl("evaluate", f"file={file}", f"out={metrics}")
-    read = json.loads(metrics.read_text("utf-8"))
-    return {key: float(read[key]) for key in HELD_OUT}
+    """Return the shares of samples with held-out captions that are all right, by kind, unless a file has them."""
+    if not file.exists():
+        policy = load_policy(model, num_steps=HELD_OUT_STEPS, guidance_scale=1.0)
+        right = {kind: right_of_kind(policy, kind) for kind in KINDS}
+        replace_file(file, json.dumps({"mean of the kinds": mean(right.values()), **right}).encode())
+    return {kind: float(share) for kind, share in json.loads(file.read_text("utf-8")).items()}
+
+
+def right_of_kind(policy: PolicySettings, kind: str) -> float:
+    """Return the share of samples with held-out captions of a kind that are all right."""
+    asked = {"prompts": f"scenes_{kind}_held_out"}
+    return scene_metrics(sample(policy, HELD_OUT_COUNT, seed=HELD_OUT_SEED, condition=asked, threads=1))["right"]
 
 
 def print_held_out(
@@ -106,17 +108,15 @@ def print_held_out(
 
     It is the share of held-out captions that are all right, and for "class" the judge's log-probability.
     """
-    before = held_out_right(model, folder / "held_out.zip")
+    before = held_out_right(model, folder / "held_out.json")
     print("\n| task | algorithm | measure | before → after | gain |\n|---|---|---|---|---|")
     for task in tasks:
         for algo in algorithms:
             runs = [folder / f"{task}_{algo}_{seed}" for seed in seeds]
-            after = [held_out_right(str(run), run / "held_out.zip") for run in runs]
-            for key, name in HELD_OUT.items():
-                values = [each[key] for each in after]
-                print(
-                    unseen_row(task, algo, f"held-out captions, {name}", [before[key]] * len(runs), values), flush=True
-                )
+            after = [held_out_right(str(run), run / "held_out.json") for run in runs]
+            for kind, share in before.items():
+                values = [each[kind] for each in after]
+                print(unseen_row(task, algo, f"held-out captions, {kind}", [share] * len(runs), values), flush=True)
             if task == "class":
                 first, last = ([judged(run / "samples" / f"{when}.zip") for run in runs] for when in WHEN)
                 print(unseen_row(task, algo, "log p(class) by the judge", first, last), flush=True)
