@@ -384,7 +384,7 @@ def apply(config: Any, override: str, known: Sequence[str], command: str) -> Non
         raise ConfigError(
             f"{override}: several values; give one, or put it in quotes: \"name='value'\"; with -m each is a run"
         )
-    key = parsed.key_or_group
+    key, value = parsed.key_or_group, parsed.value()
     if not parsed.is_add() and (key not in known or parsed.is_delete()):
         refuse_renamed(command, key, override)
         near = nearest(key, [name for name in known if not name.rpartition(".")[2].startswith("_")])
@@ -392,7 +392,9 @@ def apply(config: Any, override: str, known: Sequence[str], command: str) -> Non
         if str(OmegaConf.select(config, f"{key.partition('.')[0]}._target_")).startswith("molrl.plugins."):
             hint = f"a setting of your own code is added: +{override}"
         raise ConfigError(f"{override}: no setting {override.partition('=')[0]!r}; {hint}")
+    # a mapping is merged into that which is there, unless it is told apart by its kind, as networks are
+    whole = isinstance(value, dict) and "kind" in value and "_target_" not in OmegaConf.select(config, key, default={})
     try:
-        OmegaConf.update(config, key, parsed.value(), merge=True, force_add=parsed.is_add())
+        OmegaConf.update(config, key, value, merge=not whole, force_add=parsed.is_add())
     except OmegaConfBaseException as error:
         raise ConfigError(f"{override}: {str(error).splitlines()[0]}") from error
