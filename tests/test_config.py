@@ -460,13 +460,11 @@ def test_every_file_of_tuned_settings_is_of_a_domain_and_an_algorithm_or_a_base(
 
 def test_a_network_of_another_kind_takes_the_place_of_the_default() -> None:
     """Its sizes are its own; other mappings are merged, and one setting of it is changed by its name."""
-    wider = compose("pretrain", ["model=drugs", "model.network={kind: mine, heads: 3}"])["model"]["network"]
-    assert wider == {"kind": "mine", "heads": 3}
-    default = compose("pretrain", ["model=drugs"])["model"]["network"]
-    assert compose("pretrain", ["model=drugs", "model.network.width=64"])["model"]["network"] == {
-        **default,
-        "width": 64,
-    }
+    model = ["model=drugs", "data.path=drugs.smi"]
+    other = compose("pretrain", [*model, "model.network={kind: mine, heads: 3}"])["model"]["network"]
+    assert other == {"kind": "mine", "heads": 3}
+    default = compose("pretrain", model)["model"]["network"]
+    assert compose("pretrain", [*model, "model.network.width=64"])["model"]["network"] == {**default, "width": 64}
     merged = compose("train", ["task=qed", "algo=nft", "algo.advantage={kind: group}"])["algo"]["advantage"]
     assert merged == {**compose("train", ["task=qed", "algo=nft"])["algo"]["advantage"], "kind": "group"}
 
