@@ -122,7 +122,7 @@ def test_the_table_counts_successes_and_names_failures(redocking: ModuleType) ->
 
 
 def test_one_ligand_without_a_pose_is_named_and_spoils_no_number(flexible: ModuleType) -> None:
-    """Differences of the other four: -0.2, 0.4, 0.1, -1.0 kcal/mol; the last two change ranks; Vina takes twice as long."""
+    """Differences of the other four: -0.2, 0.4, 0.1, -1.0 kcal/mol; the last two change ranks; Vina takes twice."""
     vinas, differences = [-9.0, -8.0, -7.0, -6.0], [-0.2, 0.4, 0.1, -1.0]
     rows = [
         {"name": f"l{n}", "ours": result(b + d, 1.0 + n), "vina": result(b, 0.5, seconds=6.0)}
