@@ -123,7 +123,8 @@ ELSEWHERE = {  # where the published values of the others are tested
     "docking_flexible": "test_flexible_docking.py",
     "pose": "test_pose.py",
     "pose_strain": "test_pose_strain.py",  # gauche butane
-    "selectivity": "test_selectivity.py",
+    **dict.fromkeys(("selectivity", "selectivity_flexible"), "test_selectivity.py"),
+    "docked": "test_docked.py",
     "interactions": "test_interactions.py",
     "predictor": "test_predictor.py",
     "queue": "test_external_queue.py",  # what another program answers
