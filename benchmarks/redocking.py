@@ -112,7 +112,7 @@ def redock(path: Path, arguments: argparse.Namespace) -> Row:
     try:
         case, prepared = prepare(path, preparation, arguments.margin)
         row |= {"smiles": Chem.MolToSmiles(prepared.mol), "rotors": count_rotors(prepared.mol)}
-        receptor, found = protein(path, case.site.ligand), both(case, prepared, arguments)
+        receptor, found = protein(path, row["name"].split("_")[1]), both(case, prepared, arguments)
         return row | {
             method: {**vars(judged(case, docked)), "failed_tests": busted(docked, receptor)} for method, docked in found
         }
