@@ -41,8 +41,9 @@ REQUIRED: dict[str, list[str]] = {  # settings without a default, by the reward
     ],
     **{name: [*SITE, *OFF_SITE] for name in ("selectivity", "selectivity_flexible")},
     "docked": [
-        *(one.replace("example:1iep_pocket.pdbqt", str(DATA / "serine.pdb")) for one in SITE),
-        "reward.scorer.scorer.terms.interactions.scorer.residues=[A:SER10:hbond]",
+        *SITE,
+        f"reward.interactions.receptor='{DATA / 'serine.pdb'}'",
+        "reward.interactions.residues=[A:SER10:hbond]",
     ],
     "queue": ["reward.folder=queue"],
     "isolated": [f"reward.python='{sys.executable}'", f"reward.model='{__file__}'"],

@@ -32,7 +32,7 @@ def exhibit_molecule(molecule: Molecule, reader: BondReader, reference: Containe
     reading = reader(molecule)
     facts: dict[str, str | float] = {"heavy atoms": int((molecule.numbers > 1).sum())}
     if core := given_atoms(molecule):
-        facts["core"] = f"{len(core)} atoms, shaded"
+        facts["core"] = f"{len(core)} atoms" + (", shaded" if reading.mol else "")
     if reading.mol is None:
         return Exhibit(f"not readable: {reading.reason}", {"valid": "no", **facts}, sdf=structure(molecule, reader))
     described = describe_molecule(reading, reference)
