@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from molrl.data.molecules.perception import perceive_bonds
 from molrl.exhibit import find_scene
 from molrl.rewards.combine import Term, WeightedSum
 from molrl.rewards.molecules.docking.docked import Docked
+from molrl.rewards.molecules.docking.flexible_docking import FlexibleDocking
 from molrl.rewards.molecules.docking.interactions import Interactions
 from molrl.rewards.molecules.docking.pose import PoseScore
 from molrl.rewards.molecules.docking.pose_strain import PoseStrain
@@ -71,8 +73,13 @@ def test_a_combination_of_pose_rewards_docks_once(monkeypatch: pytest.MonkeyPatc
     both = docked(
         WeightedSum(terms={"a": Term(scorer=pose_score(), weight=1), "b": Term(scorer=strain, weight=-0.1)}, floor=-9)
     )
-    calls, own = [], type(both.docking).search_poses
-    monkeypatch.setattr(type(both.docking), "search_poses", lambda *all_: calls.append(1) or own(*all_))
+    calls, search = list[Any](), FlexibleDocking.search_poses
+
+    def counting(docking: FlexibleDocking, *arguments: Any) -> Any:
+        calls.append(arguments)
+        return search(docking, *arguments)
+
+    monkeypatch.setattr(FlexibleDocking, "search_poses", counting)
     scored = both.score_one(CHAIN)
     parts = parts_of(scored)
     assert scored.value == pytest.approx(parts["a"] - 0.1 * parts["b"])
