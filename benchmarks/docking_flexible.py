@@ -162,13 +162,16 @@ def sorted_out(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
 
 
 def remarks(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the names of ligands that failed, or that a method has no pose for."""
+    """Yield the names of ligands that failed, that a method has no pose for, or whose pose has another graph."""
     for row in rows:
         if "failed" in row:
             yield f"  {row['name']}: {row['failed']}"
-        else:
-            lost = [name for method, name in METHODS.items() if not np.isfinite(row[method]["score"])]
-            yield from (f"  {row['name']}: no pose by {name}" for name in lost)
+            continue
+        for method, name in METHODS.items():
+            if not np.isfinite(row[method]["score"]):
+                yield f"  {row['name']}: no pose by {name}"
+            elif not np.isfinite(row[method]["deviation"]):
+                yield f"  {row['name']}: the pose by {name} has other bonds than the file"
 
 
 def share(hits: NDArray[np.bool_]) -> str:

@@ -111,11 +111,16 @@ def test_the_table_counts_successes_and_names_failures(redocking: ModuleType) ->
     pairs = [(0.5, []), (1.9, ["volume"]), (2.1, []), (float("nan"), None)]
     scores = [-6.0, -7.0, -8.0, float("nan")]
     rows = [
-        {"name": f"{n}", "ours": result(score, *pair), "vina": result(-7.0, 9.0, [])}
+        {"name": f"{n}", "ours": result(score, *pair), "vina": result(-7.0, 9.0 if n else float("nan"), [])}
         for n, (score, pair) in enumerate(zip(scores, pairs, strict=True))
     ]
     text = redocking.report([*rows, {"name": "4xyz_LIG", "failed": "cannot be embedded"}])
-    assert "4 redocked, 1 failed\n  3: no pose by docking_flexible\n  4xyz_LIG: cannot be embedded" in text
+    assert text.splitlines()[:4] == [
+        "4 redocked, 1 failed",
+        "  0: the pose by AutoDock Vina has other bonds than the file",
+        "  3: no pose by docking_flexible",
+        "  4xyz_LIG: cannot be embedded",
+    ]
     ours = next(line for line in text.splitlines() if "| docking_flexible" in line)
     assert re.fullmatch(r"\| docking_flexible \| 50 ± 2\d \| 50 ± 2\d \| 25 ± 2\d \| -7.00 \| 3.0 \|", ours)
     assert "| AutoDock Vina | 0 ± 0 | 100 ± 0 | 0 ± 0 | -7.00 | 3.0 |" in text
