@@ -5,14 +5,19 @@
 - `pretrain` takes 12,000 random molecules of QM9 and trains the shipped qm9_heavy with cores, 600 steps;
 - `sample` draws molecules from six cores with both models, with and without steering, and prints a table;
 - `learn` fine-tunes the trained model on each core, or on those named, toward `reward=geometry`, and prints a table;
-- `drugs` draws molecules from seven cores of drug size with the policies named in place of QM9.npz, and prints a table.
+- `drugs` draws molecules from seven cores of drug size with the policies named in place of QM9.npz, and prints a table;
+- `learn_drugs` fine-tunes `drugs_cores` on each core of drug size, or on those named, toward `reward=valence`, for each
+  of --seeds, draws from both policies on the same noise, and prints tables: by core, and by the number of new atoms. A
+  run that was killed goes on, and cells that are done are read from their files.
 
 A sample is good if it is valid, connected, and has new bonds at the open atoms alone; the core is compared bit by bit.
 """
 
-import sys
+import argparse
+import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +37,9 @@ PRETRAINING = (
     *("training.ema=0.99", "training.bf16=true", "training.save_every=600", "threads=1"),
 )
 STEER = (0.0, 30.0)
+NFT = ("algo=nft", "policy=drugs_cores", "policy.num_steps=25", "reward=valence", "reward.workers=0")
+ROUNDS = 24
+ENDS = ("before", "after")
 
 
 class Core(NamedTuple):
@@ -128,12 +136,12 @@ def tabulate(folder: Path, cores: Mapping[str, Core], models: Mapping[str, Any],
         print(f"| {name} | {core.atoms} |" + "".join(f" {100 * cell:.1f} % |" for cell in cells), flush=True)
 
 
-def learn(folder: Path, *names: str, seed: int = 0) -> None:
+def learn(folder: Path, *names: str, seeds: Sequence[int] = (0,)) -> None:
     """Print the share of good samples before and after RL, core by core: of those that are named, or of all."""
     print("| core | before | after | queries | minutes |")
-    for name in names or CORES:
+    for name, seed in ((name, seed) for name in names or CORES for seed in seeds):
         given, began = settings_of(name, folder), time.perf_counter()
-        run = folder / f"run{list(CORES).index(name)}"
+        run = folder / f"run{list(CORES).index(name)}_{seed}"
         loop: dict[str, Any] = {
             "iterations": 8,
             "rollouts": 96,
@@ -155,7 +163,142 @@ def learn(folder: Path, *names: str, seed: int = 0) -> None:
         print(f"| {name} | {cells} | {queries} | {minutes:.1f} |", flush=True)
 
 
+def learn_drugs(
+    folder: Path,
+    *names: str,
+    seeds: Sequence[int] = (0,),
+    rounds: int = ROUNDS,
+    rollouts: int = 128,
+    draws: int = 128,
+) -> None:
+    """Print what RL does for cores of drug size; cells that are done are read from their files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cells = list[Cell]()
+    for name in names or DRUG_CORES:
+        for seed in seeds:
+            path = folder / f"{list(DRUG_CORES).index(name)}_{seed}.json"
+            if not path.exists():
+                cell = learn_cell(name, folder, seed, rounds, rollouts, draws)
+                path.write_text(json.dumps(cell._asdict()), "utf-8")
+            cells.append(Cell(**json.loads(path.read_text("utf-8"))))
+            print(cost(cells[-1]), flush=True)
+    print("\n".join([*by_core(cells), "", *by_size(cells)]))
+
+
+class Cell(NamedTuple):
+    """What RL did for a core with a seed.
+
+    Attributes:
+        before, after: number of new atoms and SMILES of each sample; "" for one that is not good.
+        queries: of the reward.
+        rounds: of training.
+        seconds: of one core, drawing included.
+    """
+
+    core: str
+    seed: int
+    before: list[tuple[int, str]]
+    after: list[tuple[int, str]]
+    queries: int
+    rounds: int
+    seconds: float
+
+
+def learn_cell(name: str, folder: Path, seed: int, rounds: int, rollouts: int, draws: int) -> Cell:
+    """Fine-tune on a core, and draw from the policy before and after on the same noise, other than that of training."""
+    given, began = settings_of(name, folder, DRUG_CORES), time.process_time()
+    run = folder / f"run{list(DRUG_CORES).index(name)}_{seed}"
+    finished = molrl.train(
+        *NFT,
+        *(f"task.{key}={value}".replace(" ", "") for key, value in given.items()),
+        task="grow",
+        run=str(run),
+        seed=seed,
+        iterations=rounds,
+        rollouts=rollouts,
+        evaluate=draws,
+        threads=1,
+    )
+    base = molrl.load_policy("drugs_cores", num_steps=25)
+    drawn = [
+        molrl.sample(policy, draws, seed=1000 + seed, device="cpu", steer=STEER[-1], **given)
+        for policy in (base, finished.policy)
+    ]
+    before, after = ([described(sample) for sample in samples] for samples in drawn)
+    queries = int(finished.summary["reward_queries"])
+    return Cell(name, seed, before, after, queries, rounds, time.process_time() - began)
+
+
+def described(sample: Any) -> tuple[int, str]:
+    """Return the number of new atoms of a sample, and its SMILES if it is good."""
+    mol = perceive_bonds(sample).mol
+    return len(sample) - len(sample.core), Chem.MolToSmiles(mol) if mol is not None and is_connected(mol) else ""
+
+
+def cost(cell: Cell) -> str:
+    """Return what a cell took, and what it would with as many rounds as the default."""
+    whole = cell.seconds / max(cell.rounds, 1) * ROUNDS / 60
+    return f"{cell.core}, seed {cell.seed}: {cell.seconds / 60:.1f} core-minutes, {whole:.0f} for {ROUNDS} such rounds"
+
+
+def by_core(cells: Sequence[Cell]) -> Iterator[str]:
+    """Yield the table of cores: good samples of all seeds, different ones among these, queries of a seed."""
+    yield "| core | seeds | valid and connected, before | after | different, before | after | queries |"
+    yield "|---|---|---|---|---|---|---|"
+    for name in dict.fromkeys(cell.core for cell in cells):
+        some = [cell for cell in cells if cell.core == name]
+        pair = [[smiles for cell in some for _, smiles in getattr(cell, end)] for end in ENDS]
+        shares = " | ".join(share([bool(smiles) for smiles in one]) for one in pair)
+        different = " | ".join(unlike([smiles for smiles in one if smiles]) for one in pair)
+        queries = max(cell.queries for cell in some)
+        yield f"| {name} | {len(some)} | {shares} | {different} | {queries:,} |"
+
+
+def by_size(cells: Sequence[Cell]) -> Iterator[str]:
+    """Yield the table of good samples by the number of new atoms, over all seeds."""
+    yield "| core | new atoms | samples | before | after |"
+    yield "|---|---|---|---|---|"
+    for name in dict.fromkeys(cell.core for cell in cells):
+        some = [cell for cell in cells if cell.core == name]
+        for size in sorted({size for cell in some for size, _ in cell.before}):
+            pair = [
+                [bool(smiles) for cell in some for atoms, smiles in getattr(cell, end) if atoms == size] for end in ENDS
+            ]
+            yield f"| {name} | {size} | {len(pair[0])} | {' | '.join(map(share, pair))} |"
+
+
+def share(hits: Sequence[bool]) -> str:
+    """Return a share with its binomial standard error (Agresti and Coull 1998, two hits and two misses added)."""
+    n, p = len(hits) + 4, (sum(hits) + 2) / (len(hits) + 4)
+    return f"{100 * np.mean(hits):.0f} ± {100 * np.sqrt(p * (1 - p) / n):.0f} %" if hits else ""
+
+
+def unlike(smiles: Sequence[str]) -> str:
+    """Return the share of different molecules among some."""
+    return f"{100 * len(set(smiles)) / len(smiles):.0f} %" if smiles else ""
+
+
+def read_arguments() -> argparse.Namespace:
+    """Return the arguments of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=("pretrain", "sample", "learn", "drugs", "learn_drugs"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("more", nargs="*", help="QM9.npz, cores or policies")
+    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0])
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of learn_drugs")
+    parser.add_argument("--rollouts", type=int, default=128, help="of each round of learn_drugs")
+    parser.add_argument("--draws", type=int, default=128, help="of learn_drugs, before and after")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    stages: dict[str, Callable[..., None]] = {"pretrain": pretrain, "sample": sample, "learn": learn, "drugs": drugs}
-    stage, place, *more = sys.argv[1:]
-    stages[stage](Path(place), *more)
+    given = read_arguments()
+    effort = {name: getattr(given, name) for name in ("seeds", "rounds", "rollouts", "draws")}
+    stages: dict[str, Callable[..., None]] = {
+        "pretrain": pretrain,
+        "sample": sample,
+        "learn": partial(learn, seeds=given.seeds),
+        "drugs": drugs,
+        "learn_drugs": partial(learn_drugs, **effort),
+    }
+    stages[given.stage](given.folder, *given.more)

@@ -12,29 +12,38 @@ killed goes on there. Needs the extras docking and posebusters.
 """
 
 import argparse
-import json
 import time
-import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from crystal_ligand import perceive
-from docking_flexible import SUCCESS, Case, Docked, judged, ours, vinas
-from rdkit import Chem, RDLogger
+from docking_flexible import (
+    METHODS,
+    SUCCESS,
+    Case,
+    Docked,
+    add_effort,
+    both,
+    column,
+    judged,
+    quiet,
+    remarks,
+    settings_of,
+    share,
+    sorted_out,
+)
+from rdkit import Chem
+from rows import Row, Rows
 
 from molrl.data.files import text_lines
 from molrl.data.molecules.chains import Group, read_groups
 from molrl.data.molecules.residues import WATERS
 from molrl.rewards.molecules.docking.atom_types import count_rotors
-from molrl.rewards.molecules.docking.monte_carlo import MonteCarlo
 from molrl.rewards.molecules.docking.preparation import Preparation, Prepared, place, with_stereo
 from molrl.rewards.molecules.docking.site import Site
 
-METHODS = {"ours": "docking_flexible", "vina": "AutoDock Vina"}
 MAX_FILE_BYTES = 1 << 26
 
 
@@ -96,53 +105,35 @@ def busted(docked: Docked, receptor: Chem.Mol) -> list[str] | None:
     return sorted(name for name, passed in row.items() if passed is not True and bool(passed) is not True)
 
 
-def redock(path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def redock(path: Path, arguments: argparse.Namespace) -> Row:
     """Dock the ligand of a file both ways, and return the row; {"failed": reason} where it cannot be docked."""
-    name = path.name.removesuffix(".pdb.gz")
+    row: Row = {"name": path.name.removesuffix(".pdb.gz")}
     preparation = Preparation(ph=arguments.ph, canonical_tautomer=False, conformers=1, seed=arguments.seed)
-    effort = {name: getattr(arguments, name) for name in ("chains", "steps", "evaluations", "seed")}
     try:
         case, prepared = prepare(path, preparation, arguments.margin)
-    except NoCaseError as error:
-        return {"name": name, "failed": str(error)}
-    row: dict[str, Any] = {"name": name, "smiles": Chem.MolToSmiles(prepared.mol), "rotors": count_rotors(prepared.mol)}
-    receptor = protein(path, name.split("_")[1])
-    found = {"ours": ours(case, prepared, MonteCarlo(**effort, poses=1))}
-    found["vina"] = vinas(case, prepared, arguments.exhaustiveness, arguments.seed + 1)
-    for method, docked in found.items():
-        row[method] = {**vars(judged(case, docked)), "failed_tests": busted(docked, receptor)}
-    return row
+        row |= {"smiles": Chem.MolToSmiles(prepared.mol), "rotors": count_rotors(prepared.mol)}
+        receptor, found = protein(path, row["name"].split("_")[1]), both(case, prepared, arguments)
+        return row | {
+            method: {**vars(judged(case, docked)), "failed_tests": busted(docked, receptor)} for method, docked in found
+        }
+    except NoCaseError as problem:
+        return row | {"failed": str(problem)}
+    except Exception as problem:  # whatever a ligand does to one of five packages, the run goes on
+        return row | {"failed": f"{type(problem).__name__}: {problem}"}
 
 
-def kept(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of an earlier run, and cut off a line that was not finished."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    whole = [line for line in lines if line.endswith("\n")]
-    path.write_text("".join(whole))
-    return [json.loads(line) for line in whole]
-
-
-def share(hits: Sequence[bool]) -> str:
-    """Return a share with its binomial standard error, in percent."""
-    value = float(np.mean(hits))
-    return f"{100 * value:.0f} +- {100 * np.sqrt(value * (1 - value) / len(hits)):.0f}"
-
-
-def report(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the table of the rows that were docked, and the names of those that were not."""
-    done = [row for row in rows if "failed" not in row]
-    lines = [
-        f"{len(done)} redocked, {len(rows) - len(done)} failed",
-        *(f"  {row['name']}: {row['failed']}" for row in rows if "failed" in row),
-        "| | within 2 angstrom, % | PoseBusters-valid, % | both, % | score, median | CPU seconds, median |",
-        "|---|---|---|---|---|---|",
-    ]
-    for key, name in METHODS.items() if done else ():
-        some = [row[key] for row in done]
-        near, valid = [one["deviation"] < SUCCESS for one in some], [one["failed_tests"] == [] for one in some]
-        both = [one and other for one, other in zip(near, valid, strict=True)]
-        middle = [float(np.nanmedian([one[column] for one in some])) for column in ("score", "seconds")]
-        lines.append(f"| {name} | {share(near)} | {share(valid)} | {share(both)} | {middle[0]:.2f} | {middle[1]:.1f} |")
+def report(rows: Sequence[Row]) -> str:
+    """Return the table of the rows that were docked, and the names of what was not docked or has no pose."""
+    docked, paired = sorted_out(rows)
+    lines = [f"{len(docked)} redocked, {len(rows) - len(docked)} failed", *remarks(rows)]
+    lines.append("| | within 2 angstrom, % | PoseBusters-valid, % | both, % | score, median | CPU seconds, median |")
+    lines.append("|---|---|---|---|---|---|")
+    for method, name in METHODS.items() if paired else ():
+        near = column(docked, method, "deviation") < SUCCESS
+        valid = np.array([row[method]["failed_tests"] == [] for row in docked])
+        shares = " | ".join(share(hits) for hits in (near, valid, near & valid))
+        score, seconds = (np.median(column(paired, method, key)) for key in ("score", "seconds"))
+        lines.append(f"| {name} | {shares} | {score:.2f} | {seconds:.1f} |")
     return "\n".join(lines)
 
 
@@ -154,28 +145,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("redocking.jsonl"))
     parser.add_argument("--ph", type=float, default=7.4)
     parser.add_argument("--margin", type=float, default=4.0, help="of the box around the crystal's pose, angstrom")
-    parser.add_argument("--exhaustiveness", type=int, default=8)
-    parser.add_argument("--chains", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--evaluations", type=int, default=20)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no ligand begins")
-    parser.add_argument("--seed", type=int, default=0)
+    add_effort(parser)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
-    warnings.simplefilter("ignore")
+    quiet()
+    rows, began = Rows(arguments.out, settings_of(arguments)), time.monotonic()
     files = sorted(arguments.folder.glob("*.pdb.gz"))
-    order = np.random.default_rng(arguments.seed).permutation(len(files))[: arguments.n]
-    rows, began = kept(arguments.out), time.monotonic()
-    names = {row["name"] for row in rows}
-    for file in (files[number] for number in order):
-        if file.name.removesuffix(".pdb.gz") in names or time.monotonic() - began > 60 * arguments.minutes:
-            continue
-        rows.append(redock(file, arguments))
-        with arguments.out.open("a") as out:
-            print(json.dumps(rows[-1]), file=out, flush=True)
-        print(rows[-1], flush=True)
-    print(report(rows))
+    for number in np.random.default_rng(arguments.seed).permutation(len(files))[: arguments.n]:
+        name = files[number].name.removesuffix(".pdb.gz")
+        if name not in rows and time.monotonic() - began < 60 * arguments.minutes:
+            rows.add(redock(files[number], arguments))
+            print(rows.rows[-1], flush=True)
+    print(report(rows.rows))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MAX_IMAGE_EDGE = 256  # pixels
 MAX_POINTS = 1024  # of a point cloud
-PALETTE = 32  # colours of a drawing: a formula has few, and smooth edges
+PALETTE = 64  # colours of a drawing: a formula has few, and smooth edges, on a shade as well
 POINT_SCALE = 32_000  # of coordinates in [-1, 1] as int16
 MAX_PNG_BYTES, JPEG_QUALITY = 16_000, 85  # of a picture that stays exact, and of one that does not
 

@@ -32,13 +32,19 @@ SITE = [
     "reward.site.centre=[15.19,53.903,16.917]",
     "reward.site.size=[20,20,20]",
 ]
+OFF_SITE = [one.replace("reward.site", "reward.off_site") for one in SITE]
 REQUIRED: dict[str, list[str]] = {  # settings without a default, by the reward
     **dict.fromkeys(("docking", "docking_flexible", "docking_qed", "pose", "vina"), SITE),
     "interactions": [
         f"reward.scorer.receptor='{DATA / 'serine.pdb'}'",
         "reward.scorer.residues=[A:SER10:hbond]",
     ],
-    "selectivity": [*SITE, *(one.replace("reward.site", "reward.off_site") for one in SITE)],
+    **{name: [*SITE, *OFF_SITE] for name in ("selectivity", "selectivity_flexible")},
+    "docked": [
+        *SITE,
+        f"reward.interactions.receptor='{DATA / 'serine.pdb'}'",
+        "reward.interactions.residues=[A:SER10:hbond]",
+    ],
     "queue": ["reward.folder=queue"],
     "isolated": [f"reward.python='{sys.executable}'", f"reward.model='{__file__}'"],
     "admet": [f"reward.python='{sys.executable}'", "reward.arguments.property=hERG"],

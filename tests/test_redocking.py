@@ -1,6 +1,7 @@
-"""The benchmark of redocking: bond orders of crystal ligands, resumption, and the table."""
+"""The benchmarks of flexible docking: bond orders of crystal ligands, resumption, and the tables."""
 
-import json
+import argparse
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -28,6 +29,18 @@ SMILES = [
 def crystal_ligand(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(FOLDER))
     return benchmark("crystal_ligand")
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return benchmark("rows")
+
+
+@pytest.fixture
+def flexible(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return benchmark("docking_flexible")
 
 
 @pytest.fixture
@@ -68,27 +81,78 @@ def test_states_that_differ_by_protons_are_the_same(crystal_ligand: ModuleType) 
     assert neutral(Chem.MolFromSmiles("C[N+](=O)[O-]")) == "C[N+](=O)[O-]"
 
 
-def test_a_run_goes_on_after_its_last_whole_row(redocking: ModuleType, tmp_path: Path) -> None:
-    out = tmp_path / "rows.jsonl"
-    assert redocking.kept(out) == []
-    rows = [{"name": "1abc_LIG", "failed": "x"}, {"name": "2abc_LIG", "failed": "y"}]
-    out.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"name": "3abc')
-    assert redocking.kept(out) == rows
-    assert out.read_text().endswith('"y"}\n')
+def test_a_run_goes_on_after_its_last_whole_row(rows: ModuleType, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "rows.jsonl"
+    first = rows.Rows(out, {"seed": 0})
+    first.add({"name": "1abc_LIG", "failed": "x"})
+    first.add({"name": "2abc_LIG", "failed": "y"})
+    with out.open("a") as file:
+        file.write('{"name": "3abc')
+    again = rows.Rows(out, {"seed": 0})
+    assert again.rows == first.rows
+    assert [name in again for name in ("2abc_LIG", "3abc_LIG")] == [True, False]
+    again.add({"name": "3abc_LIG"})
+    assert [row["name"] for row in rows.Rows(out, {"seed": 0}).rows] == ["1abc_LIG", "2abc_LIG", "3abc_LIG"]
+
+
+def test_rows_of_other_settings_are_refused_and_stay(rows: ModuleType, tmp_path: Path) -> None:
+    rows.Rows(tmp_path / "rows.jsonl", {"seed": 0}).add({"name": "a"})
+    with pytest.raises(ValueError, match=r"got rows of {'seed': 0}, need {'seed': 1} or another file"):
+        rows.Rows(tmp_path / "rows.jsonl", {"seed": 1})
+    assert "a" in rows.Rows(tmp_path / "rows.jsonl", {"seed": 0})
+
+
+def result(score: float, deviation: float, failed: list[str] | None = None, seconds: float = 3.0) -> dict[str, object]:
+    return {"score": score, "vinardo": -5.0, "seconds": seconds, "deviation": deviation, "failed_tests": failed}
 
 
 def test_the_table_counts_successes_and_names_failures(redocking: ModuleType) -> None:
-    """Of four: ours two near, of which one is valid; 50 +- 25, 25 +- 22, in percent."""
-
-    def result(deviation: float, failed: list[str] | None) -> dict[str, object]:
-        return {"score": -7.0, "seconds": 3.0, "deviation": deviation, "failed_tests": failed}
-
+    """Of four: ours two near, of which one is valid; 50, 25 and their binomial errors 25 and 22, in percent."""
     pairs = [(0.5, []), (1.9, ["volume"]), (2.1, []), (float("nan"), None)]
-    rows = [{"name": f"{n}", "ours": result(*pair), "vina": result(9.0, [])} for n, pair in enumerate(pairs)]
+    scores = [-6.0, -7.0, -8.0, float("nan")]
+    rows = [
+        {"name": f"{n}", "ours": result(score, *pair), "vina": result(-7.0, 9.0 if n else float("nan"), [])}
+        for n, (score, pair) in enumerate(zip(scores, pairs, strict=True))
+    ]
     text = redocking.report([*rows, {"name": "4xyz_LIG", "failed": "cannot be embedded"}])
-    assert "4 redocked, 1 failed\n  4xyz_LIG: cannot be embedded" in text
-    assert "| docking_flexible | 50 +- 25 | 50 +- 25 | 25 +- 22 | -7.00 | 3.0 |" in text
-    assert "| AutoDock Vina | 0 +- 0 | 100 +- 0 | 0 +- 0 |" in text
+    assert text.splitlines()[:4] == [
+        "4 redocked, 1 failed",
+        "  0: the pose by AutoDock Vina has other bonds than the file",
+        "  3: no pose by docking_flexible",
+        "  4xyz_LIG: cannot be embedded",
+    ]
+    ours = next(line for line in text.splitlines() if "| docking_flexible" in line)
+    assert re.fullmatch(r"\| docking_flexible \| 50 ± 2\d \| 50 ± 2\d \| 25 ± 2\d \| -7.00 \| 3.0 \|", ours)
+    assert "| AutoDock Vina | 0 ± 0 | 100 ± 0 | 0 ± 0 | -7.00 | 3.0 |" in text
+
+
+def test_one_ligand_without_a_pose_is_named_and_spoils_no_number(flexible: ModuleType) -> None:
+    """Differences of the other four: -0.2, 0.4, 0.1, -1.0 kcal/mol; the last two change ranks; Vina takes twice."""
+    vinas, differences = [-9.0, -8.0, -7.0, -6.0], [-0.2, 0.4, 0.1, -1.0]
+    rows = [
+        {"name": f"l{n}", "ours": result(b + d, 1.0 + n), "vina": result(b, 0.5, seconds=6.0)}
+        for n, (b, d) in enumerate(zip(vinas, differences, strict=True))
+    ]
+    nothing = {"name": "big", "ours": result(float("nan"), float("nan")), "vina": result(-5.0, 0.5, seconds=6.0)}
+    text = flexible.report([*rows, nothing, {"name": "odd", "failed": "RuntimeError: x"}])
+    assert "6 ligands, 5 docked, 4 with a pose of both\n  big: no pose by docking_flexible\n  odd: RuntimeError" in text
+    assert "nan" not in text
+    values = dict(re.findall(r"^\| (.*?) \| (-?[\d.]+) ± ", text, re.MULTILINE))
+    assert values["ours - Vina's, median, kcal/mol"] == "-0.050"
+    assert values["\\|difference\\|, median, kcal/mol"] == "0.300"
+    assert (values["within 0.5 kcal/mol"], values["Spearman"]) == ("0.750", "0.800")
+    assert values["Vina's CPU seconds / ours, median"] == "2.000"
+    assert re.search(r"\| docking_flexible \| -7.30 \| -5.00 \| 20 ± \d+ \| 3.0 \|", text)  # of five
+
+
+def test_a_ligand_that_breaks_a_package_is_a_row(flexible: ModuleType) -> None:
+    """An element without a radius ends in the row of its ligand, not in the end of the run."""
+    mol = geometry("C[Se]C")
+    case = flexible.Case("odd:0", mol, flexible.Site(receptor="none.pdb", ligand="LIG", margin=4.0))
+    effort = {"chains": 1, "steps": 0, "evaluations": 1, "exhaustiveness": 1}
+    row = flexible.compare(case, argparse.Namespace(seed=0, **effort))
+    assert row["failed"].startswith(("ValueError: ", "FileNotFoundError: "))
+    assert "odd:0: " in flexible.report([row])
 
 
 def test_the_protein_of_posebusters_has_no_atom_of_the_ligand(redocking: ModuleType, tmp_path: Path) -> None:

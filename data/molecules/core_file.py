@@ -63,10 +63,12 @@ def read_core(path: str, attach: Sequence[int] | int | None) -> OpenCore:
     whole = from_graph(graph, molecules[0].name, counted=True)
     refuse_overlap(whole, path)
     opened = open_valences(whole, attach, path)
+    pieces = Chem.GetMolFrags(graph)
+    refuse_lone(pieces, opened, path)
     hydrogens = counts_of(whole) - opened
     core = Core(kekulised_bonds(graph), opened)
     molecule = Molecule(whole.numbers, whole.positions, hydrogens, whole.name, charges=whole.charges, core=core)
-    return OpenCore(molecule, tuple(int(atom) + 1 for atom in np.flatnonzero(opened)), len(Chem.GetMolFrags(graph)))
+    return OpenCore(molecule, tuple(int(atom) + 1 for atom in np.flatnonzero(opened)), len(pieces))
 
 
 def checked_graph(molecule: Molecule, path: str) -> Chem.Mol:
@@ -108,6 +110,15 @@ def refuse_overlap(molecule: Molecule, path: str) -> None:
         raise ValueError(
             f"core={path}: atoms {one} and {other} overlap, {length:.2f} angstrom apart without a bond between them"
         )
+
+
+def refuse_lone(pieces: Sequence[Sequence[int]], opened: NDArray[np.int64], path: str) -> None:
+    """Raise ValueError where one of several pieces makes no new bond, so that no molecule can have it."""
+    lone = [piece for piece in pieces if not opened[list(piece)].any()]
+    if len(pieces) > 1 and lone:
+        named = [int(atom) + 1 for atom in np.flatnonzero(opened)]
+        atoms = ", ".join(str(atom + 1) for atom in lone[0])
+        raise ValueError(f"attach={named}: the piece of {path} with atoms {atoms} has none, so nothing would link it")
 
 
 def open_valences(molecule: Molecule, attach: Sequence[int] | int | None, path: str) -> NDArray[np.int64]:

@@ -27,6 +27,7 @@ OPTIONS = {
     "prepareMolsBeforeDrawing": False,  # done before, where a failure can be handled
 }
 BORDER, TEXT, FAINT, CARD = "#dfe3e8", "#24292f", "#8c959f", "#f6f8fa"
+SHADE = (0.76, 0.87, 0.98)  # red, green, blue of the shaded part
 FONTS: Final = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
 
@@ -35,7 +36,7 @@ def draw_grid(
 ) -> Image.Image:
     """Draw each molecule in a cell above its caption, row by row; an unreadable one is a box with the reason.
 
-    Captions may have several lines; a line that is too long for its cell ends in an ellipsis.
+    Captions may have several lines; a line that is too long for its cell ends in an ellipsis. Cores are shaded.
 
     Raises ValueError for another number of captions than of molecules, for none at all, and for columns below 1.
     """
@@ -60,7 +61,7 @@ def draw_grid(
         box = (left, upper, left + cell[0] - 1, upper + cell[1] - 1)
         draw.rounded_rectangle(box, 14, "white" if mol else CARD, BORDER, 2)
         if mol is not None:
-            page.paste(draw_molecule(mol), (left + PADDING, upper + PADDING))
+            page.paste(draw_molecule(mol, given_atoms(molecule)), (left + PADDING, upper + PADDING))
         else:
             draw_lines(
                 draw, (left + cell[0] // 2, upper + PADDING + HEIGHT // 2 - CAPTION), f"unreadable\n{reason}", FAINT
@@ -69,8 +70,13 @@ def draw_grid(
     return page
 
 
-def draw_molecule(mol: Chem.Mol) -> Image.Image:
-    """Draw the structural formula, WIDTH by HEIGHT pixels on white."""
+def given_atoms(molecule: Molecule) -> range:
+    """Return the numbers of the atoms that were given as a core, the first ones; none without a core."""
+    return range(0 if molecule.core is None else len(molecule.core))
+
+
+def draw_molecule(mol: Chem.Mol, shaded: Sequence[int] = ()) -> Image.Image:
+    """Draw the structural formula, WIDTH by HEIGHT pixels on white, with some atoms and the bonds among them shaded."""
     with rdBase.BlockLogs():
         flat = Chem.Mol(mol)
         flat.RemoveAllConformers()
@@ -79,11 +85,15 @@ def draw_molecule(mol: Chem.Mol) -> Image.Image:
         canvas = rdMolDraw2D.MolDraw2DCairo(WIDTH, HEIGHT)
         for option, value in OPTIONS.items():
             setattr(canvas.drawOptions(), option, value)
+        canvas.drawOptions().setHighlightColour(SHADE)
         try:
             flat = rdMolDraw2D.PrepareMolForDrawing(flat)
         except ValueError:  # aromatic rings without a Kekulé form are drawn with dashes
             flat = rdMolDraw2D.PrepareMolForDrawing(flat, kekulize=False)
-        canvas.DrawMolecule(flat)
+        within = [
+            bond.GetIdx() for bond in mol.GetBonds() if {bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()} <= {*shaded}
+        ]
+        canvas.DrawMolecule(flat, highlightAtoms=list(shaded), highlightBonds=within)
         canvas.FinishDrawing()
     return Image.open(io.BytesIO(canvas.GetDrawingText())).convert("RGB")
 

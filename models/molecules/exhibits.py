@@ -12,7 +12,7 @@ from molrl.data.molecules.composition import (
     count_rings,
     count_sizes,
 )
-from molrl.data.molecules.drawing import draw_molecule
+from molrl.data.molecules.drawing import draw_molecule, given_atoms
 from molrl.data.molecules.graphs import constitution
 from molrl.data.molecules.groups import patterns
 from molrl.data.molecules.molecule import Molecule
@@ -25,9 +25,14 @@ NO_SCAFFOLD = "none (no rings)"
 
 
 def exhibit_molecule(molecule: Molecule, reader: BondReader, reference: Container[str] | None) -> Exhibit:
-    """Return a molecule with its formula, its structure, and facts such as rings and scaffold; a reason for none."""
+    """Return a molecule with its formula, its structure, and facts such as rings and scaffold; a reason for none.
+
+    The core of a grown molecule is shaded in the formula.
+    """
     reading = reader(molecule)
     facts: dict[str, str | float] = {"heavy atoms": int((molecule.numbers > 1).sum())}
+    if core := given_atoms(molecule):
+        facts["core"] = f"{len(core)} atoms" + (", shaded" if reading.mol else "")
     if reading.mol is None:
         return Exhibit(f"not readable: {reading.reason}", {"valid": "no", **facts}, sdf=structure(molecule, reader))
     described = describe_molecule(reading, reference)
@@ -35,7 +40,7 @@ def exhibit_molecule(molecule: Molecule, reader: BondReader, reference: Containe
     return Exhibit(
         title=constitution(reading.mol),
         facts={"valid": "yes", **facts, **more},
-        image=encode_drawing(draw_molecule(reading.mol)),
+        image=encode_drawing(draw_molecule(reading.mol, core)),
         sdf=structure(molecule, reader),
     )
 

@@ -23,6 +23,7 @@ from molrl.rewards.molecules.docking.site import Site, atoms_near
 
 NEAR = 12.0  # angstrom from the core: protein atoms that new ones may touch
 IN_CONTACT = 6.0  # angstrom: a core without any protein atom so close is not in the pocket
+OVERLAP = 1.2  # angstrom: closer than any bond of two heavy atoms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,7 @@ class Growth:
         near, closest = atoms_near(self.avoid, positions, NEAR)
         if closest > IN_CONTACT:
             raise ValueError(f"core={self.core}: not in the pocket, {closest:.1f} angstrom from all of {self.avoid}")
+        refuse_overlap(self.core, closest, self.avoid)
         return torch.from_numpy(near.astype(np.float32)) - decoder.centroid
 
 
@@ -97,8 +99,14 @@ def growth_settings(
     return None
 
 
+def refuse_overlap(path: str, closest: float, receptor: str) -> None:
+    """Raise ValueError where a core is closer to an atom of a receptor, in angstrom, than any bond."""
+    if closest < OVERLAP:
+        raise ValueError(f"core={path}: not in the pocket but in the protein, {closest:.1f} angstrom from {receptor}")
+
+
 def refuse_outside(core: OpenCore, path: str, reward: Any) -> None:
-    """Raise ValueError where a reward scores poses in a box that the core does not lie in."""
+    """Raise ValueError where a reward scores poses in a box that the core does not lie in, or within its protein."""
     site = getattr(reward, "site", None)
     if isinstance(site, Site):
         box, positions = site.box(), core.molecule.positions
@@ -108,5 +116,6 @@ def refuse_outside(core: OpenCore, path: str, reward: Any) -> None:
                 f"core={path} is not in the pocket: {outside} of {len(positions)} atoms lie outside the box around "
                 f"{[round(x, 1) for x in box.centre]} of reward.site"
             )
+        refuse_overlap(path, atoms_near(site.receptor, positions, 0.0)[1], site.receptor)
     for inner in getattr(reward, "inner", ()):
         refuse_outside(core, path, inner)

@@ -56,6 +56,14 @@ def test_overlapping_pieces_are_refused(tmp_path: Path) -> None:
         read_core(core_file(tmp_path, "CC", "CC", shift=0.9), 1)
 
 
+def test_a_piece_that_nothing_would_link_is_refused(tmp_path: Path) -> None:
+    """Each of several pieces needs an atom in attach; a single one has it anyway."""
+    path = core_file(tmp_path, "CC", "CO", "CC")
+    with pytest.raises(ValueError, match=r"attach=\[1, 5\]: the piece of .*core.sdf with atoms 3, 4 has none"):
+        read_core(path, [1, 5])
+    assert read_core(path, [1, 3, 5]).pieces == 3
+
+
 def test_files_without_a_geometry_or_bonds_are_refused(tmp_path: Path) -> None:
     flat = tmp_path / "flat.sdf"
     flat.write_text(Chem.MolToMolBlock(Chem.MolFromSmiles("CCO")) + "$$$$\n")

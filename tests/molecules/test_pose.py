@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from command import complaint, molrl
-from rdkit.Chem import MolFromMolFile
+from rdkit.Chem import MolFromMolFile, MolToMolFile
 
 from molrl.data.files import EXAMPLES
 from molrl.data.molecules.files import read
@@ -111,12 +111,25 @@ def test_a_run_that_cannot_grow_is_refused_in_one_line(settings: tuple[str, ...]
     assert message in complaint(["train", "task=grow", *policy, *GROW, *SITE, *settings, f"run={tmp_path / 'run'}"], 2)
 
 
+def moved_hinge(folder: Path, shift: tuple[float, float, float]) -> str:
+    """Write the hinge fragment elsewhere."""
+    mol = MolFromMolFile(HINGE, removeHs=False)
+    mol.GetConformer().SetPositions(mol.GetConformer().GetPositions() + np.array(shift))
+    MolToMolFile(mol, str(folder / "moved.sdf"))
+    return str(folder / "moved.sdf")
+
+
 def test_a_core_far_from_the_receptor_is_refused(tmp_path: Path) -> None:
-    far = tmp_path / "far.sdf"
-    lines = Path(HINGE).read_text().split("\n")
-    far.write_text(
-        "\n".join(f"{float(x[:10]) + 80:10.4f}{x[10:]}" if 4 <= row < 25 else x for row, x in enumerate(lines))
-    )
+    far = moved_hinge(tmp_path, (80, 0, 0))
     message = complaint(["sample", f"core={far}", "attach=13", "atoms=4", f"avoid='{RECEPTOR}'"], 2)
     assert "not in the pocket" in message
     assert "needs core=FILE" in complaint(["sample", "attach=13"], 2)
+
+
+def test_a_core_within_the_protein_is_refused(tmp_path: Path) -> None:
+    """By the protein to avoid, and by the receptor of the reward."""
+    moved = moved_hinge(tmp_path, (0, 0, 3))
+    asked = ["sample", "policy=qm9_heavy", f"core={moved}", "attach=13", "atoms=4", f"avoid='{RECEPTOR}'"]
+    assert "not in the pocket but in the protein" in complaint(asked, 2)
+    settings = [*GROW, *SITE, f"task.core='{moved}'", f"run={tmp_path / 'run'}"]
+    assert "but in the protein" in complaint(["train", "task=grow", "policy=qm9_heavy", *settings], 2)

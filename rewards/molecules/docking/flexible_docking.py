@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 from rdkit import Chem
 
+from molrl.data.molecules.convert import from_rdkit
 from molrl.data.molecules.molecule import Molecule
+from molrl.data.molecules.records import has_geometry
 from molrl.machine.device import choose_device
 from molrl.rewards.molecules.docking.complexes import FlexibleLigand
 from molrl.rewards.molecules.docking.contacts import count_contacts
@@ -23,7 +25,8 @@ from molrl.rewards.molecules.docking.proxy import MIN_DISTANCE, min_distance
 from molrl.rewards.molecules.docking.scoring_function import Ligands, Pocket, with_types
 from molrl.rewards.molecules.docking.site import Site
 from molrl.rewards.molecules.docking.vinardo import VINARDO
-from molrl.rewards.molecules.geometry import GeometryReward
+from molrl.rewards.molecules.geometry import GeometryReward, heavy_graph
+from molrl.rewards.molecules.graph import read_sound
 from molrl.rewards.scores import Explained, Scored
 
 
@@ -83,24 +86,39 @@ class FlexibleDocking(GeometryReward):
         return Maps(self.pocket)
 
     def measure(self, mol: Chem.Mol, sample: Molecule) -> Scored:
-        positions = sample.positions[sample.numbers > 1]
-        if min_distance(positions) < MIN_DISTANCE:
-            return Scored(self.floor, f"no geometry: atoms closer than {MIN_DISTANCE} angstrom")
-        prepared = self.preparation(mol, positions)
-        if not prepared:
-            return Scored(self.floor, "conformers: none could be embedded")
-        try:
-            flexible = [one.flexible for one in prepared]
-        except ValueError as error:
-            return Scored(self.floor, str(error))
-        docked = list(zip(prepared, dock(self.maps, flexible, self.search), strict=True))
-        found = [(pose, one) for one, poses in docked for pose in poses]
-        if not found:
-            return Scored(self.floor, "box: the molecule does not fit in")
-        found.sort(key=lambda pair: pair[0].score)
+        found, reason = self.search_poses(mol, sample)
+        if reason:
+            return Scored(self.floor, reason)
         if self.folder is not None:
             write_poses(Path(self.folder), mol, found[: self.search.poses], self.pocket)
         return self.explained(*found[0])
+
+    def pose(self, sample: Molecule) -> Molecule | None:
+        """Return the heavy atoms of a sample, in the state that is docked, at the best pose; None where it has none."""
+        mol, _ = read_sound(self.reader, sample) if has_geometry(sample) else (None, "")
+        found, _ = self.search_poses(heavy_graph(mol), sample) if mol is not None else ([], "")
+        if not found:
+            return None
+        best, prepared = found[0]
+        return replace(from_rdkit(place(prepared.mol, best.positions.double().cpu().numpy())), name=sample.name)
+
+    def search_poses(self, mol: Chem.Mol, sample: Molecule) -> tuple[list[tuple[DockedPose, Prepared]], str]:
+        """Return the poses of a sound molecule of heavy atoms, best first; or none and the reason."""
+        positions = sample.positions[sample.numbers > 1]
+        if min_distance(positions) < MIN_DISTANCE:
+            return [], f"no geometry: atoms closer than {MIN_DISTANCE} angstrom"
+        prepared = self.preparation(mol, positions)
+        if not prepared:
+            return [], "conformers: none could be embedded"
+        try:
+            flexible = [one.flexible for one in prepared]
+        except ValueError as error:
+            return [], str(error)
+        docked = zip(prepared, dock(self.maps, flexible, self.search), strict=True)
+        found = [(pose, one) for one, poses in docked for pose in poses]
+        if not found:
+            return [], "box: the molecule does not fit in"
+        return sorted(found, key=lambda pair: pair[0].score), ""
 
     def explained(self, pose: DockedPose, prepared: Prepared) -> Explained:
         """Return the value of the best pose and its parts."""
