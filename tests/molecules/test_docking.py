@@ -271,8 +271,10 @@ def test_a_docking_reward_brings_vinardo_along_as_its_judge() -> None:
     judge = docking.held_out_reward
     pocket = Pocket(docking.site.structure(), docking.site.box(), function=VINARDO)
     for sample, value in zip(samples, judge(samples).tolist(), strict=True):
-        pose = docking.pose(sample)
-        ligand = with_types(graph_ligand(rdkit_bonds(sample).mol), VINARDO)
+        pose, mol = docking.pose(sample), rdkit_bonds(sample).mol
+        assert pose is not None
+        assert mol is not None
+        ligand = with_types(graph_ligand(mol), VINARDO)
         x = torch.from_numpy(pose.positions[pose.numbers > 1])
         assert value == pytest.approx(-pocket.score(x[None], Ligands([ligand], dtype=x.dtype)).item(), abs=1e-3)
         assert abs(value - docking([sample]).item()) > 0.05
