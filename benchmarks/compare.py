@@ -1,21 +1,24 @@
 """All algorithms at the same number of reward queries, beside methods without fine-tuning.
 
     python benchmarks/compare.py FOLDER [--data QM9.npz] [--seeds 0,1] [--names ddpo,nft] [setting=value ...]
-    python benchmarks/compare.py FOLDER --table [--known MODEL]
+    python benchmarks/compare.py FOLDER --plan [the same options and settings]
+    python benchmarks/compare.py FOLDER --table [--known MODEL] [setting=value ...]
 
 The first command does the jobs that the folder lacks, one (method, seed) after the other in one process of one thread;
-killed, the same command goes on. All methods of a seed come before the next seed. The second prints the table of the
-jobs that are done and writes comparison.csv and frontier.png (`comparison_table.py`). Settings, such as
+killed, the same command goes on. All methods of a seed come before the next seed. The second times a short round of
+each algorithm and prints the core-minutes that these jobs will take (`comparison_plan.py`). The third prints the table
+of the jobs that are done and writes comparison.csv and frontier.png (`comparison_table.py`). Settings, such as
 `policy.weights=MODEL` or `policy=drugs`, are for all runs and for what they are judged by; a folder keeps to its first.
 
 The protocol, which was fixed before the first run:
 
-- The reward is QED. A method has `MAX_QUERIES` reward queries. `RUNS` divides them into rounds; an algorithm's other
-  settings are the defaults of conf/algo.
-- The model is trained on one half of QM9, so that new molecules in the other half are known to be real.
-- Whatever sampler trains, a policy is judged by `NUM_JUDGED` samples of one chain: 50 steps, eta = 1, float32, and the
-  noise of its seed, the same for all. Its KL is that of whole such chains to the pretrained model's, of some of them
-  (`comparison_judge.py`).
+- The reward is QED. A method has `MAX_QUERIES` reward queries. `comparison_runs.py` divides them into rounds; an
+  algorithm's other settings are the defaults of conf/algo, and of conf/tuned for the model.
+- With `policy=qm9_half` the model is trained on one half of QM9, so that new molecules in the other half are known to
+  be real. With `policy=drugs`, algorithms that learn from finished samples draw in steps of second order, its default.
+- Whatever sampler trains, a policy is judged by `NUM_JUDGED` samples of one chain: 50 steps of first order, eta = 1,
+  float32, and the noise of its seed, the same for all. Its KL is that of whole such chains to the pretrained model's,
+  of some of them (`comparison_judge.py`).
 - Tuning: four trials of each algorithm, `FACTORS` of its default learning rate, seed `TRIAL_SEED`, on another task, the
   desirability of logP. The best by mean reward, where it is not the default, has rows of its own, "tuned".
 - A run that ends early, as its gradient is not finite or rollout and training disagree, is judged as it is then, and
@@ -43,6 +46,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from comparison_judge import BATCH, NUM_JUDGED, Outcome, judge, judging, outcome_of
+from comparison_plan import print_plan
+from comparison_runs import KNOWN_OF_MODEL, MAX_QUERIES, RUNS, run_settings, shipped_model
 from comparison_table import write_table
 from whole_chain import random_number
 
@@ -64,21 +69,7 @@ from molrl.task import Metrics, Reward, Task, sample_chains
 from molrl.training_state import TrainingError
 
 SEEDS, TRIAL_SEED = "0,1,2,3,4", 100
-MAX_QUERIES = 2304
-CHAIN = ("policy.num_steps=50", "policy.eta=1.0", "policy.order=1")
-FORWARD = ("iterations=24", "rollouts=96", "algo.noisings=12", "minibatch=576")
-FITTED = ("iterations=6", "rollouts=384")
-RUNS: Mapping[str, Sequence[str]] = {
-    "ddpo": ("iterations=12", "rollouts=192"),
-    "ddpo_sf": ("iterations=18", "rollouts=128"),
-    "dpok": ("iterations=12", "rollouts=192"),
-    "grpo": ("iterations=12", "rollouts=192"),
-    "dpo": ("iterations=12", "rollouts=192"),
-    "rgdm": ("iterations=12", "rollouts=21", "minibatch=63"),  # nine queries for a rollout and its candidates
-    **dict.fromkeys(("nft", "awm", "epg", "pepg", "ram"), FORWARD),
-    "tilt": (*FORWARD, "algo.tilt_step=0.1667"),  # the same tilt in all as with the default's 16 rounds
-    **dict.fromkeys(("rwr", "rwr_sparse", "sft_kl_d", "sft_kl_o"), FITTED),
-}
+CHAIN = ("policy.num_steps=50", "policy.eta=1.0", "policy.order=1")  # of the judge
 CONTROLS = ("ddpo", "nft", "rwr")  # one of each family learns from random numbers, and from a constant
 SAMPLERS = {"best of 4": 4, "best of 12": 12, "svdd": 12, "smc": 12}  # queries for a sample
 FACTORS = (0.25, 0.5, 1.0, 2.0)
@@ -125,15 +116,19 @@ class Comparison:
         return prepared([*self.settings, *CHAIN], reward_of_qed).task
 
     def jobs(self) -> Iterator[Job]:
-        """Yield all jobs: those of a seed, those of the next, the trials, and what the trials chose."""
-        for seed in self.seeds:
-            yield from self.methods(seed)
-        for name, factor in product(self.names, FACTORS):
-            yield trial(name, factor), TRIAL_SEED, partial(self.try_rate, name, factor)
+        """Yield all jobs: those that are known beforehand, and what the trials chose."""
+        yield from self.planned_jobs()
         for seed, name in product(self.seeds, self.names):
             if (factor := self.best_factor(name)) != 1.0:
                 title = f"{name} tuned, lr x {factor:g}"
                 yield title, seed, partial(self.fine_tune, title, name, seed, factor=factor)
+
+    def planned_jobs(self) -> Iterator[Job]:
+        """Yield the jobs of a seed, those of the next, and the trials."""
+        for seed in self.seeds:
+            yield from self.methods(seed)
+        for name, factor in product(self.names, FACTORS):
+            yield trial(name, factor), TRIAL_SEED, partial(self.try_rate, name, factor)
 
     def methods(self, seed: int) -> Iterator[Job]:
         """Yield the jobs of a seed with the default learning rates."""
@@ -165,10 +160,7 @@ class Comparison:
 
     def trained(self, title: str, name: str, seed: int, reward: Reward, factor: float) -> tuple[Denoiser, "Rounds"]:
         """Return the denoiser that an algorithm trained, as far as it came, and its rounds."""
-        settings = [f"algo={name}", f"seed={seed}", "save_every=4", *RUNS[name], *self.settings]
-        if factor != 1.0:
-            rate = compose("train", ["task=qed", *settings])["optimizer"]["lr"]
-            settings.append(f"optimizer.lr={factor * rate:g}")
+        settings = [f"algo={name}", f"seed={seed}", "save_every=4", *run_settings(name, self.settings, factor)]
         run, rounds = prepared(settings, reward), Rounds(self.folder / "runs" / f"{title}_{seed}")
         try:
             finetune(run.finetuning, run.task, run.algorithm, freeze_copy(run.task.policy), rounds.folder, rounds.log)
@@ -317,20 +309,26 @@ def run_jobs(comparison: Comparison) -> None:
 
 
 def main() -> None:
-    """Do the missing jobs of a folder, or print the table of those that are done."""
+    """Do the missing jobs of a folder, print what they will take, or the table of those that are done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--names", default=",".join(RUNS))
     parser.add_argument("--seeds", default=SEEDS)
-    parser.add_argument("--known", default="qm9_heavy")
+    parser.add_argument("--known", help="a model, or a file, of all molecules that are known")
+    parser.add_argument("--plan", action="store_true")
     parser.add_argument("--table", action="store_true")
     options, settings = parser.parse_known_args()
     torch.set_num_threads(1)
+    known = KNOWN_OF_MODEL.get(model := shipped_model(settings))
+    if options.data and known is None:
+        sys.exit(f"--data: got {options.data} with the policy {model}; allowed with {', '.join(KNOWN_OF_MODEL)}")
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    comparison = Comparison(options.folder, settings, options.names.split(","), seeds, options.data)
+    comparison = Comparison(options.folder, settings, tuple(options.names.split(",")), seeds, options.data)
     if options.table:
-        write_table(options.folder, base_weights(settings), options.known)
+        write_table(options.folder, base_weights(settings), options.known or known)
+    elif options.plan:
+        print_plan(comparison)
     else:
         run_jobs(comparison)
 

@@ -32,8 +32,9 @@ COLUMNS: Mapping[str, tuple[str, int]] = {  # heading and digits
     "validity": ("valid", 3),
     "elements": ("elements, TV", 3),
     "groups": ("groups, TV", 3),
-    "unseen": ("known, not seen", 3),
+    "unseen": ("known, not seen", 3),  # where all molecules of a kind are known
     "outside": ("not known", 3),
+    "novel": ("novel", 3),  # where they are not
     "unique": ("unique", 3),
     "scaffolds": ("scaffold-unique", 3),
     "circles": ("#Circles", 0),
@@ -47,21 +48,21 @@ class Judgement:
     """The references that figures of samples are made with.
 
     Attributes:
-        training: of the pretrained model.
-        seen: its training set.
-        known: all molecules that are known.
+        composition: what elements and functional groups are compared with.
+        seen: the training set.
+        known: all molecules that are known; None: there is no such set.
     """
 
-    training: Graphs
+    composition: Graphs
     seen: Container[str]
-    known: Container[str]
+    known: Container[str] | None
 
     def figures(self, job: Mapping[str, Any], pretrained: Mapping[str, Any]) -> dict[str, float]:
         """Return the figures of a job, with gains over the pretrained model on the same noise."""
         rewards, texts = np.array(job["rewards"]), list(filter(None, job["smiles"]))
         first = list(filter(None, job["smiles"][:NUM_VARIETY]))
-        known = share_known(set(texts), self.seen, self.known)
-        shifts = compare_composition(Graphs.parse(texts).mols, self.training.mols)
+        known = share_known(set(texts), self.seen, () if self.known is None else self.known)
+        shifts = compare_composition(Graphs.parse(texts).mols, self.composition.mols)
         return {
             "n": len(rewards),
             "reward": float(rewards.mean()),
@@ -70,8 +71,9 @@ class Judgement:
             "validity": len(texts) / len(rewards),
             **{name: shift.distance if shift else math.nan for name, shift in shifts.items()},
             "seen": or_nan(known.seen),
-            "unseen": or_nan(known.unseen),
-            "outside": or_nan(known.outside),
+            "unseen": math.nan if self.known is None else or_nan(known.unseen),
+            "outside": math.nan if self.known is None else or_nan(known.outside),
+            "novel": or_nan(known.outside) if self.known is None else math.nan,
             "unique": len(set(first)) / max(1, len(first)),
             "scaffolds": len(scaffolds(set(first))) / max(1, len(first)),
             "circles": count_circles(Graphs.parse(sorted(set(first)))),
@@ -83,17 +85,20 @@ class Judgement:
         }
 
 
-def write_table(folder: Path, model: str, known: str) -> None:
+def write_table(folder: Path, model: str, known: str | None) -> None:
     """Print the table of the jobs that are done, and write comparison.csv and frontier.png.
 
     Args:
         folder: of the comparison.
-        model: the pretrained one, for its training set.
-        known: a model, or a file, of all molecules that are known.
+        model: the pretrained one, for its training set; of one that keeps hashes alone, compositions are compared with
+            those of its own samples.
+        known: a model, or a file, of all molecules that are known; None: there is no such set.
     """
     jobs = read_jobs(folder)
-    seen, real = reference("model", model), reference("known", known)
-    judgement = Judgement(seen.choose(MAX_REFERENCE), seen.members, real.members)
+    seen = reference("model", model)
+    drawn = Graphs.parse([text for job in jobs[PRETRAINED].values() for text in job["smiles"] if text])
+    real = None if known is None else reference("known", known).members
+    judgement = Judgement(seen.choose(MAX_REFERENCE) if seen.smiles else drawn, seen.members, real)
     rows = {
         name: {seed: judgement.figures(job, jobs[PRETRAINED][seed]) for seed, job in by_seed.items()}
         for name, by_seed in jobs.items()
@@ -139,11 +144,13 @@ def or_nan(value: float | None) -> float:
 
 
 def markdown(rows: Mapping[str, Mapping[int, Mapping[str, float]]]) -> str:
-    """Return the table, largest gain first: means over the seeds and their standard errors."""
-    headings = [heading for heading, _ in COLUMNS.values()]
+    """Return the table, largest gain first: means over the seeds and their standard errors; no columns without any."""
+    numbers = [row for by_seed in rows.values() for row in by_seed.values()]
+    columns = {key: COLUMNS[key] for key in COLUMNS if not all(math.isnan(row[key]) for row in numbers)}
+    headings = [heading for heading, _ in columns.values()]
     lines = [f"| | seeds | {' | '.join(headings)} |", "|" + "---|" * (len(headings) + 2)]
     for name in sorted(rows, key=lambda name: -mean(row["gain"] for row in rows[name].values())):
-        cells = [cell([row[key] for row in rows[name].values()], *COLUMNS[key][1:]) for key in COLUMNS]
+        cells = [cell([row[key] for row in rows[name].values()], digits) for key, (_, digits) in columns.items()]
         lines.append(f"| {name}{early_ends(rows[name])} | {len(rows[name])} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -78,7 +78,7 @@ def main() -> None:
         runs = list[tuple[float, float, float]]()
         for seed in seeds:
             run = folder / f"{task}_{algo}_{name.split()[0]}_{seed}"
-            runs.append(train(run, [f"task={task}", f"algo={algo}", *given, *changes, f"seed={seed}"]))
+            runs.append(train(run, [f"task={task}", f"algo={algo}", *changes, *given, f"seed={seed}"]))
             before, after, kl = runs[-1]
             print(f"| {name} | {seed} | {before:.4f} | {after:.4f} | {after - before:+.4f} | {kl:.1f} | |", flush=True)
         before, after, kl = (mean(column) for column in zip(*runs, strict=True))

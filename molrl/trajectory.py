@@ -109,6 +109,17 @@ class Noised:
         columns = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "contexts"}
         return replace(self, **{name: value[rows] for name, value in columns.items() if value is not None})
 
+    def join(self, other: "Noised") -> "Noised":
+        """Return these rows followed by others of the same samples; neither has predictions or real samples."""
+        return replace(
+            self,
+            x=torch.cat([self.x, other.x]),
+            target=torch.cat([self.target, other.target]),
+            step=torch.cat([self.step, other.step]),
+            weight=torch.cat([self.weight, other.weight]),
+            sample=torch.cat([self.sample, other.sample]),
+        )
+
     @property
     def context(self) -> Context:
         """Return the context of each row of the table."""

@@ -122,7 +122,8 @@ class Scorer(Protocol[Scorable]):
 
     It may state what it scores as an attribute `kind`, the name of a kind of samples; one that wraps others has them
     in `inner` instead. See `reward_kinds`. One whose values come with their gradient says so by `has_gradient = True`;
-    one that depends on nothing continuous, so that its gradient is zero, by `is_discrete = True`.
+    one that depends on nothing continuous, so that its gradient is zero, by `is_discrete = True`. One that brings a
+    judge along, another reward of the same samples that nothing is trained on, has it as `held_out_reward`.
     """
 
     def score_one(self, sample: Scorable, /) -> Scored:
@@ -162,6 +163,13 @@ def has_gradient(scorer: Any) -> bool:
 def is_discrete(scorer: Any) -> bool:
     """Tell whether the values of a scorer depend on nothing continuous."""
     return bool(getattr(scorer, "is_discrete", False))
+
+
+def held_out_reward(scorer: Any) -> Any:
+    """Return the judge that a scorer or, if it has none, the first of those that it wraps brings along; None: none."""
+    own = getattr(scorer, "held_out_reward", None)
+    parts = map(held_out_reward, getattr(scorer, "inner", ()))
+    return own if own is not None else next((judge for judge in parts if judge is not None), None)
 
 
 def gradient_of(scored: Scored) -> NDArray[np.float64] | None:

@@ -1,6 +1,7 @@
 """The comparison of algorithms: its jobs, the KL of chains, best-of-n's curve, and the figures of a table."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import product
@@ -37,6 +38,11 @@ def judge(compare: ModuleType) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
+def runs(compare: ModuleType) -> ModuleType:
+    return sys.modules["comparison_runs"]
+
+
+@pytest.fixture(scope="module")
 def table(compare: ModuleType) -> ModuleType:
     return sys.modules["comparison_table"]
 
@@ -59,13 +65,69 @@ def test_the_jobs_of_a_seed_come_before_the_next_and_tuned_rows_after_the_trials
     assert jobs[30:] == [("ddpo tuned, lr x 0.5", 0), ("ddpo tuned, lr x 0.5", 1)]
 
 
-def test_no_algorithm_gets_more_queries_than_another(compare: ModuleType) -> None:
+@pytest.mark.parametrize("policy", ["qm9_half", "drugs"])
+def test_no_algorithm_gets_more_queries_than_another(runs: ModuleType, policy: str) -> None:
     """One query for a sample; for RGDM, `states` of each rollout have `candidates` more."""
-    for name, settings in compare.RUNS.items():
-        config = compose("train", ["task=qed", f"algo={name}", *settings])
+    for name in runs.RUNS:
+        config = compose("train", ["task=qed", f"algo={name}", *runs.run_settings(name, [f"policy={policy}"])])
         each = 1 + config["algo"]["states"] * config["algo"]["candidates"] if name == "rgdm" else 1
         queries = config["iterations"] * config["rollouts"] * each
-        assert 0.98 * compare.MAX_QUERIES <= queries <= compare.MAX_QUERIES
+        assert 0.98 * runs.MAX_QUERIES <= queries <= runs.MAX_QUERIES
+
+
+def test_a_tilt_goes_as_far_in_all_whatever_its_rounds(runs: ModuleType) -> None:
+    """Rounds times the step of each are those of the algorithm's own defaults."""
+    for policy in (["policy=qm9_half"], ["policy=drugs"]):
+        default, own = (
+            compose("train", ["algo=tilt", *rest]) for rest in (("seed=0",), runs.run_settings("tilt", policy))
+        )
+        total = [config["iterations"] * config["algo"]["tilt_step"] for config in (default, own)]
+        assert total[1] == pytest.approx(total[0], rel=1e-3)
+
+
+def test_drug_size_molecules_are_drawn_as_their_policy_does_where_no_step_has_a_density(runs: ModuleType) -> None:
+    """The family of the forward process has what is tuned for its first member; DDPO keeps its first-order steps."""
+    tuned = compose("train", ["policy=drugs", "algo=nft"])
+    for name in ("nft", "awm", "epg", "pepg", "ram", "tilt"):
+        config = compose("train", [f"algo={name}", *runs.run_settings(name, ["policy=drugs"])])
+        shared = ("policy", "precision", "rollouts", "epochs", "minibatch", "optimizer")
+        assert {key: config[key] for key in shared} == {key: tuned[key] for key in shared}
+        assert config["algo"]["noisings"] == tuned["algo"]["noisings"]
+    for name, order in {"ddpo": 1, "grpo": 1, "rwr": 2, "sft_kl_o": 2}.items():
+        assert (
+            compose("train", [f"algo={name}", *runs.run_settings(name, ["policy=drugs"])])["policy"]["order"] == order
+        )
+
+
+def test_a_trial_multiplies_the_learning_rate_that_the_run_would_have(runs: ModuleType) -> None:
+    assert runs.run_settings("epg", ["policy=drugs"], 0.5)[-1] == "optimizer.lr=5e-05"
+    assert runs.run_settings("epg", ["policy=qm9_half"], 0.5)[-1] == "optimizer.lr=0.0002"
+
+
+def test_the_plan_counts_the_jobs_that_are_missing(
+    compare: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A round of 3 s and chains of 0.1 s: 640 chains judge, 2,304 sample, and ddpo has 12 rounds."""
+    plan = sys.modules["comparison_plan"]
+    monkeypatch.setattr(plan, "run_rounds", lambda *_: {"round": 3.0})
+    monkeypatch.setattr(plan, "seconds_of_chain", lambda _: 0.1)
+    comparison = compare.Comparison(tmp_path, ("policy=drugs",), ("ddpo",), (0, 1), None)
+    comparison.__dict__["base"] = number_task()
+    (tmp_path / "jobs").mkdir()
+    comparison.file("ddpo", 0).write_text("{}")
+    plan.print_plan(comparison)
+    lines = capsys.readouterr().out.splitlines()
+    assert "| pretrained | 2 | 1.1 | 2 |" in lines
+    assert "| ddpo | 9 | 1.7 | 15 |" in lines  # one seed, two controls of two seeds, four trials
+    assert "| smc | 2 | 4.9 | 10 |" in lines
+    assert "| all | 19 | | 56 |" in lines
+
+
+def test_molecules_are_known_or_not_only_for_a_model_of_one_half(compare: ModuleType, tmp_path: Path) -> None:
+    done = [sys.executable, str(FOLDER / "compare.py"), str(tmp_path), "--data", "qm9.npz", "policy=drugs"]
+    result = subprocess.run(done, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "--data: got qm9.npz with the policy drugs; allowed with qm9_half" in result.stderr
 
 
 def test_the_kl_of_chains_is_the_exact_one_of_the_oracle(judge: ModuleType) -> None:
@@ -179,3 +241,8 @@ def test_the_table_has_all_methods_the_best_first_and_the_trials_below(
     assert lines[3].split("|")[3].strip() == "0.100 ± 0.000"
     assert (tmp_path / "comparison.csv").read_text().count("\n") == 1 + 8
     assert (tmp_path / "frontier.png").stat().st_size > 5000
+    headings = lines[0].split(" | ")
+    assert ("not known" in headings, "novel" in headings) == (True, False)
+    table.write_table(tmp_path, str(known), None)
+    headings = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("|")).split(" | ")
+    assert ("not known" in headings, "known, not seen" in headings, "novel" in headings) == (False, False, True)

@@ -48,7 +48,7 @@ CANDIDATES: dict[str, Any] = {
 VALUES: dict[str, Any] = {"reward_weight": 1.0, "kl_weight": 0.1, "clip": 0.2, "critic_lr": 0.01, **STEPS}
 MATCHING: dict[str, Any] = {
     **{"advantage": Standardised(), "advantage_clip": 2.0, "noisings": 8, "first": 0.0, "last": 1.0},
-    **{"decay": 0.0, "old_weight": 0.0, "reference_weight": 0.1, "data_weight": 0.0},
+    **{"held": 0, "decay": 0.0, "old_weight": 0.0, "reference_weight": 0.1, "data_weight": 0.0},
 }
 GROUPS: dict[str, Any] = {
     **{"group_size": 4, "scale": "global", "advantage_clip": 5.0, "clip": 0.2, "kl_weight": 0.1, "window": 4},

@@ -248,7 +248,7 @@ def test_objects_are_compared_by_what_they_hold() -> None:
 
 MATCHING: dict[str, Any] = {
     **{"advantage": Standardised(), "advantage_clip": 2.0, "noisings": 11, "first": 0.0, "last": 1.0},
-    **{"decay": 0.0, "old_weight": 0.0, "reference_weight": 0.1, "data_weight": 0.0},
+    **{"held": 0, "decay": 0.0, "old_weight": 0.0, "reference_weight": 0.1, "data_weight": 0.0},
 }
 ALGORITHMS: dict[str, tuple[Algorithm, dict[str, Any]]] = {
     "ddpo_sf": (DDPOSF(advantage=Standardised(), advantage_clip=5.0, **ALL_STEPS), {}),

@@ -49,9 +49,10 @@ def noise_samples(
     samples: Sequence[int],
     key: Key,
     count: int,
-    points: range | None = None,
+    points: Sequence[int] | None = None,
+    drawn: int = 0,
 ) -> Noised:
-    """Add noise `count` times to each clean sample whose weight is not NaN, at grid points that cover a range evenly.
+    """Add noise `count` times to each clean sample whose weight is not NaN, at grid points that are taken evenly.
 
     Args:
         sampler: with the grid and the law of the noise.
@@ -62,15 +63,16 @@ def noise_samples(
         key: of the noise.
         count: rows of a sample.
         points: grid points; None: all of them.
+        drawn: rows that the samples have already, with this key.
     """
-    points = range(sampler.num_steps + 1) if points is None else points
+    grid = torch.tensor(range(sampler.num_steps + 1) if points is None else points, device=x0.device)
     rows = (~weight.isnan()).nonzero().squeeze(1)
     kept, clean, context = [samples[row] for row in rows.tolist()], x0[rows], select(contexts, rows)
     start = torch.tensor([key.generator(sample, Draw.GRID).random() for sample in kept], dtype=torch.float64)
     x, target, step = [], [], []
     for k in range(count):
-        point = points.start + (((start + k / count) % 1.0) * len(points)).long().to(rows.device)
-        draws = key.normal(kept, Draw.NOISING.at(k), tuple(x0.shape[1:])).to(clean) if kept else clean
+        point = grid[(((start + k / count) % 1.0) * len(grid)).long().to(grid.device)]
+        draws = key.normal(kept, Draw.NOISING.at(drawn + k), tuple(x0.shape[1:])).to(clean) if kept else clean
         eps = sampler.space.project(draws, context)
         x.append(sampler.add_noise(clean, eps, point))
         target.append(sampler.target(clean, eps))
@@ -129,18 +131,30 @@ class ForwardProcess:
         """Return the grid points of the noised states: 0 is the prior, `num_steps` the end of the chain."""
         return range(num_steps + 1)
 
+    def add_noise(
+        self,
+        sampler: Sampler,
+        x0: Float[Tensor, "b ..."],
+        contexts: Context,
+        weight: Float[Tensor, " b"],
+        samples: Sequence[int],
+        key: Key,
+    ) -> Noised:
+        """Add noise to the samples whose weight is not NaN: a noised state of each, then another of each, and so on."""
+        points = self.grid_points(sampler.num_steps)
+        return noise_samples(sampler, x0, contexts, weight, samples, key, self.noisings, points)
+
     def collect(self, learner: Learner, samples: list[int], key: Key) -> Collected[Noised]:
         """Roll out, score and weigh the samples, and add noise to them."""
         behaviour = self.behaviour(learner)
         rollouts = replace(learner.task, policy=behaviour).rollout(samples, key, self.group_size)
         weight, metrics = self.weigh(learner, rollouts)
-        own, sampler, trajectory = rollouts.own, behaviour.sampler, rollouts.trajectory
-        weight, samples, points = weight[own], samples[own], self.grid_points(sampler.num_steps)
-        table = noise_samples(
-            sampler, trajectory.final, trajectory.context, weight, samples, key, self.noisings, points
-        )
+        own, trajectory = rollouts.own, rollouts.trajectory
+        weight, samples = weight[own], samples[own]
+        table = self.add_noise(behaviour.sampler, trajectory.final, trajectory.context, weight, samples, key)
         table = self.complete(learner, behaviour, table, weight, samples, key)
-        row_order = torch.arange(self.noisings).repeat_interleave(len(table) // self.noisings)
+        known = max(int((~weight.isnan()).sum()), 1)
+        row_order = torch.arange(len(table)) // known
         return Collected(table, row_order, rollouts, behaviour, len(rollouts.rewards), metrics=metrics)
 
     def complete(

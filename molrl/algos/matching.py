@@ -6,12 +6,13 @@ freedom. At eps_theta = eps_old every loss of the family has the gradient -2 A u
 Cov(A, eps | x_t), along which the samples' law tilts toward exp(A). They differ in what ends that step.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from molrl.advantages import Estimator
@@ -29,6 +30,7 @@ from molrl.algos.steps import window_of
 from molrl.gaussian import Context, Space
 from molrl.noise import Key, Stream
 from molrl.policy import Policy
+from molrl.samplers import Sampler
 from molrl.task import Metrics, Rollouts, Task
 from molrl.trainable_parameters import trainable_module
 from molrl.trajectory import Noised, move_context
@@ -55,6 +57,8 @@ class AdvantageMatching(ForwardProcess):
         advantage_clip: advantages are clamped to +- this.
         first: fraction of the chain after which the noised states lie (0 is the prior, 1 the end).
         last: fraction of the chain up to which they lie.
+        held: further noised states of each sample, at the other grid points. They have no advantage, and their loss is
+            |eps_theta - eps_ref|^2: they keep the rest of the chain where it is while this part moves.
         decay: of the old policy, which draws the samples: a moving average of the weights over the rounds. 0: the
             policy in training, as it is when the round begins.
         old_weight: weight of |eps_theta - eps_old|^2, which bounds how far a round goes.
@@ -66,6 +70,7 @@ class AdvantageMatching(ForwardProcess):
     advantage_clip: float
     first: float
     last: float
+    held: int
     decay: float
     old_weight: float
     reference_weight: float
@@ -76,7 +81,7 @@ class AdvantageMatching(ForwardProcess):
         checks.require_positive(advantage_clip=self.advantage_clip)
         checks.require_window(self.first, self.last)
         weights = {name: getattr(self, name) for name in ("old_weight", "reference_weight", "data_weight")}
-        checks.require_non_negative(decay=self.decay, **weights)
+        checks.require_non_negative(held=self.held, decay=self.decay, **weights)
         if self.decay >= 1:
             raise ValueError(f"decay: got {self.decay}, allowed 0 to below 1")
 
@@ -88,7 +93,7 @@ class AdvantageMatching(ForwardProcess):
     @property
     def needs_reference(self) -> bool:
         """Return whether the loss reads the reference's prediction."""
-        return self.reference_weight > 0
+        return self.reference_weight > 0 or self.held > 0
 
     def modules(self, task: Task) -> nn.ModuleDict:
         """Return the old policy's weights and the running statistics of the advantages, where there are some."""
@@ -126,6 +131,29 @@ class AdvantageMatching(ForwardProcess):
         window = window_of(num_steps, self.first, self.last)
         return range(window.start, window.stop + (self.last == 1))
 
+    def add_noise(
+        self,
+        sampler: Sampler,
+        x0: Float[Tensor, "b ..."],
+        contexts: Context,
+        weight: Float[Tensor, " b"],
+        samples: Sequence[int],
+        key: Key,
+    ) -> Noised:
+        """Add noise to the samples in the window, and then to those that are held outside of it."""
+        table = super().add_noise(sampler, x0, contexts, weight, samples, key)
+        window = self.grid_points(sampler.num_steps)
+        outside = [point for point in range(sampler.num_steps + 1) if point not in window]
+        if not (self.held and outside):
+            return table
+        others = noise_samples(sampler, x0, contexts, 0 * weight, samples, key, self.held, outside, self.noisings)
+        return table.join(others)
+
+    def is_held(self, batch: Noised, num_steps: int) -> Bool[Tensor, " m"]:
+        """Tell which rows lie outside of the window."""
+        window = self.grid_points(num_steps)
+        return (batch.step < window.start) | (batch.step >= window.stop)
+
     def complete(
         self,
         learner: Learner,
@@ -141,11 +169,10 @@ class AdvantageMatching(ForwardProcess):
         if self.needs_reference:
             table = replace(table, reference=predict_table(learner.reference, table, task.processes))
         if self.data_weight and task.data is not None:
-            own_key, sampler = key.child(Stream.DATA.at(key.stream)), behaviour.sampler
+            own_key = key.child(Stream.DATA.at(key.stream))
             x0, context = task.data(samples, own_key)
             x0, context = x0.to(task.device), move_context(context, task.device)
-            points = self.grid_points(sampler.num_steps)
-            real = noise_samples(sampler, x0, context, weight, samples, own_key, self.noisings, points)
+            real = self.add_noise(behaviour.sampler, x0, context, weight, samples, own_key)
             table = replace(table, real=real)
         return table
 
@@ -155,8 +182,10 @@ class AdvantageMatching(ForwardProcess):
         moved = error(predicted, cast(Tensor, batch.old))
         loss, facts = self.rows(predicted, batch, error)
         loss = loss + self.old_weight * moved
-        if self.reference_weight:
-            loss = loss + self.reference_weight * error(predicted, cast(Tensor, batch.reference))
+        if self.reference_weight or self.held:
+            anchor = error(predicted, cast(Tensor, batch.reference))
+            held = self.is_held(batch, learner.policy.sampler.num_steps)
+            loss = torch.where(held, anchor, loss + self.reference_weight * anchor)
         if self.data_weight:
             loss = loss + self.data_weight * denoising_error(learner.policy, cast(Noised, batch.real))
         reported = {"denoising_error": error(predicted, batch.target), "moved": moved}

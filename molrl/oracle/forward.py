@@ -31,6 +31,7 @@ from molrl.samplers import DDIM
 from molrl.schedule import alpha, sigma
 
 MAX_ROUNDS, SETTLED, DAMPING = 2000, 1e-8, 0.3
+TRAINED = range(1, 11)  # grid points of the chain of ten steps: all but that of the prior
 NODES, NODE_STDS = 1001, 9.0  # of a normal law; the integrands are smooth
 
 Score = Callable[["Samples", Tensor], Tensor]
@@ -99,10 +100,17 @@ def adaptive_score(samples: Samples, theta: Float[Tensor, "points 2"]) -> Float[
     return torch.stack([(a * samples.x0 * sign + s * noise) @ weight, sign @ weight], -1)
 
 
-def anchored(sampler: DDIM, reference: Chain, reward: Parabola, anchor: float, score: Score = squared_score) -> Chain:
+def anchored(
+    sampler: DDIM,
+    reference: Chain,
+    reward: Parabola,
+    anchor: float,
+    score: Score = squared_score,
+    window: range = TRAINED,
+) -> Chain:
     """Return the chain at which one update per round is at rest: anchor E[f f^T] (theta - theta_ref) = score(theta).
 
-    The samples are the chain's own. For RAM the anchor is its temperature.
+    The samples are the chain's own. For RAM the anchor is its temperature. Outside of the window theta is theta_ref.
 
     Raises:
         ValueError: the iteration does not settle.
@@ -111,7 +119,7 @@ def anchored(sampler: DDIM, reference: Chain, reward: Parabola, anchor: float, s
     for _ in range(MAX_ROUNDS):
         samples = Samples.of(sampler, chain_of(sampler, theta), reward)
         moved = solve(samples.features(torch.ones_like(samples.mass)), score(samples, theta) / anchor)
-        step = DAMPING * trained(start + moved - theta)
+        step = DAMPING * trained(start + moved - theta, window)
         theta = theta + step
         if step.abs().max() < SETTLED:
             return chain_of(sampler, theta)
@@ -142,9 +150,10 @@ def tilt_rounds(sampler: DDIM, reference: Chain, reward: Parabola, step: float, 
     return chain_of(sampler, theta)
 
 
-def trained(move: Float[Tensor, "points 2"]) -> Float[Tensor, "points 2"]:
-    """Return the move without that of the prior's grid point."""
-    return torch.cat([0 * move[:1], move[1:]])
+def trained(move: Float[Tensor, "points 2"], window: range = TRAINED) -> Float[Tensor, "points 2"]:
+    """Return the move of the grid points that are trained, and zero at the others."""
+    points = torch.arange(len(move)).unsqueeze(1)
+    return move * ((points >= window.start) & (points < window.stop))
 
 
 def parameters(sampler: DDIM, chain: Chain) -> Float[Tensor, "points 2"]:
@@ -171,21 +180,23 @@ def solve(matrix: Float[Tensor, "points 2 2"], vector: Float[Tensor, "points 2"]
 def cases() -> list[ChainCase]:
     """Return the family: single updates with an anchor, and rounds of complete fits."""
     common: dict[str, Any] = {"advantage": Centred(), "advantage_clip": UNCLIPPED, "noisings": 10, "first": 0.1}
-    common |= {"last": 1.0, "decay": 0.0, "old_weight": 0.0, "reference_weight": 2.0, "data_weight": 0.0}
+    common |= {"last": 1.0, "held": 0, "decay": 0.0, "old_weight": 0.0, "reference_weight": 2.0, "data_weight": 0.0}
     free = {**common, "reference_weight": 0.0}
     single: dict[str, Any] = {"optimizer": partial(torch.optim.SGD, lr=1.0), "iterations": 50, "rollouts": 1024}
     fits: dict[str, Any] = {"optimizer": partial(torch.optim.SGD, lr=3.0), "rollouts": 8192, "epochs": 30}
 
-    def at_rest(score: Score) -> Callable[[DDIM, Chain], Chain]:
-        return lambda sampler, reference: anchored(sampler, reference, QUADRATIC, 2.0, score)
+    def at_rest(score: Score, window: range) -> Callable[[DDIM, Chain], Chain]:
+        return lambda sampler, reference: anchored(sampler, reference, QUADRATIC, 2.0, score, window)
 
-    def case(name: str, algorithm: Any, score: Score = squared_score) -> ChainCase:
-        return ChainCase(
-            name=name, algorithm=algorithm, reward=QUADRATIC, in_stds=False, fixed_point=at_rest(score), loop=single
-        )
+    def case(name: str, algorithm: Any, score: Score = squared_score, window: range = TRAINED) -> ChainCase:
+        at = at_rest(score, window)
+        return ChainCase(name=name, algorithm=algorithm, reward=QUADRATIC, in_stds=False, fixed_point=at, loop=single)
+
+    part = {**common, "advantage_clip": 100.0, "first": 0.4, "last": 0.8, "held": 5}
 
     return [
         case("nft, anchored", NFT(mixing=1.0, **{**common, "advantage_clip": 100.0})),
+        case("nft, rest held", NFT(mixing=1.0, **part), window=range(4, 8)),
         case("awm, anchored", AWM(clip=UNCLIPPED, **common)),
         case("epg, anchored", EPG(**common), adaptive_score),
         case("pepg, anchored", PEPG(**common), adaptive_score),

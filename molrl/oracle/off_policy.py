@@ -139,7 +139,7 @@ class Fit:
 def cases() -> list[ChainCase]:
     """Return one round of each, with an anchor to the old policy alone."""
     common: dict[str, Any] = {"advantage": Centred(), "advantage_clip": UNCLIPPED, "noisings": 10, "first": 0.1}
-    common |= {"last": 1.0, "decay": 0.0, "reference_weight": 0.0, "data_weight": 0.0}
+    common |= {"last": 1.0, "held": 0, "decay": 0.0, "reference_weight": 0.0, "data_weight": 0.0}
     late = {**common, "noisings": 8, "first": FIRST_TRAINED / 10}
     round_of: dict[str, Any] = {"rollouts": 8192, "iterations": 1, "optimizer": partial(torch.optim.SGD, lr=1.5)}
 

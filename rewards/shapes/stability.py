@@ -1,6 +1,7 @@
 """Static stability of a shape: the distance of its centre of mass from the edge of its support polygon."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from molrl.data.shapes.neighbours import import_scipy, neighbour_counts, tree
 from molrl.rewards.scores import Explained, Scored
 from molrl.rewards.shapes.body import Array, Body, DifferentiableReward, UnsoundError, constant_like, relative_spacing
+from molrl.rewards.shapes.drop_simulation import DropTest
 
 FLOOR_QUANTILE = 0.005  # of the heights, at which the floor is
 MAX_FOOT_HEIGHT = 0.1  # above the floor: the lowest point sampled on a leg is not its end
@@ -16,6 +18,7 @@ LEVEL, SIDE_RADIUS = 0.02, 0.1  # a foot is at most LEVEL higher than the points
 PLAN = [0, 2]  # the axes of the view from above
 LEFT = np.array([-1.0, 1.0])  # times the reversed components of a direction: that direction turned by 90 degrees
 CROWD_RADIUS = 0.125  # of the neighbourhood in which a foot needs other points
+DROP_SECONDS = 4.0  # of the held-out simulation; most shapes that fall lie by then
 MIN_NEIGHBOURS, CROWD_DIVISOR = 2, 6.0  # it needs this many, and a sixth of the median number
 
 
@@ -53,6 +56,11 @@ class StabilityMargin(DifferentiableReward):
             raise ValueError(f"plate: got {self.plate}, need a fraction above 0, up to 1")
         if self.enough is not None and not self.enough > 0:
             raise ValueError(f"enough: got {self.enough}, need a margin above 0, or null")
+
+    @cached_property
+    def held_out_reward(self) -> DropTest:
+        """Return the judge of a policy that follows this margin: a simulated drop."""
+        return DropTest(seconds=DROP_SECONDS)
 
     def measure(self, body: Body) -> Scored:
         value, contact = super().measure(body).value, contact_fraction(body.points, find_feet(body.points))

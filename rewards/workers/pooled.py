@@ -3,8 +3,9 @@
 import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, Self
 
 from molrl.machine.workers.local import Workers
 from molrl.machine.workers.protocol import Lost, WorkerPool
@@ -14,6 +15,7 @@ from molrl.rewards.scores import (
     Scores,
     Values,
     has_gradient,
+    held_out_reward,
     isolated,
     score_safely,
     scores,
@@ -76,6 +78,12 @@ class Pooled:
         """Tell whether the values of traced samples have a gradient, which the workers compute as well."""
         return has_gradient(self.scorer)
 
+    @cached_property
+    def held_out_reward(self) -> Self | None:
+        """Return the judge that the scorer brings along, computed by worker processes of its own; None: it has none."""
+        judge = held_out_reward(self.scorer)
+        return None if judge is None else replace(self, scorer=judge)
+
     def __call__(self, samples: Sequence[Any]) -> Values:
         """Return one float32 for each sample, with a gradient if these are traced; NaN where one cannot be scored."""
         return values_of(self.scorer, self.score, samples)
@@ -109,8 +117,10 @@ class Pooled:
             self._pool.start()
 
     def close(self) -> None:
-        """End the workers; the next batch starts new ones."""
+        """End the workers, those of the judge as well; the next batch starts new ones."""
         self._pool.close()
+        if (judge := self.__dict__.get("held_out_reward")) is not None:
+            judge.close()
 
     def __enter__(self) -> "Pooled":
         self.start()

@@ -157,6 +157,61 @@ def test_noised_states_lie_in_the_window(first: float, last: float, points: rang
     assert torch.bincount(table.step, minlength=11).tolist() == [12 * (k in points) for k in range(11)]
 
 
+def test_states_outside_of_the_window_are_held_and_change_nothing_within_it() -> None:
+    """Of grid points 0 to 10 the window has 3 to 6; each sample has 8 states there, and 7 at the others."""
+    whole, plain = (LOSSES["nft"](first=0.3, last=0.7, noisings=8, held=held) for held in (7, 0))
+    table, within = (one.collect(start(number_task(), one), SAMPLES, KEY).table for one in (whole, plain))
+    assert torch.bincount(table.step, minlength=11).tolist() == [6, 6, 6, 12, 12, 12, 12, 6, 6, 6, 6]
+    assert_close((table.x[:48], table.step[:48], table.weight[:48]), (within.x, within.step, within.weight))
+    assert whole.is_held(table, 10).tolist() == [False] * 48 + [True] * 42
+    assert (table.weight[48:] == 0).all()
+    noise = torch.cat([table.target[:48].view(8, 6), table.target[48:].view(7, 6)])
+    assert len(noise.unique()) == 90
+    complete = LOSSES["nft"](held=7)
+    assert len(complete.collect(start(number_task(), complete), SAMPLES, KEY).table) == 4 * 6
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_held_state_costs_its_distance_from_the_reference_alone(name: str) -> None:
+    algorithm = LOSSES[name](first=0.3, last=0.7, noisings=8, held=7, reference_weight=0.3, old_weight=0.2)
+    task = number_task()
+    student = start(task, algorithm)
+    shifted(task.policy, 0.4)
+    table = algorithm.collect(student, SAMPLES, KEY).table
+    shifted(task.policy, -0.1)
+    held = table[algorithm.is_held(table, 10).nonzero().squeeze(1)]
+    distance = (predict_target(task.policy, held) - predict_target(student.reference, held)).square().mean()
+    assert distance > 0.01
+    assert_close(algorithm.loss(student, held)[0], distance)
+
+
+def test_held_states_move_less_toward_random_rewards() -> None:
+    """All grid points share two parameters, which a window of the last ones moves; held ones bring them back."""
+
+    def moved(held: int, seed: int) -> float:
+        task = number_task(lambda samples: torch.tensor([hash(float(one)) % 97 / 97 for one in samples]))
+        task = replace(task, policy=replace(task.policy, denoiser=Shared()))
+        algorithm, reference = LOSSES["nft"](first=0.5, noisings=4, held=held), freeze_copy(task.policy)
+        loop = finetuning(seed=seed, iterations=6, rollouts=32, minibatch=32, epochs=2)
+        finetune(loop, task, algorithm, reference, None, unheard)
+        table = probe(task.rollout(range(200), Key(9)).trajectory, 10**6)
+        return chain_kl(task.policy, reference, table[(table.step < 5).nonzero().squeeze(1)])
+
+    assert sum(moved(8, seed) for seed in range(3)) < 0.3 * sum(moved(0, seed) for seed in range(3))
+
+
+class Shared(torch.nn.Module):
+    """A denoiser with one slope and one shift for all noise levels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = torch.nn.Parameter(torch.tensor(0.8))
+        self.shift = torch.nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
+        return (self.slope * x + self.shift).to(x)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_ignore_padding(name: str) -> None:
     """The same molecules padded to another width have the same loss, per degree of freedom."""

@@ -27,7 +27,7 @@ F64 = torch.float64
 DIMS = 3
 COMMON: dict[str, Any] = {
     **{"advantage": Centred(), "advantage_clip": 4.0, "noisings": 4, "first": 0.0, "last": 1.0},
-    **{"decay": 0.0, "old_weight": 0.0, "reference_weight": 0.0, "data_weight": 0.0},
+    **{"held": 0, "decay": 0.0, "old_weight": 0.0, "reference_weight": 0.0, "data_weight": 0.0},
 }
 LOSSES: dict[str, Callable[..., AdvantageMatching]] = {
     "nft": lambda **changes: NFT(**{**COMMON, "mixing": 1.0, **changes}),

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ from molrl.data.files import EXAMPLES
 from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.molecule import Molecule, count_hydrogens
 from molrl.rewards.molecules.docking.atom_types import graph_ligand
-from molrl.rewards.molecules.docking.proxy import MAX_ROTORS, DockingProxy, clash_fraction
-from molrl.rewards.molecules.docking.scoring_function import Box, Ligands
+from molrl.rewards.molecules.docking.proxy import MAX_ROTORS, DockingProxy, VinardoOfPose, clash_fraction
+from molrl.rewards.molecules.docking.scoring_function import Box, Ligands, Pocket, with_types
 from molrl.rewards.molecules.docking.site import Site, ligand_positions
+from molrl.rewards.molecules.docking.vinardo import VINARDO
 from molrl.rewards.molecules.geometry import NO_GEOMETRY
 from molrl.rewards.workers.pooled import Pooled
 from molrl.rewards.wrapping import parts_of
@@ -261,3 +263,40 @@ def ethanol() -> Chem.Mol:
     mol = Chem.AddHs(Chem.MolFromSmiles("CCO"))
     assert rdDistGeom.EmbedMolecule(mol, randomSeed=7) == 0
     return mol
+
+
+def test_a_docking_reward_brings_vinardo_along_as_its_judge() -> None:
+    """The judge scores the very pose of the trained reward by the other function, whatever wraps the scorer."""
+    docking, samples = reward(starts=8, steps=20), [embedded(BENZENE), embedded(PHENOL)]
+    judge = docking.held_out_reward
+    pocket = Pocket(docking.site.structure(), docking.site.box(), function=VINARDO)
+    for sample, value in zip(samples, judge(samples).tolist(), strict=True):
+        pose, mol = docking.pose(sample), rdkit_bonds(sample).mol
+        assert pose is not None
+        assert mol is not None
+        ligand = with_types(graph_ligand(mol), VINARDO)
+        x = torch.from_numpy(pose.positions[pose.numbers > 1])
+        assert value == pytest.approx(-pocket.score(x[None], Ligands([ligand], dtype=x.dtype)).item(), abs=1e-3)
+        assert abs(value - docking([sample]).item()) > 0.05
+    assert not judge.differentiable
+    assert reward(size=4.0).held_out_reward([embedded("CCCCCCCC")]).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("name", ["docking", "docking_qed"])
+def test_the_judge_of_a_configured_docking_reward_runs_in_workers_that_end_with_it(name: str) -> None:
+    place = [f"reward.site.receptor={RECEPTOR}", f"reward.site.ligand={LIGAND}", "reward.workers=1"]
+    trained = build(compose("train", ["task=qed", f"reward={name}", *place])["reward"], "reward")
+    judge = trained.held_out_reward
+    assert judge is trained.held_out_reward
+    assert isinstance(judge, Pooled)
+    assert isinstance(judge.scorer, VinardoOfPose)
+    assert judge.held_out_reward is None
+    assert judge.workers == 1
+    trained.close()
+
+
+def test_a_judge_has_the_size_power_of_what_it_judges() -> None:
+    plain = reward(starts=4, steps=4)
+    sized = replace(plain, size_power=1.0)
+    value, share = (one.held_out_reward([embedded(PHENOL)]).item() for one in (plain, sized))
+    assert share == pytest.approx(value / 7)

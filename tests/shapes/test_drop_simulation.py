@@ -48,3 +48,14 @@ def test_bad_clouds_and_settings() -> None:
         DropTest(seconds=0)
     with pytest.raises(ValueError, match="mass: got 'lead', allowed are points, solid"):
         DropTest(seconds=1, mass="lead")  # type: ignore[arg-type]
+
+
+def test_a_margin_brings_the_drop_along_as_its_judge() -> None:
+    """It tells a cube from a table that falls, in degrees, and has no gradient to follow."""
+    margin = StabilityMargin(plate=0.25, enough=0.2)
+    judge = margin.held_out_reward
+    stands, falls = judge([cloud(box(1, 1, 1)), cloud(table(0.08, 0.3))]).tolist()
+    assert stands > -1
+    assert falls < -20
+    assert margin.differentiable
+    assert not judge.differentiable

@@ -18,9 +18,10 @@ from molrl.rewards.molecules.docking.atom_types import Ligand, graph_ligand
 from molrl.rewards.molecules.docking.gradient import rotation_between, score_gradient
 from molrl.rewards.molecules.docking.ligand_efficiency import check_size_power, sized
 from molrl.rewards.molecules.docking.placement import Placement, place
-from molrl.rewards.molecules.docking.scoring_function import Ligands, Pocket
+from molrl.rewards.molecules.docking.scoring_function import Ligands, Pocket, with_types
 from molrl.rewards.molecules.docking.site import Site
 from molrl.rewards.molecules.docking.surroundings import write_surroundings
+from molrl.rewards.molecules.docking.vinardo import VINARDO
 from molrl.rewards.molecules.geometry import GeometryReward, heavy_graph
 from molrl.rewards.molecules.graph import read_sound
 from molrl.rewards.scores import Explained, Scored
@@ -98,7 +99,8 @@ class DockingProxy(GeometryReward):
         """Return the best pose of a ligand whose heavy atoms have these positions [n, 3]; None: it fits nowhere."""
         return place(self.pocket, ligand, positions, starts=self.starts, steps=self.steps, seed=self.seed)
 
-    def measure(self, mol: Chem.Mol, sample: Molecule) -> Scored:
+    def placed(self, mol: Chem.Mol, sample: Molecule) -> tuple[Ligand, Placement] | Scored:
+        """Return a ligand at its best pose, or the value and the reason of one that has none."""
         positions = sample.positions[sample.numbers > 1]
         if min_distance(positions) < MIN_DISTANCE:
             return Scored(self.floor, f"no geometry: atoms closer than {MIN_DISTANCE} angstrom")
@@ -107,9 +109,14 @@ class DockingProxy(GeometryReward):
         except ValueError as error:
             return Scored(self.floor, str(error))
         placement = self.search(ligand, torch.from_numpy(positions))
-        if placement is None:
-            return Scored(self.floor, "box: the molecule does not fit in")
-        n = len(ligand)
+        return Scored(self.floor, "box: the molecule does not fit in") if placement is None else (ligand, placement)
+
+    def measure(self, mol: Chem.Mol, sample: Molecule) -> Scored:
+        found = self.placed(mol, sample)
+        if isinstance(found, Scored):
+            return found
+        ligand, placement = found
+        n, positions = len(ligand), sample.positions[sample.numbers > 1]
         value, parts = sized(max(-placement.score, self.floor), n, self.size_power)
         clashes = clash_fraction(self.pocket, ligand, placement.positions)
         gradient = np.zeros(sample.positions.shape)
@@ -117,6 +124,43 @@ class DockingProxy(GeometryReward):
             slopes = score_gradient(self.pocket, ligand, torch.from_numpy(positions), placement)
             gradient[sample.numbers > 1] = -slopes.double().cpu().numpy() / n**self.size_power
         return Explained(value, "", {**parts, "clashes": clashes, "rotors": ligand.rotors}, gradient)
+
+    @property
+    def held_out_reward(self) -> "VinardoOfPose":
+        """Return the judge of a policy that follows this score: Vinardo's score of the same poses."""
+        return VinardoOfPose(docking=self, reader=self.reader)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VinardoOfPose(GeometryReward):
+    """Minus the Vinardo score in kcal/mol of the pose that a docking reward finds by Vina's; 0 for a bad sample.
+
+    Vinardo has other radii and weights (`vinardo`). A molecule that is better by Vina alone fits the faults of its
+    function.
+
+    Attributes:
+        docking: finds the pose.
+    """
+
+    docking: DockingProxy
+    pocket: Pocket = field(init=False, repr=False, compare=False)
+    floor: ClassVar[float] = 0.0
+
+    def __post_init__(self) -> None:
+        site, device = self.docking.site, self.docking.pocket.centre.device
+        object.__setattr__(self, "pocket", Pocket(site.structure(), site.box(), device=device, function=VINARDO))
+
+    def measure(self, mol: Chem.Mol, sample: Molecule) -> Scored:
+        found = self.docking.placed(mol, sample)
+        if isinstance(found, Scored):
+            return found
+        ligand, placement = found
+        x = placement.positions
+        score = self.pocket.score(
+            x[None], Ligands([with_types(ligand, VINARDO)], dtype=x.dtype, device=x.device)
+        ).item()
+        value, _ = sized(max(-score, self.floor), len(ligand), self.docking.size_power)
+        return Scored(value)
 
 
 def clash_fraction(pocket: Pocket, ligand: Ligand, x: Float[Tensor, "n 3"]) -> float:
