@@ -146,7 +146,8 @@ class Composition:
         refuse_renamed_choice(group, name)
         hint = did_you_mean(name.rpartition("/")[2], self.names(folder))
         more = ", or a folder with a model in it, or hub:OWNER/NAME" if group == "policy" else ""
-        raise ConfigError(f"{group}={name}: no such {group}; known are {', '.join(options)}{more}{hint}")
+        missing = "no model is there" if group == "policy" and ("/" in name or "." in name) else f"no such {group}"
+        raise ConfigError(f"{group}={name}: {missing}; known are {', '.join(options)}{more}{hint}")
 
     def option_of_model(self, source: str) -> tuple[str, str] | None:
         """Return the file for a model that has none of its own, and the model's domain; None: there is no such model.
@@ -156,7 +157,8 @@ class Composition:
         from molrl.domains import domain_of_model
         from molrl.models.shipped import find_model
 
-        if not source.startswith("hub:") and find_model(source) is None and not source.endswith(".safetensors"):
+        is_file = source.endswith(".safetensors") and Path(source).is_file()
+        if not source.startswith("hub:") and find_model(source) is None and not is_file:
             return None
         domain = domain_of_model(source)
         return domain if self.find(f"policy/{domain}") else MODEL_OPTION, domain

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from molrl.arguments import takes_path
+from molrl.arguments import is_hydras, takes_path
 from molrl.composition import CONF
 from molrl.config import ConfigError
 from molrl.exit_codes import ExitCode
@@ -113,11 +113,6 @@ def sweep_folder(settings: Sequence[str]) -> Path:
     """Return the folder of all runs of a sweep."""
     given = [item.partition("=")[2] for item in settings if item.startswith("hydra.sweep.dir=")]
     return Path(unquoted(given[-1]) if given else dated_folder("multirun"))
-
-
-def is_hydras(item: str) -> bool:
-    """Tell whether a setting is Hydra's own."""
-    return item.lstrip("+").startswith(("hydra.", "hydra/"))
 
 
 def with_quotes(item: str) -> str:
