@@ -9,7 +9,7 @@ import io
 import math
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,10 @@ from molrl.override import as_value, in_quotes, path_value, shell_line, unquoted
 from molrl.runs.folder import dated_folder, read_summary
 
 TABLE, SWEEP = "table.csv", "multirun.yaml"  # in the folder of a sweep; Hydra writes the latter
-INTERRUPTIONS = {ExitCode.INTERRUPTED: KeyboardInterrupt, ExitCode.TERMINATED: Terminated}  # they end the sweep as well
+INTERRUPTIONS: Mapping[int, type[KeyboardInterrupt]] = {  # they end the sweep as well
+    ExitCode.INTERRUPTED: KeyboardInterrupt,
+    ExitCode.TERMINATED: Terminated,
+}
 
 
 def multirun(

@@ -63,7 +63,7 @@ class Page:
     def receive(self) -> dict[str, Any]:
         """Return the next message of the browser."""
         while b"\0" not in self.rest:
-            if not (data := self.answers.read1(2**20)):  # type: ignore[attr-defined]
+            if not (data := self.answers.read1(2**20)):
                 raise RuntimeError("the browser has ended")
             self.rest += data
         text, _, self.rest = self.rest.partition(b"\0")
