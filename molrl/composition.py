@@ -130,8 +130,7 @@ class Composition:
             ConfigError: it means nothing.
         """
         options = self.options(folder)
-        if group in ("policy", *CODE_GROUPS):
-            name = unquoted(name)
+        name = unquoted(name) if group in ("policy", *CODE_GROUPS) else name
         if name == MISSING:
             raise ConfigError(f"{group}: missing, it has no default here; known are {', '.join(options)}")
         if name in options or name in options.values():
@@ -144,10 +143,11 @@ class Composition:
             sampling = {f"policy.{setting}": value for setting, value in run_sampling(name).items()}
             return Choice(folder, name, *found, {"policy.weights": name, **sampling})
         refuse_renamed_choice(group, name)
-        hint = did_you_mean(name.rpartition("/")[2], self.names(folder))
+        is_path = group == "policy" and ("/" in name or "." in name)
+        hint = "" if is_path else did_you_mean(name.rpartition("/")[2], self.names(folder))
         more = ", or a folder with a model in it, or hub:OWNER/NAME" if group == "policy" else ""
-        missing = "no model is there" if group == "policy" and ("/" in name or "." in name) else f"no such {group}"
-        raise ConfigError(f"{group}={name}: {missing}; known are {', '.join(options)}{more}{hint}")
+        missing = "model is there" if is_path else f"such {group}"
+        raise ConfigError(f"{group}={name}: no {missing}; known are {', '.join(options)}{more}{hint}")
 
     def option_of_model(self, source: str) -> tuple[str, str] | None:
         """Return the file for a model that has none of its own, and the model's domain; None: there is no such model.

@@ -48,7 +48,7 @@ def photograph_run(page: Page, report: Path) -> None:
 def photograph_sweep(page: Page, report: Path) -> None:
     """Take the results and the first curves of a sweep."""
     page.open(report, WIDTH)
-    save(page, "report_sweep", 0, top(page, ".charts") + 430)
+    save(page, "report_sweep", 0, top(page, ".charts") + 425)
 
 
 def main(folder: Path) -> int:
