@@ -38,7 +38,7 @@ def photograph_run(page: Page, report: Path) -> None:
     page.open(report, WIDTH)
     save(page, "report_run", 0, 740)
     save(page, "report_curves", top(page, ".charts") - 90, 790)
-    gallery = top(page, "#controls") - 20
+    gallery = top(page, "#controls") - 8
     save(page, "report_samples", gallery, 560)
     page.evaluate(f"scrollTo(0, {gallery}); document.querySelectorAll('.card .look')[2].click(); {TURN}")
     page.wait(2)

@@ -15,6 +15,7 @@ from nbformat.v4 import new_output
 TUTORIALS = Path(__file__).parents[1] / "tutorials"
 SECONDS = 1800  # for each cell, on a machine that other jobs use
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")  # colours of a terminal
+TIME = re.compile(r" in [\d.]+ (?:seconds|minutes|hours)\b")  # that a run took, beside whatever else the machine did
 STYLE = re.compile(r"<style.*?</style>|</?a\b[^>]*>| (?:border|class)=\"\w+\"", re.DOTALL)
 
 
@@ -49,7 +50,7 @@ def tidy(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
             plain = {"text/html": STYLE.sub("", data["text/html"]).strip(), "text/plain": data["text/plain"]}
             kept.append(new_output("display_data", plain))
         elif output.get("name") != "stderr":
-            text = ESCAPE.sub("", data["text/plain"])
+            text = TIME.sub("", ESCAPE.sub("", data["text/plain"]))
             text += "" if output.output_type == "stream" or text.endswith("\n") else "\n"  # an object that was shown
             if kept and kept[-1].output_type == "stream":
                 kept[-1].text += text
