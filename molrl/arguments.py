@@ -152,11 +152,19 @@ def requested_domain(command: str, settings: Sequence[str], folders: Sequence[Pa
 
 
 def first_values(settings: Sequence[str]) -> list[str]:
-    """Return the settings of the first run of a sweep: the first of several values, in `seed=0,1,2` the 0."""
-    pairs = (item.partition("=") for item in settings)
+    """Return the settings of the first run of a sweep: the first of several values, in `seed=0,1,2` the 0.
+
+    Hydra's own are left out, which are those of the sweep and not of a run.
+    """
+    pairs = (item.partition("=") for item in settings if not is_hydras(item))
     return [
         f"{name}{equals}{value if value[:1] in QUOTES else value.partition(',')[0]}" for name, equals, value in pairs
     ]
+
+
+def is_hydras(item: str) -> bool:
+    """Tell whether a setting is Hydra's own."""
+    return item.lstrip("+").startswith(("hydra.", "hydra/"))
 
 
 def several(command: str, settings: Sequence[str]) -> list[str]:

@@ -91,7 +91,7 @@ def dispatch(arguments: list[str]) -> int:
     one_of_many = os.environ.get("RANK", "0") != "0"  # of several processes the first one speaks
     progress = contextlib.nullcontext() if one_of_many else speaking()
     try:
-        with raise_on_sigterm(), progress, stage(f"{arguments[0]}: getting ready"):
+        with raise_on_sigterm(), progress, stage(f"{arguments[0]}: working"):
             return run(arguments[0], arguments[1:])
     except KeyboardInterrupt as stop:
         return complain("interrupted", exit_code(stop))

@@ -15,12 +15,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from molrl.apply_override import apply_override
 from molrl.config import ConfigError, dotted
 from molrl.override import literal, unquoted
 from molrl.plugins import ALGORITHMS, REWARDS, is_code, plugin_folders, registered
-from molrl.renamed import refuse_renamed, refuse_renamed_choice
+from molrl.renamed import refuse_renamed_choice
 from molrl.runs.sampling import run_origin, run_sampling
-from molrl.suggestions import did_you_mean, nearest
+from molrl.suggestions import did_you_mean
 
 CONF = Path(str(cast(ModuleSpec, find_spec("molrl.conf")).origin)).parent  # not by the link beside this file
 MISSING = "???"
@@ -130,8 +131,7 @@ class Composition:
             ConfigError: it means nothing.
         """
         options = self.options(folder)
-        if group in ("policy", *CODE_GROUPS):
-            name = unquoted(name)
+        name = unquoted(name) if group in ("policy", *CODE_GROUPS) else name
         if name == MISSING:
             raise ConfigError(f"{group}: missing, it has no default here; known are {', '.join(options)}")
         if name in options or name in options.values():
@@ -144,9 +144,11 @@ class Composition:
             sampling = {f"policy.{setting}": value for setting, value in run_sampling(name).items()}
             return Choice(folder, name, *found, {"policy.weights": name, **sampling})
         refuse_renamed_choice(group, name)
-        hint = did_you_mean(name.rpartition("/")[2], self.names(folder))
+        is_path = group == "policy" and ("/" in name or "." in name)
+        hint = "" if is_path else did_you_mean(name.rpartition("/")[2], self.names(folder))
         more = ", or a folder with a model in it, or hub:OWNER/NAME" if group == "policy" else ""
-        raise ConfigError(f"{group}={name}: no such {group}; known are {', '.join(options)}{more}{hint}")
+        missing = "model is there" if is_path else f"such {group}"
+        raise ConfigError(f"{group}={name}: no {missing}; known are {', '.join(options)}{more}{hint}")
 
     def option_of_model(self, source: str) -> tuple[str, str] | None:
         """Return the file for a model that has none of its own, and the model's domain; None: there is no such model.
@@ -156,7 +158,8 @@ class Composition:
         from molrl.domains import domain_of_model
         from molrl.models.shipped import find_model
 
-        if not source.startswith("hub:") and find_model(source) is None and not source.endswith(".safetensors"):
+        is_file = source.endswith(".safetensors") and Path(source).is_file()
+        if not source.startswith("hub:") and find_model(source) is None and not is_file:
             return None
         domain = domain_of_model(source)
         return domain if self.find(f"policy/{domain}") else MODEL_OPTION, domain
@@ -252,7 +255,7 @@ class Composition:
                         OmegaConf.update(config, name, literal(value) if isinstance(value, str) else value)
             for override in self.overrides:
                 if override.partition("=")[0] not in self.choices and not self.adds_file(override):
-                    apply(config, override, known, self.command)
+                    apply_override(config, override, known, self.command)
         except OmegaConfBaseException as error:
             raise ConfigError(str(error).splitlines()[0]) from error
         found = cast(dict[str, Any], self.plain(config))
@@ -363,38 +366,3 @@ def refuse_other_domains(choices: Mapping[str, Choice]) -> None:
     if len(set(domains.values())) > 1:
         choices_text = ", ".join(f"{group}={choices[group].name} is for {domain}" for group, domain in domains.items())
         raise ConfigError(f"{choices_text}: they do not go together")
-
-
-def apply(config: Any, override: str, known: Sequence[str], command: str) -> None:
-    """Set the value of `name=value`; `+name=value` adds a name, which the callee's signature then has to know.
-
-    Raises:
-        ConfigError: there is no such setting, or the value cannot be read or is several.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        parsed = OverridesParser.create().parse_override(override)
-    except HydraException as error:
-        raise ConfigError(f"{override}: cannot be read; put special characters in quotes: \"name='value'\"") from error
-    if parsed.is_sweep_override():
-        raise ConfigError(
-            f"{override}: several values; give one, or put it in quotes: \"name='value'\"; with -m each is a run"
-        )
-    key, value = parsed.key_or_group, parsed.value()
-    if not parsed.is_add() and (key not in known or parsed.is_delete()):
-        refuse_renamed(command, key, override)
-        near = nearest(key, [name for name in known if not name.rpartition(".")[2].startswith("_")])
-        hint = f"did you mean {' or '.join(near)}?" if near else f"molrl {command} --help lists them"
-        if str(OmegaConf.select(config, f"{key.partition('.')[0]}._target_")).startswith("molrl.plugins."):
-            hint = f"a setting of your own code is added: +{override}"
-        raise ConfigError(f"{override}: no setting {override.partition('=')[0]!r}; {hint}")
-    # a mapping is merged into that which is there, unless it is told apart by its kind, as networks are
-    whole = isinstance(value, dict) and "kind" in value and "_target_" not in OmegaConf.select(config, key, default={})
-    try:
-        OmegaConf.update(config, key, value, merge=not whole, force_add=parsed.is_add())
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{override}: {str(error).splitlines()[0]}") from error

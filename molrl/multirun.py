@@ -7,20 +7,26 @@ Hydra's sweepers and launchers do the work, so its plug-ins do as well (`hydra/l
 import csv
 import io
 import math
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from molrl.arguments import takes_path
+from molrl.arguments import is_hydras, takes_path
 from molrl.composition import CONF
 from molrl.config import ConfigError
 from molrl.exit_codes import ExitCode
 from molrl.machine.files import replace_file
+from molrl.machine.interruption import Terminated
 from molrl.override import as_value, in_quotes, path_value, shell_line, unquoted
 from molrl.runs.folder import dated_folder, read_summary
 
 TABLE, SWEEP = "table.csv", "multirun.yaml"  # in the folder of a sweep; Hydra writes the latter
+INTERRUPTIONS: Mapping[int, type[KeyboardInterrupt]] = {  # they end the sweep as well
+    ExitCode.INTERRUPTED: KeyboardInterrupt,
+    ExitCode.TERMINATED: Terminated,
+}
 
 
 def multirun(
@@ -89,12 +95,15 @@ class Job:
 
         hydra = HydraConfig.get()
         folder = Path(self.sweep) / hydra.sweep.subdir
-        settings = [item.removeprefix("++") for item in hydra.overrides.task]
+        settings = [without_escapes(item.removeprefix("++")) for item in hydra.overrides.task]
         options = [option for one in self.folders for option in ("--config-dir", one)]
         words = ["train", *settings, f"run={as_value(folder)}", *options]
         print(f"run {hydra.job.num}: {shell_line(['molrl', *words])}", file=sys.stderr)
         folder.mkdir(parents=True, exist_ok=True)
-        if self.main(words):
+        code = self.main(words)
+        if code in INTERRUPTIONS:
+            raise INTERRUPTIONS[code]
+        if code:
             return math.nan  # the other runs go on
         return float(read_summary(folder)["after"]["reward_mean"])
 
@@ -115,15 +124,19 @@ def sweep_folder(settings: Sequence[str]) -> Path:
     return Path(unquoted(given[-1]) if given else dated_folder("multirun"))
 
 
-def is_hydras(item: str) -> bool:
-    """Tell whether a setting is Hydra's own."""
-    return item.lstrip("+").startswith(("hydra.", "hydra/"))
-
-
 def with_quotes(item: str) -> str:
     """Return a setting with its path in quotes, where it is one path and not several."""
     key, _, value = item.partition("=")
     return f"{key}={path_value(value)}" if takes_path(key, value) and "," not in value else item
+
+
+def without_escapes(item: str) -> str:
+    """Return a setting of Hydra's sweeper as a user writes it: it escapes the colon of `reward=my_rewards.py:rings`."""
+    key, _, value = item.partition("=")
+    if "\\" not in value or value[0] in "'\"[{":
+        return item
+    plain = re.sub(r"\\(.)", r"\1", value)
+    return f"{key}={as_value(plain)}"
 
 
 def table_rows(sweep: Path) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -168,8 +169,32 @@ class UserReward:
         self.__name__ = source.rpartition(":")[2]
 
     def __call__(self, samples: Any, /) -> Any:
-        """Return one float32 for each sample; NaN where it could not be scored."""
+        """Return one float32 for each sample; NaN where it could not be scored.
+
+        Raises:
+            RuntimeError: the function failed, with its line.
+            ValueError: it returned something other than numbers.
+        """
         import torch
 
-        values = self.function(samples)
-        return values if isinstance(values, torch.Tensor) else torch.as_tensor(values, dtype=torch.float32)
+        try:
+            values = self.function(samples)
+        except (ConfigError, MemoryError):
+            raise
+        except Exception as error:  # whatever the user's code does
+            place = line_of(error)
+            raise RuntimeError(f"{self.source}: {type(error).__name__}: {error}{place}") from error
+        try:
+            return values if isinstance(values, torch.Tensor) else torch.as_tensor(values, dtype=torch.float32)
+        except (RuntimeError, TypeError, ValueError) as error:
+            kind = type(values).__name__
+            raise ValueError(
+                f"{self.source}: returned a {kind}, expected one number for each sample ({error})"
+            ) from error
+
+
+def line_of(error: Exception) -> str:
+    """Return the file and line of the function that was called, where an error came from; empty where it has none."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    own = [frame for frame in frames if frame.filename == frames[0].filename]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""

@@ -10,6 +10,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from molrl.arguments import composed
+from molrl.cli import as_yaml
+from molrl.models.shipped import SHIPPED
+
 ROOT = Path(__file__).parents[1]
 NOT_OURS = {"molrl", "runs", "build", "dist", "shared"}  # links to the folders beside them, and what runs leave behind
 
@@ -30,8 +34,21 @@ WITH_COMMANDS = [path for path in DOCUMENTS if path.name == "README.md" or "docs
 BLOCK = re.compile(
     r"^```(?P<language>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
 )
-SETTINGS_ALONE = re.compile(r"molrl (train|pretrain|sample|score|evaluate|oracle) ")
-EARLIER_RUN = re.compile(r"(policy|resume|init|reference|known)=runs/|hydra[/.]| \.\.\. |=FOLDER|=FILE")
+WITH_SETTINGS = re.compile(
+    r"(?:.* -m )?(molrl (?:train|pretrain|sample|score|evaluate|oracle|report|export|migrate)\b.*)"
+)
+TOOL = re.compile(r"molrl (?:list|card|push|doctor)\b.*")
+EARLIER = re.compile(
+    r"(?:(?P<setting>policy|policy\.weights|resume|reference|known)=|export )"
+    r"(?P<place>runs/[\w/]+|FOLDER|FILE\.safetensors)"
+)
+RESUMED = {"train": ["task=qed"], "pretrain": ["model=drugs", "data.path=mine.smi"]}
+STAND_INS = {  # a word of a command -> the shipped model in the place of that of an earlier run; else molecules
+    "myshapes": "shapes/shapes",
+    "export": "images/images",
+    "image_class": "images/images",
+    "aesthetic": "images/images",
+}
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -54,11 +71,40 @@ def commands(text: str) -> list[str]:
     return [match[1] for line in lines if (match := re.match(r"(?:.* -m )?molrl ([\w-]+)", line.partition("#")[0]))]
 
 
-def command_lines(text: str) -> list[str]:
-    """Return the commands that settings alone decide, on one line each; those on an earlier run need that run."""
+def console_lines(text: str) -> list[str]:
+    """Return the lines of the console blocks, continued ones as one, without comments."""
     lines = "\n".join(blocks(text, "console")).replace("\\\n", " ").splitlines()
-    plain = [" ".join(re.sub(r"(^| )#.*", "", line).split()) for line in lines]
-    return [line for line in plain if SETTINGS_ALONE.match(line) and not EARLIER_RUN.search(line)]
+    return [plain for line in lines if (plain := " ".join(re.sub(r"(^| )#.*", "", line).split()))]
+
+
+def command_lines(text: str) -> list[str]:
+    """Return the commands that have settings, without a launcher before them; ` ... ` stands for others."""
+    found = (match[1] for line in console_lines(text) if (match := WITH_SETTINGS.match(line)))
+    return [line for line in found if " ... " not in line]
+
+
+def tool_lines(text: str) -> list[str]:
+    """Return the commands that no YAML describes."""
+    return [line for line in console_lines(text) if TOOL.fullmatch(line)]
+
+
+def write_earlier(line: str, folder: Path) -> None:
+    """Make what a command takes from an earlier one: the settings of a run that goes on, or else a model that ships.
+
+    A file of weights is empty.
+    """
+    command = line.split()[1]
+    for match in EARLIER.finditer(line):
+        place = folder / match["place"]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.suffix:
+            place.touch()
+        elif match["setting"] == "resume":
+            place.mkdir()
+            (place / "config.yaml").write_text(as_yaml(composed(command, RESUMED[command], [])), "utf-8")
+        else:
+            model = next((model for word, model in STAND_INS.items() if word in line), "molecules/qm9_heavy")
+            place.symlink_to(SHIPPED / model)
 
 
 def aesthetic_head(folder: Path) -> None:
@@ -103,6 +149,4 @@ def shortened(line: str) -> list[str]:
 
 def walk(text: str) -> list[list[str]]:
     """Return the arguments of the commands of a page, in order, without those that need something from elsewhere."""
-    lines = "\n".join(blocks(text, "console")).replace("\\\n", " ").splitlines()
-    plain = [re.sub(r"(^| )#.*", "", line) for line in lines]
-    return [shortened(line) for line in plain if SETTINGS_ALONE.match(line) and not ELSEWHERE.search(line)]
+    return [shortened(line) for line in command_lines(text) if not ELSEWHERE.search(line)]

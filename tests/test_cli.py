@@ -68,7 +68,7 @@ def test_a_complaint_is_written_in_one_piece() -> None:
         ours.settimeout(60)
         command = [sys.executable, "-u", "-m", "molrl.cli", "score", "absent.sdf"]
         subprocess.run(command, stderr=theirs.fileno(), check=False)
-        said = next(text for text in iter(lambda: ours.recv(1000), b"") if b"getting ready" not in text)
+        said = next(text for text in iter(lambda: ours.recv(1000), b"") if b"working" not in text)
         assert said == b"molrl: absent.sdf: cannot be read: No such file or directory\n"
 
 

@@ -232,6 +232,12 @@ def test_a_users_folder_adds_choices_and_takes_none_away(tmp_path: Path) -> None
         compose("train", [], [tmp_path / "nothing"])
 
 
+@pytest.mark.parametrize("place", ["runs/gone", "gone.safetensors"])
+def test_a_path_that_holds_no_model_is_told_as_one(place: str) -> None:
+    with pytest.raises(ConfigError, match=f"policy={place}: no model is there; known are"):
+        compose("sample", [f"policy={place}", "policy.config=images"])
+
+
 @pytest.mark.parametrize(
     ("command", "old", "new"),
     [

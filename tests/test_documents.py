@@ -20,11 +20,16 @@ from documents import (
     command_lines,
     commands,
     name_of,
+    tool_lines,
     walk,
+    write_earlier,
     write_files,
 )
 
+from molrl.arguments import parse
 from molrl.cli import main
+from molrl.models import hub
+from molrl.models.sharing import split_words
 
 MAX_README_LINES = 120
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -94,14 +99,32 @@ def test_the_settings_of_every_command_compose(
 ) -> None:
     """`--cfg` composes and checks the names and values of all settings, and builds nothing."""
     write_files(COMMANDS[line], tmp_path)
+    write_earlier(line, tmp_path)
     monkeypatch.chdir(tmp_path)
     assert main([*shlex.split(line)[1:], "--cfg"]) == 0, capsys.readouterr().err
 
 
 def test_a_command_without_a_needed_setting_is_found() -> None:
-    text = "```console\nmolrl train task=aesthetic \\\n  algo=ddpo  # head\nmolrl train resume=runs/mine\n```\n"
+    text = "```console\nmolrl train task=aesthetic \\\n  algo=ddpo  # head\ntorchrun -m molrl train a=b ... c=d\n```\n"
     assert command_lines(text) == ["molrl train task=aesthetic algo=ddpo"]
     assert main(["train", "task=aesthetic", "algo=ddpo", "--cfg"]) == 2
+
+
+TOOL_LINES = sorted({line for text in TEXTS for line in tool_lines(text)})
+
+
+@pytest.mark.parametrize("line", TOOL_LINES)
+def test_the_words_of_every_command_without_settings_are_known(line: str, tmp_path: Path) -> None:
+    """What is pushed, and a card, need a finished run: their words and the names of their settings are read."""
+    _, command, *words = shlex.split(line.replace("my_yaml", str(tmp_path)))
+    settings = parse(command, words).settings
+    if command == "list":
+        assert main([command, *words]) == 0
+    elif command == "doctor":
+        assert settings == []
+    else:
+        (_, *places), _ = split_words(command, settings)
+        assert [hub.parse(place).pinned for place in places] == ([] if command == "card" else [words[1]])
 
 
 def test_commands_are_found_behind_a_launcher_and_not_in_comments() -> None:

@@ -46,6 +46,18 @@ def test_a_failed_run_costs_no_other(tmp_path: Path) -> None:
     assert "1 of 2 runs failed: 1" in done.err
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interruption_ends_the_sweep_and_not_one_run_alone(name: str, code: int, tmp_path: Path) -> None:
+    body = f"    signal.raise_signal(signal.{name})\n    return [0.0] * len(samples)\n"
+    source = f"import signal\n\n\ndef stop(samples):\n{body}"
+    (tmp_path / "own.py").write_text(source)
+    sweep = tmp_path / "sweep"
+    settings = [item for item in QUICK_RUN if not item.startswith("reward.")]
+    done = molrl("train", "-m", f"reward={tmp_path / 'own.py'}:stop", "seed=0,1", *settings, f"hydra.sweep.dir={sweep}")
+    assert done.code == code, done
+    assert [path.name for path in sweep.iterdir() if path.is_dir()] == ["0"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -115,6 +115,25 @@ def test_code_that_cannot_be_had_is_one_line(reward: str, words: str, rewards: P
     assert not (rewards / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        (
+            "return [sample.no for sample in samples]",
+            6,
+            "bad.py:f: AttributeError: 'Molecule' no 'no' (bad.py, line 2)",
+        ),
+        ("return {}['key']", 6, "bad.py:f: KeyError: 'key' (bad.py, line 2)"),
+        ("return None", 5, "bad.py:f: returned a NoneType, expected one number for each sample"),
+        ("return [1.0]", 5, "f: got values of shape (1,), one number for each sample"),
+    ],
+)
+def test_a_reward_that_fails_is_one_line_about_it(body: str, code: int, words: str, rewards: Path) -> None:
+    (rewards / "bad.py").write_text(f"def f(samples):\n    {body}\n")
+    said = complaint(["score", "in.smi", "reward=bad.py:f"], code)
+    assert not [word for word in words.split() if word not in said], said
+
+
 def test_a_received_run_names_no_code_to_run(rewards: Path) -> None:
     """Code that a config.yaml names is run only if the user names it as well."""
     settings = [item for item in QUICK_RUN if not item.startswith("reward.")]

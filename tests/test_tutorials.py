@@ -5,6 +5,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat.v4 import new_output
+from write_tutorials import run, tidy
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = sorted(ROOT.glob("docs/tutorials/*.ipynb"))
@@ -20,12 +22,25 @@ def test_a_tutorial_is_saved_with_its_outputs(path: Path) -> None:
     assert any(output.output_type == "stream" for cell in cells for output in cell.outputs)
 
 
+def test_tables_are_kept_without_styles_of_their_own_and_without_links_into_the_folder_of_the_run() -> None:
+    style, link = "<style>td {color: red}</style>", '<a href="runs/mine">mine</a>'
+    table = f'{style}{link}<table border="1" class="dataframe"><tr><td>1</table>'
+    shown = new_output("display_data", {"text/html": table, "text/plain": "1"})
+    (kept,) = tidy([shown])
+    assert kept.data == {"text/html": "mine<table><tr><td>1</table>", "text/plain": "1"}
+
+
+def test_what_a_notebook_shows_of_a_run_is_in_a_tutorial() -> None:
+    """The bar of progress, its figures, and its metrics as a data frame."""
+    cells = [cell for path in TUTORIALS for cell in nbformat.read(path, as_version=4).cells]
+    shown = "".join(output.get("data", {}).get("text/html", "") for cell in cells for output in cell.get("outputs", []))
+    assert all(words in shown for words in ("<progress", "KL to the start", "<th>reward</th>"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_a_tutorial_runs_within_five_minutes(path: Path, tmp_path: Path) -> None:
-    from write_tutorials import run
-
     before = processor_seconds()
     assert all("outputs" in cell for cell in run(path, tmp_path).cells if cell.cell_type == "code")
     assert processor_seconds() - before < MAX_SECONDS

@@ -34,6 +34,8 @@ def as_markdown(cell: dict[str, Any], name: str, images: list[bytes]) -> str:
         if "image/png" in data:
             parts.append(f"![Output of the cell above]({name}_{len(images)}.png)")
             images.append(base64.b64decode("".join(data["image/png"])))
+        elif "text/html" in data:
+            parts.append(f'<div class="notebook-output">{"".join(data["text/html"])}</div>')
         elif text := "".join(data.get("text/plain", "")).rstrip():
             parts.append(f'<div class="notebook-output" markdown>\n\n```text\n{text}\n```\n\n</div>')
     return "\n\n".join(parts)

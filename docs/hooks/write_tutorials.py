@@ -1,6 +1,6 @@
 """Run the tutorials and save them with their outputs: `python docs/hooks/write_tutorials.py [NAME ...]`.
 
-What a run leaves behind goes to a temporary folder. Only text and images are kept, and no counts, times or warnings.
+What a run leaves behind goes to a temporary folder. Images, tables and text are kept, and no counts, times or warnings.
 """
 
 import re
@@ -13,8 +13,10 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_output
 
 TUTORIALS = Path(__file__).parents[1] / "tutorials"
-SECONDS = 600  # for each cell
+SECONDS = 1800  # for each cell, on a machine that other jobs use
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")  # colours of a terminal
+TIME = re.compile(r" in [\d.]+ (?:seconds|minutes|hours)\b")  # that a run took, beside whatever else the machine did
+STYLE = re.compile(r"<style.*?</style>|</?a\b[^>]*>| (?:border|class)=\"\w+\"", re.DOTALL)
 
 
 def run(path: Path, folder: Path) -> nbformat.NotebookNode:
@@ -25,8 +27,8 @@ def run(path: Path, folder: Path) -> nbformat.NotebookNode:
     """
     notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
-    for cell in notebook.cells:
-        cell.metadata = {}
+    for number, cell in enumerate(notebook.cells):
+        cell.metadata, cell.id = {}, f"{path.stem}-{number}"
         if cell.cell_type == "code":
             cell.execution_count = None
             cell.outputs = tidy(cell.outputs)
@@ -35,14 +37,20 @@ def run(path: Path, folder: Path) -> nbformat.NotebookNode:
 
 
 def tidy(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
-    """Return the images of a cell and the plain text between them; what goes to stderr is left out."""
+    """Return the images and tables of a cell and the plain text between them; what goes to stderr is left out.
+
+    Tables are without styles, which are those of the page, and without links into the folder of the run.
+    """
     kept: list[nbformat.NotebookNode] = []
     for output in outputs:
         data = output.get("data", {"text/plain": output.get("text", "")})
         if "image/png" in data:
             kept.append(new_output("display_data", {"image/png": data["image/png"]}))
+        elif "text/html" in data:
+            plain = {"text/html": STYLE.sub("", data["text/html"]).strip(), "text/plain": data["text/plain"]}
+            kept.append(new_output("display_data", plain))
         elif output.get("name") != "stderr":
-            text = ESCAPE.sub("", data["text/plain"])
+            text = TIME.sub("", ESCAPE.sub("", data["text/plain"]))
             text += "" if output.output_type == "stream" or text.endswith("\n") else "\n"  # an object that was shown
             if kept and kept[-1].output_type == "stream":
                 kept[-1].text += text

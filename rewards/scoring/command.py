@@ -292,7 +292,8 @@ def explain(reward: FileReward, samples: Sequence[Any]) -> Scores:
     shape = getattr(values, "shape", None)
     if shape is None or tuple(shape) != (len(samples),):
         given = type(values).__name__ if shape is None else f"values of shape {tuple(shape)}"
-        raise ValueError(f"{type(reward).__name__}: got {given}, need a tensor of shape ({len(samples)},)")
+        name = getattr(reward, "__name__", type(reward).__name__)
+        raise ValueError(f"{name}: got {given}, need a tensor of shape ({len(samples)},), one number for each sample")
     return scores(Scored(value, "" if math.isfinite(value) else "not scored") for value in values.tolist())
 
 

@@ -398,7 +398,7 @@ def test_the_samples_of_the_last_round_are_shown_until_there_are_those_after(tmp
     live.update(["bbbb"] * 80, [0.5] * 80, Words({}))  # type: ignore[arg-type]
     going_on = Page((folder / "report.html").read_text("utf-8"))
     assert going_on.data["gallery"]["sets"] == ["before", "in the last round"]
-    assert "Drift in letters: “a” 100% before and 0% in the last round, of the letters." in going_on.text
+    assert "Drift in letters: “a” is 100% of the letters before, 0% in the last round." in going_on.text
     write_sheet(folder / "report" / "after.json", ["cccc"] * 90, [0.6] * 90, Words({}))  # type: ignore[arg-type]
     assert page_of(folder).data["gallery"]["sets"] == ["before", "in the last round"]  # of a run that was resumed
     (folder / "summary.json").write_text(json.dumps(SUMMARY), "utf-8")

@@ -32,7 +32,7 @@ def warnings(
     found = [*reward_warnings(summary), *metric_warnings(summary, labels)]
     if (before := sheets.get("before")) is not None:
         found += [sentence for when in sheets if when != "before" for sentence in drifts(before, sheets[when], when)]
-    found += [str(change) for change in summary.get("changes") or ()]
+    found += [f"{str(change)[:1].upper()}{str(change)[1:]}." for change in summary.get("changes") or ()]
     return [*found, *round_warnings(rows)]
 
 
@@ -83,7 +83,7 @@ def drifts(before: Sheet, after: Sheet, when: str) -> list[str]:
         moved = largest_shift(old, new, before.n, after.n) if new is not None else None
         if moved is not None:
             name, p, q = moved
-            found.append(f"Drift in {title}: “{name}” {p:.0%} before and {q:.0%} {when}, of the {old.of}.")
+            found.append(f"Drift in {title}: “{name}” is {p:.0%} of the {old.of} before, {q:.0%} {when}.")
     return found
 
 

@@ -31,6 +31,7 @@ from molrl.runs.report.wording import facts, headline, key_to_words
 HERE = Path(__file__).parent
 ASSETS, TEMPLATES = HERE / "assets", HERE / "templates"
 MAX_FILES = 60  # of a run that are linked
+MAX_SETTINGS = 12  # that differ and are shown at once
 MAX_GALLERY = 4 * MAX_EXHIBITS  # samples of all runs together
 
 
@@ -66,6 +67,7 @@ def render_page(runs: Sequence[Contents], place: Path) -> str:
         scripts.append(asset("3Dmol-min.js"))
     scripts.append(asset("report.js"))
     grouped = len(groups) < len(runs)
+    labels = {id(run): Group(group.name, [run]).title for group in groups for run in group.runs}
     page = environment().get_template("report.html")
     return page.render(
         title=page_title(runs, groups),
@@ -73,7 +75,8 @@ def render_page(runs: Sequence[Contents], place: Path) -> str:
         styles=[asset("uPlot-min.css"), asset("report.css")],
         scripts=scripts,
         max_files=MAX_FILES,
-        runs=[describe_run(*pair, place) for pair in zip(names, runs, strict=True)],
+        max_settings=MAX_SETTINGS,
+        runs=[describe_run(name, labels[id(run)], run, place) for name, run in zip(names, runs, strict=True)],
         groups=groups,
         settings=[
             row
@@ -128,10 +131,11 @@ def render_summary(folder: Path, summary: Mapping[str, Any]) -> str:
     )
 
 
-def describe_run(name: str, run: Contents, place: Path) -> dict[str, Any]:
+def describe_run(name: str, label: str, run: Contents, place: Path) -> dict[str, Any]:
     """Return what the template shows of one run."""
     return {
         "name": name,
+        "label": label,
         "state": run.state,
         "facts": facts({name: value for name, value in run.facts.items() if name != "ended"}),
         "warnings": [*run.problems, *warnings(run.rows, run.summary, run.sheets, run.about.labels)],
