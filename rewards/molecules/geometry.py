@@ -15,7 +15,7 @@ from molrl.data.molecules.records import has_geometry
 from molrl.rewards.molecules.graph import read_sound, refused, size_problem
 from molrl.rewards.scores import PerSample, Scored
 
-NO_GEOMETRY = "no geometry"
+NO_GEOMETRY = "no geometry; molrl score makes one with embed=true"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from molrl.rewards.molecules.docking.flexible_docking import FlexibleDocking
 from molrl.rewards.molecules.docking.interactions import Interactions
 from molrl.rewards.molecules.docking.pose import PoseScore
 from molrl.rewards.molecules.docking.pose_strain import PoseStrain
+from molrl.rewards.molecules.geometry import NO_GEOMETRY
 from molrl.rewards.scores import Scorer
 from molrl.rewards.wrapping import parts_of
 
@@ -96,7 +97,7 @@ def test_what_has_no_pose_has_the_floor_and_the_reason_of_the_docking() -> None:
     flat = replace(CHAIN, positions=np.zeros_like(CHAIN.positions), graph=rdkit_bonds(CHAIN).mol)
     value, reason = tight.score_one(flat)
     assert math.isnan(value)
-    assert reason == "no geometry"
+    assert reason == NO_GEOMETRY
 
 
 def test_a_report_shows_the_docked_pose() -> None:

@@ -16,6 +16,7 @@ from test_molecule_rewards import BAD, embedded, from_smiles
 
 from molrl.data.molecules.bonds import rdkit_bonds
 from molrl.data.molecules.molecule import Molecule
+from molrl.rewards.molecules.geometry import NO_GEOMETRY
 from molrl.rewards.molecules.request import MoleculeRequest
 from molrl.rewards.scores import Scored
 from molrl.rewards.workers.external_queue import MAX_ANSWER_BYTES, ExternalQueue, WrongAnswerError, parse_answer
@@ -116,7 +117,7 @@ def test_a_geometry_is_sent_with_all_hydrogens_and_asked_about_by_itself(tmp_pat
 
 def test_a_graph_alone_has_no_geometry_to_ask_about(tmp_path: Path) -> None:
     scored = queue(tmp_path, wait=0, geometry=True).score(SAMPLES[:1]).scored[0]
-    assert (math.isnan(scored.value), scored.reason) == (True, "no geometry")
+    assert (math.isnan(scored.value), scored.reason) == (True, NO_GEOMETRY)
 
 
 def test_half_an_answer_is_read_again(tmp_path: Path) -> None:
