@@ -30,7 +30,7 @@ SEAM = (
     "api",
     "doctor",
 )  # where the core meets what belongs to domains, by name and by entry point
-HYDRA = ("composition", "multirun")
+HYDRA = ("apply_override", "composition", "multirun")
 YAML = sorted(ROOT.glob("conf/**/*.yaml"))
 
 
