@@ -1,4 +1,4 @@
-"""How long the jobs of a comparison (`compare.py`) take: core-minutes on this machine, from one short round of each.
+"""Estimate the core-minutes that the jobs of a comparison (`compare.py`) take here, from one short round of each.
 
 A run is `iterations` times the CPU seconds of a round, measured with one in `PART` of its samples (`round.py`). The
 judge draws a chain for each of its samples, and evaluates those of the KL twice more. Methods without training take at

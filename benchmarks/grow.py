@@ -186,7 +186,7 @@ def learn_drugs(
 
 
 class Cell(NamedTuple):
-    """What RL did for a core with a seed.
+    """The samples of one core before and after RL with one seed.
 
     Attributes:
         before, after: number of new atoms and SMILES of each sample; "" for one that is not good.

@@ -115,7 +115,7 @@ TOOL_LINES = sorted({line for text in TEXTS for line in tool_lines(text)})
 
 @pytest.mark.parametrize("line", TOOL_LINES)
 def test_the_words_of_every_command_without_settings_are_known(line: str, tmp_path: Path) -> None:
-    """What is pushed, and a card, need a finished run: their words and the names of their settings are read."""
+    """Pushes and cards need a finished run, so that their words and the names of their settings are checked alone."""
     _, command, *words = shlex.split(line.replace("my_yaml", str(tmp_path)))
     settings = parse(command, words).settings
     if command == "list":

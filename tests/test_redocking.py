@@ -107,7 +107,7 @@ def result(score: float, deviation: float, failed: list[str] | None = None, seco
 
 
 def test_the_table_counts_successes_and_names_failures(redocking: ModuleType) -> None:
-    """Of four: ours two near, of which one is valid; 50, 25 and their binomial errors 25 and 22, in percent."""
+    """Two of four poses of ours are near and one of them valid: 50 and 25 %, with binomial errors of 25 and 22."""
     pairs = [(0.5, []), (1.9, ["volume"]), (2.1, []), (float("nan"), None)]
     scores = [-6.0, -7.0, -8.0, float("nan")]
     rows = [

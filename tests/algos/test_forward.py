@@ -158,7 +158,7 @@ def test_noised_states_lie_in_the_window(first: float, last: float, points: rang
 
 
 def test_states_outside_of_the_window_are_held_and_change_nothing_within_it() -> None:
-    """Of grid points 0 to 10 the window has 3 to 6; each sample has 8 states there, and 7 at the others."""
+    """The window has 3 to 6 of the grid points 0 to 10: each sample has 8 states there, and 7 at the others."""
     whole, plain = (LOSSES["nft"](first=0.3, last=0.7, noisings=8, held=held) for held in (7, 0))
     table, within = (one.collect(start(number_task(), one), SAMPLES, KEY).table for one in (whole, plain))
     assert torch.bincount(table.step, minlength=11).tolist() == [6, 6, 6, 12, 12, 12, 12, 6, 6, 6, 6]
