@@ -3,7 +3,7 @@
 `python benchmarks/drugs_qed.py [folder] [setting=value ...]` runs `molrl train task=qed policy=drugs minutes=30` with
 every algorithm and seed, each in a folder of its own below the given one (default runs/drugs). Complete runs are not
 repeated, and interrupted ones are resumed. It prints a row in Markdown for each seed: before, after on the same noise,
-and the difference. `algos=nft,awm`, `seeds=0` and `task=qed_sa` (or another) take others.
+and the difference. `algos=nft,awm`, `seeds=0` and `task=docking` take others, and `task=custom reward=NAME` any reward.
 
 An invalid sample earns 0, so that the mean of all samples also rises with validity. "At equal size" is the mean of the
 valid and connected ones, with the sizes of both files alike: the means of bins of `BIN` heavy atoms, weighed by the
