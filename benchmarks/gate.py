@@ -3,8 +3,10 @@ r"""Networks for drug-size molecules at equal compute: error per atom against co
     python benchmarks/gate.py train FOLDER drugs.smi [setting=value ...] --hours 0.5 [--arms pair,egnn]
     python benchmarks/gate.py table FOLDER --csv gate.csv --plot gate.png
 
-The first command trains the arms, one after the other, on one thread, with the same data and seed, each for as many
-steps as fit the core-hours; killed, it goes on. The steps follow from the seconds of `PILOT_STEPS` steps.
+The first command measures the core-seconds of a step of every arm, in turn in one process, so that a busy machine slows
+all of them alike, and writes them to speeds.json. Then it trains the arms, one after the other, on one thread, with the
+same data and seed, each for as many steps as fit the core-hours; killed, it goes on. Core-hours are steps times those
+seconds.
 
 The error per atom e solves (1 - e)^n = c for molecules of n heavy atoms, of which the share c is valid and connected:
 it compares models of molecules of different sizes, and falls as a power of the compute as losses do.
@@ -16,19 +18,34 @@ import json
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
 from transformer_network import PlainTransformer, TransformerNetwork
 
 import molrl
+from molrl.building import build
+from molrl.composition import compose
+from molrl.gaussian import Context
+from molrl.machine.device import computes_bfloat16
+from molrl.machine.files import replace_file
 from molrl.models.molecules.model import NETWORKS
+from molrl.models.pretraining import Trainee
+from molrl.noise import Key
+from molrl.optimizers import make_optimizers
+from molrl.pretraining import Average, Pretraining, PretrainingState, draw_batches
+from molrl.runs.folder import AUTO
 from molrl.runs.tracking import PRETRAINING_FILE
 
 SECONDS_PER_HOUR = 3600
-PILOT_STEPS, REPORTS = 24, 2
+TIMED_STEPS, REPORTS = 24, 2
+SPEEDS_FILE = "speeds.json"
 ARMS: Mapping[str, str] = {
     "pair": "{kind: pair_network, width: 256, pair_width: 64, blocks: 6, radial: 24, passes: 2}",  # as `drugs`
     "pair_one_pass": "{kind: pair_network, width: 256, pair_width: 64, blocks: 6, radial: 24}",
@@ -55,13 +72,14 @@ class Point(NamedTuple):
     error: float
 
 
-def read_points(folder: Path) -> list[Point]:
-    """Return the reports of a run of `molrl pretrain`."""
+def read_points(folder: Path, speed: float) -> list[Point]:
+    """Return the reports of a run of `molrl pretrain`, whose steps take so many core-seconds."""
     rows: list[Mapping[str, Any]] = [json.loads(line) for line in (folder / PRETRAINING_FILE).read_text().splitlines()]
-    hours = accumulate(row["core_seconds"] / SECONDS_PER_HOUR for row in rows)
     return [
-        Point(hour, row["step"], row["loss"], row["validity_connected"], atom_error(row))
-        for hour, row in zip(hours, rows, strict=True)
+        Point(
+            row["step"] * speed / SECONDS_PER_HOUR, row["step"], row["loss"], row["validity_connected"], atom_error(row)
+        )
+        for row in rows
     ]
 
 
@@ -106,30 +124,96 @@ def plot(arms: Mapping[str, Sequence[Point]], path: Path) -> None:
 
 def train(folder: Path, data: Path, names: Sequence[str], hours: float, settings: Sequence[str]) -> None:
     """Train arms for some core-hours each, in processes of their own."""
-    for name in names:
-        pilot = folder / "pilots" / name
-        call_arm(name, data, pilot, PILOT_STEPS, PILOT_STEPS, [*settings, "evaluate=2"])
-        seconds = read_points(pilot)[-1].hours * SECONDS_PER_HOUR / PILOT_STEPS
-        every = max(1, int(hours * SECONDS_PER_HOUR / seconds / REPORTS))
-        print(f"{name}: {seconds:.2f} core-seconds a step, {every * REPORTS:,} steps", flush=True)
-        call_arm(name, data, folder / "arms" / name, every * REPORTS, every, settings)
+    if not (folder / SPEEDS_FILE).exists():
+        subprocess.run([sys.executable, __file__, "speed", str(folder), *own_settings(data, settings)], check=True)
+    for name, speed in read_speeds(folder).items():
+        if name in names:
+            every = max(1, int(hours * SECONDS_PER_HOUR / speed / REPORTS))
+            print(f"{name}: {speed:.2f} core-seconds a step, {every * REPORTS:,} steps", flush=True)
+            call_arm(name, data, folder / "arms" / name, every, settings)
 
 
-def call_arm(name: str, data: Path, run: Path, steps: int, every: int, settings: Sequence[str]) -> None:
+def call_arm(name: str, data: Path, run: Path, every: int, settings: Sequence[str]) -> None:
     """Train one arm in a process of its own, unless it is complete."""
-    if (run / PRETRAINING_FILE).exists() and read_points(run)[-1].step >= steps:
-        return
-    cooldown = f"training.cooldown={steps // 4}"
-    fixed = [f"run={run}", f"data.path={data}", f"training.steps={steps}", cooldown, f"training.save_every={every}"]
-    command = [sys.executable, __file__, "arm", name, "model=drugs", "threads=1", *fixed, *settings]
+    steps = every * REPORTS
+    schedule = [f"training.steps={steps}", f"training.cooldown={steps // 4}", f"training.save_every={every}"]
+    command = [sys.executable, __file__, "arm", name, f"run={run}", *own_settings(data, settings), *schedule]
     subprocess.run(command, check=True)
+
+
+def own_settings(data: Path, settings: Sequence[str]) -> list[str]:
+    """Return the settings of `molrl pretrain` that all arms share."""
+    return ["model=drugs", "threads=1", f"data.path={data}", *settings]
+
+
+def measure_speeds(folder: Path, settings: Sequence[str]) -> None:
+    """Write the core-seconds of a step of every arm, the mean over `TIMED_STEPS` batches that all arms see in turn."""
+    torch.set_num_threads(1)
+    know_own_networks()
+    configs = {
+        name: compose("pretrain", [f"model.network={network}", f"run={folder}", *settings])
+        for name, network in ARMS.items()
+    }
+    first = configs["pair"]
+    training: Pretraining = build(first["training"], "training")
+    if training.bf16 == AUTO:
+        training = replace(training, bf16=computes_bfloat16(torch.device("cpu")))
+    examples = build(first["model"], "model").load_data(build(first["data"], "data"), None)
+    learners = {name: Learner.of(config, examples, training) for name, config in configs.items()}
+    buckets = learners["pair"].trainee.batches
+    batches = islice(draw_batches(buckets, training.batch, Key(training.seed)), TIMED_STEPS)
+    for batch in batches:
+        for learner in learners.values():
+            learner.learn(*batch)
+    speeds = {name: learner.seconds / TIMED_STEPS for name, learner in learners.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / SPEEDS_FILE, json.dumps(speeds, indent=1).encode())
+
+
+def read_speeds(folder: Path) -> Mapping[str, float]:
+    """Return the core-seconds of a step of every arm."""
+    speeds: Mapping[str, float] = json.loads((folder / SPEEDS_FILE).read_text("utf-8"))
+    return speeds
+
+
+@dataclass
+class Learner:
+    """A model in training, whose steps are timed.
+
+    Attributes:
+        seconds: of this thread, of all steps so far.
+    """
+
+    trainee: Trainee
+    training: Pretraining
+    state: PretrainingState
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], examples: Any, training: Pretraining) -> "Learner":
+        """Return the model of a configuration, with random weights."""
+        trainee: Trainee = build(config["model"], "model").fit(examples)
+        model = trainee.denoiser
+        optimizers = make_optimizers(training.optimizer, model, lr=training.lr, weight_decay=training.weight_decay)
+        return cls(trainee, training, PretrainingState(model, optimizers, Average(training.ema)))
+
+    def learn(self, x0: Tensor, context: Context) -> None:
+        """Make one step on a batch."""
+        began = time.process_time()
+        self.training.update(self.state, self.trainee.space, x0, context, self.trainee.loss)
+        self.seconds += time.process_time() - began
 
 
 def train_arm(name: str, settings: Sequence[str]) -> None:
     """Train one arm in this process, which knows the networks of this benchmark too."""
+    know_own_networks()
+    molrl.pretrain(f"model.network={ARMS[name]}", *settings)
+
+
+def know_own_networks() -> None:
+    """Let this process know the networks of this benchmark by their kinds."""
     assert isinstance(NETWORKS, dict)
     NETWORKS.update(OWN_NETWORKS)
-    molrl.pretrain(f"model.network={ARMS[name]}", *settings)
 
 
 def main() -> None:
@@ -145,6 +229,9 @@ def main() -> None:
     one = commands.add_parser("arm", help="train one arm; `train` calls this")
     one.add_argument("name", choices=list(ARMS))
     one.add_argument("settings", nargs="*")
+    timing = commands.add_parser("speed", help="measure the arms; `train` calls this")
+    timing.add_argument("folder", type=Path)
+    timing.add_argument("settings", nargs="*")
     showing = commands.add_parser("table", help="print the table")
     showing.add_argument("folder", type=Path)
     showing.add_argument("--csv", type=Path, help="also write every report here")
@@ -155,14 +242,16 @@ def main() -> None:
         train(arguments.folder, arguments.data.resolve(), names, arguments.hours, arguments.settings)
     elif arguments.command == "arm":
         train_arm(arguments.name, arguments.settings)
+    elif arguments.command == "speed":
+        measure_speeds(arguments.folder, arguments.settings)
     else:
         show(arguments.folder, arguments.csv, arguments.plot)
 
 
 def show(folder: Path, csv_path: Path | None, plot_path: Path | None) -> None:
     """Print the table of the arms of a folder, and write their reports and the plot where asked to."""
-    runs = {name: folder / "arms" / name for name in ARMS}
-    arms = {name: read_points(run) for name, run in runs.items() if (run / PRETRAINING_FILE).exists()}
+    runs = {name: (folder / "arms" / name, speed) for name, speed in read_speeds(folder).items()}
+    arms = {name: read_points(*run) for name, run in runs.items() if (run[0] / PRETRAINING_FILE).exists()}
     print(table(arms))
     if csv_path:
         with csv_path.open("w", newline="", encoding="utf-8") as file:
