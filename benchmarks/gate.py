@@ -111,6 +111,7 @@ def table(arms: Mapping[str, Sequence[Point]]) -> str:
 def plot(arms: Mapping[str, Sequence[Point]], path: Path) -> None:
     """Draw the error per atom of each arm against its core-hours, both on logarithmic axes."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
@@ -118,6 +119,9 @@ def plot(arms: Mapping[str, Sequence[Point]], path: Path) -> None:
         shown = [point for point in points if point.error > 0]
         axes.loglog([point.hours for point in shown], [point.error for point in shown], "o-", label=name)
     axes.set(xlabel="core-hours of training", ylabel="error per atom")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(ScalarFormatter())
+        axis.set_minor_formatter(ScalarFormatter())
     axes.legend()
     figure.savefig(path, dpi=150)
 

@@ -25,7 +25,7 @@ from molrl.task import Metrics
 from molrl.training_state import State, TrainingError
 from molrl.trajectory import Transitions
 
-CHECKS = 4  # measurements in a round, each a forward pass of `diagnostics.PROBE_ROWS` rows
+CHECKS = 4  # measurements in a round with a limit of its own, each a forward pass of `diagnostics.PROBE_ROWS` rows
 AIM = 0.95  # of the limit, that a policy is pulled back to
 MAX_PULLS = 20  # each keeps at least half of the distance
 MAX_CHANGE = 4.0  # of the factor, from one round to the next
@@ -55,17 +55,17 @@ class KLBudget:
         self.group["lr"] = self.rate * self.state.rate_factor
         return BudgetedRound(self, collected, updates)
 
-    def adapt_rate(self, kl: float, share: float) -> None:
-        """Scale the learning rate so that a whole round would come to `kl_round`; a KL grows with its square.
+    def adapt_rate(self, aim: float, kl: float, share: float) -> None:
+        """Scale the learning rate so that a whole round would come to the KL aimed at; a KL grows with its square.
 
         Args:
+            aim: for a round, in nats.
             kl: of the round, before it was pulled back.
             share: of its updates that were made.
         """
-        if self.kl_round is not None:
-            change = math.sqrt(self.kl_round * share / max(kl, 1e-12))
-            factor = self.state.rate_factor * min(max(change, 1 / MAX_CHANGE), MAX_CHANGE)
-            self.state.rate_factor = min(max(factor, 1 / MAX_FACTOR), MAX_FACTOR)
+        change = math.sqrt(aim * share / max(kl, 1e-12))
+        factor = self.state.rate_factor * min(max(change, 1 / MAX_CHANGE), MAX_CHANGE)
+        self.state.rate_factor = min(max(factor, 1 / MAX_FACTOR), MAX_FACTOR)
 
 
 class BudgetedRound:
@@ -79,7 +79,7 @@ class BudgetedRound:
 
     def __init__(self, budget: KLBudget, collected: Collected[Table], updates: int) -> None:
         self.budget, self.learner, self.updates = budget, budget.state.learner, updates
-        self.every = math.ceil(updates / CHECKS)
+        self.every = math.ceil(updates / CHECKS) if budget.kl_round is not None else updates
         self.table = probe_rollouts(collected.rollouts)
         self.start = copies(budget.parameters)
         self.before, self.reference = (
@@ -98,11 +98,12 @@ class BudgetedRound:
         last, budget = update == self.updates, self.budget
         if update % self.every and not last:
             return False
-        moved = self.kl_to(self.before)
-        spent = budget.kl_round is not None and moved > budget.kl_round
-        if spent or last:
-            budget.adapt_rate(moved, update / self.updates)
+        spent = False
         if budget.kl_round is not None:
+            moved = self.kl_to(self.before)
+            spent = moved > budget.kl_round
+            if spent or last:
+                budget.adapt_rate(budget.kl_round, moved, update / self.updates)
             pull_back(budget.parameters, self.start, lambda: self.kl_to(self.before), budget.kl_round)
         if budget.kl_total is not None:
             pull_back(budget.parameters, budget.pretrained, lambda: self.kl_to(self.reference), budget.kl_total)
