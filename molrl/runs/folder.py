@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from molrl.config import ConfigError
+from molrl.config import PLAIN, ConfigError, dotted
 from molrl.machine.files import (
     SpecialFileError,
     open_in_place,
@@ -139,6 +140,8 @@ def refuse_another(config: Mapping[str, Any], free: Collection[str] = ()) -> Pat
         differing = differences(old.get("chosen", {}), config.get("chosen", {})) or differences(old, config, free)
         if differing:
             raise ConfigError(f"run={folder} holds another run ({'; '.join(differing)}); name another folder")
+        for name, value in later_settings(old, config).items():
+            warnings.warn(f"the run has no {name}, which is newer than it; it goes on with {value}", stacklevel=2)
     elif folder.exists() and (not folder.is_dir() or any(not entry.name.startswith(".") for entry in folder.iterdir())):
         raise ConfigError(f"run={folder} exists and is not the folder of a run; name another folder")
     return folder
@@ -172,9 +175,25 @@ def differences(old: Any, new: Any, free: Collection[str] = (), where: str = "")
         return [
             line
             for name in {**old, **new}
+            if not is_later(str(name), old, new, where)
             for line in differences(old.get(name), new.get(name), free, f"{where}.{name}" if where else str(name))
         ]
     return [] if old == new else [f"{where}: {old!r} -> {new!r}"]
+
+
+def later_settings(old: Any, new: Any, where: str = "") -> dict[str, Any]:
+    """Return the settings, by dotted names, that a later version of molrl added to those of a run."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return {}
+    found = {dotted(where, str(name)): new[name] for name in new if is_later(str(name), old, new, where)}
+    for name in old:
+        found |= later_settings(old[name], new.get(name), dotted(where, str(name)))
+    return found
+
+
+def is_later(name: str, old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> bool:
+    """Tell whether a setting of the run, or of an object, is lacking in `old` and has a plain value in `new`."""
+    return name not in old and isinstance(new[name], PLAIN) and (not where or "_target_" in new)
 
 
 @contextlib.contextmanager

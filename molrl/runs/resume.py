@@ -14,7 +14,7 @@ from molrl.config import PLAIN, ConfigError, dotted
 from molrl.override import as_value, command_line, unquoted
 from molrl.plugins import is_code
 from molrl.renamed import with_moved_targets
-from molrl.runs.folder import FREE_SETTINGS, SETTINGS, load_plain_yaml
+from molrl.runs.folder import FREE_SETTINGS, SETTINGS, is_later, load_plain_yaml
 
 RESUME_PREFIX = "resume="
 NOTHING = "none"  # the choice that leaves a run as it was before the group existed
@@ -126,7 +126,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def merge_settings(saved: Any, fresh: Any, folder: Path, free: set[str], where: str = "") -> Any:
-    """Return the composed settings with the saved plain values.
+    """Return the composed settings with the saved plain values; those of a later version have the composed ones.
 
     Raises:
         ConfigError: a saved value names code that was not composed, or is not plain data where the composed one is.
@@ -139,9 +139,9 @@ def merge_settings(saved: Any, fresh: Any, folder: Path, free: set[str], where: 
             str(name): merge_settings(value, composed.get(name), folder, free, dotted(where, str(name)))
             for name, value in saved.items()
         }
-        missing = [dotted(where, str(name)) for name in composed if str(name).startswith("_") and name not in saved]
-        if not missing:
-            return result
+        missing = [str(name) for name in composed if name not in saved]
+        if not any(name.startswith("_") for name in missing):
+            return result | {name: composed[name] for name in missing if is_later(name, saved, composed, where)}
     elif where.rpartition(".")[2].startswith("_") or isinstance(fresh, Mapping):
         if saved == fresh:
             return saved

@@ -9,7 +9,7 @@ from command import QUICK_PRETRAINING, complaint, molrl
 
 from molrl.config import ConfigError
 from molrl.runs.checkpoints import Series
-from molrl.runs.folder import claim, describe_finished, differences, headline
+from molrl.runs.folder import claim, describe_finished, differences, headline, refuse_another
 
 
 def test_what_could_not_be_measured_is_said_to_be_unknown() -> None:
@@ -38,6 +38,21 @@ def test_a_run_may_go_on_with_other_settings_where_they_are_free_and_its_folder_
     faster = {**longer, "training": {"steps": 4, "lr": 0.2}}
     with pytest.raises(ConfigError, match=r"training\.lr: 0\.1 -> 0\.2"), claim(faster, free=("training.steps",)):
         pass
+
+
+def test_a_run_goes_on_without_the_settings_that_came_after_it_and_says_so(tmp_path: Path) -> None:
+    algo = {"_target_": "molrl.algos.nft.NFT", "decay": 0.5}
+    config = {"run": str(tmp_path / "run"), "algo": algo, "names": {"a": 1}}
+    with claim(config) as folder:
+        pass
+    later = {**config, "algo": {**algo, "held": 0}}
+    with pytest.warns(UserWarning, match=r"^the run has no algo\.held, which is newer than it; it goes on with 0$"):
+        refuse_another(later)
+    assert differences(config, {**later, "kl_total": None}) == []
+    other = {**config, "names": {"a": 1, "b": 2}}  # no setting of an object: the run's own names
+    with pytest.raises(ConfigError, match=r"names\.b: None -> 2"):
+        refuse_another(other)
+    assert yaml.safe_load((folder / "config.yaml").read_text()) == config
 
 
 def test_a_folder_is_not_claimed_twice_at_a_time_and_keeps_its_settings(tmp_path: Path) -> None:

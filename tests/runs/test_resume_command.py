@@ -98,6 +98,18 @@ def test_a_run_from_before_variety_could_be_kept_goes_on_without(run: Path, tmp_
     assert shown["diversity"] is None
 
 
+def test_a_run_from_before_a_setting_of_its_algorithm_goes_on_with_the_default(run: Path, tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(run, older)
+    saved = yaml.safe_load((older / "config.yaml").read_text())
+    default = saved["algo"].pop("kl_weight")
+    (older / "config.yaml").write_text(yaml.safe_dump(saved))
+    shown = yaml.safe_load(molrl("train", f"resume={older}", "--cfg").out)
+    assert shown["algo"]["kl_weight"] == default
+    with pytest.warns(UserWarning, match=f"the run has no algo.kl_weight, .* goes on with {default}"):
+        assert molrl("train", f"resume={older}").code == 0
+
+
 def test_the_best_model_can_be_drawn_from(run: Path, tmp_path: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
     assert summary["best"].keys() == {"iteration", "metric", "value"}
