@@ -130,15 +130,15 @@ def train(folder: Path, data: Path, names: Sequence[str], hours: float, settings
     """Train arms for some core-hours each, in processes of their own."""
     if not (folder / SPEEDS_FILE).exists():
         subprocess.run([sys.executable, __file__, "speed", str(folder), *own_settings(data, settings)], check=True)
-    for name, speed in read_speeds(folder).items():
-        if name in names:
-            every = max(1, int(hours * SECONDS_PER_HOUR / speed / REPORTS))
-            print(f"{name}: {speed:.2f} core-seconds a step, {every * REPORTS:,} steps", flush=True)
-            call_arm(name, data, folder / "arms" / name, every, settings)
+    speeds = read_speeds(folder)
+    for name in names:
+        every = max(1, int(hours * SECONDS_PER_HOUR / speeds[name] / REPORTS))
+        print(f"{name}: {speeds[name]:.2f} core-seconds a step, {every * REPORTS:,} steps", flush=True)
+        call_arm(name, data, folder / "arms" / name, every, settings)
 
 
 def call_arm(name: str, data: Path, run: Path, every: int, settings: Sequence[str]) -> None:
-    """Train one arm in a process of its own, unless it is complete."""
+    """Train one arm in a process of its own; a complete one has no steps left."""
     steps = every * REPORTS
     schedule = [f"training.steps={steps}", f"training.cooldown={steps // 4}", f"training.save_every={every}"]
     command = [sys.executable, __file__, "arm", name, f"run={run}", *own_settings(data, settings), *schedule]
@@ -242,7 +242,9 @@ def main() -> None:
     showing.add_argument("--plot", type=Path, help="also draw the curves here")
     arguments = parser.parse_args()
     if arguments.command == "train":
-        names = [name.strip() for name in arguments.arms.split(",")] if arguments.arms else []
+        names = [name.strip() for name in arguments.arms.split(",")]
+        if unknown := set(names) - set(ARMS):
+            parser.error(f"--arms: got {', '.join(sorted(unknown))}, allowed are {', '.join(ARMS)}")
         train(arguments.folder, arguments.data.resolve(), names, arguments.hours, arguments.settings)
     elif arguments.command == "arm":
         train_arm(arguments.name, arguments.settings)

@@ -4,7 +4,8 @@ A learning rate means another step for every reward, domain and algorithm; a KL 
 (TRPO: Schulman et al. 2015, arXiv:1502.05477). Here the learning rate of the policy is scaled so that a round of
 updates comes to `kl_round`. A few times in a round the KL is measured; a policy that went farther is pulled back on the
 straight line to where the round began, and the round's other updates are dropped. Likewise a policy farther than
-`kl_total` from the pretrained one is pulled back toward that one, so that it learns on within the ball.
+`kl_total` from the pretrained one is pulled back toward that one, so that it learns on within the ball; with `kl_total`
+alone this is measured at the end of a round.
 
 The KL is that of whole chains: the exact Gaussian KL of some reverse steps of the round's own samples, spread over the
 chain, times the number of steps. It needs nothing of an algorithm but its samples. A deterministic chain (eta = 0) has

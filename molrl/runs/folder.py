@@ -141,7 +141,7 @@ def refuse_another(config: Mapping[str, Any], free: Collection[str] = ()) -> Pat
         if differing:
             raise ConfigError(f"run={folder} holds another run ({'; '.join(differing)}); name another folder")
         for name, value in later_settings(old, config).items():
-            warnings.warn(f"the run has no {name}, which is newer than it; it goes on with {value}", stacklevel=2)
+            warnings.warn(f"{path} has no {name}, as of an earlier molrl; the run goes on with {value}", stacklevel=2)
     elif folder.exists() and (not folder.is_dir() or any(not entry.name.startswith(".") for entry in folder.iterdir())):
         raise ConfigError(f"run={folder} exists and is not the folder of a run; name another folder")
     return folder
@@ -176,13 +176,13 @@ def differences(old: Any, new: Any, free: Collection[str] = (), where: str = "")
             line
             for name in {**old, **new}
             if not is_later(str(name), old, new, where)
-            for line in differences(old.get(name), new.get(name), free, f"{where}.{name}" if where else str(name))
+            for line in differences(old.get(name), new.get(name), free, dotted(where, str(name)))
         ]
     return [] if old == new else [f"{where}: {old!r} -> {new!r}"]
 
 
 def later_settings(old: Any, new: Any, where: str = "") -> dict[str, Any]:
-    """Return the settings, by dotted names, that a later version of molrl added to those of a run."""
+    """Return the settings in `new`, by dotted names, that the settings of a run lack (`is_later`)."""
     if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
         return {}
     found = {dotted(where, str(name)): new[name] for name in new if is_later(str(name), old, new, where)}
@@ -192,7 +192,7 @@ def later_settings(old: Any, new: Any, where: str = "") -> dict[str, Any]:
 
 
 def is_later(name: str, old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> bool:
-    """Tell whether a setting of the run, or of an object, is lacking in `old` and has a plain value in `new`."""
+    """Tell whether `old` lacks a plain setting of the run, or of an object, as where a later version added it."""
     return name not in old and isinstance(new[name], PLAIN) and (not where or "_target_" in new)
 
 
